@@ -1,0 +1,135 @@
+"""Everything mlguard can refuse, in one tree. (The keystore has a tree of its own.)
+
+MlguardError
+├── RecipeError         every problem of a recipe at once
+├── DatasetError        images or masks that are missing, damaged or do not fit
+├── ImageError          an image that cannot be read or predicted
+├── WeightsError        a weights file or name that does not fit the model
+├── RunError            a run folder that cannot be used as asked
+│   ├── RunExists       the output already holds something; nothing is overwritten
+│   └── MalformedRun    not a run folder, or a damaged one
+├── BundleError         a bundle that cannot be used as asked
+│   ├── MalformedBundle the file does not follow docs/spec/bundle-v1.md
+│   └── TamperedBundle  well formed, but not what its owner wrote
+├── ReportError         an audit file that cannot be read
+├── WrongKey            names both key ids
+├── ShapeError          expected and got
+├── ParityError         the ONNX graph disagrees with the model, and by how much
+├── ProviderError       the execution provider asked for is not available
+├── MissingExtra        a package of an optional extra is not installed
+├── OutputError         no space, or not writable; nothing half-written remains
+└── Interrupted         stopped by the user; what was done is saved
+
+Each refusal carries a `hint`: advice a person can act on, or empty. Passing the
+wrong Python type is a bug, not a refusal, and raises TypeError or ValueError.
+"""
+
+from collections.abc import Sequence
+
+
+class MlguardError(Exception):
+    """Base of every refusal.
+
+    Args:
+        message: What was expected and what was found; lower case, no full stop.
+        hint: What to do about it. Overrides the class's own hint.
+    """
+
+    hint = ""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        if hint is not None:
+            self.hint = hint
+
+
+class RecipeError(MlguardError):
+    """A recipe is not TOML, or has unknown, missing or unfit fields."""
+
+    hint = "`mlguard recipes show NAME` prints a recipe with every option explained"
+
+    def __init__(self, name: str, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(f"recipe {name}: " + "; ".join(self.problems))
+
+
+class DatasetError(MlguardError):
+    """Images or masks are missing, damaged or do not fit the recipe."""
+
+
+class ImageError(MlguardError):
+    """An image cannot be read or predicted."""
+
+
+class WeightsError(MlguardError):
+    """A weights file or name does not fit the model."""
+
+
+class RunError(MlguardError):
+    """A run folder cannot be used as asked."""
+
+
+class RunExists(RunError):
+    """The output already holds something; nothing is ever overwritten."""
+
+    hint = "choose another --out"
+
+
+class MalformedRun(RunError):
+    """The folder is not a run folder, or it is damaged."""
+
+
+class BundleError(MlguardError):
+    """A bundle cannot be used as asked."""
+
+
+class MalformedBundle(BundleError):
+    """The file does not follow docs/spec/bundle-v1.md."""
+
+    hint = "the file may be damaged in transfer; fetch it again from its owner"
+
+
+class TamperedBundle(BundleError):
+    """The bundle is well formed, but not what its owner wrote."""
+
+    hint = "do not use this file; fetch it again from its owner"
+
+
+class ReportError(MlguardError):
+    """An audit file cannot be read."""
+
+
+class WrongKey(MlguardError):
+    """The key is not the one the model was protected with."""
+
+    hint = "`mlguard keys list` shows which keys are in the keystore"
+
+
+class ShapeError(MlguardError):
+    """An array has another shape or type than expected."""
+
+
+class ParityError(MlguardError):
+    """The exported graph disagrees with the model it was made from."""
+
+
+class ProviderError(MlguardError):
+    """The execution provider asked for is not available."""
+
+    hint = "`mlguard doctor` lists the providers; `--provider auto` takes the best one"
+
+
+class MissingExtra(MlguardError):
+    """A package of an optional extra is not installed."""
+
+    hint = "install it with `pip install 'mlguard[train]'`"
+
+
+class OutputError(MlguardError):
+    """There is no space, or the place is not writable."""
+
+    hint = "free some space or choose another --out; nothing half-written was left"
+
+
+class Interrupted(MlguardError):
+    """Stopped by the user; what was done is saved."""

@@ -1,0 +1,293 @@
+"""Step 0: read a recipe, one TOML file that says everything about one protected model.
+
+A recipe can name only what this module lists. It cannot name a Python object to
+import, so reading a recipe from a stranger never runs a stranger's code, and it has
+no place for a secret: the key is named on the command line. Every option is
+explained in the header of `recipes/fcn_voc.toml`.
+"""
+
+import hashlib
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mlguard.errors import RecipeError
+
+FORMAT = 1
+MAX_RECIPE_BYTES = 1 << 20  # a recipe is a page of text; anything larger is not one
+BLOCK_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # pixels; arXiv:2107.09362, table 1
+
+Method = Literal["shf", "np", "ffx"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Rgb = tuple[float, float, float]
+
+
+class _Section(BaseModel):
+    """Frozen, closed to unknown fields, no silent conversions such as "3" to 3."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Data(_Section):
+    """Where the images are, and what their masks mean."""
+
+    kind: Literal["voc", "folder", "shapes"]
+    class_names: Annotated[tuple[str, ...], Field(min_length=2, max_length=255)]
+    ignore_index: Annotated[int, Field(ge=0, le=255)] = 255
+    size: tuple[Count, Count]  # height, width; pixels
+    train: str = "train"
+    validation: str | Count = "val"  # a split, or how many training images to hold out
+    test: str = "test"
+    shapes_images: tuple[Count, Count, Count] = (1200, 100, 200)
+    crop_scale: tuple[Positive, Positive] = (0.5, 1.0)  # share of the image's area
+    crop_ratio: tuple[Positive, Positive] = (0.75, 4 / 3)  # width / height
+    flip: Fraction = 0.5
+    cache: bool = True
+    workers: Annotated[int, Field(ge=0, le=64)] = 0
+
+    @property
+    def classes(self) -> int:
+        """How many classes the masks have, without the ignored one."""
+        return len(self.class_names)
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        for name in ("crop_scale", "crop_ratio"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name}: {low} is above {high}")
+        if self.ignore_index < self.classes:
+            raise ValueError(
+                f"ignore_index: {self.ignore_index} is one of the "
+                f"{self.classes} classes"
+            )
+        return self
+
+
+class Transform(_Section):
+    """What the key does to an image."""
+
+    method: Method | tuple[Method, ...]  # one name, or a list applied in its order
+    block_size: int  # M, pixels
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The methods in the order they are applied."""
+        return (self.method,) if isinstance(self.method, str) else self.method
+
+    @model_validator(mode="after")
+    def _composable(self) -> Self:
+        if self.block_size not in BLOCK_SIZES:
+            sizes = ", ".join(map(str, BLOCK_SIZES))
+            raise ValueError(f"block_size: expected one of {sizes}")
+        if not self.methods or len(set(self.methods)) != len(self.methods):
+            raise ValueError("method: expected one or more different methods")
+        if "ffx" in self.methods and "np" in self.methods[self.methods.index("ffx") :]:
+            raise ValueError("method: np works on 0…255, so it must come before ffx")
+        return self
+
+
+class Model(_Section):
+    """The architecture, and the weights it starts from."""
+
+    name: Literal[
+        "fcn_small",
+        "fcn_mobilenet_v2",
+        "fcn_resnet50",
+        "fcn_resnet101",
+        "deeplabv3_resnet50",
+        "deeplabv3_resnet101",
+        "deeplabv3_mobilenet_v3_large",
+        "lraspp_mobilenet_v3_large",
+    ]
+    weights: str = "none"  # "none", a .safetensors file, or a torchvision enum member
+    mean: Rgb | None = None  # of an image in [0, 1]; None takes the weights' own
+    std: Rgb | None = None
+
+    @model_validator(mode="after")
+    def _normalization(self) -> Self:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std go together")
+        if self.weights.endswith(".safetensors") and self.mean is None:
+            raise ValueError("a weights file needs the mean and std it was trained on")
+        return self
+
+
+class Train(_Section):
+    """One training run."""
+
+    epochs: Count
+    batch: Annotated[int, Field(ge=2)]  # images, over all processes
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: Positive = 0.1
+    min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["cosine_restarts", "one_cycle", "poly", "constant"] = "one_cycle"
+    restart_epochs: Count = 10  # for cosine_restarts
+    momentum: Fraction = 0.9  # SGD's momentum, AdamW's beta1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    encoder_learning_rate: Fraction = 1.0  # factor on the pretrained encoder's rate
+    aux_loss: Annotated[float, Field(ge=0)] = 0.0  # weight of the auxiliary head
+    keep: Literal["best_validation_loss", "best_validation_miou", "last"] = (
+        "best_validation_loss"
+    )
+    precision: Literal["no", "fp16", "bf16"] = "no"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    checkpoint_s: Positive = 300.0  # seconds between checkpoints within an epoch
+
+
+class Export(_Section):
+    """The ONNX graph."""
+
+    opset: Annotated[int, Field(ge=18, le=23)] = 20
+    licence: str = ""  # terms shown to whoever opens the bundle
+
+
+class Audit(_Section):
+    """What the audit tries, and what counts as a pass."""
+
+    incorrect_keys: Count = 100
+    nearby: tuple[Fraction, ...] = (0.05, 0.1, 0.25, 0.5)  # share of the key changed
+    nearby_keys: Count = 5  # keys at each share
+    batch: Count = 16
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class Recipe(_Section):
+    """A whole recipe, its sections in the order of the data."""
+
+    recipe: Literal[1]
+    data: Data
+    transform: Transform
+    model: Model
+    train: Train
+    export: Export = Export()
+    audit: Audit = Audit()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        block = self.transform.block_size
+        if any(side % block for side in self.data.size):
+            height, width = self.data.size
+            raise ValueError(
+                f"transform.block_size: {block} does not divide data.size "
+                f"{height} x {width}"
+            )
+        return self
+
+
+def parse_recipe(text: str, *, name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Parse and check the text of a recipe.
+
+    Args:
+        text: TOML.
+        name: What to call the recipe in a refusal.
+        overrides: `section.field=value`, the value in TOML or a bare word.
+
+    Raises:
+        RecipeError: The text is not TOML, or has unknown, missing or unfit fields.
+            Every problem is listed, not only the first.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(name, [f"not TOML: {error}"]) from None
+    for override in overrides:
+        _override(table, override, name)
+    try:
+        return Recipe.model_validate(_tuples(table))
+    except ValidationError as error:
+        raise RecipeError(name, _problems(error)) from None
+
+
+def read_recipe(name: str, *, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe by its name among the shipped ones, or from a file.
+
+    Raises:
+        RecipeError: There is no such recipe, or it is unfit.
+    """
+    return parse_recipe(recipe_text(name), name=name, overrides=overrides)
+
+
+def recipe_text(name: str) -> str:
+    """The text of a shipped recipe, or of a file, comments and all.
+
+    Raises:
+        RecipeError: There is no such recipe, or it is not a text of a recipe's size.
+    """
+    shipped = shipped_recipes()
+    path = shipped.get(name, Path(name))
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_RECIPE_BYTES + 1)
+        if len(content) > MAX_RECIPE_BYTES:
+            raise RecipeError(name, [f"larger than {MAX_RECIPE_BYTES} bytes"])
+        return content.decode()
+    except FileNotFoundError:
+        known = ", ".join(shipped)
+        raise RecipeError(name, [f"no such file or recipe; known are {known}"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(name, [f"cannot be read as text: {error}"]) from None
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with mlguard, by name."""
+    installed = Path(str(resources.files("mlguard"))) / "recipes"
+    checkout = Path(__file__).parents[1] / "recipes"
+    folder = installed if installed.is_dir() else checkout
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as TOML: every field, defaults included."""
+    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
+
+
+def recipe_sha256(recipe: Recipe) -> str:
+    """Digest of the resolved recipe, in hex."""
+    return hashlib.sha256(dump_recipe(recipe).encode()).hexdigest()
+
+
+def _override(table: dict[str, Any], override: str, name: str) -> None:
+    path, equals, value = override.partition("=")
+    *sections, field = path.strip().split(".")
+    if not equals or not field:
+        problem = f"--set {override}: expected section.field=value"
+        raise RecipeError(name, [problem])
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise RecipeError(name, [f"--set {override}: {section} is not a section"])
+    try:
+        table[field] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[field] = value.strip()
+
+
+def _tuples(value: Any) -> Any:
+    """TOML arrays as tuples, which is what strict pydantic fields expect."""
+    if isinstance(value, Mapping):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _problems(error: ValidationError) -> list[str]:
+    return [
+        f"{'.'.join(str(part) for part in problem['loc'])}: {_said(problem)}".lstrip(": ")
+        for problem in error.errors()
+    ]
+
+
+def _said(problem: Any) -> str:
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return "unknown field"
+    if problem["type"] in {"missing", "value_error"}:
+        return message
+    return f"{message}, got {problem['input']!r}"
