@@ -1,0 +1,76 @@
+"""Several transforms, one after the other, on the same blocks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlguard.transforms.base import BYTE_MAX, Transform
+
+
+class Compose(Transform):
+    """Apply transforms in the order given.
+
+    Args:
+        transforms: At least one, all of one block size, each method at most once.
+
+    Raises:
+        ValueError: They do not fit together. `np` and `ffx` work on 0 … 255 and cannot
+            follow `ffx`, whose values are larger.
+    """
+
+    def __init__(self, transforms: Sequence[Transform]) -> None:
+        self.transforms = tuple(transforms)
+        names = [transform.name for transform in self.transforms]
+        sizes = {transform.block_size for transform in self.transforms}
+        if len(sizes) != 1:
+            raise ValueError(f"expected one block size, got {sorted(sizes)}")
+        check_methods(names)
+        super().__init__(sizes.pop())
+        self.name = "+".join(names)
+
+    @property
+    def key_space_bits(self) -> float:
+        """The sum: every transform has subkeys of its own."""
+        return sum(transform.key_space_bits for transform in self.transforms)
+
+    @property
+    def scale(self) -> float:
+        """The largest value any of the transforms gives."""
+        return max(transform.scale for transform in self.transforms)
+
+    def slots(self) -> dict[str, NDArray[Any]]:
+        """The slots of all transforms; methods differ, so names do."""
+        return {
+            name: tensor
+            for transform in self.transforms
+            for name, tensor in transform.slots().items()
+        }
+
+    def transform_blocks(self, blocks: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Transform first to last."""
+        for transform in self.transforms:
+            blocks = transform.transform_blocks(blocks)
+        return blocks
+
+    def restore_blocks(self, blocks: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Undo last to first."""
+        for transform in reversed(self.transforms):
+            blocks = transform.restore_blocks(blocks)
+        return blocks
+
+    def __repr__(self) -> str:
+        return f"Compose([{', '.join(map(repr, self.transforms))}])"
+
+
+def check_methods(methods: Sequence[str]) -> None:
+    """Refuse methods that cannot be applied in this order.
+
+    Raises:
+        ValueError: None at all, one twice, or `np` after `ffx`.
+    """
+    if not methods or len(set(methods)) != len(methods):
+        raise ValueError(f"expected different methods, got {list(methods)}")
+    if "ffx" in methods and "np" in methods[methods.index("ffx") :]:
+        raise ValueError(f"np works on 0…{BYTE_MAX}, so it must come before ffx")
