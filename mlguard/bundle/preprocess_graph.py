@@ -1,0 +1,161 @@
+"""Build `preprocess.onnx`: the keyed transform and normalization, without the key.
+
+Built by hand from standard operators and from public facts alone (methods and block
+size): no key is in reach of this module, so none can end up in the file. What the key
+decides is a key slot: an initializer declared as external data that has no file. The
+runtime fills it in memory; without it the graph does not load. This module imports
+onnx, so only the export imports this module. docs/spec/transforms-v1.md, section 6.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from onnx import (
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
+
+from mlguard.transforms.blocks import CHANNELS, block_length
+from mlguard.transforms.compose import check_methods
+
+SLOT_LOCATION = "key-slot"  # names no file: the runtime fills the tensor in memory
+MIN_OPSET = 18
+TABLE_SIZE = 256
+
+INPUT = "images"
+OUTPUT = "pixels"  # normalized, for the model
+VALUES = "values"  # the integers before division, for the self-test
+
+
+def build_preprocess_graph(
+    methods: Sequence[str],
+    block_size: int,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    opset: int,
+    ir_version: int,
+) -> ModelProto:
+    """Build the graph that transforms and normalizes images.
+
+    Its key slots have the names, shapes and types of `Transform.slots()`. Height and
+    width must be multiples of the block size: the runtime pads.
+
+    Args:
+        methods: Names of transforms.METHODS, in the order they are applied.
+        block_size: M, in pixels.
+        mean: Of images in [0, 1], one number a channel.
+        std: The same.
+        opset: The operator set of the model this graph goes with, at least 18.
+        ir_version: The file format version of that model.
+
+    Shape:
+        images   (N, 3, H, W) uint8, RGB
+        pixels   (N, 3, H, W) float32, transformed and normalized
+        values   (N, 3, H, W) float32, the transformed integers before any division
+
+    Raises:
+        ValueError: Unknown methods, methods or normalization that do not fit, or an
+            opset below 18.
+    """
+    if opset < MIN_OPSET:
+        raise ValueError(f"expected opset {MIN_OPSET} or later, got {opset}")
+    graph = _Graph()
+    # CUDA has SpaceToDepth for floating point only, so the cast comes first.
+    cast = graph.add("Cast", INPUT, to=TensorProto.FLOAT)
+    blocks = graph.add("SpaceToDepth", cast, blocksize=block_size)
+    transformed, scale = _transform(graph, blocks, methods, block_length(block_size))
+    graph.add(
+        "DepthToSpace", transformed, blocksize=block_size, mode="DCR", output=VALUES
+    )
+    fraction = graph.add("Div", VALUES, scale)
+    centred = graph.add("Sub", fraction, graph.constant("mean", _channels(mean)))
+    graph.add("Div", centred, graph.constant("std", _channels(std)), output=OUTPUT)
+    return _model(graph, opset, ir_version)
+
+
+@dataclass
+class _Graph:
+    """Nodes and initializers, collected in order."""
+
+    nodes: list[NodeProto] = field(default_factory=list)
+    initializers: list[TensorProto] = field(default_factory=list)
+
+    def add(self, kind: str, *inputs: str, output: str = "", **options: Any) -> str:
+        """Append a node and give the name of its output."""
+        name = output or f"{kind.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **options))
+        return name
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        """Append a public constant and give its name."""
+        self.initializers.append(numpy_helper.from_array(value, name))
+        return name
+
+    def slot(self, name: str, data_type: int, shape: Sequence[int]) -> str:
+        """Append a key slot: name, type and shape, no data. Give its name."""
+        tensor = TensorProto(name=name, data_type=data_type, dims=shape)
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=SLOT_LOCATION)
+        self.initializers.append(tensor)
+        return name
+
+
+def _transform(
+    graph: _Graph, blocks: str, methods: Sequence[str], length: int
+) -> tuple[str, str]:
+    """Append the keyed operators; give the names of their output and of the scale."""
+    check_methods(methods)
+    full = graph.constant("byte_max", np.array(255, dtype=np.float32))
+    scale = full
+    for method in methods:
+        if method == "shf":
+            order = graph.slot("shf.order", TensorProto.INT64, [length])
+            blocks = graph.add("Gather", blocks, order, axis=1)
+        elif method == "np":
+            mask = graph.slot("np.mask", TensorProto.BOOL, [length, 1, 1])
+            negative = graph.add("Sub", full, blocks)
+            blocks = graph.add("Where", mask, negative, blocks)
+        elif method == "ffx":
+            mask = graph.slot("ffx.mask", TensorProto.BOOL, [length, 1, 1])
+            table = graph.slot("ffx.table", TensorProto.FLOAT, [TABLE_SIZE])
+            # Computed here, for a constant scale would tell something of the table.
+            scale = graph.add("ReduceMax", table, keepdims=0)
+            entries = graph.add("Cast", blocks, to=TensorProto.INT32)
+            encrypted = graph.add("Gather", table, entries, axis=0)
+            blocks = graph.add("Where", mask, encrypted, blocks)
+        else:
+            raise ValueError(f"expected methods of shf, np, ffx, got {method}")
+    return blocks, scale
+
+
+def _channels(values: Sequence[float]) -> np.ndarray:
+    if len(values) != CHANNELS:
+        raise ValueError(f"expected {CHANNELS} numbers, one a channel, got {values}")
+    return np.array(values, dtype=np.float32).reshape(CHANNELS, 1, 1)
+
+
+def _model(graph: _Graph, opset: int, ir_version: int) -> ModelProto:
+    # onnx.checker wants a file behind external data, and a key slot has none.
+    return helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "preprocess",
+            [_images(INPUT, TensorProto.UINT8)],
+            [_images(OUTPUT, TensorProto.FLOAT), _images(VALUES, TensorProto.FLOAT)],
+            graph.initializers,
+        ),
+        opset_imports=[helper.make_opsetid("", opset)],
+        ir_version=ir_version,
+        producer_name="mlguard",
+    )
+
+
+def _images(name: str, data_type: int) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, data_type, ["N", CHANNELS, "H", "W"])
