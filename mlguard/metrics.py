@@ -1,0 +1,102 @@
+"""Mean intersection over union from integer counts over a whole set of images.
+
+Averages of per-image or per-batch IoU are not the field's mIoU; sums of counts are.
+Knows only arrays.
+
+Source: Everingham et al. 2015, "The PASCAL Visual Object Classes Challenge: A
+    Retrospective", section 4.1.2 (segmentation accuracy).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+INTERSECTION, PREDICTED, TRUTH = range(3)  # the last axis of counts
+
+
+def confusion(
+    predictions: NDArray[np.uint8],
+    masks: NDArray[np.uint8],
+    *,
+    classes: int,
+    ignore_index: int,
+) -> NDArray[np.int64]:
+    """Count pixels by true and predicted class, one matrix per image.
+
+    Shape:
+        predictions  (N, H, W) uint8, class ids in 0 … classes-1
+        masks        (N, H, W) uint8, class ids or `ignore_index`
+        returns      (N, classes, classes) int64, rows are the truth
+    """
+    number = len(masks)
+    image = np.arange(number, dtype=np.int64)[:, None, None]
+    cell = (image * classes + masks) * classes + predictions
+    scored = masks != ignore_index
+    cells = number * classes * classes
+    return np.bincount(cell[scored], minlength=cells).reshape(number, classes, classes)
+
+
+def counts(confusions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Intersection, predicted and true pixels of every class.
+
+    Shape:
+        confusions  (…, classes, classes) int64
+        returns     (…, classes, 3) int64
+    """
+    intersection = np.diagonal(confusions, axis1=-2, axis2=-1)
+    return np.stack([intersection, confusions.sum(-2), confusions.sum(-1)], axis=-1)
+
+
+def class_iou(totals: NDArray[np.int64]) -> NDArray[np.float64]:
+    """IoU of every class. NaN for a class neither present nor predicted.
+
+    Shape:
+        totals   (…, classes, 3) int64, summed over the images
+        returns  (…, classes) float64 in [0, 1]
+    """
+    intersection = totals[..., INTERSECTION].astype(np.float64)
+    union = totals[..., PREDICTED] + totals[..., TRUTH] - totals[..., INTERSECTION]
+    iou = np.full(union.shape, np.nan)
+    return np.divide(intersection, union, out=iou, where=union > 0)
+
+
+def mean_iou(totals: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean IoU over the classes that occur in the truth.
+
+    A class that no mask shows is left out, whether or not it was predicted: else a
+    model could be charged for, or spared, a class the data cannot speak about.
+
+    Shape:
+        totals   (…, classes, 3) int64
+        returns  (…) float64 in [0, 1]. NaN when no pixel is scored.
+    """
+    present = totals[..., TRUTH] > 0
+    iou = np.where(present, class_iou(totals), 0.0)
+    number = present.sum(-1)
+    mean = np.full(number.shape, np.nan)
+    return np.divide(iou.sum(-1), number, out=mean, where=number > 0)
+
+
+def pixel_accuracy(totals: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of the scored pixels that are right. NaN when no pixel is scored.
+
+    Shape:
+        totals   (…, classes, 3) int64
+        returns  (…) float64 in [0, 1]
+    """
+    right = totals[..., INTERSECTION].sum(-1).astype(np.float64)
+    scored = totals[..., TRUTH].sum(-1)
+    accuracy = np.full(scored.shape, np.nan)
+    return np.divide(right, scored, out=accuracy, where=scored > 0)
+
+
+def floor_miou(totals: NDArray[np.int64]) -> float:
+    """Mean IoU of the best constant answer: what a model that knows nothing gets.
+
+    Answering class c everywhere gives IoU share(c) for c and 0 for every other class.
+
+    Shape:
+        totals  (classes, 3) int64
+    """
+    truth = totals[..., TRUTH].astype(np.float64)
+    present = int((truth > 0).sum())
+    return float(truth.max() / truth.sum() / present) if present else float("nan")

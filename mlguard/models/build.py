@@ -1,0 +1,67 @@
+"""Build a model by its name in a recipe.
+
+Any `nn.Module` that takes normalized pixels and gives logits can be protected from
+Python; this table is what a recipe can name.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torchvision.models import segmentation
+
+from mlguard import recipe
+from mlguard.models.fcn_mobilenet_v2 import FCNMobileNetV2
+from mlguard.models.fcn_small import FCNSmall
+from mlguard.models.weights import load_weights
+
+
+def _torchvision(
+    constructor: Callable[..., nn.Module], *, aux: bool
+) -> Callable[[int], nn.Module]:
+    """A torchvision constructor as classes -> model, and never a download."""
+    options = {"aux_loss": True} if aux else {}
+    return lambda classes: constructor(
+        weights=None, weights_backbone=None, num_classes=classes, **options
+    )
+
+
+ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
+    "fcn_small": FCNSmall,
+    "fcn_mobilenet_v2": FCNMobileNetV2,
+    "fcn_resnet50": _torchvision(segmentation.fcn_resnet50, aux=True),
+    "fcn_resnet101": _torchvision(segmentation.fcn_resnet101, aux=True),
+    "deeplabv3_resnet50": _torchvision(segmentation.deeplabv3_resnet50, aux=True),
+    "deeplabv3_resnet101": _torchvision(segmentation.deeplabv3_resnet101, aux=True),
+    "deeplabv3_mobilenet_v3_large": _torchvision(
+        segmentation.deeplabv3_mobilenet_v3_large, aux=True
+    ),
+    "lraspp_mobilenet_v3_large": _torchvision(
+        segmentation.lraspp_mobilenet_v3_large, aux=False
+    ),
+}
+
+
+def build_model(spec: recipe.Model, classes: int) -> nn.Module:
+    """Build the architecture and load the weights it starts from.
+
+    Parameters are drawn from torch's global random state: seed it first.
+
+    Args:
+        spec: The recipe's [model] section.
+        classes: Number of classes K, without the ignored one.
+
+    Raises:
+        WeightsError: The weights do not fit, or are not on this machine.
+    """
+    model = ARCHITECTURES[spec.name](classes)
+    load_weights(model, spec)
+    return model
+
+
+def logits_of(output: Tensor | dict[str, Tensor]) -> Tensor:
+    """The logits of a model's output: a tensor, or torchvision's {"out": …}.
+
+    Shape:
+        returns  (N, classes, H, W)
+    """
+    return output if isinstance(output, Tensor) else output["out"]

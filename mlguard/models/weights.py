@@ -1,0 +1,128 @@
+"""Start a model from weights: a safetensors file, or a torchvision weights enum.
+
+Knows no pickle. Mean and standard deviation belong to the weights, so they are
+decided here and not in the data room.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision import models as torchvision_models
+
+from mlguard import recipe
+from mlguard.errors import WeightsError
+
+MIN_LOADED_SHARE = 0.5  # of the file's tensors; below this it is another architecture
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What is subtracted from and divides an image in [0, 1], per RGB channel."""
+
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalize.
+
+        Shape:
+            images   (N, 3, H, W) float32 in [0, 1]
+            returns  (N, 3, H, W) float32
+        """
+        shape = (1, 3, 1, 1)
+        mean = torch.tensor(self.mean, device=images.device).view(shape)
+        std = torch.tensor(self.std, device=images.device).view(shape)
+        return (images - mean) / std
+
+
+def normalization_of(spec: recipe.Model) -> Normalization:
+    """The recipe's mean and std, else those of its weights, else 0.5 and 0.5.
+
+    Raises:
+        WeightsError: torchvision knows no weights of that name.
+    """
+    if spec.mean is not None and spec.std is not None:
+        return Normalization(spec.mean, spec.std)
+    if spec.weights == "none":
+        return Normalization()
+    preset = _torchvision_weights(spec.weights).transforms()
+    return Normalization(tuple(preset.mean), tuple(preset.std))
+
+
+def load_weights(model: nn.Module, spec: recipe.Model) -> None:
+    """Load the recipe's starting weights, if it names any, into the model.
+
+    Tensors whose names or shapes the model does not have (a classifier for other
+    classes, say) are left at their initial values.
+
+    Raises:
+        WeightsError: The file is missing or damaged, or too little of it fits.
+    """
+    if spec.weights == "none":
+        return
+    if spec.weights.endswith(".safetensors"):
+        tensors = _read_safetensors(Path(spec.weights))
+    else:
+        tensors = _download(spec.weights)
+    own = model.state_dict()
+    renamed = {_backbone_name(name, own): value for name, value in tensors.items()}
+    fitting = {
+        name: value.to(own[name].dtype)
+        for name, value in renamed.items()
+        if name in own and own[name].shape == value.shape
+    }
+    if len(fitting) < MIN_LOADED_SHARE * len(tensors):
+        raise WeightsError(
+            f"weights {spec.weights}: only {len(fitting)} of {len(tensors)} tensors "
+            f"fit {spec.name}",
+            hint="the weights must be of the same architecture as model.name",
+        )
+    model.load_state_dict(fitting, strict=False)
+
+
+def _backbone_name(name: str, own: dict[str, Tensor]) -> str:
+    """An encoder's own parameter name, or its name inside a segmentation model."""
+    inside = f"backbone.{name.removeprefix('features.')}"
+    return name if name in own or inside not in own else inside
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return dict(load_file(path))
+    except FileNotFoundError:
+        raise WeightsError(
+            f"weights {path}: no such file",
+            hint="give the file with --set model.weights=PATH.safetensors, or start "
+            "from random weights with --set model.weights=none",
+        ) from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"weights {path}: {error}") from None
+
+
+def _torchvision_weights(name: str) -> torchvision_models.WeightsEnum:
+    try:
+        return torchvision_models.get_weight(name)
+    except (ValueError, AttributeError, KeyError):
+        raise WeightsError(
+            f"weights {name!r}: torchvision has no weights of that name",
+            hint='give "none", a .safetensors file, or a name such as '
+            "ResNet50_Weights.IMAGENET1K_V2",
+        ) from None
+
+
+def _download(name: str) -> dict[str, Tensor]:
+    weights = _torchvision_weights(name)
+    try:
+        return dict(weights.get_state_dict(check_hash=True, weights_only=True))
+    except (URLError, OSError, RuntimeError) as error:
+        cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+        raise WeightsError(
+            f"weights {name}: cannot be fetched from {weights.url} ({error})",
+            hint=f"put the file at {cached}, or start from random weights with "
+            "--set model.weights=none",
+        ) from None

@@ -1,0 +1,73 @@
+"""What a step is made of: the optimizer, the loss, and the seed of its randomness."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn, optim
+
+from mlguard import recipe
+from mlguard.models import logits_of
+
+ENCODER_PREFIXES = ("features.", "backbone.")  # of parameter names
+MAX_PROCESSES = 1 << 12  # so that no two processes share a step's seed
+MAX_STEPS = 1 << 20
+
+
+def new_optimizer(model: nn.Module, spec: recipe.Train) -> optim.Optimizer:
+    """The recipe's optimizer, with the encoder's parameters in a group of their own.
+
+    Every group carries `rate_factor`, what its learning rate is multiplied with.
+    """
+    encoder, rest = [], []
+    for name, parameter in model.named_parameters():
+        (encoder if name.startswith(ENCODER_PREFIXES) else rest).append(parameter)
+    groups = [
+        {"params": encoder, "rate_factor": spec.encoder_learning_rate},
+        {"params": rest, "rate_factor": 1.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if spec.optimizer == "adamw":
+        return optim.AdamW(
+            groups,
+            lr=spec.learning_rate,
+            betas=(spec.momentum, 0.999),
+            weight_decay=spec.weight_decay,
+        )
+    return optim.SGD(
+        groups,
+        lr=spec.learning_rate,
+        momentum=spec.momentum,
+        weight_decay=spec.weight_decay,
+    )
+
+
+def segmentation_loss(
+    output: Tensor | dict[str, Tensor], masks: Tensor, *, ignore_index: int, aux: float
+) -> Tensor:
+    """Mean cross-entropy over the scored pixels; 0 when no pixel is scored.
+
+    Args:
+        output: Logits, or torchvision's {"out": logits, "aux": logits}.
+        masks: Class ids, or `ignore_index`.
+        ignore_index: The value of pixels that are not scored.
+        aux: Weight of the auxiliary head's loss, if the output has one.
+
+    Shape:
+        masks    (N, H, W) uint8
+        returns  () float32
+    """
+    loss = _cross_entropy(logits_of(output), masks, ignore_index)
+    if aux and isinstance(output, dict) and "aux" in output:
+        loss = loss + aux * _cross_entropy(output["aux"], masks, ignore_index)
+    return loss
+
+
+def step_seed(seed: int, step: int, process: int) -> int:
+    """The seed of everything random in one step of one process."""
+    return (seed * MAX_STEPS + step) * MAX_PROCESSES + process
+
+
+def _cross_entropy(logits: Tensor, masks: Tensor, ignore_index: int) -> Tensor:
+    truth = masks.long()
+    total = F.cross_entropy(
+        logits.float(), truth, ignore_index=ignore_index, reduction="sum"
+    )
+    return total / (truth != ignore_index).sum().clamp(min=1)

@@ -1,0 +1,48 @@
+"""The learning rate as a function of the step, so that resuming needs no state."""
+
+import math
+
+from mlguard import recipe
+
+WARMUP_SHARE = 0.1  # of all steps, for one_cycle
+WARMUP_START = 0.1  # of the learning rate, for one_cycle
+POLY_POWER = 0.9  # Chen et al. 2017, arXiv:1706.05587, section 4.1
+
+
+def learning_rate(spec: recipe.Train, step: int, *, steps_per_epoch: int) -> float:
+    """The rate for one step.
+
+    Args:
+        spec: The recipe's [train] section.
+        step: From 0, over all epochs.
+        steps_per_epoch: Steps in an epoch.
+
+    Source: cosine_restarts is SGDR, Loshchilov and Hutter 2017, arXiv:1608.03983;
+        poly is Chen et al. 2017, arXiv:1706.05587.
+    """
+    total = spec.epochs * steps_per_epoch
+    match spec.schedule:
+        case "constant":
+            return spec.learning_rate
+        case "poly":
+            return _between(spec, (1 - step / total) ** POLY_POWER)
+        case "cosine_restarts":
+            cycle = spec.restart_epochs * steps_per_epoch
+            return _between(spec, _cosine(step % cycle / cycle))
+        case "one_cycle":
+            warmup = max(1, round(WARMUP_SHARE * total))
+            if step < warmup:
+                rise = WARMUP_START + (1 - WARMUP_START) * step / warmup
+                return spec.learning_rate * rise
+            return _between(spec, _cosine((step - warmup) / max(1, total - warmup)))
+
+
+def _between(spec: recipe.Train, share: float) -> float:
+    """From `min_learning_rate` at 0 to `learning_rate` at 1."""
+    span = spec.learning_rate - spec.min_learning_rate
+    return spec.min_learning_rate + span * share
+
+
+def _cosine(progress: float) -> float:
+    """Half a cosine: 1 at progress 0, 0 at progress 1."""
+    return (1 + math.cos(math.pi * progress)) / 2
