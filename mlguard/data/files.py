@@ -1,0 +1,175 @@
+"""Pairs of an image file and a mask file, decoded and checked.
+
+A mask's numbers are its classes, so masks are read as numbers: a palette is never
+turned into colours, and a grey PNG of few bits is not stretched to 0…255.
+"""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from mlguard import recipe
+from mlguard.data.segmentation import Pair
+from mlguard.errors import DatasetError
+
+MAX_PIXELS = 1 << 26  # 67 megapixels; checked before anything is decoded
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+INDEX_HINT = "save masks as 8-bit PNG, grey or palette, whose numbers are the classes"
+_TRUECOLOUR = {2, 4, 6}  # PNG colour types: RGB, grey with alpha, RGBA
+_GREY = 0
+
+
+@dataclass(frozen=True)
+class PairPaths:
+    """Where one image and its mask are."""
+
+    id: str
+    image: Path
+    mask: Path
+
+
+class FilePairs:
+    """A source that decodes files."""
+
+    def __init__(self, paths: Sequence[PairPaths], spec: recipe.Data) -> None:
+        self.ids = tuple(pair.id for pair in paths)
+        self._paths = tuple(paths)
+        self._spec = spec
+
+    def read(self, index: int) -> Pair:
+        """Decode one pair.
+
+        Raises:
+            DatasetError: A file is missing or damaged, or the two do not fit.
+        """
+        paths = self._paths[index]
+        image_bytes, mask_bytes = _read(paths.image), _read(paths.mask)
+        image = decode_image(image_bytes, paths.image)
+        mask = decode_mask(mask_bytes, paths.mask)
+        if image.shape[:2] != mask.shape:
+            raise DatasetError(
+                f"mask {paths.mask} is {_size(mask)}, "
+                f"but its image {paths.image} is {_size(image)}",
+                hint="every mask needs the height and width of its image",
+            )
+        _check_values(mask, paths.mask, self._spec)
+        digest = hashlib.sha256(hashlib.sha256(image_bytes).digest() + mask_bytes)
+        return Pair(image, mask, digest.digest())
+
+
+def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
+    """Decode an image of any common kind to RGB, turned upright.
+
+    Grey is repeated in three channels, a palette is looked up, transparent parts are
+    laid on white, 16-bit grey keeps its upper eight bits.
+
+    Shape:
+        returns  (H, W, 3) uint8
+    Raises:
+        DatasetError: Not an image, cut short, or above MAX_PIXELS.
+    """
+    with _open(content, path, "image") as image:
+        upright = ImageOps.exif_transpose(_decoded(image, path, "image"))
+        rgb: NDArray[np.uint8] = np.asarray(_rgb(upright))
+        return rgb
+
+
+def decode_mask(content: bytes, path: Path) -> NDArray[np.uint8]:
+    """Decode an index PNG to its numbers.
+
+    Shape:
+        returns  (H, W) uint8
+    Raises:
+        DatasetError: Not a PNG, cut short, in colours, or with 16 bits.
+    """
+    if not content.startswith(PNG_SIGNATURE):
+        raise DatasetError(f"mask {path} is not a PNG", hint=INDEX_HINT)
+    bits, colour_type = (*content[24:26], 0, 0)[:2]  # of the header chunk
+    if bits == 16 or colour_type in _TRUECOLOUR:
+        kind = "16-bit" if bits == 16 else "colour"
+        raise DatasetError(
+            f"mask {path} is a {kind} PNG, expected 8-bit numbers", hint=INDEX_HINT
+        )
+    with _open(content, path, "mask") as image:
+        mask = np.asarray(_decoded(image, path, "mask"), dtype=np.uint8)
+    if colour_type == _GREY and bits in (2, 4):
+        mask = mask // (255 // ((1 << bits) - 1))  # the decoder stretched them
+    return mask
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DatasetError(
+            f"cannot read {path}: {error.strerror}",
+            hint="every id of the list needs an image and a mask",
+        ) from None
+
+
+def _open(content: bytes, path: Path, what: str) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(content))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_large(path, what) from None
+    except (OSError, SyntaxError, ValueError):
+        raise DatasetError(
+            f"{what} {path} is not an image, or its start is damaged",
+            hint="fetch the file again, or take its id out of the list",
+        ) from None
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_large(path, what)
+    return image
+
+
+def _too_large(path: Path, what: str) -> DatasetError:
+    return DatasetError(
+        f"{what} {path} has more than {MAX_PIXELS} pixels",
+        hint="scale the images down before training; the recipe's size is much less",
+    )
+
+
+def _decoded(image: Image.Image, path: Path, what: str) -> Image.Image:
+    try:
+        image.load()
+    # Pillow's decoders raise all of these on damaged files.
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise DatasetError(
+            f"{what} {path} is damaged: {error}",
+            hint="fetch the file again, or take its id out of the list",
+        ) from None
+    return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _check_values(mask: NDArray[np.uint8], path: Path, spec: recipe.Data) -> None:
+    counts = np.bincount(mask.ravel(), minlength=256)
+    counts[spec.ignore_index] = 0
+    strays = np.flatnonzero(counts[spec.classes :]) + spec.classes
+    if strays.size:
+        value = int(strays[0])
+        raise DatasetError(
+            f"mask {path} has the value {value} in {counts[value]} pixels; "
+            f"classes are 0 … {spec.classes - 1}, ignored is {spec.ignore_index}",
+            hint="data.class_names must name every class of the masks, and "
+            "data.ignore_index the value of pixels without a label",
+        )
+
+
+def _size(pixels: NDArray[np.uint8]) -> str:
+    return f"{pixels.shape[0]} x {pixels.shape[1]}"

@@ -1,0 +1,199 @@
+"""Images and masks of one split, as tensors of one size.
+
+Where the pairs come from is the business of a source: `files.py` decodes them from a
+folder, `shapes.py` makes them up. Here they are resized, kept in memory if the recipe
+says so, and checked all at once before a long run starts.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from mlguard import recipe
+from mlguard.errors import DatasetError
+
+Sample = tuple[torch.Tensor, torch.Tensor]
+Progress = Callable[[int, int], None]  # images done, images in all
+
+MAX_THREADS = 16  # decoders at work in `check`; more only wait for the disk
+MAX_NAMED = 5  # refused images named in one message
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image and its mask, at their own size.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        mask: (H, W) uint8, checked: a class or ignore_index everywhere.
+        digest: SHA-256 of what the pair was made from.
+    """
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    digest: bytes
+
+
+class Source(Protocol):
+    """Where the pairs of a split come from."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The name of every pair, in order."""
+
+    def read(self, index: int) -> Pair:
+        """Read or make one pair; raises DatasetError naming the file at fault."""
+
+
+class SegmentationSet(torch.utils.data.Dataset[Sample]):
+    """The images and masks of one split, resized to the recipe's size.
+
+    Attributes:
+        ids: The name of every image, in order.
+        classes: The number of classes, without the ignored one.
+        ignore_index: The value of pixels that have no label.
+    """
+
+    def __init__(self, source: Source, spec: recipe.Data) -> None:
+        self.ids = source.ids
+        self.classes = spec.classes
+        self.ignore_index = spec.ignore_index
+        self._source = source
+        self._size = spec.size
+        self._cache = _Cache(len(self.ids), spec.size) if spec.cache else None
+        self._fingerprint = ""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        """One image and its mask.
+
+        Shape:
+            returns  (3, H, W) uint8 RGB image, (H, W) uint8 mask
+        Raises:
+            DatasetError: The image or the mask is damaged, or they do not fit.
+        """
+        if not 0 <= index < len(self.ids):
+            raise IndexError(f"image {index} of {len(self.ids)}")
+        if self._cache and self._cache.filled[index]:
+            image, mask = self._cache.images[index], self._cache.masks[index]
+            return torch.from_numpy(image.copy()), torch.from_numpy(mask.copy())
+        image, mask = self._resize(index, self._source.read(index))
+        return torch.from_numpy(image.copy()), torch.from_numpy(mask.copy())
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, over the ids and what is in the files, in order.
+
+        Raises:
+            DatasetError: As in `check`, which is run first if it was not.
+        """
+        if not self._fingerprint:
+            self.check()
+        return self._fingerprint
+
+    def check(self, progress: Progress | None = None) -> None:
+        """Decode every image and mask once, before a long run depends on them.
+
+        Fills the cache, if the recipe wants one, and gives `fingerprint` its value.
+
+        Raises:
+            DatasetError: A file is missing or damaged, a mask has another size than
+                its image, or a value that is no class and not ignore_index. The
+                message names the first file at fault, and how many more there are.
+        """
+        refusals: dict[str, DatasetError] = {}
+        total = hashlib.sha256(b"mlguard/data/v1")
+        for index, outcome in enumerate(self._outcomes()):
+            if isinstance(outcome, DatasetError):
+                refusals[self.ids[index]] = outcome
+            else:
+                name = self.ids[index].encode()
+                total.update(len(name).to_bytes(4, "little") + name + outcome)
+            if progress:
+                progress(index + 1, len(self.ids))
+        if refusals:
+            raise _together(refusals, len(self.ids))
+        self._fingerprint = total.hexdigest()
+
+    def _outcomes(self) -> Iterator[bytes | DatasetError]:
+        threads = min(MAX_THREADS, os.cpu_count() or 1)
+        with (
+            ThreadPoolExecutor(threads, "check") as pool,
+            # Closing cancels what has not started, so Ctrl-C does not wait for it.
+            closing(pool.map(self._outcome, range(len(self.ids)))) as outcomes,  # type: ignore[type-var]
+        ):
+            yield from outcomes
+
+    def _outcome(self, index: int) -> bytes | DatasetError:
+        try:
+            pair = self._source.read(index)
+        except DatasetError as refusal:
+            return refusal
+        if self._cache:
+            self._resize(index, pair)
+        return pair.digest
+
+    def _resize(
+        self, index: int, pair: Pair
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        image, mask = _resized(pair, self._size)
+        if self._cache:
+            self._cache.images[index] = image
+            self._cache.masks[index] = mask
+            self._cache.filled[index] = True
+        return image, mask
+
+
+class _Cache:
+    """Room for every image of a split; the system commits it as it is filled."""
+
+    def __init__(self, length: int, size: tuple[int, int]) -> None:
+        try:
+            self.images = np.empty((length, 3, *size), dtype=np.uint8)
+            self.masks = np.empty((length, *size), dtype=np.uint8)
+        except MemoryError:
+            needed = length * 4 * size[0] * size[1] >> 20
+            raise DatasetError(
+                f"no memory to keep {length} images of {size[0]} x {size[1]}: "
+                f"{needed} MiB needed",
+                hint="read them anew every time with `--set data.cache=false`",
+            ) from None
+        self.filled = np.zeros(length, dtype=np.bool_)
+
+
+def _resized(
+    pair: Pair, size: tuple[int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    image, mask = pair.image, pair.mask
+    if mask.shape != size:
+        height, width = size
+        target = (width, height)
+        small = Image.fromarray(image).resize(target, Image.Resampling.BILINEAR)
+        image = np.asarray(small)
+        labels = Image.fromarray(mask).resize(target, Image.Resampling.NEAREST)
+        mask = np.asarray(labels)
+    return image.transpose(2, 0, 1), mask
+
+
+def _together(refusals: dict[str, DatasetError], total: int) -> DatasetError:
+    first, *others = refusals
+    refusal = refusals[first]
+    if not others:
+        return refusal
+    named = ", ".join(others[:MAX_NAMED])
+    more = ", …" if len(others) > MAX_NAMED else ""
+    return DatasetError(
+        f"{refusal}; {len(others)} more of {total} images are refused: {named}{more}",
+        hint=refusal.hint,
+    )

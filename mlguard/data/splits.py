@@ -1,0 +1,123 @@
+"""Open the training, validation or test split that a recipe describes."""
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from mlguard import recipe
+from mlguard.data.files import FilePairs
+from mlguard.data.folder import folder_ids, folder_pairs
+from mlguard.data.segmentation import SegmentationSet, Source
+from mlguard.data.shapes import ShapesSource, shapes_ids
+from mlguard.data.voc import voc_ids, voc_pairs
+from mlguard.errors import DatasetError
+
+Split = Literal["train", "validation", "test"]
+Ids = tuple[str, ...]
+
+
+def open_split(
+    spec: recipe.Data,
+    root: Path | None,
+    split: Split,
+    *,
+    seed: int,
+    download: bool = False,
+) -> SegmentationSet:
+    """Open one split of the recipe's data; nothing is decoded yet.
+
+    Args:
+        spec: The recipe's [data].
+        root: The folder of the data. The generated `shapes` need none.
+        split: Which part. If `spec.validation` is a number, that many images are held
+            out of the training list, and the training split lacks them.
+        seed: Chooses the images held out. The rest of the data does not depend on it.
+        download: Fetch VOC 2012 if it is not there. Other kinds ignore it.
+
+    Raises:
+        DatasetError: The layout, a list or a file of the split is missing or unfit, or
+            images of the training list are also in the validation or test list.
+    """
+    holds_out = isinstance(spec.validation, int) and split == "validation"
+    if spec.kind == "shapes":
+        listed = shapes_ids(spec, "train" if holds_out else split)
+        ids = _without_held_out(listed, spec, split, seed)
+        return SegmentationSet(ShapesSource(ids, spec), spec)
+    if root is None:
+        raise DatasetError(
+            f"data of kind {spec.kind} lies in a folder, and none was given",
+            hint="say where it is with --data DIR",
+        )
+    if spec.kind == "voc":
+        read: Callable[[str], Ids] = partial(voc_ids, root, download=download)
+    else:
+        read = partial(folder_ids, root)
+    name = _list_name(spec, split)
+    listed = read(name)
+    _refuse_overlap(spec, name, listed, read)
+    ids = _without_held_out(listed, spec, split, seed)
+    return SegmentationSet(_files(spec, root, name, ids), spec)
+
+
+def _files(spec: recipe.Data, root: Path, name: str, ids: Ids) -> Source:
+    pairs = (
+        voc_pairs(root, name, ids) if spec.kind == "voc" else folder_pairs(root, ids)
+    )
+    return FilePairs(pairs, spec)
+
+
+def _list_name(spec: recipe.Data, split: Split) -> str:
+    """The name of the list that a split is read from."""
+    if split == "validation" and isinstance(spec.validation, str):
+        return spec.validation
+    return spec.test if split == "test" else spec.train
+
+
+def _without_held_out(listed: Ids, spec: recipe.Data, split: Split, seed: int) -> Ids:
+    """The part of a list that a split consists of; the whole, if none is held out.
+
+    The images with the smallest digests are held out: the list's order has no say.
+    """
+    count = spec.validation
+    if isinstance(count, str) or split == "test":
+        return listed
+    if count >= len(listed):
+        raise DatasetError(
+            f"cannot hold {count} images out of a training list of {len(listed)}",
+            hint="lower data.validation, or name a list of its own",
+        )
+    held_out = set(sorted(listed, key=partial(_digest, seed))[:count])
+    return tuple(i for i in listed if (i in held_out) == (split == "validation"))
+
+
+def _digest(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"mlguard/hold-out/v1/{seed}/{name}".encode()).digest()
+
+
+def _refuse_overlap(
+    spec: recipe.Data, name: str, listed: Ids, read: Callable[[str], Ids]
+) -> None:
+    """Refuse scores on images that were trained on.
+
+    A list that cannot be read is passed over: whoever only evaluates may have no
+    training list, and a list that is needed is refused when its own split is opened.
+    """
+    scored = {spec.test, spec.validation} if _has_list(spec) else {spec.test}
+    for other in sorted(map(str, scored)) if name == spec.train else [spec.train]:
+        try:
+            common = sorted(set(listed) & set(read(other)))
+        except DatasetError:
+            continue
+        if common:
+            raise DatasetError(
+                f"{len(common)} images of the list {name} are also in the list "
+                f"{other}, first {common[0]}",
+                hint="take them out of the training list: "
+                "scores on trained images say nothing",
+            )
+
+
+def _has_list(spec: recipe.Data) -> bool:
+    return isinstance(spec.validation, str)

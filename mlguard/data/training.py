@@ -1,0 +1,108 @@
+"""Random crops and flips of a training set, in an order that can be resumed anywhere.
+
+Every choice follows from the seed and the position in the whole run. So it does not
+matter which worker makes an image, in which order, or whether the run was killed and
+resumed in between, and the global random state of torch is never touched.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
+
+from mlguard import recipe
+from mlguard.data.draws import Draws
+from mlguard.data.segmentation import Sample, SegmentationSet
+
+_CROP = 1  # labels that keep the two streams of one seed apart
+_ORDER = 2
+CROP_TRIES = 10  # as in torchvision; then the largest crop that fits
+
+Box = tuple[int, int, int, int]  # top, left, height, width; pixels
+
+
+class TrainingSet(torch.utils.data.Dataset[Sample]):
+    """A segmentation set seen through random resized crops and flips.
+
+    Its index is the position in the whole run, epoch * len(base) + index, which
+    `epoch_positions` lists in a shuffled order.
+
+    Args:
+        base: The images to crop, already of one size.
+        spec: The recipe's [data]: crop_scale, crop_ratio and flip.
+        seed: The recipe's train.seed.
+    """
+
+    def __init__(self, base: SegmentationSet, spec: recipe.Data, seed: int) -> None:
+        self.base = base
+        self._spec = spec
+        self._seed = seed
+
+    def __len__(self) -> int:
+        """The images of one epoch."""
+        return len(self.base)
+
+    def __getitem__(self, position: int) -> Sample:
+        """The crop at one position of the run.
+
+        Shape:
+            returns  (3, H, W) uint8 image, (H, W) uint8 mask
+        """
+        image, mask = self.base[position % len(self.base)]
+        height, width = mask.shape
+        draws = Draws(_CROP, self._seed, position)
+        box = _crop(draws, height, width, self._spec)
+        if box != (0, 0, height, width):
+            image, mask = _resized_crop(image, mask, box)
+        if draws.unit() < self._spec.flip:
+            image, mask = image.flip(-1), mask.flip(-1)
+        return image, mask
+
+
+def epoch_positions(length: int, *, seed: int, epoch: int) -> list[int]:
+    """The positions of one epoch, shuffled: a sampler for a TrainingSet.
+
+    Example:
+        >>> sorted(epoch_positions(4, seed=0, epoch=2))
+        [8, 9, 10, 11]
+    """
+    order = np.argsort(Draws(_ORDER, seed, epoch).words(length), kind="stable")
+    return [epoch * length + index for index in order.tolist()]
+
+
+def _crop(draws: Draws, height: int, width: int, spec: recipe.Data) -> Box:
+    low, high = spec.crop_scale
+    flat, wide = (math.log(ratio) for ratio in spec.crop_ratio)
+    for _ in range(CROP_TRIES):
+        area = height * width * (low + (high - low) * draws.unit())
+        ratio = math.exp(flat + (wide - flat) * draws.unit())
+        crop_height = round(math.sqrt(area / ratio))
+        crop_width = round(math.sqrt(area * ratio))
+        if 0 < crop_height <= height and 0 < crop_width <= width:
+            top = draws.between(0, height - crop_height)
+            left = draws.between(0, width - crop_width)
+            return top, left, crop_height, crop_width
+    return _largest(height, width, spec.crop_ratio)
+
+
+def _largest(height: int, width: int, ratios: tuple[float, float]) -> Box:
+    ratio = min(max(width / height, ratios[0]), ratios[1])
+    crop_height = max(1, min(height, round(width / ratio)))
+    crop_width = max(1, min(width, round(height * ratio)))
+    top, left = (height - crop_height) // 2, (width - crop_width) // 2
+    return top, left, crop_height, crop_width
+
+
+def _resized_crop(image: torch.Tensor, mask: torch.Tensor, box: Box) -> Sample:
+    top, left, height, width = box
+    size = list(mask.shape)
+    image = functional.resized_crop(
+        image, top, left, height, width, size, InterpolationMode.BILINEAR, True
+    )
+    # The exact one: plain nearest shifts a mask by half a pixel against its image.
+    mask = functional.resized_crop(
+        mask[None], top, left, height, width, size, InterpolationMode.NEAREST_EXACT
+    )[0]
+    return image, mask

@@ -1,0 +1,56 @@
+"""The colours of classes, for index PNGs and overlays.
+
+The colour map is PASCAL VOC's, which most tools for masks know: a class's number gives
+its colour by a rule, so there is no table to ship and any two programs agree.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_CLASSES = 256  # a mask is one byte a pixel
+VOID = 255  # VOC's number for pixels without a label
+
+Rgb = tuple[int, int, int]
+
+
+def palette(classes: int = MAX_CLASSES) -> tuple[Rgb, ...]:
+    """The colours of classes 0 … classes-1.
+
+    Bits 0, 3 and 6 of a class's number become the highest bits of red; bits 1, 4 and 7
+    of green; bits 2 and 5 of blue. So neighbouring classes differ strongly.
+
+    Raises:
+        ValueError: `classes` is not in 1 … 256.
+    Source: VOCcode/VOClabelcolormap.m of the PASCAL VOC 2012 development kit.
+
+    Example:
+        >>> palette(3)
+        ((0, 0, 0), (128, 0, 0), (0, 128, 0))
+        >>> palette()[VOID]
+        (224, 224, 192)
+    """
+    if not 1 <= classes <= MAX_CLASSES:
+        raise ValueError(f"expected 1 to {MAX_CLASSES} classes, got {classes}")
+    colours = (_colour(index).tolist() for index in range(classes))
+    return tuple((red, green, blue) for red, green, blue in colours)
+
+
+def colorize(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Paint every pixel in the colour of its class.
+
+    Shape:
+        mask     (..., H, W) uint8
+        returns  (..., H, W, 3) uint8
+    """
+    if mask.dtype != np.uint8:
+        raise TypeError(f"expected a mask of uint8, got {mask.dtype}")
+    painted: NDArray[np.uint8] = np.array(palette(), dtype=np.uint8)[mask]
+    return painted
+
+
+def _colour(index: int) -> NDArray[np.int64]:
+    channels = np.arange(3)
+    colour = np.zeros(3, dtype=np.int64)
+    for place in range(3):  # place 0 sets the highest bit of each channel
+        colour |= ((index >> (3 * place + channels)) & 1) << (7 - place)
+    return colour
