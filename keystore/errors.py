@@ -1,0 +1,149 @@
+"""Everything the keystore can refuse, in one tree.
+
+KeystoreError
+├── KeystoreNotFound        there is nothing at the path
+├── KeystoreExists          there is already something at the path
+├── KeystoreNotReadable     a link, a folder, no permission, an input error
+├── KeystoreNotWritable     no space, no permission; the old state is intact
+├── KeystoreBusy            another process kept the lock for too long
+├── MalformedKeystore       damaged, or not a keystore at all
+├── TamperedKeystore        an opener fits, but the rest was altered
+├── RolledBackKeystore      older than, or other than, the store seen before
+├── WorkFactorTooHigh       opening would cost more than we allow; before any work
+├── NoSlotOpens             wrong passphrase or identity
+├── PassphraseMissing       none was given, and nobody is there to ask
+├── PassphraseRefused       empty, too long, or not text
+├── IdentityError           an identity file that is missing, unsafe or damaged
+├── SlotError               a slot that is unknown, or cannot be added or removed
+├── InvalidName             not a name a key can have
+├── KeyNotFound             no such key or version; names the known ones
+├── KeyExists               a key is already stored under the name
+└── KeyNotUsable            the version is disabled or destroyed
+
+A caller who only wants "it did not open" catches KeystoreError. Each refusal
+carries a `hint`: advice a person can act on, or empty. Passing the wrong Python
+type is a bug, not a refusal, and raises TypeError or ValueError.
+"""
+
+
+class KeystoreError(Exception):
+    """Base of every refusal.
+
+    Args:
+        message: What was expected and what was found; lower case, no full stop.
+        hint: What to do about it. Overrides the class's own hint.
+    """
+
+    hint = ""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        if hint is not None:
+            self.hint = hint
+
+
+class KeystoreNotFound(KeystoreError):
+    """There is no keystore at the path."""
+
+    hint = (
+        "`mlguard keygen NAME` makes one; --keystore or MLGUARD_KEYSTORE names another"
+    )
+
+
+class KeystoreExists(KeystoreError):
+    """There is already something at the path; it is never overwritten."""
+
+    hint = "open it, or choose another path"
+
+
+class KeystoreNotReadable(KeystoreError):
+    """Something is at the path, but it cannot be read as a file."""
+
+
+class KeystoreNotWritable(KeystoreError):
+    """The new state could not be saved; the old state is intact."""
+
+    hint = "free some space or make the folder writable; the keystore is as it was"
+
+
+class KeystoreBusy(KeystoreError):
+    """Another process kept the lock for too long."""
+
+    hint = "wait for the other mlguard process to end, then try again"
+
+
+class MalformedKeystore(KeystoreError):
+    """The bytes do not follow docs/spec/keystore-v1.md."""
+
+    hint = "put back a backup; the state before the last write is beside it, as .bak"
+
+
+class TamperedKeystore(KeystoreError):
+    """An opener fits, but the store is not what its owner wrote."""
+
+    hint = "someone may have altered it: keep this file, put back a trusted backup"
+
+
+class RolledBackKeystore(KeystoreError):
+    """The store is older than, or other than, the one seen before."""
+
+    hint = (
+        "if you put an older copy back yourself, open it again; else find out who did"
+    )
+
+
+class WorkFactorTooHigh(KeystoreError):
+    """Opening would cost more than we allow; nothing was computed."""
+
+    hint = "mlguard never writes such a file; do not trust it"
+
+
+class NoSlotOpens(KeystoreError):
+    """No slot of the store opens with the passphrase or identity given."""
+
+    hint = "check the passphrase or identity, and that this is the right keystore"
+
+
+class PassphraseMissing(KeystoreError):
+    """A passphrase is needed, none was given, and nobody is there to ask."""
+
+    hint = (
+        "give --identity FILE, --passphrase-file FILE or --passphrase-fd N, "
+        "or set MLGUARD_IDENTITY_FILE or MLGUARD_PASSPHRASE_FILE"
+    )
+
+
+class PassphraseRefused(KeystoreError):
+    """The passphrase is empty, too long, or not text."""
+
+
+class IdentityError(KeystoreError):
+    """An identity or its file is missing, unsafe or damaged."""
+
+
+class SlotError(KeystoreError):
+    """A slot is unknown, or cannot be added or removed."""
+
+
+class InvalidName(KeystoreError):
+    """Not a name that a key, slot or purpose can have."""
+
+    hint = "use 1 to 64 letters, digits, dots, hyphens and underscores, such as acme-2"
+
+
+class KeyNotFound(KeystoreError):
+    """No key is stored under the name, or it has no such version."""
+
+    hint = "`mlguard keys list` shows what is in the keystore"
+
+
+class KeyExists(KeystoreError):
+    """A key is already stored under the name; it is never overwritten."""
+
+    hint = "choose another name, or add a version to the key with `mlguard keys rotate`"
+
+
+class KeyNotUsable(KeystoreError):
+    """The version is disabled or destroyed."""
+
+    hint = "`mlguard keys show NAME` shows the state of each version"

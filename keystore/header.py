@@ -1,0 +1,141 @@
+"""The file around the payload: magic line, checksum, header, MAC.
+
+Everything here is readable without a secret, and nothing here is believed before
+the MAC was checked. docs/spec/keystore-v1.md, sections 1, 3 and 5.
+"""
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+
+from keystore.canonical import Fields, decode, encode
+from keystore.errors import MalformedKeystore, TamperedKeystore
+from keystore.sealing import OVERHEAD_BYTES, Altered, NotThisKey, derive, seal
+from keystore.sealing import unseal as open_sealed
+from keystore.slots import MAX_SLOTS, Slot, read_slots
+
+MAGIC = b"mlguard keystore 1\n"
+ANY_VERSION = b"mlguard keystore "
+SUITE = "hkdf-sha512+aes-256-gcm+argon2id"
+FORMAT = 1
+MAX_FILE_BYTES = 64 * 1024 * 1024
+MAX_HEADER_BYTES = 64 * 1024
+MAX_GENERATION = 2**53 - 1  # exact in every JSON reader
+STORE_ID_BYTES = 16
+DIGEST_DIGITS = 64
+FIELDS = ("generation", "slots", "store_id", "suite", "version")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a store says about itself without being opened."""
+
+    store_id: bytes
+    generation: int
+    slots: tuple[Slot, ...]
+
+    def encode(self) -> bytes:
+        """The header line, without its end."""
+        return encode(
+            {
+                "generation": self.generation,
+                "slots": [slot.to_json() for slot in self.slots],
+                "store_id": self.store_id.hex(),
+                "suite": SUITE,
+                "version": FORMAT,
+            }
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Header":
+        """Read a header line.
+
+        Raises:
+            MalformedKeystore: It does not follow the specification.
+            WorkFactorTooHigh: A slot asks for more work than we allow.
+        """
+        if len(data) > MAX_HEADER_BYTES:
+            raise MalformedKeystore("the header is too long")
+        fields = Fields(decode(data, "the header"), "the header", FIELDS)
+        if fields.integer("version", 0, MAX_GENERATION) != FORMAT:
+            raise fields.bad("version", f"{FORMAT}, the one this program reads")
+        if fields.raw("suite") != SUITE:
+            raise fields.bad("suite", f"{SUITE}, the one this program reads")
+        return cls(
+            store_id=fields.octets("store_id", STORE_ID_BYTES, STORE_ID_BYTES),
+            generation=fields.integer("generation", 1, MAX_GENERATION),
+            slots=read_slots(fields.items("slots", 1, MAX_SLOTS)),
+        )
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A file taken apart, with nothing opened yet."""
+
+    header: Header
+    header_line: bytes = field(repr=False)
+    mac: bytes = field(repr=False)
+    payload: bytes = field(repr=False)
+    checksum: str
+
+
+def take_apart(data: bytes) -> Frame:
+    """Check a file's form and checksum, and read its header.
+
+    Raises:
+        MalformedKeystore: Damaged, or not a keystore.
+        WorkFactorTooHigh: A slot asks for more work than we allow.
+    """
+    if not data.startswith(MAGIC):
+        if data.startswith(ANY_VERSION):
+            raise MalformedKeystore(
+                "the first line names a version this program does not read",
+                hint="it may be damaged, or written by a later mlguard",
+            )
+        raise MalformedKeystore("this is not a keystore", hint="check the path")
+    if len(data) > MAX_FILE_BYTES:
+        raise MalformedKeystore(f"it is longer than {MAX_FILE_BYTES} bytes")
+    checksum, _, body = data[len(MAGIC) :].partition(b"\n")
+    expected = hashlib.sha256(body).hexdigest()
+    if checksum != expected.encode("ascii"):
+        raise MalformedKeystore("the checksum does not fit: the file is damaged")
+    parts = body.split(b"\n", 2)
+    if len(parts) != 3:
+        raise MalformedKeystore("a line is missing")
+    line, mac, payload = parts
+    if len(mac) != DIGEST_DIGITS or len(payload) < OVERHEAD_BYTES:
+        raise MalformedKeystore("the MAC or the payload is too short")
+    return Frame(Header.decode(line), line + b"\n", mac, payload, expected)
+
+
+def open_payload(frame: Frame, store_key: bytes) -> bytes:
+    """Authenticate the header, then open the payload.
+
+    Raises:
+        TamperedKeystore: Header, MAC or payload is not what a key holder wrote.
+    """
+    expected = _mac(store_key, frame.header.store_id, frame.header_line)
+    if not hmac.compare_digest(expected, frame.mac):
+        raise TamperedKeystore("the header was altered after it was written")
+    associated = frame.header_line + frame.mac + b"\n"
+    try:
+        return open_sealed(store_key, "payload", frame.payload, associated)
+    except (NotThisKey, Altered):
+        raise TamperedKeystore(
+            "the entries were altered after they were written"
+        ) from (None)
+
+
+def put_together(header: Header, store_key: bytes, payload: bytes) -> bytes:
+    """The bytes of a whole file."""
+    line = header.encode() + b"\n"
+    mac = _mac(store_key, header.store_id, line) + b"\n"
+    sealed = seal(store_key, "payload", payload, line + mac)
+    body = line + mac + sealed
+    checksum = hashlib.sha256(body).hexdigest().encode("ascii")
+    return MAGIC + checksum + b"\n" + body
+
+
+def _mac(store_key: bytes, store_id: bytes, line: bytes) -> bytes:
+    key = derive(store_key, "header-mac", salt=store_id)
+    return hmac.digest(key, line, "sha256").hex().encode("ascii")

@@ -1,0 +1,117 @@
+"""The plaintext inside a store: one line about it, then two lines an entry.
+
+docs/spec/keystore-v1.md, section 6.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from keystore.canonical import NAME, Fields, decode, encode, now
+from keystore.entries import MAX_ENTRIES, Entry
+from keystore.errors import KeyExists, KeyNotFound, MalformedKeystore
+
+NAMES = re.compile(f"(?:{NAME.pattern}\n)*")
+MAX_NAMED = 20  # names a refusal lists before it says "and N more"
+FIELDS = ("created", "log")
+LOG_FIELDS = ("count", "head")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogHead:
+    """Where the audit log stood at the last write."""
+
+    count: int
+    head: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """Everything a store holds. Bodies stay bytes until someone asks for one."""
+
+    created: str
+    log: LogHead | None = None
+    bodies: Mapping[str, bytes] = field(repr=False)
+
+    @classmethod
+    def empty(cls) -> "Contents":
+        """A store that holds nothing yet."""
+        return cls(created=now(), bodies={})
+
+    def names(self) -> tuple[str, ...]:
+        """The names, in order."""
+        return tuple(sorted(self.bodies))
+
+    def entry(self, name: str) -> Entry:
+        """Read one entry.
+
+        Raises:
+            KeyNotFound: No key has that name; says which do.
+        """
+        body = self.bodies.get(name)
+        if body is None:
+            raise KeyNotFound(f"no key {name!r}; known keys: {self._known()}")
+        return Entry.decode(name, body)
+
+    def with_new(self, entry: Entry) -> "Contents":
+        """The contents with one more entry.
+
+        Raises:
+            KeyExists: The name is taken.
+        """
+        if entry.name in self.bodies:
+            raise KeyExists(f"there is already a key {entry.name!r}")
+        return self.with_entry(entry)
+
+    def with_entry(self, entry: Entry) -> "Contents":
+        """The contents with an entry added or replaced."""
+        return replace(self, bodies={**self.bodies, entry.name: entry.encode()})
+
+    def encode(self) -> bytes:
+        """The whole plaintext."""
+        log = self.log and {"count": self.log.count, "head": self.log.head}
+        lines = [encode({"created": self.created, "log": log})]
+        for name in self.names():
+            lines += name.encode("ascii"), self.bodies[name]
+        return b"\n".join(lines) + b"\n"
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Contents":
+        """Take the plaintext apart; bodies are read later, one by one.
+
+        Raises:
+            MalformedKeystore: It does not follow the specification.
+        """
+        lines = data.split(b"\n")
+        if lines.pop() or len(lines) % 2 != 1 or len(lines) > 2 * MAX_ENTRIES + 1:
+            raise MalformedKeystore("the payload does not have two lines an entry")
+        fields = Fields(decode(lines[0], "the payload"), "the payload", FIELDS)
+        try:
+            names = [name.decode("ascii") for name in lines[1::2]]
+        except UnicodeDecodeError:
+            raise MalformedKeystore("an entry's name is not a name") from None
+        if not NAMES.fullmatch("".join(f"{name}\n" for name in names)):
+            raise MalformedKeystore("an entry's name is not a name")
+        if names != sorted(set(names)):
+            raise MalformedKeystore("the entries are not in the order of their names")
+        return cls(
+            created=fields.time("created"),
+            log=_read_log(fields.raw("log")),
+            bodies=dict(zip(names, lines[2::2], strict=True)),
+        )
+
+    def _known(self) -> str:
+        names = self.names()
+        more = len(names) - MAX_NAMED
+        listed = ", ".join(names[:MAX_NAMED]) or "none yet"
+        return f"{listed} and {more} more" if more > 0 else listed
+
+
+def _read_log(item: object) -> LogHead | None:
+    if item is None:
+        return None
+    fields = Fields(item, "log", LOG_FIELDS)
+    return LogHead(
+        count=fields.integer("count", 0, 2**53 - 1),
+        head=fields.octets("head", 32, 32).hex(),
+    )

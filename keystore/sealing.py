@@ -1,0 +1,63 @@
+"""Seal bytes under a key so that exactly one key opens them.
+
+AES-GCM alone does not commit to its key: one ciphertext can be made to open under
+two. Each sealed string therefore carries 32 bytes that depend on the key, compared
+before anything is decrypted. docs/spec/keystore-v1.md, section 2.
+"""
+
+import hmac
+import os
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA512
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+KEY_BYTES = 32
+SALT_BYTES = 32
+OVERHEAD_BYTES = 80  # salt, commitment, tag
+PREFIX = b"mlguard/keystore/v1/"
+NONCE = bytes(12)  # safe: every salt gives a key that is used once
+
+
+class NotThisKey(Exception):
+    """The commitment is that of another key. Never leaves the keystore."""
+
+
+class Altered(Exception):
+    """The key fits, but data or associated data changed. Never leaves the keystore."""
+
+
+def derive(key: bytes, label: str, *, salt: bytes, size_bytes: int = 32) -> bytes:
+    """Derive bytes for one labelled use of a uniform key.
+
+    Source: RFC 5869, with SHA-512.
+    """
+    info = PREFIX + label.encode("ascii")
+    return HKDF(SHA512(), size_bytes, salt, info).derive(key)
+
+
+def seal(key: bytes, label: str, data: bytes, associated: bytes) -> bytes:
+    """Encrypt and authenticate data; authenticate the associated data with it."""
+    salt = os.urandom(SALT_BYTES)
+    okm = derive(key, label, salt=salt, size_bytes=64)
+    ciphertext = AESGCM(okm[:32]).encrypt(NONCE, data, associated)
+    return salt + okm[32:] + ciphertext
+
+
+def unseal(key: bytes, label: str, sealed: bytes, associated: bytes) -> bytes:
+    """Open what `seal` made.
+
+    Raises:
+        NotThisKey: It was sealed under another key, or its salt was altered.
+        Altered: The ciphertext, tag or associated data changed.
+    """
+    salt, commitment, ciphertext = sealed[:32], sealed[32:64], sealed[64:]
+    okm = derive(key, label, salt=salt, size_bytes=64)
+    # Before decryption: without this, one ciphertext could serve two keys.
+    if not hmac.compare_digest(okm[32:], commitment):
+        raise NotThisKey
+    try:
+        return AESGCM(okm[:32]).decrypt(NONCE, ciphertext, associated)
+    except InvalidTag:
+        raise Altered from None

@@ -1,0 +1,65 @@
+"""Where the bytes of a store live: read them, or swap them for newer ones.
+
+A swap names the revision it replaces and happens completely or not at all. A
+storage knows nothing of keys; what it holds is sealed.
+docs/spec/keystore-v1.md, section 7.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+Check = Callable[[bytes], None]
+
+
+class Revision(NamedTuple):
+    """Which state of a store: its generation, and the checksum of its bytes."""
+
+    generation: int
+    checksum: str
+
+
+class RevisionChanged(Exception):
+    """Someone else wrote first. The keystore tries again; never leaves it."""
+
+
+class Storage(ABC):
+    """A place for one store."""
+
+    @property
+    @abstractmethod
+    def location(self) -> str:
+        """The place in words, for prompts and refusals. No secret in it."""
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """The whole store as it is now.
+
+        Raises:
+            KeystoreNotFound: There is no store.
+            KeystoreNotReadable: There is something, but it cannot be read.
+        """
+
+    @abstractmethod
+    def swap(self, old: Revision | None, data: bytes, check: Check) -> None:
+        """Replace the state `old` by `data`, or create it if `old` is None.
+
+        Args:
+            old: The revision that was read.
+            data: The new bytes.
+            check: Raises when bytes read back from the place are not a good store.
+
+        Raises:
+            RevisionChanged: The store is no longer at `old`.
+            KeystoreExists: `old` is None and there is a store.
+            KeystoreNotWritable: The new state could not be saved.
+        """
+
+    def turn(self, timeout_s: float) -> AbstractContextManager[object]:
+        """Wait for our turn to write. Saves retries; correctness is swap's job.
+
+        Raises:
+            KeystoreBusy: Our turn did not come in time.
+        """
+        return nullcontext()
