@@ -109,8 +109,9 @@ class _Canvas:
     def __init__(self, draws: Draws, height: int, width: int) -> None:
         self._draws = draws
         self._height, self._width = height, width
-        self._rows = np.arange(height, dtype=np.int32)[:, None]
-        self._columns = np.arange(width, dtype=np.int32)[None, :]
+        # 64 bits, or the squares of a large image's ellipses would overflow.
+        self._rows = np.arange(height, dtype=np.int64)[:, None]
+        self._columns = np.arange(width, dtype=np.int64)[None, :]
         self._image = np.zeros((height, width, 3), dtype=np.int32)
         self._mask = np.zeros((height, width), dtype=np.uint8)
         self._coarse = self._noise(12)
@@ -143,9 +144,9 @@ class _Canvas:
         light = self._draws.between(200, 285)  # of 256
         slope = self._draws.between(-40, 40)
         gain = light + slope * (2 * self._columns - self._width) // self._width
-        grain = self._draws.words(self._mask.size).view(np.uint8).astype(np.int32)
-        grain = (grain.reshape(*self._mask.shape, 8)[..., :3] - 128) >> GRAIN_SHIFT
-        lit = (self._image * gain[..., None] >> 8) + grain
+        words = self._draws.words(self._mask.size).astype("<u8").view(np.uint8)
+        grain = words.reshape(*self._mask.shape, 8)[..., :3].astype(np.int32) - 128
+        lit = (self._image * gain[..., None] >> 8) + (grain >> GRAIN_SHIFT)
         return np.clip(lit, 0, 255).astype(np.uint8), self._mask
 
     def _lay(self, label: int, where: Where, texture: Field) -> None:

@@ -1,0 +1,122 @@
+"""Decoding: images of every common kind become RGB, masks stay numbers."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlguard.data.files import decode_image, decode_mask
+from mlguard.errors import DatasetError
+
+PATH = Path("some.png")
+
+
+def png(image: Image.Image, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+def grey_png(bits: int, numbers: list[int]) -> bytes:
+    """A PNG of one row in grey of a few bits, written by hand."""
+    packed = int("".join(f"{number:0{bits}b}" for number in numbers), 2)
+    row = packed.to_bytes(bits * len(numbers) // 8, "big")
+    header = struct.pack(">IIBBBBB", len(numbers), 1, bits, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+
+
+def test_grey_is_repeated_in_three_channels() -> None:
+    decoded = decode_image(png(Image.new("L", (3, 2), 77)), PATH)
+    assert decoded.shape == (2, 3, 3)
+    assert (decoded == 77).all()
+
+
+def test_sixteen_bit_grey_keeps_its_upper_bits() -> None:
+    deep = Image.fromarray(np.full((2, 3), 0x4D21, dtype=np.uint16))
+    assert (decode_image(png(deep), PATH) == 0x4D).all()
+
+
+def test_transparent_parts_are_laid_on_white() -> None:
+    clear = Image.new("RGBA", (2, 1), (10, 20, 30, 255))
+    clear.putpixel((1, 0), (10, 20, 30, 0))
+    decoded = decode_image(png(clear), PATH)
+    assert decoded.tolist() == [[[10, 20, 30], [255, 255, 255]]]
+
+
+def test_a_palette_image_is_looked_up() -> None:
+    indexed = Image.new("P", (1, 1), 1)
+    indexed.putpalette([0, 0, 0, 9, 8, 7])
+    assert decode_image(png(indexed), PATH).tolist() == [[[9, 8, 7]]]
+
+
+def test_an_image_is_turned_upright_as_its_camera_says() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by a quarter, clockwise
+    turned = decode_image(png(Image.new("RGB", (4, 2)), exif=exif), PATH)
+    assert turned.shape == (4, 2, 3)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_grey_masks_of_few_bits_are_not_stretched(bits: int) -> None:
+    numbers = [0, 1, 1, 0, 0, 0, 0, (1 << bits) - 1]
+    assert decode_mask(grey_png(bits, numbers), PATH).tolist() == [numbers]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_palette_masks_of_few_bits_keep_their_numbers(bits: int) -> None:
+    indexed = Image.new("P", (3, 1))
+    indexed.putpalette([0, 0, 0, 200, 0, 0])
+    indexed.putpixel((2, 0), 1)
+    assert decode_mask(png(indexed, bits=bits), PATH).tolist() == [[0, 0, 1]]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_a_mask_in_colours_is_refused(mode: str) -> None:
+    with pytest.raises(DatasetError, match="some.png is a colour PNG, expected 8-bit"):
+        decode_mask(png(Image.new(mode, (2, 2))), PATH)
+
+
+def test_a_mask_of_sixteen_bits_is_refused() -> None:
+    deep = Image.fromarray(np.zeros((2, 2), dtype=np.uint16))
+    with pytest.raises(DatasetError, match="some.png is a 16-bit PNG"):
+        decode_mask(png(deep), PATH)
+
+
+def test_a_mask_that_is_a_jpeg_is_refused() -> None:
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8)).save(buffer, "JPEG")
+    with pytest.raises(DatasetError, match="mask some.png is not a PNG"):
+        decode_mask(buffer.getvalue(), PATH)
+
+
+@pytest.mark.parametrize("kept", [0, 7, 8, 20, 30, 45])
+def test_a_mask_cut_anywhere_in_its_head_is_refused(kept: int) -> None:
+    with pytest.raises(DatasetError, match="some.png"):
+        decode_mask(png(Image.new("L", (8, 8)))[:kept], PATH)
+
+
+@pytest.mark.parametrize("position", range(8, 60, 3))
+def test_a_flipped_byte_is_refused_or_harmless(position: int) -> None:
+    content = bytearray(png(Image.new("L", (8, 8))))
+    content[position % len(content)] ^= 0x5A
+    try:
+        assert decode_mask(bytes(content), PATH).dtype == np.uint8
+    except DatasetError as refusal:
+        assert "some.png" in str(refusal)
+
+
+@pytest.mark.parametrize("pixels", [100 << 20, 400 << 20])
+def test_a_huge_image_is_refused_before_it_is_decoded(pixels: int) -> None:
+    content = bytearray(png(Image.new("L", (8, 8))))
+    content[16:24] = struct.pack(">II", 1 << 10, pixels >> 10)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    with pytest.raises(DatasetError, match="more than 67108864 pixels"):
+        decode_image(bytes(content), PATH)
