@@ -1,0 +1,196 @@
+"""The manifest: everything about a bundle that is not a graph, in canonical JSON.
+
+One content has one spelling: a reader writes what it has understood and refuses the
+file if the bytes differ, so nothing can hide in a duplicate key, an unknown field or
+another way to write a number. Written down in docs/spec/bundle-v1.md, section 2.
+"""
+
+import json
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from mlguard.bundle.archive import MODEL, PREPROCESS
+from mlguard.errors import MalformedBundle
+from mlguard.transforms import BLOCK_SIZES, key_space_bits
+
+SCHEMA = "mlguard.bundle/1"
+MAX_INTEGER = 2**53 - 1  # above it, JSON readers in other languages round
+
+
+def _printable(text: str) -> str:
+    # These texts are shown in terminals, where control characters are commands.
+    if not all(line.isprintable() for line in text.split("\n")):
+        raise ValueError("holds control characters")
+    return text
+
+
+Hex16 = Annotated[str, Field(pattern=r"^[0-9a-f]{16}\z")]
+Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}\z")]
+Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
+Text = Annotated[str, AfterValidator(_printable)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Rgb = tuple[Number, Number, Number]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class TransformFacts(_Part):
+    """What the key does to an image; docs/spec/transforms-v1.md."""
+
+    spec: Literal[1] = 1
+    methods: tuple[Literal["shf", "np", "ffx"], ...]
+    block_size: int  # M, pixels
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.block_size not in BLOCK_SIZES:
+            raise ValueError(
+                f"block_size {self.block_size} is not one of {BLOCK_SIZES}"
+            )
+        key_space_bits(self.methods, self.block_size)  # refuses what does not compose
+        return self
+
+
+class NormalizationFacts(_Part):
+    """What is subtracted from and divides the transformed pixels in [0, 1]."""
+
+    mean: Rgb
+    std: tuple[
+        Annotated[Number, Field(gt=0)],
+        Annotated[Number, Field(gt=0)],
+        Annotated[Number, Field(gt=0)],
+    ]
+
+
+class TensorFacts(_Part):
+    """One tensor, in the words of the Open Inference Protocol; -1 is a free size."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+class Member(_Part):
+    """One graph of the bundle."""
+
+    sha256: Hex64
+    size: Count  # bytes
+
+
+class Provenance(_Part):
+    """Where the model comes from."""
+
+    recipe_sha256: Hex64
+    data_fingerprint: Text
+    seed: Count
+    versions: dict[Text, Text]
+
+
+class AuditHeadline(_Part):
+    """The last audit in one line. mIoU in [0, 1]; None where it was not measured."""
+
+    report_sha256: Hex64
+    baseline: Share | None
+    correct_key: Share | None
+    no_key: Share | None
+    incorrect_keys_mean: Share | None
+    incorrect_keys_max: Share | None
+
+
+class Facts(_Part):
+    """What the exporter says about a model; the rest follows from it."""
+
+    transform: TransformFacts
+    normalization: NormalizationFacts
+    class_names: Annotated[tuple[Text, ...], Field(min_length=2, max_length=255)]
+    ignore_index: Annotated[int, Field(ge=0, le=255)]
+    opset: Annotated[int, Field(ge=18, le=23)]
+    licence: Text = ""
+    provenance: Provenance
+    audit: AuditHeadline | None = None
+
+    @model_validator(mode="after")
+    def _not_a_class(self) -> Self:
+        if self.ignore_index < len(self.class_names):
+            raise ValueError(f"ignore_index {self.ignore_index} is a class")
+        return self
+
+
+class Manifest(Facts):
+    """The manifest of a bundle. Every field is explained in the specification."""
+
+    format: Literal["mlguard.bundle/1"] = Field("mlguard.bundle/1", alias="schema")
+    protection_id: Hex32
+    key_id: Hex16
+    key_commitment: Hex64
+    inputs: tuple[TensorFacts, ...]
+    outputs: tuple[TensorFacts, ...]
+    files: dict[str, Member]  # by name: the two graphs
+    selftest: Hex64
+    mac: Hex64
+    # Reserved. A reader that does not know a protection must not ignore it.
+    seal: None = None
+    grants: None = None
+    signature: None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.inputs != INPUTS or self.outputs != outputs_of(len(self.class_names)):
+            raise ValueError("inputs and outputs are not those of this version")
+        if set(self.files) != {PREPROCESS, MODEL}:
+            raise ValueError(f"files must name {PREPROCESS} and {MODEL}")
+        return self
+
+    def to_bytes(self, *, without_mac: bool = False) -> bytes:
+        """Write the manifest in its one spelling.
+
+        Args:
+            without_mac: Leave out the field `mac`, as what the MAC is taken over does.
+        """
+        left_out = {"mac"} if without_mac else None
+        fields = self.model_dump(mode="json", by_alias=True, exclude=left_out)
+        text = json.dumps(
+            fields,
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=False,
+            allow_nan=False,
+        )
+        return text.encode()
+
+
+INPUTS = (TensorFacts(name="images", datatype="UINT8", shape=(-1, 3, -1, -1)),)
+
+
+def outputs_of(classes: int) -> tuple[TensorFacts, ...]:
+    """The output tensor of a model with so many classes."""
+    return (TensorFacts(name="logits", datatype="FP32", shape=(-1, classes, -1, -1)),)
+
+
+def parse_manifest(data: bytes, *, name: str) -> Manifest:
+    """Read a manifest, refusing every spelling but the canonical one.
+
+    Raises:
+        MalformedBundle: The manifest does not follow the specification.
+    """
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, problem["loc"])) or "manifest.json"
+        raise MalformedBundle(f"{name}: {where}: {problem['msg']}") from None
+    if manifest.to_bytes() != data:
+        raise MalformedBundle(f"{name}: manifest.json is not in its canonical spelling")
+    return manifest

@@ -1,0 +1,50 @@
+"""`mlguard export`: write the bundle of a run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlguard.cli.extras import need
+from mlguard.cli.unlock import (
+    DEFAULT_KEYSTORE,
+    IdentityFile,
+    KeystorePath,
+    PassphraseFd,
+    PassphraseFile,
+    read_model_key,
+)
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="The run folder of `mlguard protect`.")],
+    out: Annotated[Path, typer.Option(help="The bundle to write, NAME.mlgb; new.")],
+    key: Annotated[
+        str | None,
+        typer.Option(help="Name of the model key, if not the one `protect` was given."),
+    ] = None,
+    keystore: KeystorePath = DEFAULT_KEYSTORE,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+    identity: IdentityFile = None,
+) -> None:
+    """Write RUN as a bundle, after comparing it with the model it came from."""
+    need("mlguard.protect")
+    from mlguard.protect import read_run
+    from mlguard.protect.export import check_exportable, export_run
+
+    protected = read_run(run)
+    protection = check_exportable(protected, out)
+    model_key = read_model_key(
+        key or protection.key_name,
+        keystore=keystore,
+        passphrase_file=passphrase_file,
+        passphrase_fd=passphrase_fd,
+        identity=identity,
+    )
+    report = export_run(protected, model_key, out)
+    print(f"{out}  {report.size_bytes / 1e6:.1f} MB  key {protection.key_id}")
+    print(
+        f"parity: {report.agreement:.3%} of pixels have the same class; logits differ "
+        f"by at most {report.difference:.1e}, the largest is {report.largest_logit:.1f}"
+    )

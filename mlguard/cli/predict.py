@@ -1,0 +1,184 @@
+"""`mlguard predict`: masks of images, from a bundle and its key. Needs no torch."""
+
+import io
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+
+from mlguard.cli.unlock import (
+    DEFAULT_KEYSTORE,
+    IdentityFile,
+    KeystorePath,
+    PassphraseFd,
+    PassphraseFile,
+    read_model_key,
+)
+from mlguard.errors import ImageError
+from mlguard.files import atomic_write, prepare_output_folder
+from mlguard.palette import colorize, palette
+from mlguard.runtime import SUFFIXES, Session, read_image
+
+OVERLAYS = "overlays"  # folder inside --out
+OVERLAY_WEIGHT = 0.5  # of the mask's colours over the image
+
+
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="The bundle, NAME.mlgb.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
+    key: Annotated[str, typer.Option(help="Name of the model key in the keystore.")],
+    out: Annotated[Path, typer.Option(help="Folder for the masks; new or empty.")],
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Write the masks over the images too.")
+    ] = False,
+    provider: Annotated[
+        str, typer.Option(help="cpu, cuda, auto, or an execution provider's name.")
+    ] = "cpu",
+    keystore: KeystorePath = DEFAULT_KEYSTORE,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+    identity: IdentityFile = None,
+) -> None:
+    """Write a mask for every image: a PNG whose values are classes, with a palette."""
+    paths = find_images(images)
+    model_key = read_model_key(
+        key,
+        keystore=keystore,
+        passphrase_file=passphrase_file,
+        passphrase_fd=passphrase_fd,
+        identity=identity,
+    )
+    session = Session.open(bundle, model_key, provider=provider)
+    prepare_output_folder(out)
+    if overlay:
+        prepare_output_folder(out / OVERLAYS)
+    refused = predict_all(session, paths, out, overlay=overlay)
+    print(f"{len(paths) - len(refused)} masks in {out}")
+    if refused:
+        raise ImageError(
+            f"{len(refused)} of {len(paths)} images were refused, the others are done",
+            hint=f"the reasons are above; refused were {_some(refused)}",
+        )
+
+
+def find_images(arguments: list[Path]) -> dict[str, Path]:
+    """List the images of files and folders, by the name of their mask.
+
+    A folder stands for the images directly in it. A file is taken whatever its name.
+
+    Raises:
+        ImageError: A path does not exist, a folder has no image, or two images would
+            give masks of one name.
+    """
+    found = [path for argument in arguments for path in _expand(argument)]
+    by_name: dict[str, list[Path]] = defaultdict(list)
+    for path in dict.fromkeys(found):
+        # Some file systems do not tell A.png from a.png.
+        by_name[path.stem.casefold()].append(path)
+    for path, *others in by_name.values():
+        if others:
+            raise ImageError(
+                f"{path} and {others[0]} would both be written to {path.stem}.png",
+                hint="predict them into different folders",
+            )
+    return {paths[0].stem: paths[0] for paths in by_name.values()}
+
+
+def predict_all(
+    session: Session, paths: dict[str, Path], out: Path, *, overlay: bool
+) -> list[str]:
+    """Write the masks, going on after an image that is refused.
+
+    Returns:
+        The names of the images that were refused; why is on standard error.
+
+    Raises:
+        OutputError: There is no space, or the folder is not writable.
+    """
+    refused = []
+    with _progress(list(paths)) as names:
+        for name in names:
+            try:
+                pixels = read_image(paths[name], notice=_warn)
+            except ImageError as refusal:
+                _warn(f"{refusal}; {refusal.hint}" if refusal.hint else str(refusal))
+                refused.append(name)
+                continue
+            (mask,) = session.predict(pixels)
+            atomic_write(out / f"{name}.png", mask_png(mask))
+            if overlay:
+                atomic_write(out / OVERLAYS / f"{name}.png", overlay_png(pixels, mask))
+    return refused
+
+
+def mask_png(mask: NDArray[np.uint8]) -> bytes:
+    """Encode a mask as an index PNG: its values are the classes, its palette VOC's."""
+    picture = Image.fromarray(mask)
+    picture.putpalette([value for rgb in palette() for value in rgb])
+    return _png(picture)
+
+
+def overlay_png(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> bytes:
+    """Encode an image under its mask's colours.
+
+    Shape:
+        image  (1, 3, H, W) uint8, RGB
+        mask   (H, W) uint8
+    """
+    photograph = Image.fromarray(np.ascontiguousarray(image[0].transpose(1, 2, 0)))
+    return _png(
+        Image.blend(photograph, Image.fromarray(colorize(mask)), OVERLAY_WEIGHT)
+    )
+
+
+def _expand(argument: Path) -> list[Path]:
+    if not argument.is_dir():
+        if not argument.exists():
+            raise ImageError(f"{argument}: no such file or folder")
+        return [argument]
+    found = sorted(
+        path
+        for path in argument.iterdir()
+        if path.suffix.lower() in SUFFIXES and path.is_file()
+    )
+    if not found:
+        known = ", ".join(sorted(SUFFIXES))
+        raise ImageError(f"{argument} holds no image", hint=f"known suffixes: {known}")
+    return found
+
+
+@contextmanager
+def _progress(names: list[str]) -> Iterator[Iterator[str]]:
+    """A bar on a terminal, nothing elsewhere."""
+    console = Console(stderr=True)
+    bar = track(
+        names,
+        "predicting",
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    yield iter(bar)
+
+
+def _warn(message: str) -> None:
+    typer.echo(f"mlguard: warning: {message}", err=True)
+
+
+def _some(names: list[str], limit: int = 5) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()

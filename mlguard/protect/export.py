@@ -1,0 +1,200 @@
+"""Step 6: turn a finished run into a bundle.
+
+No bundle is written that was not compared with its model (parity.py).
+Needs the key, because the bundle's commitment and self-test are made with it. The
+exported graph is plain ONNX without a word of the owner's source code (scrub.py).
+"""
+
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from mlguard.bundle import (
+    Bundle,
+    Facts,
+    NormalizationFacts,
+    Provenance,
+    TransformFacts,
+    make_bundle,
+    write_bundle,
+)
+from mlguard.bundle.preprocess_graph import build_preprocess_graph
+from mlguard.errors import BundleError, OutputError, ParityError, RunError, RunExists
+from mlguard.keys import ModelKey
+from mlguard.models import logits_of, normalization_of
+from mlguard.protect.parity import ParityReport, check_parity
+from mlguard.protect.provenance import versions
+from mlguard.protect.run import Protection, Run
+from mlguard.protect.scrub import scrub
+from mlguard.recipe import recipe_sha256
+
+INPUT, OUTPUT = "pixels", "logits"
+EXAMPLE = (2, 3, 64, 96)  # neither 0 nor 1 is traced as a constant, nor H as W
+
+
+def export_run(run: Run, key: ModelKey, out: Path) -> ParityReport:
+    """Write the bundle of a run.
+
+    Args:
+        run: A finished, protected run.
+        key: The key it was protected with.
+        out: The bundle to write; nothing may be there.
+
+    Raises:
+        RunExists: Something is there already.
+        RunError: The run is a baseline, which has no key.
+        WrongKey: The run was protected with another key.
+        MalformedRun: The run's weights are missing or damaged.
+        ParityError: The exported graph does not compute what the model computes.
+        BundleError: The model does not fit into a bundle.
+        OutputError: There is no space, or the folder is not writable.
+    """
+    protection = check_exportable(run, out)
+    begun = time.perf_counter()
+    transform = run.transform(key)
+    model = run.load_model()
+    facts = facts_of(run)
+    bundle = bundle_model(
+        model, facts, key, protection_id=protection.protection_id, name=str(out)
+    )
+    normalization = normalization_of(run.recipe.model)
+    report = check_parity(bundle, key, model, transform, normalization)
+    write_bundle(out, bundle)
+    return replace(
+        report,
+        export_s=time.perf_counter() - begun,
+        size_bytes=out.stat().st_size,
+    )
+
+
+def check_exportable(run: Run, out: Path) -> Protection:
+    """Refuse what can be refused before a key is asked for.
+
+    Raises:
+        RunExists: Something is at `out` already.
+        RunError: The run is a baseline, which has no key.
+        OutputError: The folder of `out` does not exist.
+    """
+    if out.exists() or out.is_symlink():
+        raise RunExists(f"{out} exists already")
+    if not out.absolute().parent.is_dir():
+        raise OutputError(f"cannot write {out}: there is no folder {out.parent}")
+    if run.protection is None:
+        raise RunError(
+            f"{run.path} holds a plain model, which no key protects",
+            hint="give the folder of the protected run it belongs to",
+        )
+    return run.protection
+
+
+def facts_of(run: Run) -> Facts:
+    """What a run says about its bundle."""
+    recipe, normalization = run.recipe, normalization_of(run.recipe.model)
+    data = run.provenance.get("data", {})
+    return Facts(
+        transform=TransformFacts(
+            methods=recipe.transform.methods, block_size=recipe.transform.block_size
+        ),
+        normalization=NormalizationFacts(
+            mean=normalization.mean, std=normalization.std
+        ),
+        class_names=recipe.data.class_names,
+        ignore_index=recipe.data.ignore_index,
+        opset=recipe.export.opset,
+        licence=recipe.export.licence,
+        provenance=Provenance(
+            recipe_sha256=recipe_sha256(recipe),
+            data_fingerprint=data.get("train_fingerprint", ""),
+            seed=recipe.train.seed,
+            versions=versions(),
+        ),
+    )
+
+
+def bundle_model(
+    model: nn.Module, facts: Facts, key: ModelKey, *, protection_id: bytes, name: str
+) -> Bundle:
+    """Put any model that takes normalized pixels and gives logits into a bundle.
+
+    Args:
+        model: In eval mode, on the CPU.
+        facts: What the bundle's manifest says about it.
+        key: The model key it was protected with.
+        protection_id: The public identifier of the protected model.
+        name: What to call the bundle in a refusal.
+
+    Raises:
+        ParityError: torch cannot export the model.
+        BundleError: The model does not fit into a bundle.
+    """
+    graph = export_graph(model, facts.opset)
+    preprocess = build_preprocess_graph(
+        facts.transform.methods,
+        facts.transform.block_size,
+        mean=facts.normalization.mean,
+        std=facts.normalization.std,
+        opset=facts.opset,
+        ir_version=graph.ir_version,
+    )
+    return make_bundle(
+        facts,
+        preprocess=_serialized(preprocess),
+        model=_serialized(graph),
+        subkeys=key.for_model(protection_id),
+        name=name,
+    )
+
+
+def export_graph(model: nn.Module, opset: int) -> onnx.ModelProto:
+    """Export a model with free N, H and W, and take the exporter's traces out.
+
+    Raises:
+        ParityError: torch cannot export the model.
+    """
+    sizes = {0: Dim("N"), 2: Dim("H"), 3: Dim("W")}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's exporter warns about torch
+            program = torch.onnx.export(
+                _Logits(model).eval(),
+                (torch.rand(EXAMPLE),),
+                dynamo=True,
+                opset_version=opset,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes={INPUT: sizes},
+                external_data=False,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ParityError(f"torch cannot export the model: {reason}") from None
+    if program is None:
+        raise ParityError("torch gave no graph")
+    graph = scrub(program.model_proto)
+    onnx.checker.check_model(graph, full_check=True)
+    return graph
+
+
+class _Logits(nn.Module):
+    """A model whose output is its logits alone."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return logits_of(self.model(pixels))
+
+
+def _serialized(graph: onnx.ModelProto) -> bytes:
+    try:
+        return bytes(graph.SerializeToString(deterministic=True))
+    except ValueError:  # protocol buffers end at 2 GiB
+        raise BundleError("the model is larger than the 2 GiB a bundle holds") from None

@@ -1,0 +1,112 @@
+"""Step 6, its proof: a bundle computes what the model it was made from computes.
+
+Runs the whole bundle as its user will: key slots, preprocess graph, padding, model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from mlguard.bundle import Bundle
+from mlguard.errors import ParityError
+from mlguard.keys import ModelKey
+from mlguard.models import Normalization, logits_of
+from mlguard.runtime import Session
+from mlguard.transforms import Transform, pad_to_blocks
+
+SHAPES = ((1, 3, 64, 96), (2, 3, 128, 80), (1, 3, 65, 97))
+MIN_AGREEMENT = 0.999  # share of pixels with the same class
+# Of the largest logit. Another summation order gives 1e-5, another weight 1e-1.
+MAX_DIFFERENCE = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityReport:
+    """How closely the bundle computes what the model computes.
+
+    Attributes:
+        shapes: The images compared.
+        agreement: The smallest share of pixels with the same class, in [0, 1].
+        difference: The largest difference of two logits.
+        largest_logit: What to compare `difference` with.
+        export_s: Seconds the export took, the comparison included.
+        size_bytes: Of the bundle.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    agreement: float
+    difference: float
+    largest_logit: float
+    export_s: float = 0.0
+    size_bytes: int = 0
+
+
+def check_parity(
+    bundle: Bundle,
+    key: ModelKey,
+    model: nn.Module,
+    transform: Transform,
+    normalization: Normalization,
+    *,
+    shapes: Sequence[tuple[int, ...]] = SHAPES,
+) -> ParityReport:
+    """Compare the whole bundle, run as its user will, with torch.
+
+    Raises:
+        ParityError: Too many pixels get another class, or logits differ too much.
+    """
+    session = Session(bundle, key, provider="cpu")
+    agreements, differences, largest = [], [], []
+    for seed, shape in enumerate(shapes):
+        images = _example_images(shape, seed)
+        expected = _torch_logits(model, transform, normalization, images)
+        got = session.logits(images)
+        if got.shape != expected.shape:
+            raise ParityError(f"expected logits {expected.shape}, got {got.shape}")
+        agreements.append(float((got.argmax(1) == expected.argmax(1)).mean()))
+        differences.append(float(np.abs(got - expected).max()))
+        largest.append(float(np.abs(expected).max()))
+    report = ParityReport(
+        shapes=tuple(shapes),
+        agreement=min(agreements),
+        difference=max(differences),
+        largest_logit=max(largest),
+    )
+    limit = MAX_DIFFERENCE * max(1.0, report.largest_logit)
+    # Not `difference > limit`: NaN must be refused too.
+    if not (report.agreement >= MIN_AGREEMENT and report.difference <= limit):
+        raise ParityError(
+            f"the exported graph differs from the model: {report.agreement:.3%} of "
+            f"pixels have the same class, expected {MIN_AGREEMENT:.1%}; logits differ "
+            f"by {report.difference:.1e}, limit is {limit:.1e}"
+        )
+    return report
+
+
+def _torch_logits(
+    model: nn.Module,
+    transform: Transform,
+    normalization: Normalization,
+    images: NDArray[np.uint8],
+) -> NDArray[np.float32]:
+    height, width = images.shape[2:]
+    padded = pad_to_blocks(images, transform.block_size)
+    pixels = normalization(torch.from_numpy(transform.apply(padded)))
+    with torch.inference_mode():
+        logits = logits_of(model(pixels))
+    return logits[:, :, :height, :width].numpy()
+
+
+def _example_images(shape: tuple[int, ...], seed: int) -> NDArray[np.uint8]:
+    """Colour gradients under noise: noise alone gives many models one class."""
+    count, channels, height, width = shape
+    noise = np.random.default_rng(seed).integers(0, 128, shape, dtype=np.uint8)
+    rows, columns = np.mgrid[0:height, 0:width]
+    slopes = np.arange(1, count * channels + 1).reshape(count, channels, 1, 1)
+    gradients = (slopes * (rows + columns)) % 128
+    images: NDArray[np.uint8] = noise + gradients.astype(np.uint8)
+    return images

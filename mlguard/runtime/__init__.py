@@ -1,0 +1,6 @@
+"""Step 7: run a bundle with its key. numpy, Pillow and onnxruntime, never torch."""
+
+from mlguard.runtime.images import MAX_PIXELS, SUFFIXES, read_image
+from mlguard.runtime.session import Session
+
+__all__ = ["MAX_PIXELS", "SUFFIXES", "Session", "read_image"]
