@@ -32,7 +32,8 @@ class PixelShuffle(KeyedTransform):
     def __init__(self, block_size: int, order: ArrayLike) -> None:
         super().__init__(block_size)
         chosen = np.array(order, dtype=np.int64)
-        if not np.array_equal(np.sort(chosen, axis=None), np.arange(self.length)):
+        positions = np.arange(self.length)
+        if chosen.ndim != 1 or not np.array_equal(np.sort(chosen), positions):
             raise ValueError(f"expected a permutation of 0…{self.length - 1}")
         chosen.flags.writeable = False
         self.order: NDArray[np.int64] = chosen
