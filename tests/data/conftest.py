@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlguard.data import SHAPES_CLASS_NAMES
 from mlguard.palette import palette
 from mlguard.recipe import Data
 
@@ -57,6 +58,23 @@ def spec() -> Callable[..., Data]:
             **changes,
         }
         return Data.model_validate(fields)
+
+    return make
+
+
+@pytest.fixture
+def shapes_spec(spec: Callable[..., Data]) -> Callable[..., Data]:
+    """Make the [data] section of a recipe for a few generated images."""
+
+    def make(**changes: object) -> Data:
+        fields = {
+            "kind": "shapes",
+            "class_names": SHAPES_CLASS_NAMES,
+            "size": (32, 32),
+            "shapes_images": (12, 3, 5),
+            **changes,
+        }
+        return spec(**fields)
 
     return make
 

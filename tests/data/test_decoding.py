@@ -1,5 +1,6 @@
 """Decoding: images of every common kind become RGB, masks stay numbers."""
 
+import contextlib
 import io
 import struct
 import zlib
@@ -26,11 +27,14 @@ def grey_png(bits: int, numbers: list[int]) -> bytes:
     packed = int("".join(f"{number:0{bits}b}" for number in numbers), 2)
     row = packed.to_bytes(bits * len(numbers) // 8, "big")
     header = struct.pack(">IIBBBBB", len(numbers), 1, bits, 0, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in chunks
-    )
+    pixels = zlib.compress(b"\0" + row)
+    chunks = [chunk(b"IHDR", header), chunk(b"IDAT", pixels), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    checksum = struct.pack(">I", zlib.crc32(kind + body))
+    return struct.pack(">I", len(body)) + kind + body + checksum
 
 
 def test_grey_is_repeated_in_three_channels() -> None:
@@ -80,37 +84,37 @@ def test_palette_masks_of_few_bits_keep_their_numbers(bits: int) -> None:
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
 def test_a_mask_in_colours_is_refused(mode: str) -> None:
-    with pytest.raises(DatasetError, match="some.png is a colour PNG, expected 8-bit"):
+    with pytest.raises(
+        DatasetError, match=r"some\.png is a colour PNG, expected 8-bit"
+    ):
         decode_mask(png(Image.new(mode, (2, 2))), PATH)
 
 
 def test_a_mask_of_sixteen_bits_is_refused() -> None:
     deep = Image.fromarray(np.zeros((2, 2), dtype=np.uint16))
-    with pytest.raises(DatasetError, match="some.png is a 16-bit PNG"):
+    with pytest.raises(DatasetError, match=r"some\.png is a 16-bit PNG"):
         decode_mask(png(deep), PATH)
 
 
 def test_a_mask_that_is_a_jpeg_is_refused() -> None:
     buffer = io.BytesIO()
     Image.new("L", (8, 8)).save(buffer, "JPEG")
-    with pytest.raises(DatasetError, match="mask some.png is not a PNG"):
+    with pytest.raises(DatasetError, match=r"mask some\.png is not a PNG"):
         decode_mask(buffer.getvalue(), PATH)
 
 
 @pytest.mark.parametrize("kept", [0, 7, 8, 20, 30, 45])
 def test_a_mask_cut_anywhere_in_its_head_is_refused(kept: int) -> None:
-    with pytest.raises(DatasetError, match="some.png"):
+    with pytest.raises(DatasetError, match=r"some\.png"):
         decode_mask(png(Image.new("L", (8, 8)))[:kept], PATH)
 
 
-@pytest.mark.parametrize("position", range(8, 60, 3))
-def test_a_flipped_byte_is_refused_or_harmless(position: int) -> None:
+@pytest.mark.parametrize("position", range(0, 66, 3))
+def test_a_damaged_byte_of_a_mask_is_refused_or_harmless(position: int) -> None:
     content = bytearray(png(Image.new("L", (8, 8))))
-    content[position % len(content)] ^= 0x5A
-    try:
+    content[position] ^= 0x5A
+    with contextlib.suppress(DatasetError):  # and nothing else
         assert decode_mask(bytes(content), PATH).dtype == np.uint8
-    except DatasetError as refusal:
-        assert "some.png" in str(refusal)
 
 
 @pytest.mark.parametrize("pixels", [100 << 20, 400 << 20])
