@@ -72,7 +72,7 @@ class Stage:
 
 
 def picture(height: int, width: int) -> Image:
-    """A picture anyone can make again: section 7."""
+    """A picture anyone can make again: section 8."""
     return [
         [
             [(31 * c + 7 * y + 3 * x + x * y) % 256 for x in range(width)]
