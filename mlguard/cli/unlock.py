@@ -39,7 +39,7 @@ PassphraseFile = Annotated[
     Path | None,
     typer.Option(
         "--passphrase-file",
-        help=f"Read the passphrase from a file. [env var: {PASSPHRASE_VARIABLE}]",
+        help=f"Read the passphrase from a file (or {PASSPHRASE_VARIABLE})",
         show_default=False,
     ),
 ]
@@ -56,7 +56,7 @@ IdentityFile = Annotated[
     Path | None,
     typer.Option(
         "--identity",
-        help=f"Open the keystore with an identity file. [env var: {IDENTITY_VARIABLE}]",
+        help=f"Open the keystore with an identity file (or {IDENTITY_VARIABLE})",
         show_default=False,
     ),
 ]

@@ -1,0 +1,27 @@
+from pathlib import Path
+
+import pytest
+
+from keystore import Identity, Keystore, Passphrase, WorkFactor
+
+LIGHT = WorkFactor(memory_kib=8 * 1024, iterations=1, lanes=1)  # 20 ms, not 0.5 s
+SECRET = b"\x07" * 32
+
+
+@pytest.fixture
+def identity() -> Identity:
+    return Identity(bytes(range(32)))
+
+
+@pytest.fixture
+def passphrase() -> Passphrase:
+    return Passphrase("right", work=LIGHT)
+
+
+@pytest.fixture
+def path(tmp_path: Path, identity: Identity) -> Path:
+    """A keystore holding one key, "unet", that the identity opens."""
+    path = tmp_path / "keystore.mlgk"
+    with Keystore.create(path, identity) as store:
+        store.add("unet", SECRET)
+    return path
