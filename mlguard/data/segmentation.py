@@ -22,6 +22,7 @@ from mlguard import recipe
 from mlguard.errors import DatasetError
 
 Sample = tuple[torch.Tensor, torch.Tensor]
+Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 Progress = Callable[[int, int], None]  # images done, images in all
 
 MAX_THREADS = 16  # decoders at work in `check`; more only wait for the disk
@@ -83,13 +84,22 @@ class SegmentationSet(torch.utils.data.Dataset[Sample]):
         Raises:
             DatasetError: The image or the mask is damaged, or they do not fit.
         """
+        return to_tensors(*self.arrays(index))
+
+    def arrays(self, index: int) -> Arrays:
+        """One image and its mask as they lie in memory, not to be written to.
+
+        Shape:
+            returns  (H, W, 3) uint8 RGB image, (H, W) uint8 mask
+
+        Raises:
+            DatasetError: The image or the mask is damaged, or they do not fit.
+        """
         if not 0 <= index < len(self.ids):
             raise IndexError(f"image {index} of {len(self.ids)}")
         if self._cache and self._cache.filled[index]:
-            image, mask = self._cache.images[index], self._cache.masks[index]
-            return torch.from_numpy(image.copy()), torch.from_numpy(mask.copy())
-        image, mask = self._resize(index, self._source.read(index))
-        return torch.from_numpy(image.copy()), torch.from_numpy(mask.copy())
+            return self._cache.images[index], self._cache.masks[index]
+        return self._resize(index, self._source.read(index))
 
     @property
     def fingerprint(self) -> str:
@@ -144,10 +154,8 @@ class SegmentationSet(torch.utils.data.Dataset[Sample]):
             self._resize(index, pair)
         return pair.digest
 
-    def _resize(
-        self, index: int, pair: Pair
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        image, mask = _resized(pair, self._size)
+    def _resize(self, index: int, pair: Pair) -> Arrays:
+        image, mask = resize(pair.image, pair.mask, self._size)
         if self._cache:
             self._cache.images[index] = image
             self._cache.masks[index] = mask
@@ -160,7 +168,7 @@ class _Cache:
 
     def __init__(self, length: int, size: tuple[int, int]) -> None:
         try:
-            self.images = np.empty((length, 3, *size), dtype=np.uint8)
+            self.images = np.empty((length, *size, 3), dtype=np.uint8)
             self.masks = np.empty((length, *size), dtype=np.uint8)
         except MemoryError:
             needed = length * 4 * size[0] * size[1] >> 20
@@ -172,18 +180,36 @@ class _Cache:
         self.filled = np.zeros(length, dtype=np.bool_)
 
 
-def _resized(
-    pair: Pair, size: tuple[int, int]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    image, mask = pair.image, pair.mask
-    if mask.shape != size:
-        height, width = size
-        target = (width, height)
-        small = Image.fromarray(image).resize(target, Image.Resampling.BILINEAR)
-        image = np.asarray(small)
-        labels = Image.fromarray(mask).resize(target, Image.Resampling.NEAREST)
-        mask = np.asarray(labels)
-    return image.transpose(2, 0, 1), mask
+def resize(
+    image: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    size: tuple[int, int],
+    box: tuple[int, int, int, int] | None = None,
+) -> Arrays:
+    """Scale a part of an image, bilinear with antialiasing, and of its mask, nearest.
+
+    By Pillow rather than torch: on one thread whatever torch's setting, so the result
+    does not depend on it, and a busy machine does not stall on waiting threads.
+
+    Args:
+        image: (H, W, 3) RGB.
+        mask: (H, W).
+        size: Height and width of the result.
+        box: Left, top, right and bottom of the part; the whole if not given.
+    """
+    whole = (0, 0, mask.shape[1], mask.shape[0])
+    if mask.shape == size and box in (None, whole):
+        return image, mask
+    target = (size[1], size[0])
+    scaled = Image.fromarray(image).resize(target, Image.Resampling.BILINEAR, box)
+    labels = Image.fromarray(mask).resize(target, Image.Resampling.NEAREST, box)
+    return np.asarray(scaled), np.asarray(labels)
+
+
+def to_tensors(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Sample:
+    """Copy an image (H, W, 3) and its mask to tensors (3, H, W) and (H, W)."""
+    channels_first = image.transpose(2, 0, 1).copy()
+    return torch.from_numpy(channels_first), torch.from_numpy(mask.copy())
 
 
 def _together(refusals: dict[str, DatasetError], total: int) -> DatasetError:

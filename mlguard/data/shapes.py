@@ -213,7 +213,7 @@ class _Canvas:
         return _between(across.T, self._rows[:, 0], step).T
 
 
-def _between(lattice: Field, places: Field, step: int) -> Field:
+def _between(lattice: Field, places: NDArray[np.int64], step: int) -> Field:
     """Interpolate the last axis of a lattice at integer places."""
     cell, rest = places // step, places % step
     return (lattice[:, cell] * (step - rest) + lattice[:, cell + 1] * rest) // step

@@ -9,18 +9,16 @@ import math
 
 import numpy as np
 import torch
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional
 
 from mlguard import recipe
 from mlguard.data.draws import Draws
-from mlguard.data.segmentation import Sample, SegmentationSet
+from mlguard.data.segmentation import Sample, SegmentationSet, resize, to_tensors
 
 _CROP = 1  # labels that keep the two streams of one seed apart
 _ORDER = 2
 CROP_TRIES = 10  # as in torchvision; then the largest crop that fits
 
-Box = tuple[int, int, int, int]  # top, left, height, width; pixels
+Box = tuple[int, int, int, int]  # left, top, right, bottom; pixels
 
 
 class TrainingSet(torch.utils.data.Dataset[Sample]):
@@ -50,15 +48,13 @@ class TrainingSet(torch.utils.data.Dataset[Sample]):
         Shape:
             returns  (3, H, W) uint8 image, (H, W) uint8 mask
         """
-        image, mask = self.base[position % len(self.base)]
-        height, width = mask.shape
+        image, mask = self.base.arrays(position % len(self.base))
+        size = height, width = mask.shape
         draws = Draws(_CROP, self._seed, position)
-        box = _crop(draws, height, width, self._spec)
-        if box != (0, 0, height, width):
-            image, mask = _resized_crop(image, mask, box)
+        image, mask = resize(image, mask, size, _crop(draws, height, width, self._spec))
         if draws.unit() < self._spec.flip:
-            image, mask = image.flip(-1), mask.flip(-1)
-        return image, mask
+            image, mask = image[:, ::-1], mask[:, ::-1]
+        return to_tensors(image, mask)
 
 
 def epoch_positions(length: int, *, seed: int, epoch: int) -> list[int]:
@@ -83,7 +79,7 @@ def _crop(draws: Draws, height: int, width: int, spec: recipe.Data) -> Box:
         if 0 < crop_height <= height and 0 < crop_width <= width:
             top = draws.between(0, height - crop_height)
             left = draws.between(0, width - crop_width)
-            return top, left, crop_height, crop_width
+            return left, top, left + crop_width, top + crop_height
     return _largest(height, width, spec.crop_ratio)
 
 
@@ -92,17 +88,4 @@ def _largest(height: int, width: int, ratios: tuple[float, float]) -> Box:
     crop_height = max(1, min(height, round(width / ratio)))
     crop_width = max(1, min(width, round(height * ratio)))
     top, left = (height - crop_height) // 2, (width - crop_width) // 2
-    return top, left, crop_height, crop_width
-
-
-def _resized_crop(image: torch.Tensor, mask: torch.Tensor, box: Box) -> Sample:
-    top, left, height, width = box
-    size = list(mask.shape)
-    image = functional.resized_crop(
-        image, top, left, height, width, size, InterpolationMode.BILINEAR, True
-    )
-    # The exact one: plain nearest shifts a mask by half a pixel against its image.
-    mask = functional.resized_crop(
-        mask[None], top, left, height, width, size, InterpolationMode.NEAREST_EXACT
-    )[0]
-    return image, mask
+    return left, top, left + crop_width, top + crop_height

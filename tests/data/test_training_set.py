@@ -1,5 +1,6 @@
 """Training images: random, and yet the same in any worker and after any resume."""
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -60,10 +61,10 @@ def test_half_the_images_are_flipped(training) -> None:
 def test_image_and_mask_are_cropped_alike(training, monkeypatch) -> None:
     """A mask that is its image's bright part is still that after any crop."""
     made = training(size=(64, 64))
-    mask = torch.zeros(64, 64, dtype=torch.uint8)
+    mask = np.zeros((64, 64), dtype=np.uint8)
     mask[20:50, 10:40] = 1
-    image = (mask * 255).expand(3, -1, -1).contiguous()
-    monkeypatch.setattr(type(made.base), "__getitem__", lambda *_: (image, mask))
+    image = np.repeat(mask[..., None] * 255, 3, axis=2)
+    monkeypatch.setattr(type(made.base), "arrays", lambda *_: (image, mask))
     for position in range(50):
         crop, labels = made[position]
         # Pixels that the interpolation mixed are on the border and may go either way.
@@ -81,8 +82,8 @@ def test_masks_gain_no_values_by_resizing(training) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (40, 3)], ids=str)
 def test_tiny_and_narrow_images_are_cropped(training, monkeypatch, size) -> None:
     made = training()
-    pair = torch.zeros(3, *size, dtype=torch.uint8), torch.zeros(*size).byte()
-    monkeypatch.setattr(type(made.base), "__getitem__", lambda *_: pair)
+    pair = np.zeros((*size, 3), dtype=np.uint8), np.zeros(size, dtype=np.uint8)
+    monkeypatch.setattr(type(made.base), "arrays", lambda *_: pair)
     assert all(made[p][1].shape == size for p in range(20))
 
 
