@@ -213,7 +213,7 @@ def _from_descriptor(descriptor: int, source: str) -> Passphrase:
 
 
 def _ask(keystore: Path, *, confirm: bool) -> str:
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise PassphraseMissing(
             f"{keystore} needs a passphrase, and there is no terminal to ask on"
         )

@@ -116,5 +116,5 @@ def test_one_mistyped_character_is_noticed(secret: bytes, data: st.DataObject) -
 
 @given(text=st.text(max_size=120))
 def test_nothing_but_an_identity_error_comes_out_of_parsing(text: str) -> None:
-    with pytest.raises(IdentityError, match="."):
+    with pytest.raises(IdentityError, match=r"."):
         Identity.parse("MLGUARD-IDENTITY-1-" + text)

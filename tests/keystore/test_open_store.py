@@ -76,7 +76,7 @@ def test_what_cannot_be_a_passphrase_is_refused(text: str) -> None:
 
 
 def test_a_missing_store_is_refused(tmp_path: Path, identity: Identity) -> None:
-    with pytest.raises(KeystoreNotFound, match="there is no keystore at .*nothing"):
+    with pytest.raises(KeystoreNotFound, match=r"there is no keystore at .*nothing"):
         Keystore.open(tmp_path / "nothing", identity)
 
 
@@ -106,7 +106,7 @@ def test_a_dangling_link_is_not_written_through(
 
 
 def test_a_folder_is_refused(tmp_path: Path, identity: Identity) -> None:
-    with pytest.raises(KeystoreNotReadable, match="is not a regular file|directory"):
+    with pytest.raises(KeystoreNotReadable, match=r"is not a regular file|directory"):
         Keystore.open(tmp_path, identity)
 
 

@@ -1,5 +1,6 @@
 """Writes: private, atomic, verified; after any fault the old state or the new one."""
 
+import contextlib
 import errno
 import os
 import random
@@ -134,10 +135,8 @@ def test_a_failing_call_leaves_the_old_state_or_the_new_one(
         new = f"{call}-{nth}"
         with monkeypatch.context() as patch:
             calls = _fail(patch, call, nth, fault)
-            try:
+            with contextlib.suppress(KeystoreError):  # nothing else may come out
                 store.add(new, SECRET)
-            except KeystoreError as refusal:
-                assert "keystore.mlgk" in str(refusal)
         after = names(path)
         assert after in (before, before | {new})
         assert strays(path) == []

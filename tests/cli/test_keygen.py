@@ -1,0 +1,156 @@
+"""`mlguard keygen` and `mlguard keys`: what is made, printed, and refused."""
+
+import io
+import stat
+from pathlib import Path
+
+import pytest
+
+from keystore import (
+    Identity,
+    IdentityError,
+    InvalidName,
+    KeyExists,
+    KeyNotFound,
+    Keystore,
+    NoSlotOpens,
+    PassphraseMissing,
+)
+from mlguard.cli import keys
+from mlguard.keys import ModelKey
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLGUARD_IDENTITY_FILE", "MLGUARD_PASSPHRASE_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "keystore.mlgk"
+
+
+@pytest.fixture
+def identity(tmp_path: Path) -> Path:
+    return tmp_path / "identity"
+
+
+def test_the_first_key_makes_the_keystore_and_the_identity(
+    store: Path, identity: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys.keygen("acme", keystore=store, identity=identity)
+    out, err = capsys.readouterr()
+    secret = Keystore.open(store, Identity.read(identity)).get("acme")
+    assert out.startswith(f"acme  {ModelKey(secret).key_id}  in {store}\n")
+    assert f"made {identity}" in err
+    assert f"made the keystore {store}" in err
+    assert secret.hex() not in out + err
+    assert stat.S_IMODE(identity.stat().st_mode) == 0o600
+
+
+def test_the_key_space_of_every_method_is_printed_and_small_ones_are_warned_of(
+    store: Path, identity: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys.keygen("acme", keystore=store, identity=identity)
+    out, err = capsys.readouterr()
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()[2:]}
+    assert rows["M=2"] == ["M=4", "M=8"]
+    assert rows["shf"] == ["28.8", "202.9", "1184.4"]
+    assert rows["np"] == rows["ffx"] == ["9.9", "44.9", "187.9"]
+    assert "below 80 bits" in err
+    assert "np M=4" in err
+    assert "np M=8" not in err
+
+
+def test_a_block_size_shows_its_own_key_space_only(
+    store: Path, identity: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys.keygen("acme", block_size=8, keystore=store, identity=identity)
+    out, err = capsys.readouterr()
+    assert "M=8" in out
+    assert "M=4" not in out
+    assert "below" not in err
+
+
+def test_a_second_key_goes_into_the_same_store(store: Path, identity: Path) -> None:
+    keys.keygen("acme", keystore=store, identity=identity)
+    keys.keygen("other", keystore=store, identity=identity)
+    names = Keystore.open(store, Identity.read(identity)).names()
+    assert names == ("acme", "other")
+
+
+def test_a_key_that_is_there_is_refused_and_kept(store: Path, identity: Path) -> None:
+    keys.keygen("acme", keystore=store, identity=identity)
+    before = store.read_bytes()
+    with pytest.raises(KeyExists, match="already a key 'acme'"):
+        keys.keygen("acme", keystore=store, identity=identity)
+    assert store.read_bytes() == before
+
+
+def test_a_bad_name_is_refused_before_anything_is_made(
+    store: Path, identity: Path
+) -> None:
+    with pytest.raises(InvalidName, match="not a name"):
+        keys.keygen("a/b", keystore=store, identity=identity)
+    assert not store.exists()
+    assert not identity.exists()
+
+
+def test_without_a_source_and_a_terminal_nothing_is_made(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(PassphraseMissing, match="no terminal") as refusal:
+        keys.keygen("acme", keystore=store)
+    assert "--passphrase-file" in refusal.value.hint
+    assert not store.exists()
+
+
+def test_an_existing_store_does_not_get_a_new_identity(
+    store: Path, identity: Path, tmp_path: Path
+) -> None:
+    keys.keygen("acme", keystore=store, identity=identity)
+    with pytest.raises(IdentityError, match="no identity file at"):
+        keys.keygen("other", keystore=store, identity=tmp_path / "mistyped")
+    assert not (tmp_path / "mistyped").exists()
+
+
+def test_a_passphrase_file_makes_and_opens_a_store(store: Path, tmp_path: Path) -> None:
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    for file in (right, wrong):
+        file.touch(0o600)
+        file.write_text(f"{file.name}\n")
+    keys.keygen("acme", keystore=store, passphrase_file=right)
+    with pytest.raises(NoSlotOpens, match="passphrase does not open"):
+        keys.keygen("other", keystore=store, passphrase_file=wrong)
+
+
+def test_list_shows_names_and_key_ids(
+    store: Path, identity: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys.keygen("acme", keystore=store, identity=identity)
+    line = capsys.readouterr().out.splitlines()[0]
+    keys.list_keys(keystore=store, identity=identity)
+    assert capsys.readouterr().out.split()[:3] == [*line.split()[:2], "1"]
+
+
+def test_show_tells_everything_but_the_secret(
+    store: Path, identity: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys.keygen("acme", keystore=store, identity=identity)
+    capsys.readouterr()
+    keys.show("acme", keystore=store, identity=identity)
+    out = capsys.readouterr().out
+    secret = Keystore.open(store, Identity.read(identity)).get("acme")
+    assert ModelKey(secret).key_id in out
+    assert "primary" in out
+    assert secret.hex() not in out
+
+
+def test_show_of_an_unknown_key_names_the_known_ones(
+    store: Path, identity: Path
+) -> None:
+    keys.keygen("acme", keystore=store, identity=identity)
+    with pytest.raises(KeyNotFound, match="known keys: acme"):
+        keys.show("other", keystore=store, identity=identity)
