@@ -112,7 +112,7 @@ class _Canvas:
         # 64 bits, or the squares of a large image's ellipses would overflow.
         self._rows = np.arange(height, dtype=np.int64)[:, None]
         self._columns = np.arange(width, dtype=np.int64)[None, :]
-        self._image = np.zeros((height, width, 3), dtype=np.int32)
+        self._channels = np.zeros((3, height, width), dtype=np.int32)
         self._mask = np.zeros((height, width), dtype=np.uint8)
         self._coarse = self._noise(12)
         self._fine = self._noise(3)
@@ -146,7 +146,7 @@ class _Canvas:
         gain = light + slope * (2 * self._columns - self._width) // self._width
         words = self._draws.words(self._mask.size).astype("<u8").view(np.uint8)
         grain = words.reshape(*self._mask.shape, 8)[..., :3].astype(np.int32) - 128
-        lit = (self._image * gain[..., None] >> 8) + (grain >> GRAIN_SHIFT)
+        lit = (self._channels * gain >> 8).transpose(1, 2, 0) + (grain >> GRAIN_SHIFT)
         return np.clip(lit, 0, 255).astype(np.uint8), self._mask
 
     def _lay(self, label: int, where: Where, texture: Field) -> None:
@@ -155,8 +155,9 @@ class _Canvas:
         self._mask[where] = label
 
     def _fill(self, where: Where, colour: Sequence[int], texture: Field) -> None:
-        surface = np.asarray(colour, dtype=np.int32) + texture[..., None]
-        np.copyto(self._image, surface, where=where[..., None])
+        surface = texture[where]
+        for channel, value in zip(self._channels, colour, strict=True):
+            channel[where] = surface + value
 
     def _muted(self) -> list[int]:
         grey = self._draws.between(95, 155)
