@@ -6,6 +6,8 @@ turned into colours, and a grey PNG of few bits is not stretched to 0…255.
 
 import hashlib
 import io
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,19 @@ from mlguard.errors import DatasetError
 MAX_PIXELS = 1 << 26  # 67 megapixels; checked before anything is decoded
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 INDEX_HINT = "save masks as 8-bit PNG, grey or palette, whose numbers are the classes"
+# What Pillow's decoders raise on damaged files; they have no common base.
+DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
 _TRUECOLOUR = {2, 4, 6}  # PNG colour types: RGB, grey with alpha, RGBA
 _GREY = 0
 
@@ -64,10 +79,11 @@ class FilePairs:
 
 
 def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
-    """Decode an image of any common kind to RGB, turned upright.
+    """Decode a JPEG or PNG of any kind to RGB, turned upright.
 
-    Grey is repeated in three channels, a palette is looked up, transparent parts are
-    laid on white, 16-bit grey keeps its upper eight bits.
+    As the runtime reads what it predicts: grey is repeated in three channels, a
+    palette is looked up, transparent parts are laid on black, 16-bit grey keeps its
+    upper eight bits.
 
     Shape:
         returns  (H, W, 3) uint8
@@ -75,8 +91,7 @@ def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
         DatasetError: Not an image, cut short, or above MAX_PIXELS.
     """
     with _open(content, path, "image") as image:
-        upright = ImageOps.exif_transpose(_decoded(image, path, "image"))
-        rgb: NDArray[np.uint8] = np.asarray(_rgb(upright))
+        rgb: NDArray[np.uint8] = np.asarray(_rgb(_decoded(image, path, "image")))
         return rgb
 
 
@@ -115,12 +130,12 @@ def _read(path: Path) -> bytes:
 
 def _open(content: bytes, path: Path, what: str) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(path, what) from None
-    except (OSError, SyntaxError, ValueError):
+    except DAMAGED:
         raise DatasetError(
-            f"{what} {path} is not an image, or its start is damaged",
+            f"{what} {path} is not a JPEG or PNG, or its start is damaged",
             hint="fetch the file again, or take its id out of the list",
         ) from None
     if image.width * image.height > MAX_PIXELS:
@@ -138,13 +153,12 @@ def _too_large(path: Path, what: str) -> DatasetError:
 def _decoded(image: Image.Image, path: Path, what: str) -> Image.Image:
     try:
         image.load()
-    # Pillow's decoders raise all of these on damaged files.
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        return ImageOps.exif_transpose(image) if what == "image" else image
+    except DAMAGED as error:
         raise DatasetError(
             f"{what} {path} is damaged: {error}",
             hint="fetch the file again, or take its id out of the list",
         ) from None
-    return image
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -152,8 +166,8 @@ def _rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
         layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
+        black = Image.new("RGBA", layer.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, layer).convert("RGB")
     return image.convert("RGB")
 
 

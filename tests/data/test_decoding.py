@@ -3,14 +3,19 @@
 import contextlib
 import io
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
+from mlguard.data.draws import Draws
 from mlguard.data.files import decode_image, decode_mask
+from mlguard.data.shapes import paint
 from mlguard.errors import DatasetError
 
 PATH = Path("some.png")
@@ -48,11 +53,11 @@ def test_sixteen_bit_grey_keeps_its_upper_bits() -> None:
     assert (decode_image(png(deep), PATH) == 0x4D).all()
 
 
-def test_transparent_parts_are_laid_on_white() -> None:
+def test_transparent_parts_are_laid_on_black() -> None:
     clear = Image.new("RGBA", (2, 1), (10, 20, 30, 255))
     clear.putpixel((1, 0), (10, 20, 30, 0))
     decoded = decode_image(png(clear), PATH)
-    assert decoded.tolist() == [[[10, 20, 30], [255, 255, 255]]]
+    assert decoded.tolist() == [[[10, 20, 30], [0, 0, 0]]]
 
 
 def test_a_palette_image_is_looked_up() -> None:
@@ -124,3 +129,27 @@ def test_a_huge_image_is_refused_before_it_is_decoded(pixels: int) -> None:
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
     with pytest.raises(DatasetError, match="more than 67108864 pixels"):
         decode_image(bytes(content), PATH)
+
+
+def test_an_image_of_another_format_is_refused_whatever_its_name() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "BMP")
+    with pytest.raises(DatasetError, match=r"image some\.png is not a JPEG or PNG"):
+        decode_image(buffer.getvalue(), PATH)
+
+
+@given(st.data())
+def test_a_damaged_image_is_decoded_or_refused_and_nothing_else(data) -> None:
+    kind = data.draw(st.sampled_from(["JPEG", "PNG"]))
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    image, _ = paint(Draws(0), 24, 24)
+    Image.fromarray(image).save(buffer, kind, exif=exif)
+    content = bytearray(buffer.getvalue())
+    for _ in range(data.draw(st.integers(1, 4))):
+        position = data.draw(st.integers(0, len(content) - 1))
+        content[position] = data.draw(st.integers(0, 255))
+    with warnings.catch_warnings(), contextlib.suppress(DatasetError):
+        warnings.simplefilter("ignore")  # of odd EXIF; the image itself may be fine
+        assert decode_image(bytes(content), PATH).dtype == np.uint8

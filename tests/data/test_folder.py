@@ -132,7 +132,7 @@ def test_a_truncated_jpeg_is_named(folder: Path, spec, kept: int) -> None:
 def test_a_file_that_is_no_image_is_named(folder: Path, spec) -> None:
     path = folder / "images" / "t1.jpg"
     path.write_text("not found")
-    assert f"image {path} is not an image" in refusal(folder, spec())
+    assert f"image {path} is not a JPEG or PNG" in refusal(folder, spec())
 
 
 def test_a_truncated_mask_is_named(folder: Path, spec) -> None:
@@ -177,7 +177,7 @@ def test_every_damaged_image_is_counted_in_one_refusal(folder: Path, spec) -> No
     for name in ("t1", "t2", "t5"):
         (folder / "images" / f"{name}.jpg").write_bytes(b"")
     said = refusal(folder, spec())
-    assert "t1.jpg is not an image" in said
+    assert "t1.jpg is not a JPEG or PNG" in said
     assert said.endswith("2 more of 6 images are refused: t2, t5")
 
 
