@@ -278,10 +278,12 @@ def _tuples(value: Any) -> Any:
 
 
 def _problems(error: ValidationError) -> list[str]:
-    return [
-        f"{'.'.join(str(part) for part in problem['loc'])}: {_said(problem)}".lstrip(": ")
-        for problem in error.errors()
-    ]
+    """One line for each field at fault. A union names its field once per branch."""
+    said: dict[str, str] = {}
+    for problem in error.errors():
+        branches = (part for part in problem["loc"] if "[" not in str(part))
+        said.setdefault(".".join(map(str, branches)), _said(problem))
+    return [f"{field}: {words}" if field else words for field, words in said.items()]
 
 
 def _said(problem: Any) -> str:

@@ -48,19 +48,20 @@ def protect(
     """Train a model that needs the key.
 
     Args:
-        path: The run folder: new or empty, or with `resume` an unfinished one.
+        path: The run folder: new or empty, or with `resume` one that was begun.
         recipe: What to train, on what, how.
         key: The model key.
         key_name: What the owner's keystore calls the key; written into the run.
         source: The data.
         device: "auto", "cpu" or "cuda".
-        resume: Go on with an unfinished run. A finished one is left as it is.
+        resume: Go on with an unfinished run, or begin it. A finished one is left as
+            it is.
         watch: Told about steps and epochs.
         check: Told how the check of the data goes.
 
     Raises:
         RunExists: The folder holds something, and `resume` was not asked for.
-        MalformedRun: There is nothing to resume, or it is of another recipe.
+        MalformedRun: The run was begun with another recipe, or is damaged.
         WrongKey: The run was begun with another key.
         MlguardError: As `train` and `open_split`.
     """
@@ -116,10 +117,6 @@ def _set_up(
                 f"or --recipe {path / folder.RECIPE}",
             )
         return protection
-    if resume and not path.is_dir():
-        raise MalformedRun(
-            f"there is no run in {path} to resume", hint="leave out --resume"
-        )
     protection = new_protection()
     if accelerator.is_main_process:
         try:

@@ -1,0 +1,42 @@
+# Two commands do everything on a fresh machine with Python 3.11 or later:
+#
+#   make demo    the whole job on generated images; ends by naming the report to open
+#   make test    formatting, lint, types and the whole test suite
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+DEMO   := demo
+GUARD  := $(BIN)/mlguard
+
+.PHONY: demo test setup clean
+
+# The demo has a keystore of its own, opened with a file, so that nothing is asked.
+demo: export MLGUARD_KEYSTORE := $(DEMO)/keystore.mlgk
+demo: export MLGUARD_IDENTITY_FILE := $(DEMO)/owner.identity
+demo: $(READY)
+	rm -rf $(DEMO)
+	mkdir -m 700 $(DEMO)
+	$(GUARD) keygen acme
+	$(GUARD) protect --recipe demo --key acme --out $(DEMO)/run --baseline
+	$(GUARD) export $(DEMO)/run --out $(DEMO)/acme.mlgb
+	$(GUARD) samples --recipe demo --out $(DEMO)/images
+	$(GUARD) predict $(DEMO)/acme.mlgb $(DEMO)/images --key acme --out $(DEMO)/masks --overlay
+	$(GUARD) audit $(DEMO)/run --key acme --out $(DEMO)/report
+
+test: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+setup: $(READY)
+
+$(READY): pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[train,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(DEMO)

@@ -1,0 +1,96 @@
+"""`mlguard doctor`: what is installed, what is missing, and what to do about it."""
+
+import platform
+import stat
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from mlguard import __version__
+from mlguard.cli.unlock import DEFAULT_KEYSTORE, KeystorePath
+
+BASE = ("cryptography", "numpy", "pillow", "pydantic", "pyffx", "rich", "typer")
+TRAIN = ("torch", "torchvision", "accelerate", "onnx", "onnxscript", "safetensors")
+RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
+
+
+def doctor(keystore: KeystorePath = DEFAULT_KEYSTORE) -> None:
+    """Print versions, providers, the keystore's health, and what is missing."""
+    sections = {
+        "versions": _versions(),
+        "onnxruntime": _runtime(),
+        "training": _training(),
+        "keystore": _keystore(keystore),
+    }
+    for title, lines in sections.items():
+        print(title)
+        for line in lines:
+            print(f"  {line}")
+
+
+def _versions() -> Iterator[str]:
+    yield f"mlguard {__version__}, Python {platform.python_version()}"
+    yield f"{platform.system()} {platform.machine()}"
+    yield from (f"{name} {_version(name) or 'MISSING'}" for name in BASE)
+
+
+def _runtime() -> Iterator[str]:
+    installed = [name for name in RUNTIMES if _version(name)]
+    yield from (f"{name} {_version(name)}" for name in installed)
+    if not installed:
+        yield "MISSING: pip install onnxruntime-gpu (or onnxruntime)"
+        return
+    if len(installed) > 1:
+        yield (
+            "PROBLEM: both install the same module over each other; do: pip uninstall "
+            "-y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
+        )
+    import onnxruntime
+
+    yield f"providers built in: {', '.join(onnxruntime.get_available_providers())}"
+    yield "a provider that is built in can still lack its driver; predict says so"
+
+
+def _training() -> Iterator[str]:
+    missing = [name for name in TRAIN if not _version(name)]
+    yield from (f"{name} {_version(name)}" for name in TRAIN if name not in missing)
+    if missing:
+        yield f"missing {', '.join(missing)}: pip install 'mlguard[train]'"
+    if "torch" in missing:
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        yield from (
+            f"CUDA device {index}: {torch.cuda.get_device_name(index)}"
+            for index in range(torch.cuda.device_count())
+        )
+    else:
+        yield f"no CUDA device; training runs on {torch.get_num_threads()} CPU threads"
+
+
+def _keystore(path: Path) -> Iterator[str]:
+    yield f"at {path}"
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        yield "not there yet: `mlguard keygen NAME` makes it"
+        return
+    except OSError as error:
+        yield f"PROBLEM: {error.strerror}"
+        return
+    if not stat.S_ISREG(status.st_mode):
+        yield "PROBLEM: not a regular file, so it will not be opened"
+        return
+    mode = stat.S_IMODE(status.st_mode)
+    yield f"{status.st_size} bytes, mode {mode:04o}"
+    if sys.platform != "win32" and mode & 0o077:
+        yield f"PROBLEM: others can read it: chmod 600 {path}"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,124 @@
+"""What the exit status of `mlguard` means. Scripts rely on it: numbers never change."""
+
+from dataclasses import dataclass
+
+import keystore
+from keystore import errors as keystore_errors
+from mlguard import errors
+
+INTERNAL_ERROR = 1
+INTERRUPTED = 3
+
+
+@dataclass(frozen=True)
+class ExitCode:
+    """One row of the table.
+
+    Attributes:
+        number: The exit status.
+        meaning: In a few words.
+        refusals: The refusals that end with it.
+    """
+
+    number: int
+    meaning: str
+    refusals: tuple[type[Exception], ...] = ()
+
+
+EXIT_CODES = (
+    ExitCode(0, "ok"),
+    ExitCode(INTERNAL_ERROR, "internal error"),
+    ExitCode(2, "usage", (errors.MissingExtra, keystore_errors.InvalidName)),
+    ExitCode(INTERRUPTED, "interrupted, resumable", (errors.Interrupted,)),
+    ExitCode(
+        10,
+        "no keystore",
+        (keystore_errors.KeystoreNotFound, keystore_errors.KeystoreNotReadable),
+    ),
+    ExitCode(
+        11,
+        "no slot opens the keystore",
+        (
+            keystore_errors.NoSlotOpens,
+            keystore_errors.PassphraseMissing,
+            keystore_errors.PassphraseRefused,
+            keystore_errors.IdentityError,
+            keystore_errors.SlotError,
+        ),
+    ),
+    ExitCode(
+        12,
+        "keystore damaged or tampered with",
+        (
+            keystore_errors.MalformedKeystore,
+            keystore_errors.TamperedKeystore,
+            keystore_errors.WorkFactorTooHigh,
+        ),
+    ),
+    ExitCode(13, "keystore busy", (keystore_errors.KeystoreBusy,)),
+    ExitCode(
+        14, "keystore rolled back or replaced", (keystore_errors.RolledBackKeystore,)
+    ),
+    ExitCode(
+        15,
+        "key not found or not usable",
+        (
+            keystore_errors.KeyNotFound,
+            keystore_errors.KeyNotUsable,
+            keystore_errors.KeyExists,
+        ),
+    ),
+    ExitCode(
+        20,
+        "bundle malformed or tampered with",
+        (errors.BundleError, errors.MalformedBundle, errors.TamperedBundle),
+    ),
+    ExitCode(21, "wrong key", (errors.WrongKey,)),
+    ExitCode(22, "bundle outside its validity"),
+    ExitCode(23, "signature not trusted"),
+    ExitCode(24, "execution provider not available", (errors.ProviderError,)),
+    ExitCode(30, "audit failed a threshold"),
+    ExitCode(31, "audit inconclusive"),
+    ExitCode(
+        40,
+        "recipe, data, weights, run or image refused",
+        (
+            errors.RecipeError,
+            errors.DatasetError,
+            errors.ImageError,
+            errors.WeightsError,
+            errors.RunError,
+            errors.MalformedRun,
+            errors.ReportError,
+            errors.ShapeError,
+            errors.ParityError,
+        ),
+    ),
+    ExitCode(
+        41,
+        "no space, not writable, or the output already exists",
+        (
+            errors.OutputError,
+            errors.RunExists,
+            keystore_errors.KeystoreNotWritable,
+            keystore_errors.KeystoreExists,
+        ),
+    ),
+)
+
+Refusal = (errors.MlguardError, keystore.KeystoreError)
+
+
+def exit_code_of(refusal: Exception) -> int:
+    """The exit status of a refusal: that of its class, or of the nearest base."""
+    rows = {kind: row.number for row in EXIT_CODES for kind in row.refusals}
+    for kind in type(refusal).__mro__:
+        if kind in rows:
+            return rows[kind]
+    return INTERNAL_ERROR
+
+
+def exit_codes() -> None:
+    """Print what every exit status means."""
+    for row in EXIT_CODES:
+        print(f"{row.number:3}  {row.meaning}")

@@ -1,0 +1,54 @@
+"""`mlguard recipes`: list, show, copy and check recipes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlguard.errors import RunExists
+from mlguard.files import atomic_write
+from mlguard.recipe import read_recipe, recipe_text, shipped_recipes
+
+recipes_app = typer.Typer(
+    no_args_is_help=True, help="List, show, copy and check recipes."
+)
+Name = Annotated[str, typer.Argument(help="A shipped recipe's name, or a file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Change one field."),
+]
+
+
+@recipes_app.command("list")
+def list_recipes() -> None:
+    """List the recipes that come with mlguard."""
+    for name in shipped_recipes():
+        recipe = read_recipe(name)
+        methods = "+".join(recipe.transform.methods)
+        data = f"{recipe.data.kind} {recipe.data.size[0]}x{recipe.data.size[1]}"
+        print(
+            f"{name:18} {recipe.model.name:28} {data:16} "
+            f"{methods} M={recipe.transform.block_size}"
+        )
+
+
+@recipes_app.command()
+def show(name: Name) -> None:
+    """Print a recipe with its explanations."""
+    print(recipe_text(name), end="")
+
+
+@recipes_app.command()
+def copy(name: Name, file: Path) -> None:
+    """Copy a recipe to FILE, to change it."""
+    text = recipe_text(name)
+    if file.exists():
+        raise RunExists(f"{file} exists already", hint="choose another name")
+    atomic_write(file, text.encode())
+
+
+@recipes_app.command()
+def check(name: Name, set_: Overrides = None) -> None:
+    """Check a recipe and say every problem it has."""
+    read_recipe(name, overrides=set_ or [])
+    print(f"{name}: ok")

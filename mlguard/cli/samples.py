@@ -1,0 +1,31 @@
+"""`mlguard samples`: write a few test images as the model will see them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlguard.cli.extras import need
+from mlguard.cli.recipes import Overrides
+from mlguard.files import atomic_write, prepare_output_folder
+from mlguard.pictures import image_png
+from mlguard.recipe import read_recipe
+
+
+def samples(
+    recipe: Annotated[str, typer.Option(help="A shipped recipe's name, or a file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the images; new or empty.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many.")] = 8,
+    set_: Overrides = None,
+) -> None:
+    """Write the first images of a recipe's test split, at the recipe's size."""
+    settings = read_recipe(recipe, overrides=set_ or [])
+    test = need("mlguard.data").open_split(
+        settings.data, data, "test", seed=settings.train.seed
+    )
+    prepare_output_folder(out)
+    for index, name in enumerate(test.ids[:count]):
+        image, _ = test[index]
+        atomic_write(out / f"{name}.png", image_png(image.numpy()))
+    print(f"{min(count, len(test))} images in {out}")

@@ -1,0 +1,129 @@
+"""Recipes: what is accepted, and that every problem is named at once."""
+
+from pathlib import Path
+
+import pytest
+
+from mlguard.errors import RecipeError
+from mlguard.recipe import (
+    dump_recipe,
+    parse_recipe,
+    read_recipe,
+    recipe_sha256,
+    recipe_text,
+    shipped_recipes,
+)
+
+
+def test_there_are_recipes_to_check() -> None:
+    assert {"demo", "fcn_voc", "camvid"} <= set(shipped_recipes())
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_shipped_recipe_is_sound_and_survives_being_written_out(name: str) -> None:
+    recipe = read_recipe(name)
+    assert parse_recipe(dump_recipe(recipe), name=name) == recipe
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_shipped_recipe_opens_with_a_manual_and_says_where_secrets_are_not(
+    name: str,
+) -> None:
+    header = recipe_text(name).partition("recipe = 1")[0]
+    assert "mlguard protect --recipe" in header
+    assert "No secret is ever written in a recipe" in header
+
+
+def test_every_option_is_explained_in_the_manual() -> None:
+    manual = recipe_text("fcn_voc").partition("recipe = 1")[0]
+    sections = read_recipe("fcn_voc").model_dump()
+    del sections["recipe"]
+    fields = [field for section in sections.values() for field in section]
+    assert len(fields) > 30
+    assert [field for field in fields if field not in manual] == []
+
+
+def test_fcn_voc_is_the_setting_of_the_paper() -> None:
+    recipe = read_recipe("fcn_voc")
+    assert (recipe.data.size, recipe.data.validation) == ((256, 256), 146)
+    train = recipe.train
+    assert (train.epochs, train.batch, train.restart_epochs) == (100, 256, 10)
+    assert (train.learning_rate, train.min_learning_rate) == (0.1, 1e-4)
+    assert (train.momentum, train.weight_decay) == (0.9, 0.005)
+    assert train.keep == "best_validation_loss"
+
+
+def test_every_problem_is_reported_at_once() -> None:
+    text = recipe_text("demo").replace("epochs ", "epocs ").replace('"shf"', '"rot13"')
+    with pytest.raises(RecipeError) as refusal:
+        parse_recipe(text, name="bad")
+    assert refusal.value.problems == (
+        "transform.method: Input should be 'shf', 'np' or 'ffx', got 'rot13'",
+        "train.epochs: Field required",
+        "train.epocs: unknown field",
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("transform.block_size=0", "block_size: expected one of 1, 2, 4"),
+        ("transform.block_size=128", "128 does not divide data.size 64 x 64"),
+        ('transform.method=["ffx", "np"]', "np works on 0…255"),
+        ('transform.method=["shf", "shf"]', "one or more different methods"),
+        ("transform.method=[]", "one or more different methods"),
+        ("train.epochs=many", "valid integer, got 'many'"),
+        ("train.epochs=0", "greater than or equal to 1"),
+        ("data.ignore_index=2", "2 is one of the 6 classes"),
+        ("data.crop_scale=[1.0, 0.5]", "1.0 is above 0.5"),
+        ("model.weights=a.safetensors", "needs the mean and std"),
+        ("model.mean=[0.5, 0.5, 0.5]", "mean and std go together"),
+        ("train.epochs", "expected section.field=value"),
+        ("recipe.x=1", "recipe is not a section"),
+        ("model.name=os.system", "model.name: Input should be"),
+    ],
+)
+def test_unfit_value_is_refused_in_words(override: str, words: str) -> None:
+    with pytest.raises(RecipeError) as refusal:
+        read_recipe("demo", overrides=[override])
+    assert words in str(refusal.value)
+
+
+def test_override_takes_a_bare_word_or_toml() -> None:
+    overrides = ["transform.method=np", "train.epochs=3", 'data.train="t"']
+    recipe = read_recipe("demo", overrides=overrides)
+    assert recipe.transform.methods == ("np",)
+    assert (recipe.train.epochs, recipe.data.train) == (3, "t")
+
+
+def test_any_change_changes_the_digest() -> None:
+    demo = recipe_sha256(read_recipe("demo"))
+    assert demo == recipe_sha256(read_recipe("demo"))
+    assert demo != recipe_sha256(read_recipe("demo", overrides=["train.seed=1"]))
+
+
+def test_unknown_recipe_names_the_known_ones() -> None:
+    with pytest.raises(RecipeError, match="no such file or recipe; known are camvid"):
+        read_recipe("fcn_vok")
+
+
+def test_text_that_is_not_toml_is_refused_with_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text("recipe = 1\nepochs: 3\n")
+    with pytest.raises(RecipeError, match=r"not TOML: .*line 2"):
+        read_recipe(str(path))
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"#" * (2 << 20)])
+def test_file_that_is_no_text_of_a_recipes_size_is_refused(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError, match="cannot be read as text|larger than"):
+        read_recipe(str(path))
+
+
+def test_recipe_is_frozen() -> None:
+    with pytest.raises(Exception, match="frozen"):
+        read_recipe("demo").train.epochs = 3  # type: ignore[misc]
