@@ -1,0 +1,97 @@
+"""Fig. 5 of arXiv:2107.09362 for one model: what each user sees of the same image."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlguard.audit.measure import CORRECT, NO_KEY, AuditTransforms, Subject
+from mlguard.audit.pictures import Gallery, Picture, Row, demonstrate, mask_png, png
+from mlguard.audit.statistics import Measured
+from mlguard.data import SegmentationSet
+from mlguard.metrics import TRUTH, mean_iou
+from mlguard.models.keyed_transform import TorchTransform, plain
+from mlguard.protect.evaluate import Condition, predict_masks
+from mlguard.recipe import Transform
+
+
+def draw_gallery(
+    protected: Subject,
+    baseline: Subject | None,
+    dataset: SegmentationSet,
+    transforms: AuditTransforms,
+    measured: Measured,
+    *,
+    spec: Transform,
+    number: int,
+) -> Gallery:
+    """Draw the pictures of a report.
+
+    Args:
+        protected: The protected model.
+        baseline: Its plain twin, if one was trained.
+        dataset: Labelled images.
+        transforms: What every key does; only predictions made with them are drawn.
+        measured: What was counted, to choose the images and the best incorrect key.
+        spec: The recipe's [transform] section.
+        number: How many images; 0 draws nothing.
+    """
+    chosen = example_images(measured.correct[..., TRUTH], number)
+    if not chosen:
+        return Gallery()
+    scores = [float(mean_iou(counts.sum(0))) for counts in measured.incorrect]
+    best = TorchTransform(
+        transforms.incorrect[int(np.argmax(scores))], protected.device
+    )
+    users: list[tuple[str, Subject, Condition]] = [
+        (CORRECT, protected, TorchTransform(transforms.correct, protected.device)),
+        (NO_KEY, protected, plain),
+        (f"best of {len(scores)} incorrect keys", protected, best),
+    ]
+    if baseline is not None:
+        users.insert(0, ("baseline", baseline, plain))
+    first, _ = dataset[chosen[0]]
+    return Gallery(
+        transformed=demonstrate(first.numpy(), spec.methods, spec.block_size),
+        predictions=tuple(_row(dataset, index, users) for index in chosen),
+    )
+
+
+def example_images(class_pixels: NDArray[np.int64], number: int) -> list[int]:
+    """Choose images that between them show many classes, by a fixed rule.
+
+    Each choice adds the most classes not shown yet; then the image with the most
+    classes wins, then the first.
+
+    Args:
+        class_pixels: Pixels of each class in each image.
+        number: How many images, at most.
+
+    Shape:
+        class_pixels  (images, classes)
+    """
+    present = class_pixels > 0
+    seen = np.zeros(present.shape[1], dtype=np.bool_)
+    chosen: list[int] = []
+    for _ in range(min(number, len(present))):
+        new, shown = (present & ~seen).sum(1), present.sum(1)
+        rest = (index for index in range(len(present)) if index not in chosen)
+        chosen.append(max(rest, key=lambda index: (new[index], shown[index])))
+        seen |= present[chosen[-1]]
+    return chosen
+
+
+def _row(
+    dataset: SegmentationSet, index: int, users: list[tuple[str, Subject, Condition]]
+) -> Row:
+    image, mask = dataset[index]
+    pictures = [
+        Picture(png(image.numpy()), "input", f"Test image {index + 1}"),
+        Picture(mask_png(mask.numpy()), "ground truth", "Its classes, as labelled"),
+    ]
+    for name, subject, condition in users:
+        batch = image[None].to(subject.device)
+        (predicted,) = predict_masks(
+            subject.model, batch, condition, subject.normalization
+        )
+        alt = f"Its classes, as predicted: {name}"
+        pictures.append(Picture(mask_png(predicted.cpu().numpy()), name, alt))
+    return Row(f"Image {index + 1}", tuple(pictures))

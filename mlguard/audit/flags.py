@@ -1,0 +1,87 @@
+"""Reasons to read an audit with care, found by rule from its findings.
+
+A flag never changes a number. Each has a stable code, listed in
+docs/spec/audit-v1.md, section 4.
+"""
+
+from collections.abc import Iterator
+
+from mlguard.audit.findings import Findings
+from mlguard.audit.report import Flag
+from mlguard.transforms import MIN_KEY_SPACE_BITS
+
+MIN_IMAGES = 30  # below this a bootstrap interval over images says little
+MIN_INCORRECT_KEYS = 20  # below this the largest of them says little
+MIN_WORTH = 0.1  # mIoU of the reference above the floor
+
+
+def flags_of(findings: Findings) -> tuple[Flag, ...]:
+    """Every reason that holds, the ones that can void the whole audit first."""
+    return (*_about_the_audit(findings), *_about_the_model(findings))
+
+
+def _about_the_audit(findings: Findings) -> Iterator[Flag]:
+    reference = findings.baseline or findings.correct
+    if reference.miou - findings.floor < MIN_WORTH:
+        yield Flag(
+            code="reference-near-floor",
+            message=f"the {_name(findings)} reaches {reference.miou:.3f} mIoU, a "
+            f"constant answer {findings.floor:.3f}: there is little to protect, and "
+            "leakage is a ratio of small numbers",
+        )
+    if findings.images < MIN_IMAGES:
+        yield Flag(
+            code="few-images",
+            message=f"{findings.images} images; below {MIN_IMAGES} the intervals say "
+            "little",
+        )
+    if len(findings.incorrect.miou) < MIN_INCORRECT_KEYS:
+        yield Flag(
+            code="few-keys",
+            message=f"{len(findings.incorrect.miou)} incorrect keys; below "
+            f"{MIN_INCORRECT_KEYS} the largest of them says little",
+        )
+    if findings.baseline is None:
+        yield Flag(
+            code="no-baseline",
+            message="no plain twin was trained, so fidelity is unknown and leakage is "
+            "measured against the correct key; `mlguard protect --baseline` trains one",
+        )
+    if findings.absent_classes:
+        yield Flag(
+            code="absent-classes",
+            message="no mask shows " + ", ".join(findings.absent_classes) + ": "
+            "nothing is said about them, and mIoU is over the other classes",
+        )
+
+
+def _about_the_model(findings: Findings) -> Iterator[Flag]:
+    if findings.key_space_bits < MIN_KEY_SPACE_BITS:
+        yield Flag(
+            code="key-space-small",
+            message=f"the transform can express {findings.key_space_bits:.1f} bits of "
+            f"key; below {MIN_KEY_SPACE_BITS} all of them can be tried",
+        )
+    if findings.incorrect.same_transform:
+        yield Flag(
+            code="key-collision",
+            message=f"{findings.incorrect.same_transform} of "
+            f"{len(findings.incorrect.miou)} random keys gave exactly the correct "
+            "transform, by chance",
+        )
+    interval = findings.fidelity_interval
+    if interval is not None and interval.high < 1:
+        yield Flag(
+            code="correct-below-baseline",
+            message="the correct key scores below the baseline by more than the choice "
+            f"of images explains (fidelity {interval.low:.3f} to {interval.high:.3f})",
+        )
+    if max(findings.no_key.miou, findings.incorrect.maximum) >= findings.correct.miou:
+        yield Flag(
+            code="unauthorised-not-below-correct",
+            message="a try without the key scores as well as the correct key",
+        )
+
+
+def _name(findings: Findings) -> str:
+    return "baseline" if findings.baseline else "correct key"

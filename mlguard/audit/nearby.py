@@ -1,0 +1,102 @@
+"""Transforms close to the correct one: what is left when a share of the key is wrong.
+
+A steep curve means that a thief must get nearly all of the key right; a flat one
+means that part of it is enough, and that each right guess is rewarded. What is
+changed is the transform's own entries. The FFX table is kept: it follows from a
+password, and a password has no neighbours.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlguard.keys import ModelSubkeys
+from mlguard.transforms import (
+    Compose,
+    FormatPreserving,
+    NegativePositive,
+    PixelShuffle,
+    Transform,
+)
+from mlguard.transforms.choice import permutation
+
+
+def nearby(
+    transform: Transform, share: float, *, subkeys: ModelSubkeys, use: str
+) -> Transform:
+    """Change a share of a transform's entries, and no others.
+
+    Args:
+        transform: The correct transform.
+        share: Share of its entries to change, in [0, 1]. Above 0, the fewest that can
+            change do: two.
+        subkeys: Choose which entries, so that the choice is as secret as the key.
+        use: The label of the choice; another label gives another neighbour.
+    """
+    if isinstance(transform, Compose):
+        return Compose(
+            [
+                nearby(part, share, subkeys=subkeys, use=f"{use}/{part.name}")
+                for part in transform.transforms
+            ]
+        )
+    positions = permutation(subkeys.derive(use), transform.length)
+    size = transform.block_size
+    if isinstance(transform, PixelShuffle):
+        return PixelShuffle(size, reshuffled(transform.order, share, positions))
+    if isinstance(transform, NegativePositive):
+        return NegativePositive(size, moved(transform.mask, share, positions))
+    if isinstance(transform, FormatPreserving):
+        mask = moved(transform.mask, share, positions)
+        return FormatPreserving(size, mask, transform.table)
+    raise TypeError(f"no neighbours are defined for {transform!r}")
+
+
+def changed_share(one: Transform, other: Transform) -> float:
+    """Share of the entries in which two transforms of the same methods differ."""
+    pairs = list(zip(_entries(one), _entries(other), strict=True))
+    different = sum(int((left != right).sum()) for left, right in pairs)
+    return different / sum(left.size for left, _ in pairs)
+
+
+def same(one: Transform, other: Transform) -> bool:
+    """Whether two transforms of the same methods do the same to every image."""
+    slots, others = one.slots(), other.slots()
+    return all(np.array_equal(slots[name], others[name]) for name in slots)
+
+
+def reshuffled(
+    order: NDArray[np.int64], share: float, positions: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Move the entries at a share of the positions around in one cycle.
+
+    A cycle leaves no entry where it was, so exactly that share changes.
+    """
+    number = round(share * len(order))
+    chosen = positions[: max(2, number) if share > 0 else 0]
+    changed = order.copy()
+    changed[chosen] = order[np.roll(chosen, 1)]
+    return changed
+
+
+def moved(
+    mask: NDArray[np.bool_], share: float, positions: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Clear some set positions and set as many clear ones: the mask stays half."""
+    number = max(1, round(share * len(mask) / 2)) if share > 0 else 0
+    set_ones, clear_ones = positions[mask[positions]], positions[~mask[positions]]
+    number = min(number, len(set_ones), len(clear_ones))
+    changed = mask.copy()
+    changed[set_ones[:number]] = False
+    changed[clear_ones[:number]] = True
+    return changed
+
+
+def _entries(transform: Transform) -> list[NDArray[np.int64]]:
+    if isinstance(transform, Compose):
+        return [entry for part in transform.transforms for entry in _entries(part)]
+    slots = transform.slots().items()
+    return [
+        np.asarray(tensor).reshape(-1).astype(np.int64)
+        for name, tensor in slots
+        if name != "ffx.table"
+    ]

@@ -1,0 +1,102 @@
+"""An audit as one HTML page that needs nothing else: no script, no font, no network.
+
+Everything that comes from data is escaped by the template engine; the page's own
+content security policy forbids it to load anything.
+"""
+
+import base64
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from mlguard.audit import words
+from mlguard.audit.charts import conditions_chart, nearby_chart
+from mlguard.audit.findings import Findings
+from mlguard.audit.pictures import Gallery, Picture
+from mlguard.audit.report import AuditReport
+from mlguard.audit.terminal import rows
+from mlguard.palette import palette
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class in the per-class table.
+
+    Attributes:
+        name: The class.
+        colour: Its colour in the pictures, in CSS.
+        share: Its share of the labelled pixels.
+        iou: Its IoU in every column.
+    """
+
+    name: str
+    colour: str
+    share: float
+    iou: tuple[float | None, ...]
+
+
+def render_page(report: AuditReport, gallery: Gallery | None = None) -> str:
+    """Render the page.
+
+    Args:
+        report: The audit; every number comes from here.
+        gallery: Pictures to show; None shows none, as when only audit.json is left.
+    """
+    findings = report.findings
+    columns, classes = per_class(findings)
+    return (
+        _environment()
+        .get_template("audit.html")
+        .render(
+            report=report,
+            findings=findings,
+            gallery=gallery or Gallery(),
+            rows=rows(findings),
+            columns=columns,
+            classes=classes,
+            conditions_chart=conditions_chart(findings),
+            nearby_chart=nearby_chart(findings),
+            words=words,
+        )
+    )
+
+
+def per_class(findings: Findings) -> tuple[list[str], list[ClassRow]]:
+    """The per-class table: its columns, and a row for every class."""
+    columns = {
+        "correct key": findings.correct.class_iou,
+        "no key": findings.no_key.class_iou,
+        "incorrect, mean": findings.incorrect.mean_class_iou,
+    }
+    if findings.baseline:
+        columns = {"baseline": findings.baseline.class_iou, **columns}
+    total = sum(findings.class_pixels)
+    colours = palette(len(findings.class_names))
+    return list(columns), [
+        ClassRow(
+            name,
+            f"rgb{colours[index]}",
+            findings.class_pixels[index] / total,
+            tuple(column[index] for column in columns.values()),
+        )
+        for index, name in enumerate(findings.class_names)
+    ]
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("mlguard.audit"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = words.number
+    environment.filters["percent"] = words.percent
+    environment.filters["data_uri"] = _data_uri
+    return environment
+
+
+def _data_uri(picture: Picture) -> Markup:
+    return Markup("data:image/png;base64,") + base64.b64encode(picture.png).decode()

@@ -1,0 +1,167 @@
+"""Pictures for people: transformed images, and predictions beside the truth.
+
+An image beside its correctly transformed version gives the whole key away (one
+256 × 256 image is enough, for every method and block size), so no picture here is
+ever made with a protected model's own subkeys. Transformed images use a key that
+protects nothing. Knows no model and no torch.
+"""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mlguard.keys import PROTECTION_ID_BYTES, ModelKey, ModelSubkeys
+from mlguard.palette import MAX_CLASSES, palette
+from mlguard.transforms import derive_transform
+
+DEMONSTRATION = b"mlguard: a key for pictures; public, and it protects nothing"
+BLOCK_SIZES = (2, 4, 8, 16, 32)  # pixels; what arXiv:2107.09362, fig. 4, spans
+THUMBNAIL = 128  # pixels; transformed images are noise, and noise does not compress
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG with its words.
+
+    Attributes:
+        png: The file's content.
+        caption: A few words under it.
+        alt: What it shows, for someone who cannot see it.
+    """
+
+    png: bytes
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """Pictures that belong side by side, under one title."""
+
+    title: str
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Every picture of a report.
+
+    Attributes:
+        transformed: An image under each method and block size; never the model's key.
+        predictions: For each example image: input, truth, prediction by condition.
+    """
+
+    transformed: tuple[Row, ...] = ()
+    predictions: tuple[Row, ...] = ()
+
+
+def demonstration_subkeys() -> ModelSubkeys:
+    """Subkeys of a public key under a public id: they match no protected model."""
+    digest = hashlib.sha256(DEMONSTRATION).digest()
+    return ModelKey(digest).for_model(digest[:PROTECTION_ID_BYTES])
+
+
+def transformed(
+    image: NDArray[np.uint8],
+    methods: Sequence[str],
+    block_sizes: Sequence[int],
+    subkeys: ModelSubkeys,
+) -> list[NDArray[np.uint8]]:
+    """Show what methods do to an image, at each block size.
+
+    Args:
+        image: The plain image.
+        methods: Applied in their order.
+        block_sizes: Each divides the image's height and width.
+        subkeys: Never those of a protected model.
+
+    Shape:
+        image    (3, H, W) uint8
+        returns  for each block size (3, H, W) uint8, black is 0 and white the scale
+    """
+    transforms = (derive_transform(methods, subkeys, size) for size in block_sizes)
+    return [
+        np.rint(transform.apply(image[None])[0] * 255).astype(np.uint8)
+        for transform in transforms
+    ]
+
+
+def series_of(methods: Sequence[str]) -> list[tuple[str, ...]]:
+    """Each method alone, and then all together if there are several."""
+    alone: list[tuple[str, ...]] = [(method,) for method in methods]
+    return alone if len(methods) == 1 else [*alone, tuple(methods)]
+
+
+def block_sizes_for(height: int, width: int, own: int) -> list[int]:
+    """Block sizes to show: the usual ones and the model's own, if they fit."""
+    candidates = sorted({*BLOCK_SIZES, own})
+    return [size for size in candidates if not (height % size or width % size)]
+
+
+def demonstrate(
+    image: NDArray[np.uint8], methods: Sequence[str], own: int
+) -> tuple[Row, ...]:
+    """Fig. 4 of arXiv:2107.09362 for one image, under the demonstration key.
+
+    Args:
+        image: The plain image.
+        methods: The recipe's methods.
+        own: The recipe's block size.
+
+    Shape:
+        image  (3, H, W) uint8
+    """
+    small = thumbnail(image)
+    height, width = small.shape[1:]
+    sizes = block_sizes_for(height, width, own)
+    subkeys = demonstration_subkeys()
+    plain = Picture(png(small), "plain", "The plain image")
+    rows = []
+    for series in series_of(methods):
+        name = " + ".join(series)
+        pictures = transformed(small, series, sizes, subkeys)
+        made = (
+            Picture(png(picture), f"M = {size}", f"{name} with {size} by {size} blocks")
+            for size, picture in zip(sizes, pictures, strict=True)
+        )
+        rows.append(Row(name, (plain, *made)))
+    return tuple(rows)
+
+
+def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Shrink an image so that its sides are multiples of the usual block sizes.
+
+    Shape:
+        image    (3, H, W) uint8
+        returns  (3, h, w) uint8, h and w at most THUMBNAIL
+    """
+    step = max(BLOCK_SIZES)
+    height, width = image.shape[1:]
+    share = min(1.0, THUMBNAIL / max(height, width))
+    sides = [max(step, round(side * share / step) * step) for side in (width, height)]
+    picture = Image.fromarray(image.transpose(1, 2, 0))
+    resized = picture.resize((sides[0], sides[1]), Image.Resampling.LANCZOS)
+    return np.asarray(resized).transpose(2, 0, 1)
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    """Encode an RGB image. Shape: (3, H, W) uint8."""
+    return _encode(Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))))
+
+
+def mask_png(mask: NDArray[np.uint8]) -> bytes:
+    """Encode a mask as an indexed PNG in the colours of its classes. Shape: (H, W)."""
+    picture = Image.fromarray(np.ascontiguousarray(mask)).convert("P")
+    picture.putpalette([value for colour in palette(MAX_CLASSES) for value in colour])
+    return _encode(picture)
+
+
+def _encode(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,234 @@
+"""The audit file `audit.json`: findings, and everything needed to get them again.
+
+It holds no key, no path and no name of a machine or a person, so that it can be
+handed to a buyer. The reader is strict: an unknown field, a missing one or another
+type is refused, and so is a file of a newer schema. Spec: docs/spec/audit-v1.md.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from mlguard.audit.findings import STRICT, Count, Findings, Positive
+from mlguard.errors import ReportError
+
+SCHEMA = "mlguard.audit/1"
+SCHEMA_FAMILY = "mlguard.audit/"
+MAX_REPORT_BYTES = 64 << 20  # 100 keys and 255 classes make well under 1 MiB
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Identifier = Annotated[str, Field(pattern="^[0-9a-f]+$", max_length=64)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """Which model was audited.
+
+    Attributes:
+        key_id: Public name of the correct key.
+        protection_id: Public id of the model, in hex.
+        recipe: The recipe's name, or empty where the run does not say.
+        recipe_sha256: Digest of the resolved recipe.
+        architecture: The model's name in the recipe.
+        methods: The transforms, in the order applied.
+        block_size: M, in pixels.
+        training_seed: The recipe's train.seed.
+    """
+
+    __pydantic_config__ = STRICT
+
+    key_id: Identifier
+    protection_id: Identifier
+    recipe: str
+    recipe_sha256: Sha256
+    architecture: str
+    methods: Annotated[tuple[str, ...], Field(min_length=1)]
+    block_size: Positive
+    training_seed: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """Which images it was audited on.
+
+    Attributes:
+        kind: The recipe's data.kind.
+        split: The split's name.
+        fingerprint: SHA-256 over the ids and contents of the split's files.
+        size: Height and width the images were resized to, in pixels.
+    """
+
+    __pydantic_config__ = STRICT
+
+    kind: str
+    split: str
+    fingerprint: Sha256
+    size: tuple[Positive, Positive]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where it was computed. Never a host name.
+
+    Attributes:
+        system: The operating system.
+        processor: Its model name.
+        cores: Logical cores.
+        threads: Threads torch computed with.
+        device: The accelerator's model name, or "cpu".
+    """
+
+    __pydantic_config__ = STRICT
+
+    system: str
+    processor: str
+    cores: Positive
+    threads: Positive
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """A reason to read the findings with care.
+
+    Attributes:
+        code: Stable name, listed in docs/spec/audit-v1.md, section 4.
+        message: The reason in words.
+    """
+
+    __pydantic_config__ = STRICT
+
+    code: Annotated[str, Field(pattern="^[a-z][a-z-]*$")]
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditReport:
+    """One audit.
+
+    Attributes:
+        schema: Always "mlguard.audit/1".
+        created: UTC, to the second.
+        subject: Which model.
+        material: Which images.
+        seed: Of the incorrect keys, the nearby keys and the intervals.
+        command: What to type to get the same findings; paths are placeholders.
+        versions: Of the packages that computed the findings.
+        machine: Where.
+        flags: Reasons to read the findings with care.
+        findings: The numbers.
+    """
+
+    __pydantic_config__ = STRICT
+
+    schema: Literal["mlguard.audit/1"]
+    created: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+    subject: Subject
+    material: Material
+    seed: Count
+    command: str
+    versions: dict[str, str]
+    machine: Machine
+    flags: tuple[Flag, ...]
+    findings: Findings
+
+
+_ADAPTER = TypeAdapter(AuditReport)
+
+
+def dump_report(report: AuditReport) -> bytes:
+    """The content of audit.json: UTF-8, indented, fields in the spec's order."""
+    return _ADAPTER.dump_json(report, indent=2) + b"\n"
+
+
+def read_report(path: Path) -> AuditReport:
+    """Read an audit.json.
+
+    Raises:
+        ReportError: There is no such file, it is not an audit, is damaged, or is of a
+            newer schema.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_REPORT_BYTES + 1)
+    except OSError as error:
+        raise ReportError(f"cannot read {path}: {error.strerror}") from None
+    if len(content) > MAX_REPORT_BYTES:
+        raise ReportError(f"{path} is larger than {MAX_REPORT_BYTES} bytes")
+    return parse_report(content, name=str(path))
+
+
+def parse_report(content: bytes, *, name: str) -> AuditReport:
+    """Parse and check the content of an audit.json.
+
+    Args:
+        content: The whole file.
+        name: What to call it in a refusal.
+
+    Raises:
+        ReportError: It is not an audit, is damaged, or is of a newer schema.
+    """
+    try:
+        table = json.loads(content, parse_constant=_refuse, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise ReportError(f"{name} is not JSON: {error}") from None
+    _check_schema(table, name)
+    try:
+        # From the bytes, so that JSON arrays may stand for tuples and nothing else.
+        report = _ADAPTER.validate_json(content)
+    except ValidationError as error:
+        raise ReportError(f"{name}: {_problems(error)}") from None
+    _check_lengths(report.findings, name)
+    return report
+
+
+def json_schema() -> dict[str, Any]:
+    """The published JSON Schema, docs/spec/audit-v1.schema.json."""
+    schema = _ADAPTER.json_schema(mode="serialization")
+    address = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": address, "$id": SCHEMA, **schema}
+
+
+def _check_schema(table: Any, name: str) -> None:
+    found = table.get("schema") if isinstance(table, dict) else None
+    if found == SCHEMA:
+        return
+    number = str(found).removeprefix(SCHEMA_FAMILY)
+    if str(found).startswith(SCHEMA_FAMILY) and number.isdecimal():
+        hint = "read it with the version of mlguard that wrote it, or a newer one"
+        raise ReportError(
+            f"{name} is of schema {found}, this version reads {SCHEMA}", hint=hint
+        )
+    raise ReportError(f"{name} is not an audit: its schema is not {SCHEMA}")
+
+
+def _check_lengths(findings: Findings, name: str) -> None:
+    """Every per-class list must have one entry a class; a type cannot say that."""
+    scores = [findings.correct, findings.no_key, findings.baseline]
+    per_class = [score.class_iou for score in scores if score is not None]
+    lists = [findings.class_pixels, findings.incorrect.mean_class_iou, *per_class]
+    if any(len(entries) != len(findings.class_names) for entries in lists):
+        classes = len(findings.class_names)
+        raise ReportError(f"{name}: expected {classes} entries in every per-class list")
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a field is given twice")
+    return table
+
+
+def _problems(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+        for problem in error.errors(include_input=False, include_url=False)
+    )

@@ -1,0 +1,91 @@
+"""`mlguard audit`: measure what users with and without the key get from a model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mlguard.audit import report_folder, report_table, write_report
+from mlguard.audit.report import AuditReport, dump_report
+from mlguard.audit.write import HTML
+from mlguard.cli.checking_progress import count_on_terminal
+from mlguard.cli.extras import need
+from mlguard.cli.unlock import (
+    DEFAULT_KEYSTORE,
+    IdentityFile,
+    KeystorePath,
+    PassphraseFd,
+    PassphraseFile,
+    read_model_key,
+)
+
+MAX_SEED = 2**31 - 1
+
+
+def audit(
+    run: Annotated[Path, typer.Argument(help="The run folder of `mlguard protect`.")],
+    out: Annotated[Path, typer.Option(help="Folder for the report; new or empty.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(help="Name of the model key; the run's own if left out."),
+    ] = None,
+    incorrect_keys: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Random keys to try; the recipe's number if left out."
+        ),
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="train, validation or test, as the recipe has them.")
+    ] = "test",
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, max=MAX_SEED, help="Of the keys tried; else the recipe's."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    examples: Annotated[
+        int, typer.Option(min=0, help="Test images to show; 0 keeps all images out.")
+    ] = 4,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print audit.json instead of the table.")
+    ] = False,
+    keystore: KeystorePath = DEFAULT_KEYSTORE,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+    identity: IdentityFile = None,
+) -> None:
+    """Measure what users with and without the key get, and write a report to OUT."""
+    task = need("mlguard.cli.audit_task").AuditTask.open(
+        run,
+        data,
+        split=split,
+        device=device,
+        examples=examples,
+        incorrect_keys=incorrect_keys,
+        seed=seed,
+    )
+    model_key = read_model_key(
+        key or task.key_name,
+        keystore=keystore,
+        passphrase_file=passphrase_file,
+        passphrase_fd=passphrase_fd,
+        identity=identity,
+    )
+    task.check_key(model_key)
+    with report_folder(out) as folder:
+        with count_on_terminal("checking images") as count:
+            task.check_images(count)
+        with count_on_terminal("predicting") as count:
+            found = task.run(model_key, count)
+        write_report(folder, found.report, found.gallery)
+    _print_report(found.report, out, json=json)
+
+
+def _print_report(report: AuditReport, out: Path, *, json: bool) -> None:
+    if json:
+        typer.echo(dump_report(report).decode(), nl=False)
+    else:
+        Console().print(report_table(report))
+        typer.echo(f"report: {out / HTML}")

@@ -1,0 +1,52 @@
+"""`mlguard show-transform`: what the transforms do to an image. Needs no torch."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlguard.audit.transform_figure import transform_figure
+from mlguard.cli.recipes import Overrides
+from mlguard.cli.unlock import (
+    DEFAULT_KEYSTORE,
+    IdentityFile,
+    KeystorePath,
+    PassphraseFd,
+    PassphraseFile,
+    read_model_key,
+)
+from mlguard.errors import RunExists
+from mlguard.files import atomic_write
+from mlguard.recipe import read_recipe
+from mlguard.runtime import read_image
+
+
+def show_transform(
+    image: Annotated[Path, typer.Argument(help="The image.")],
+    key: Annotated[str, typer.Option(help="Name of the model key in the keystore.")],
+    recipe: Annotated[str, typer.Option(help="A shipped recipe's name, or a file.")],
+    out: Annotated[Path, typer.Option(help="The figure, a PNG; never overwritten.")],
+    set_: Overrides = None,
+    keystore: KeystorePath = DEFAULT_KEYSTORE,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+    identity: IdentityFile = None,
+) -> None:
+    """Draw an image plain and transformed, at several block sizes.
+
+    The figure matches no protected model, not even one under the same key: a plain
+    image beside a model's own version of it would give the model's key away.
+    """
+    settings = read_recipe(recipe, overrides=set_ or [])
+    if out.exists():
+        raise RunExists(f"{out} exists already")
+    (pixels,) = read_image(image)
+    model_key = read_model_key(
+        key,
+        keystore=keystore,
+        passphrase_file=passphrase_file,
+        passphrase_fd=passphrase_fd,
+        identity=identity,
+    )
+    atomic_write(out, transform_figure(pixels, settings, model_key))
+    typer.echo(f"{out}  (safe to share: it matches no protected model)")

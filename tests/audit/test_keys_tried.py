@@ -1,0 +1,89 @@
+"""Which incorrect and nearby keys an audit tries."""
+
+import numpy as np
+import pytest
+from tests.audits import KEY, OTHER_KEY, PROTECTION_ID
+
+from mlguard import recipe
+from mlguard.audit.incorrect import incorrect_key, incorrect_transforms
+from mlguard.audit.nearby import changed_share, moved, nearby, reshuffled, same
+from mlguard.transforms import derive_transform
+from mlguard.transforms.choice import permutation
+
+SUBKEYS = KEY.for_model(PROTECTION_ID)
+POSITIONS = permutation(bytes(32), 48)
+SPEC = recipe.Transform(method="shf", block_size=4)
+
+
+def ids(subkeys: object, seed: int) -> list[str]:
+    return [incorrect_key(subkeys, seed=seed, index=i).key_id for i in range(3)]
+
+
+def test_the_same_seed_draws_the_same_keys_and_another_does_not() -> None:
+    assert ids(SUBKEYS, 0) == ids(SUBKEYS, 0)
+    assert not set(ids(SUBKEYS, 0)) & set(ids(SUBKEYS, 1))
+    assert len(set(ids(SUBKEYS, 0))) == 3
+
+
+def test_the_keys_tried_cannot_be_computed_without_the_correct_key() -> None:
+    """Else a report that says which try scored best would hand that key out."""
+    assert not set(ids(SUBKEYS, 0)) & set(ids(OTHER_KEY.for_model(PROTECTION_ID), 0))
+
+
+def test_incorrect_transforms_are_derived_for_this_model_like_the_correct_one() -> None:
+    (first,) = incorrect_transforms(SPEC, SUBKEYS, seed=0, number=1)
+    key = incorrect_key(SUBKEYS, seed=0, index=0)
+    expected = derive_transform(("shf",), key.for_model(PROTECTION_ID), 4)
+    assert same(first, expected)
+    assert not same(first, derive_transform(("shf",), SUBKEYS, 4))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.25, 0.5, 1.0])
+@pytest.mark.parametrize("methods", [("shf",), ("np",), ("ffx",), ("np", "shf")])
+def test_a_nearby_key_differs_by_the_share_asked_for(
+    methods: tuple[str, ...], share: float
+) -> None:
+    correct = derive_transform(methods, SUBKEYS, 4)
+    other = nearby(correct, share, subkeys=SUBKEYS, use="test")
+    assert changed_share(correct, other) == pytest.approx(share, abs=1.5 / 48)
+    assert same(correct, other) == (share == 0.0)
+
+
+def test_the_smallest_share_still_changes_something() -> None:
+    for method in ("shf", "np"):
+        correct = derive_transform((method,), SUBKEYS, 2)
+        other = nearby(correct, 0.001, subkeys=SUBKEYS, use="test")
+        assert changed_share(correct, other) == pytest.approx(2 / 12)
+
+
+def test_a_nearby_ffx_key_keeps_the_table() -> None:
+    correct = derive_transform(("ffx",), SUBKEYS, 4)
+    other = nearby(correct, 0.5, subkeys=SUBKEYS, use="test")
+    assert (other.slots()["ffx.table"] == correct.slots()["ffx.table"]).all()
+    assert (other.slots()["ffx.mask"] != correct.slots()["ffx.mask"]).any()
+
+
+def test_another_use_gives_another_neighbour() -> None:
+    correct = derive_transform(("shf",), SUBKEYS, 4)
+    one = nearby(correct, 0.5, subkeys=SUBKEYS, use="one")
+    assert same(one, nearby(correct, 0.5, subkeys=SUBKEYS, use="one"))
+    assert not same(one, nearby(correct, 0.5, subkeys=SUBKEYS, use="other"))
+
+
+def test_a_reshuffled_order_is_still_a_permutation() -> None:
+    order = permutation(bytes([1]) * 32, 48)
+    changed = reshuffled(order, 0.3, POSITIONS)
+    assert sorted(changed) == list(range(48))
+    assert int((changed != order).sum()) == round(0.3 * 48)
+
+
+def test_a_moved_mask_has_as_many_positions_set() -> None:
+    mask = np.arange(48) < 24
+    changed = moved(mask, 0.25, POSITIONS)
+    assert changed.sum() == mask.sum()
+    assert int((changed != mask).sum()) == 12
+
+
+def test_a_mask_of_one_position_can_move_no_further_than_it_has_room() -> None:
+    changed = moved(np.array([True, False, False]), 1.0, np.arange(3))
+    assert changed.tolist() == [False, True, False]

@@ -1,0 +1,79 @@
+"""audit.json: what is written is read back, and the exact refusal of everything else."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.audits import images, report
+
+from mlguard.audit.report import dump_report, json_schema, parse_report, read_report
+from mlguard.errors import ReportError
+
+SCHEMA_FILE = Path(__file__).parents[2] / "docs/spec/audit-v1.schema.json"
+
+
+def edited(**changes: object) -> bytes:
+    return json.dumps(json.loads(dump_report(report())) | changes).encode()
+
+
+@pytest.mark.parametrize("baseline", [images(1.0), None], ids=["twin", "no twin"])
+def test_a_report_is_read_back_equal(tmp_path: Path, baseline: object) -> None:
+    path, written = tmp_path / "audit.json", report(baseline=baseline)
+    path.write_bytes(dump_report(written))
+    assert read_report(path) == written
+
+
+def test_the_published_schema_is_the_code_s() -> None:
+    """Run tests/audit/make_schema.py after a change that is meant."""
+    assert json.loads(SCHEMA_FILE.read_text()) == json_schema()
+
+
+def test_a_newer_schema_is_refused_with_advice() -> None:
+    with pytest.raises(ReportError, match=r"schema mlguard\.audit/2, this") as refusal:
+        parse_report(edited(schema="mlguard.audit/2"), name="audit.json")
+    assert "newer" in refusal.value.hint
+
+
+@pytest.mark.parametrize("schema", ["mlguard.audit/x", "garak/1", 1, None])
+def test_another_schema_is_refused(schema: object) -> None:
+    with pytest.raises(ReportError, match="is not an audit"):
+        parse_report(edited(schema=schema), name="audit.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "not JSON"),
+        (b"[]", "not an audit"),
+        (b"\xff\xfe", "not JSON"),
+        (b'{"schema": "mlguard.audit/1", "schema": 1}', "given twice"),
+        (b"[" * 100_000, "not JSON"),
+        (b'{"seed": NaN}', "NaN is not a number"),
+    ],
+    ids=["empty", "list", "not UTF-8", "twice", "deep", "NaN"],
+)
+def test_damaged_content_is_refused(content: bytes, words: str) -> None:
+    with pytest.raises(ReportError, match=words):
+        parse_report(content, name="audit.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": "0"}, {"seed": -1}, {"extra": 1}, {"findings": {}}, {"created": "today"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_an_unfit_field_is_refused_by_name(change: dict[str, object]) -> None:
+    with pytest.raises(ReportError, match=next(iter(change))):
+        parse_report(edited(**change), name="audit.json")
+
+
+def test_a_list_with_a_missing_class_is_refused() -> None:
+    findings = json.loads(dump_report(report()))["findings"]
+    findings["class_pixels"].pop()
+    with pytest.raises(ReportError, match="expected 3 entries in every per-class list"):
+        parse_report(edited(findings=findings), name="audit.json")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="cannot read"):
+        read_report(tmp_path / "none.json")

@@ -1,0 +1,162 @@
+"""A whole report made by hand, and tiny runs, for the tests of the audit room."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from mlguard.audit.findings import Findings
+from mlguard.audit.flags import flags_of
+from mlguard.audit.report import AuditReport, Machine, Material, Subject
+from mlguard.audit.statistics import Measured, NearbyCounts, find
+from mlguard.keys import ModelKey
+from mlguard.protect.run import (
+    BASELINE,
+    MODEL,
+    PROVENANCE,
+    Protection,
+    Run,
+    read_run,
+    write_json,
+    write_setup,
+)
+from mlguard.recipe import Recipe, parse_recipe
+
+KEY = ModelKey(bytes(range(32)))
+OTHER_KEY = ModelKey(bytes(range(1, 33)))
+PROTECTION_ID = bytes(range(16))
+NAMES = ("sky", "grass", "<tiger>")
+
+RECIPE = """
+recipe = 1
+[data]
+kind = "shapes"
+class_names = ["background", "sky", "grass", "orange", "plum", "tiger"]
+size = [32, 32]
+shapes_images = [8, 4, 6]
+[transform]
+method = "shf"
+block_size = 4
+[model]
+name = "fcn_small"
+[train]
+epochs = 1
+batch = 4
+[audit]
+incorrect_keys = 3
+nearby = [0.25, 0.5]
+nearby_keys = 2
+batch = 4
+"""
+
+
+def counts(*rows: tuple[int, int, int]) -> np.ndarray:
+    """Counts of one image: intersection, predicted and truth of each class."""
+    return np.array([rows], dtype=np.int64)
+
+
+def images(right: float, number: int = 4) -> np.ndarray:
+    """Two present classes of 50 pixels each, `right` of them right; one absent."""
+    hits = round(50 * right)
+    rows = (hits, 50, 50), (hits, 50, 50), (0, 0, 0)
+    return np.concatenate([counts(*rows)] * number)
+
+
+def measured(**changes: object) -> Measured:
+    fields = {
+        "baseline": images(1.0),
+        "correct": images(0.9),
+        "no_key": images(0.5),
+        "incorrect": [images(0.4), images(0.6)],
+        "nearby": [
+            NearbyCounts(share=0.5, changed=0.5, counts=[images(0.7), images(0.8)])
+        ],
+        "same_transform": 0,
+    }
+    return Measured(**(fields | changes))
+
+
+def findings(**changes: object) -> Findings:
+    return find(
+        measured(**changes), class_names=NAMES, key_space_bits=202.9, seed=0
+    )
+
+
+def report(**changes: object) -> AuditReport:
+    found = findings(**changes)
+    return AuditReport(
+        schema="mlguard.audit/1",
+        created="2026-01-02T03:04:05Z",
+        subject=Subject(
+            key_id="ab" * 8,
+            protection_id=PROTECTION_ID.hex(),
+            recipe="demo",
+            recipe_sha256="cd" * 32,
+            architecture="fcn_small",
+            methods=("shf",),
+            block_size=4,
+            training_seed=7,
+        ),
+        material=Material(
+            kind="shapes", split="test", fingerprint="ef" * 32, size=(32, 32)
+        ),
+        seed=0,
+        command="mlguard audit RUN --key demo --out REPORT",
+        versions={"mlguard": "0.1.0"},
+        machine=Machine(
+            system="Linux", processor="a CPU", cores=2, threads=1, device="cpu"
+        ),
+        flags=flags_of(found),
+        findings=found,
+    )
+
+
+def recipe(*overrides: str) -> Recipe:
+    return parse_recipe(RECIPE, name="test", overrides=overrides)
+
+
+def make_run(
+    path: Path, *overrides: str, protected: bool = True, baseline: bool = False
+) -> Run:
+    """A run folder with an untrained model: the numbers are poor, the way is whole."""
+    from mlguard.models import build_model
+
+    spec = recipe(*overrides)
+    path.mkdir(parents=True)
+    protection = Protection(PROTECTION_ID, KEY.key_id, "acme") if protected else None
+    write_setup(path, spec, protection)
+    write_json(path / PROVENANCE, {"recipe": "test"})
+    torch.manual_seed(1)
+    model = build_model(spec.model, spec.data.classes)
+    save_file(model.state_dict(), path / MODEL)
+    if baseline:
+        make_run(path / BASELINE, *overrides, protected=False)
+    return read_run(path)
+
+
+class FirstPixelModel(nn.Module):
+    """Answers class 1 where the red channel is above a half, class 0 elsewhere."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        red = pixels[:, :1]
+        return torch.cat([-red, red], dim=1)
+
+
+@dataclass(frozen=True)
+class Pairs(torch.utils.data.Dataset):
+    """Images and masks given by hand."""
+
+    images: torch.Tensor
+    masks: torch.Tensor
+    classes: int
+    ignore_index: int = 255
+    fingerprint: str = "ef" * 32
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.images[index], self.masks[index]
