@@ -3,7 +3,7 @@
 The words come from a ChaCha20 keystream and the choice is Fisher-Yates with rejection
 sampling, so nothing depends on the release of a library. Never `torch.randperm`,
 `numpy.random` or `random`: they change between releases, and a 64-bit seed is not a
-key. docs/spec/keys-v1.md, section 4.
+key. docs/spec/keys-v1.md, sections 4 to 6.
 """
 
 from collections.abc import Iterator

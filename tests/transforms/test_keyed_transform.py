@@ -81,6 +81,13 @@ def test_transforms_published_elsewhere_can_be_reproduced(name: str) -> None:
     assert ours[name].key_space_bits == pytest.approx(np.log2(792))  # not 924
 
 
+def test_a_table_that_stays_within_bytes_is_still_a_table() -> None:
+    table, mask = np.roll(np.arange(256), 7), np.array([True, False, True])
+    transform, image = FormatPreserving(1, mask, table), images(8, 8)
+    got = TorchTransform(transform)(torch.from_numpy(image)).numpy()
+    np.testing.assert_array_equal(got, transform.apply(image))
+
+
 def test_images_in_channels_last_memory_give_the_same() -> None:
     transform, image = derived(("shf", "ffx"), 4), torch.from_numpy(images(8, 12))
     laid_out = image.to(memory_format=torch.channels_last)
