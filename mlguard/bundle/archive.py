@@ -92,7 +92,7 @@ def unpack(file: BinaryIO, size: int, *, name: str) -> dict[str, bytes]:
 def _read_header(file: BinaryIO, member: str, *, name: str) -> tuple[int, int]:
     """Checksum and size of the member that must come next."""
     header = file.read(LOCAL.size + len(member))
-    if not header.startswith(b"PK\3\4"):
+    if not header.startswith(b"PK\3\4"[: len(header)]):
         raise MalformedBundle(f"{name}: expected {member}, found no such ZIP member")
     if len(header) < LOCAL.size + len(member):
         raise MalformedBundle(f"{name} ends before {member}")

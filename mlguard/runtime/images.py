@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from mlguard.errors import ImageError
 
 MAX_PIXELS = 1 << 25  # 33 megapixels; the logits of 21 classes are then 2.8 GB
-FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 PHOTOGRAPHS = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 SUFFIXES = frozenset({*PHOTOGRAPHS, ".bmp", ".gif", ".pbm", ".pgm", ".ppm"})
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
@@ -91,7 +91,7 @@ def _check(image: Image.Image, path: Path, max_pixels: int) -> None:
         raise _huge(
             path, f"{width}×{height} pixels, at most {max_pixels} are predicted"
         )
-    # A phone's MPO is a photograph with a preview behind it, not an animation.
+    # Pillow calls a JPEG with a preview behind it, as phones write them, MPO.
     frames: int = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
         raise ImageError(

@@ -24,7 +24,7 @@ AUTO = "auto"
 # TF32 keeps 10 bits of the mantissa: masks would differ between CPU and GPU.
 OPTIONS: dict[str, dict[str, str]] = {CUDA: {"use_tf32": "0"}}
 
-ERROR, FATAL, WARNING = 3, 4, 2  # onnxruntime's log severities
+WARNING, FATAL = 2, 4  # onnxruntime's log severities
 
 # onnxruntime's refusals have no common base but Exception.
 ORT_ERRORS = (
@@ -61,28 +61,25 @@ def load_graph(
         ProviderError: The provider is unknown, not installed or not usable here.
         MalformedBundle: onnxruntime cannot load the graph.
     """
-    wanted = _wanted(provider)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = ERROR
-    if slots:
-        values = [onnxruntime.OrtValue.ortvalue_from_numpy(v) for v in slots.values()]
-        options.add_external_initializers(list(slots), values)
-    try:
-        with _quiet(silent=wanted[0] != CPU):
-            session = onnxruntime.InferenceSession(
-                graph,
-                options,
-                providers=[(one, OPTIONS.get(one, {})) for one in wanted],
-                enable_fallback=False,
-            )
-    except ORT_ERRORS as error:
-        # Not chained: the library's message may name paths, and a graph with key
-        # slots must not put anything of them into a traceback.
-        reason = "" if slots else f": {_first_line(error)}"
-        raise MalformedBundle(f"{name} cannot be loaded{reason}") from None
-    if provider != AUTO and wanted[0] not in session.get_providers():
-        raise ProviderError(f"{wanted[0]} cannot be used on this machine")
-    return session
+    for candidate in _candidates(provider):
+        reason = ""
+        try:
+            with _quiet():
+                session = onnxruntime.InferenceSession(
+                    graph,
+                    _options(slots or {}),
+                    providers=[(candidate, OPTIONS.get(candidate, {}))],
+                    enable_fallback=False,
+                )
+        except ORT_ERRORS as error:
+            reason = f": {_first_line(error)}"
+            continue
+        if candidate in session.get_providers():
+            return session
+    if candidate != CPU:
+        raise ProviderError(f"{candidate} cannot be used on this machine")
+    # Of a graph with key slots, the library's message is not shown: it names tensors.
+    raise MalformedBundle(f"{name} cannot be loaded{'' if slots else reason}")
 
 
 def run_graph(
@@ -105,31 +102,39 @@ def run_graph(
     return np.asarray(result)
 
 
-def _wanted(provider: str) -> list[str]:
-    """Execution providers to ask for, best first."""
+def _candidates(provider: str) -> list[str]:
+    """Execution providers to try, best first."""
     available = onnxruntime.get_available_providers()
     if provider == AUTO:
-        return [one for one in (CUDA, CPU) if one in available]
-    name = NAMES.get(provider, provider)
-    if name not in available:
+        names = [name for name in (CUDA, CPU) if name in available]
+    else:
+        names = [NAMES.get(provider, provider)]
+    if names[0] not in available:
         known = ", ".join([*NAMES, AUTO, *available])
         raise ProviderError(f"no provider {provider!r} is installed; known are {known}")
-    if name == CUDA and hasattr(onnxruntime, "preload_dlls"):
+    if CUDA in names and hasattr(onnxruntime, "preload_dlls"):
         with contextlib.redirect_stdout(io.StringIO()):  # it prints what is missing
             onnxruntime.preload_dlls()
-    return [name]
+    return names
+
+
+def _options(slots: Mapping[str, NDArray[Any]]) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = FATAL  # every error is raised as well
+    if slots:
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(v) for v in slots.values()]
+        options.add_external_initializers(list(slots), values)
+    return options
 
 
 @contextlib.contextmanager
-def _quiet(*, silent: bool) -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """Keep the log of a provider that cannot start from the user: we say it."""
-    if silent:
-        onnxruntime.set_default_logger_severity(FATAL)
+    onnxruntime.set_default_logger_severity(FATAL)
     try:
         yield
     finally:
-        if silent:
-            onnxruntime.set_default_logger_severity(WARNING)
+        onnxruntime.set_default_logger_severity(WARNING)
 
 
 def _first_line(error: BaseException) -> str:
