@@ -55,8 +55,7 @@ def class_iou(totals: NDArray[np.int64]) -> NDArray[np.float64]:
     """
     intersection = totals[..., INTERSECTION].astype(np.float64)
     union = totals[..., PREDICTED] + totals[..., TRUTH] - totals[..., INTERSECTION]
-    iou = np.full(union.shape, np.nan)
-    return np.divide(intersection, union, out=iou, where=union > 0)
+    return _divide(intersection, union)
 
 
 def mean_iou(totals: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -72,8 +71,7 @@ def mean_iou(totals: NDArray[np.int64]) -> NDArray[np.float64]:
     present = totals[..., TRUTH] > 0
     iou = np.where(present, class_iou(totals), 0.0)
     number = present.sum(-1)
-    mean = np.full(number.shape, np.nan)
-    return np.divide(iou.sum(-1), number, out=mean, where=number > 0)
+    return _divide(iou.sum(-1), number)
 
 
 def pixel_accuracy(totals: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -85,8 +83,7 @@ def pixel_accuracy(totals: NDArray[np.int64]) -> NDArray[np.float64]:
     """
     right = totals[..., INTERSECTION].sum(-1).astype(np.float64)
     scored = totals[..., TRUTH].sum(-1)
-    accuracy = np.full(scored.shape, np.nan)
-    return np.divide(right, scored, out=accuracy, where=scored > 0)
+    return _divide(right, scored)
 
 
 def floor_miou(totals: NDArray[np.int64]) -> float:
@@ -100,3 +97,10 @@ def floor_miou(totals: NDArray[np.int64]) -> float:
     truth = totals[..., TRUTH].astype(np.float64)
     present = int((truth > 0).sum())
     return float(truth.max() / truth.sum() / present) if present else float("nan")
+
+
+def _divide(part: NDArray[np.float64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Divide, giving NaN where the whole is 0."""
+    share: NDArray[np.float64] = np.full(np.shape(whole), np.nan)
+    np.divide(part, whole, out=share, where=whole > 0)
+    return share

@@ -231,7 +231,9 @@ def recipe_text(name: str) -> str:
         return content.decode()
     except FileNotFoundError:
         known = ", ".join(shipped)
-        raise RecipeError(name, [f"no such file or recipe; known are {known}"]) from None
+        raise RecipeError(
+            name, [f"no such file or recipe; known are {known}"]
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(name, [f"cannot be read as text: {error}"]) from None
 

@@ -15,10 +15,15 @@ import typer
 from mlguard import __version__
 from mlguard.cli.audit import audit
 from mlguard.cli.doctor import doctor
-from mlguard.cli.exit_codes import INTERNAL_ERROR, INTERRUPTED, Refusal, exit_code_of, exit_codes
+from mlguard.cli.exit_codes import (
+    INTERNAL_ERROR,
+    INTERRUPTED,
+    Refusal,
+    exit_code_of,
+    exit_codes,
+)
 from mlguard.cli.export import export
-from mlguard.cli.keys import keygen
-from mlguard.cli.keys import keys_app
+from mlguard.cli.keys import keygen, keys_app
 from mlguard.cli.predict import predict
 from mlguard.cli.protect import protect
 from mlguard.cli.recipes import recipes_app

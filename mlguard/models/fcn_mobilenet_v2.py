@@ -43,7 +43,9 @@ class FCNMobileNetV2(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Score every pixel."""
-        taps = {index: score for (index, _, _), score in zip(TAPS, self.scores, strict=True)}
+        taps = {
+            index: score for (index, _, _), score in zip(TAPS, self.scores, strict=True)
+        }
         maps: list[Tensor] = []
         features = pixels
         for index, layer in enumerate(self.features):

@@ -28,7 +28,9 @@ class FCNSmall(nn.Module):
         )
         self.scores = nn.ModuleList(nn.Conv2d(width, 32, 1) for width in WIDTHS)
         self.classifier = nn.Sequential(
-            nn.BatchNorm2d(32), nn.ReLU(inplace=True), nn.Conv2d(32, classes, 3, padding=1)
+            nn.BatchNorm2d(32),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(32, classes, 3, padding=1),
         )
 
     def forward(self, pixels: Tensor) -> Tensor:

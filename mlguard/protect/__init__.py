@@ -5,8 +5,8 @@ Knows no keystore: it is handed a ModelKey.
 
 from mlguard.protect.evaluate import evaluate, predict_masks
 from mlguard.protect.job import Source, protect, train_baseline
+from mlguard.protect.loop import new_accelerator, train
 from mlguard.protect.run import Protection, Run, read_run
-from mlguard.protect.train import new_accelerator, train
 
 __all__ = [
     "Protection",

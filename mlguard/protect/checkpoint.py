@@ -66,8 +66,9 @@ def read_checkpoint(
     """
     try:
         with safe_open(path, framework="pt") as file:
+            names = file.keys()  # safe_open is no mapping, though it has keys
             progress = Progress(**json.loads(file.metadata()["progress"]))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in names}
         model.load_state_dict(_under(MODEL, tensors))
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in _under(OPTIMIZER, tensors).items():

@@ -85,5 +85,4 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Images and masks in their order, the last batch as short as it is."""
     loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(dataset, batch_size=batch)
-    for images, masks in loader:
-        yield images, masks
+    yield from loader

@@ -12,14 +12,14 @@ from accelerate.utils import broadcast
 from mlguard.data import TrainingSet, open_split
 from mlguard.errors import MalformedRun, RunExists
 from mlguard.files import prepare_output_folder
-from mlguard.keys import PROTECTION_ID_BYTES, ModelKey, new_protection_id
+from mlguard.keys import ModelKey, new_protection_id
 from mlguard.models import build_model, normalization_of
 from mlguard.models.keyed_transform import TorchTransform, plain
 from mlguard.protect import run as folder
 from mlguard.protect.evaluate import Condition
+from mlguard.protect.loop import Watcher, new_accelerator, train
 from mlguard.protect.provenance import machine, versions
 from mlguard.protect.run import Protection, Run, read_run, read_setup
-from mlguard.protect.train import Watcher, new_accelerator, train
 from mlguard.recipe import Recipe, recipe_sha256
 
 CheckProgress = Callable[[int, int], None]  # images done, images in all
@@ -162,9 +162,8 @@ def _train(
                 "validation_fingerprint": validation_set.fingerprint,
             },
             "versions": versions(),
-            "machine": machine(accelerator.device) | {
-                "processes": accelerator.num_processes
-            },
+            "machine": machine(accelerator.device)
+            | {"processes": accelerator.num_processes},
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         folder.write_json(path / folder.PROVENANCE, provenance)

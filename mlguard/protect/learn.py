@@ -16,7 +16,8 @@ def new_optimizer(model: nn.Module, spec: recipe.Train) -> optim.Optimizer:
 
     Every group carries `rate_factor`, what its learning rate is multiplied with.
     """
-    encoder, rest = [], []
+    encoder: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (encoder if name.startswith(ENCODER_PREFIXES) else rest).append(parameter)
     groups = [

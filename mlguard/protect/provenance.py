@@ -1,4 +1,4 @@
-"""What a result depends on besides its recipe: versions and machine. No names of hosts."""
+"""What a result depends on besides its recipe: versions and machine, no host names."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """The version of Python and of every package whose arithmetic a result depends on."""
+    """The version of Python and of every package that can change a result."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -1,13 +1,13 @@
 """A run folder: what protecting a model leaves behind. It never holds a key.
 
-    recipe.toml         the resolved recipe
-    protection.json     protection_id and key id; absent in a baseline run
-    provenance.json     data fingerprint, versions, machine
-    metrics.jsonl       one line for each epoch
-    model.safetensors   the weights the recipe's `keep` chose
-    curves.png          the metrics as a picture
-    checkpoint.safetensors  only while training is unfinished
-    baseline/           the plain twin, a run folder of its own
+recipe.toml         the resolved recipe
+protection.json     protection_id and key id; absent in a baseline run
+provenance.json     data fingerprint, versions, machine
+metrics.jsonl       one line for each epoch
+model.safetensors   the weights the recipe's `keep` chose
+curves.png          the metrics as a picture
+checkpoint.safetensors  only while training is unfinished
+baseline/           the plain twin, a run folder of its own
 """
 
 import json
@@ -91,7 +91,9 @@ class Run:
         try:
             model.load_state_dict(load_file(path))
         except (SafetensorError, OSError, RuntimeError, ValueError):
-            raise MalformedRun(f"{path} is missing, damaged or of another model") from None
+            raise MalformedRun(
+                f"{path} is missing, damaged or of another model"
+            ) from None
         return model.eval()
 
     def baseline(self) -> "Run | None":

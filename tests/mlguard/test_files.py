@@ -32,7 +32,7 @@ def test_full_disk_leaves_what_was_there(
 
 
 def test_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="cannot write .*no/a: No such file"):
+    with pytest.raises(OutputError, match=r"cannot write .*no/a: No such file"):
         atomic_write(tmp_path / "no" / "a", b"")
 
 

@@ -120,7 +120,7 @@ def test_file_that_is_no_text_of_a_recipes_size_is_refused(
 ) -> None:
     path = tmp_path / "bad.toml"
     path.write_bytes(content)
-    with pytest.raises(RecipeError, match="cannot be read as text|larger than"):
+    with pytest.raises(RecipeError, match=r"cannot be read as text|larger than"):
         read_recipe(str(path))
 
 

@@ -1,4 +1,4 @@
-"""Step 5: train a model on images that the key has transformed. One loop, top to bottom.
+"""Step 5: train a model on images that the key has transformed, in one plain loop.
 
 The data's way through a step: augment, transform with the key (batched, on the
 device), normalize, predict, learn. Everything random in a step follows from the
@@ -164,7 +164,7 @@ class _Training:
         self.ignore_index = data.base.ignore_index
         self.steps_per_epoch = len(data) // spec.batch
         self.checkpoint = path / folder.CHECKPOINT
-        model = model.to(device=accelerator.device, memory_format=torch.channels_last)
+        model = model.to(accelerator.device).to(memory_format=torch.channels_last)
         optimizer = new_optimizer(model, spec)
         resumed = self.checkpoint.exists()
         self.progress = (
@@ -173,14 +173,12 @@ class _Training:
             else Progress()
         )
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         if accelerator.scaler is not None and self.progress.scaler:
             accelerator.scaler.load_state_dict(self.progress.scaler)
         self.loader = accelerator.prepare(
-            training_loader(
-                data, spec, first_step=self.progress.step, workers=workers
-            )
+            training_loader(data, spec, first_step=self.progress.step, workers=workers)
         )
         self.loss_sum = torch.tensor(
             self.progress.loss_sum, dtype=torch.float64, device=accelerator.device
@@ -209,7 +207,9 @@ class _Training:
         rate = learning_rate(self.spec, step, steps_per_epoch=self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate_factor"]
-        torch.manual_seed(step_seed(self.spec.seed, step, self.accelerator.process_index))
+        torch.manual_seed(
+            step_seed(self.spec.seed, step, self.accelerator.process_index)
+        )
         pixels = self.normalization(self.condition(images))
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         output = self.model(pixels)

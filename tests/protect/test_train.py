@@ -1,0 +1,237 @@
+"""Training: what it leaves behind, and that stopping changes nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from mlguard.errors import (
+    DatasetError,
+    Interrupted,
+    MalformedRun,
+    OutputError,
+    RunError,
+    RunExists,
+    WrongKey,
+)
+from mlguard.protect import checkpoint as checkpoints
+from mlguard.protect import loop, read_run
+from mlguard.protect.loop import Epoch, Step
+from tests.runs import OTHER_KEY, small_baseline, small_recipe, small_run
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was never interrupted."""
+    return small_run(tmp_path_factory.mktemp("runs") / "run").path
+
+
+@pytest.fixture
+def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the watcher hear of every step, not of two a second."""
+    monkeypatch.setattr(loop, "WATCH_S", 0.0)
+
+
+def weights(path: Path) -> bytes:
+    return (path / "model.safetensors").read_bytes()
+
+
+def numbers(path: Path) -> list[dict]:
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(li).items() if k != "seconds"} for li in lines]
+
+
+def test_run_folder_holds_what_a_reader_needs_and_no_checkpoint(finished: Path) -> None:
+    assert sorted(path.name for path in finished.iterdir()) == [
+        "curves.png",
+        "metrics.jsonl",
+        "model.safetensors",
+        "protection.json",
+        "provenance.json",
+        "recipe.toml",
+    ]
+    run = read_run(finished)
+    assert run.recipe == small_recipe()
+    assert run.provenance["data"]["train_images"] == 12
+    assert [line["epoch"] for line in numbers(finished)] == [1, 2]
+
+
+def test_same_seed_gives_the_same_bytes_and_another_seed_others(
+    finished: Path, tmp_path: Path
+) -> None:
+    again = small_baseline(tmp_path / "again").path
+    assert weights(again) == weights(small_baseline(tmp_path / "third").path)
+    other = small_baseline(tmp_path / "other", "train.seed=1").path
+    assert weights(again) != weights(other)
+
+
+class PowerCut(Exception):
+    """Stands for a kill: nothing after it runs."""
+
+
+@pytest.mark.usefixtures("every_step")
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6])
+def test_resuming_after_a_kill_at_any_step_gives_the_same_weights(
+    tmp_path: Path, step: int
+) -> None:
+    never_killed = small_baseline(tmp_path / "never", "train.checkpoint_s=1e-9").path
+    path = tmp_path / "killed"
+    heard = 0
+
+    def cut(event: Step | Epoch) -> None:
+        nonlocal heard
+        heard += isinstance(event, Step)
+        if heard == step:
+            raise PowerCut
+
+    with pytest.raises(PowerCut):
+        small_baseline(path, "train.checkpoint_s=1e-9", watch=cut)
+    small_baseline(path, "train.checkpoint_s=1e-9", resume=True)
+    assert weights(path) == weights(never_killed)
+    assert numbers(path) == numbers(never_killed)
+
+
+@pytest.mark.usefixtures("every_step")
+def test_ctrl_c_saves_says_how_to_go_on_and_loses_nothing(
+    finished: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+
+    def press_ctrl_c(event: Step | Epoch) -> None:
+        if isinstance(event, Step) and event.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match=r"stopped after epoch 0\.67 of 2") as stop:
+        small_run(path, watch=press_ctrl_c)
+    assert "--resume" in stop.value.hint
+    with pytest.raises(MalformedRun, match="is not finished"):
+        read_run(path)
+    small_run(path, resume=True)
+    assert len(numbers(path)) == 2
+
+
+def test_run_killed_from_outside_is_resumed_to_the_same_weights(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from tests.runs import small_baseline;"
+        "path, *options = sys.argv[1:]; small_baseline(Path(path), *options)"
+    )
+    options = ("train.checkpoint_s=1e-9", "train.epochs=40")
+    path = tmp_path / "killed"
+    command = [sys.executable, "-c", script, str(path), *options]
+    child = subprocess.Popen(command, cwd=ROOT)
+    while not (path / "metrics.jsonl").exists():
+        assert child.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    resumed = small_baseline(path, *options, resume=True).path
+    never_killed = small_baseline(tmp_path / "never", *options).path
+    assert weights(resumed) == weights(never_killed)
+
+
+def test_finished_run_is_left_as_it_is_by_resume(finished: Path) -> None:
+    before = weights(finished)
+    heard: list[object] = []
+    small_run(finished, resume=True, watch=heard.append)
+    assert (weights(finished), heard) == (before, [])
+
+
+def test_output_that_holds_something_is_never_overwritten(finished: Path) -> None:
+    with pytest.raises(RunExists, match="is not empty") as refusal:
+        small_run(finished)
+    assert "--resume" in refusal.value.hint
+
+
+def test_resuming_with_another_recipe_is_refused(finished: Path) -> None:
+    with pytest.raises(MalformedRun, match="begun with another recipe"):
+        small_run(finished, "train.epochs=3", resume=True)
+
+
+def test_resuming_with_another_key_names_both(finished: Path) -> None:
+    with pytest.raises(WrongKey, match=f"got key {OTHER_KEY.key_id}"):
+        small_run(finished, resume=True, key=OTHER_KEY)
+
+
+def test_fewer_images_than_a_batch_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"batch is 13, but there are 12"):
+        small_run(tmp_path / "run", "train.batch=13")
+
+
+def test_diverging_training_is_stopped_with_advice(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="not a finite number") as refusal:
+        small_run(tmp_path / "run", "train.optimizer=sgd", "train.learning_rate=1e30")
+    assert "learning_rate" in refusal.value.hint
+
+
+def test_full_disk_while_saving_keeps_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run"
+    real, written = checkpoints.atomic_write, 0
+
+    def fills_up(target: Path, data: bytes) -> None:
+        nonlocal written
+        written += 1
+        if written == 3:
+            raise OutputError(f"cannot write {target}: No space left on device")
+        real(target, data)
+
+    monkeypatch.setattr(checkpoints, "atomic_write", fills_up)
+    with pytest.raises(OutputError, match="No space left"):
+        small_run(path, "train.checkpoint_s=1e-9")
+    small_run(path, "train.checkpoint_s=1e-9", resume=True)
+    assert len(numbers(path)) == 2
+
+
+def test_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    small_run(path)
+    (path / "checkpoint.safetensors").write_bytes(b"\x00" * 100)
+    with pytest.raises(MalformedRun, match="damaged or belongs to another model"):
+        small_run(path, resume=True)
+
+
+def test_protected_model_needs_its_key(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run")
+    with pytest.raises(WrongKey, match="was protected with key"):
+        run.transform(OTHER_KEY)
+    baseline = small_baseline(tmp_path / "baseline")
+    assert baseline.protection is None
+    with pytest.raises(MalformedRun, match="needs no key"):
+        baseline.transform(OTHER_KEY)
+
+
+def test_weights_that_are_damaged_are_refused(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run")
+    (run.path / "model.safetensors").write_bytes(weights(run.path)[:-4])
+    with pytest.raises(MalformedRun, match="missing, damaged or of another model"):
+        run.load_model()
+
+
+def test_loaded_model_gives_logits_for_every_pixel(finished: Path) -> None:
+    run = read_run(finished)
+    logits = run.load_model()(torch.zeros(1, 3, 20, 24))
+    assert logits.shape == (1, run.recipe.data.classes, 20, 24)
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun_train_one_model(tmp_path: Path) -> None:
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import sys; from pathlib import Path; from tests.runs import small_run;"
+        "small_run(Path(sys.argv[1]))"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(
+        [*command, str(script), str(tmp_path / "run")], env=environment, check=True
+    )
+    assert len(numbers(tmp_path / "run")) == 2
