@@ -4,11 +4,13 @@ Needs the standard library, cryptography and filelock; knows nothing of models.
 The file is described in docs/spec/keystore-v1.md.
 """
 
+from keystore.backup import backup, restore
 from keystore.entries import Entry, Policy, Use, Version, check_name
 from keystore.errors import (
     IdentityError,
     InvalidName,
     KeyExists,
+    KeyInUse,
     KeyNotFound,
     KeyNotUsable,
     KeystoreBusy,
@@ -17,18 +19,24 @@ from keystore.errors import (
     KeystoreNotFound,
     KeystoreNotReadable,
     KeystoreNotWritable,
+    LogNotWritable,
     MalformedKeystore,
     NoSlotOpens,
+    NotAllowed,
     PassphraseMissing,
     PassphraseRefused,
     RolledBackKeystore,
     SlotError,
     TamperedKeystore,
+    TamperedLog,
     WorkFactorTooHigh,
 )
 from keystore.file_storage import FileStorage
 from keystore.identity import Identity
+from keystore.log import Record
+from keystore.memory_storage import MemoryStorage
 from keystore.passphrase import Passphrase, WorkFactor
+from keystore.pins import Pins
 from keystore.slots import Slot
 from keystore.storage import Storage
 from keystore.store import Keystore
@@ -40,6 +48,7 @@ __all__ = [
     "IdentityError",
     "InvalidName",
     "KeyExists",
+    "KeyInUse",
     "KeyNotFound",
     "KeyNotUsable",
     "Keystore",
@@ -49,20 +58,28 @@ __all__ = [
     "KeystoreNotFound",
     "KeystoreNotReadable",
     "KeystoreNotWritable",
+    "LogNotWritable",
     "MalformedKeystore",
+    "MemoryStorage",
     "NoSlotOpens",
+    "NotAllowed",
     "Passphrase",
     "PassphraseMissing",
     "PassphraseRefused",
+    "Pins",
     "Policy",
+    "Record",
     "RolledBackKeystore",
     "Slot",
     "SlotError",
     "Storage",
     "TamperedKeystore",
+    "TamperedLog",
     "Use",
     "Version",
     "WorkFactor",
     "WorkFactorTooHigh",
+    "backup",
     "check_name",
+    "restore",
 ]

@@ -5,9 +5,11 @@ KeystoreError
 ├── KeystoreExists          there is already something at the path
 ├── KeystoreNotReadable     a link, a folder, no permission, an input error
 ├── KeystoreNotWritable     no space, no permission; the old state is intact
+│   └── LogNotWritable      the audit log; nothing is changed that it cannot tell
 ├── KeystoreBusy            another process kept the lock for too long
 ├── MalformedKeystore       damaged, or not a keystore at all
 ├── TamperedKeystore        an opener fits, but the rest was altered
+│   └── TamperedLog         the audit log was altered, cut or swapped
 ├── RolledBackKeystore      older than, or other than, the store seen before
 ├── WorkFactorTooHigh       opening would cost more than we allow; before any work
 ├── NoSlotOpens             wrong passphrase or identity
@@ -19,6 +21,8 @@ KeystoreError
 ├── KeyNotFound             no such key or version; names the known ones
 ├── KeyExists               a key is already stored under the name
 └── KeyNotUsable            the version is disabled or destroyed
+    ├── KeyInUse            something registered needs the version
+    └── NotAllowed          the key's policy or state forbids it
 
 A caller who only wants "it did not open" catches KeystoreError. Each refusal
 carries a `hint`: advice a person can act on, or empty. Passing the wrong Python
@@ -66,6 +70,12 @@ class KeystoreNotWritable(KeystoreError):
     hint = "free some space or make the folder writable; the keystore is as it was"
 
 
+class LogNotWritable(KeystoreNotWritable):
+    """The audit log cannot be written, so nothing was changed or let out."""
+
+    hint = "make the log beside the keystore writable; the keystore is as it was"
+
+
 class KeystoreBusy(KeystoreError):
     """Another process kept the lock for too long."""
 
@@ -84,11 +94,21 @@ class TamperedKeystore(KeystoreError):
     hint = "someone may have altered it: keep this file, put back a trusted backup"
 
 
+class TamperedLog(TamperedKeystore):
+    """The audit log was altered, cut or swapped."""
+
+    hint = (
+        "keep the log and find out who could write to it; once it is moved away, "
+        "the keystore goes on with a new one, and the gap stays visible"
+    )
+
+
 class RolledBackKeystore(KeystoreError):
     """The store is older than, or other than, the one seen before."""
 
     hint = (
-        "if you put an older copy back yourself, open it again; else find out who did"
+        "`mlguard keys check` compares the two; if you did it yourself, "
+        "`mlguard keys accept` takes the state as it is now"
     )
 
 
@@ -147,3 +167,13 @@ class KeyNotUsable(KeystoreError):
     """The version is disabled or destroyed."""
 
     hint = "`mlguard keys show NAME` shows the state of each version"
+
+
+class KeyInUse(KeyNotUsable):
+    """Something that is registered still needs the version."""
+
+    hint = "protect it again with another version, or lose it with --force"
+
+
+class NotAllowed(KeyNotUsable):
+    """The key's policy or state forbids it."""

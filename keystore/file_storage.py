@@ -9,7 +9,9 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -19,8 +21,10 @@ from keystore.errors import (
     KeystoreNotFound,
     KeystoreNotReadable,
     KeystoreNotWritable,
+    LogNotWritable,
 )
 from keystore.header import MAX_FILE_BYTES, take_apart
+from keystore.log import TAIL_BYTES
 from keystore.storage import Check, Revision, RevisionChanged, Storage
 
 FILE_MODE = 0o600
@@ -30,11 +34,12 @@ POLL_S = 0.005  # between tries for the lock; a write takes about as long
 
 
 class FileStorage(Storage):
-    """A file, with `.lock` and `.bak` beside it."""
+    """A file, with `.lock`, `.bak` and `.log` beside it."""
 
     def __init__(self, path: Path) -> None:
         self._path = Path(os.path.abspath(path.expanduser()))
         self._backup = self._path.with_name(self._path.name + ".bak")
+        self._log = self._path.with_name(self._path.name + ".log")
         self._lock = FileLock(f"{self._path}.lock", mode=FILE_MODE)
 
     @property
@@ -44,52 +49,110 @@ class FileStorage(Storage):
 
     def read(self) -> bytes:
         """The bytes of the file; links and things that are no files are refused."""
-        # O_NONBLOCK: a named pipe at the path must not make us wait.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         try:
-            descriptor = os.open(self._path, flags)
+            with _open_regular(self._path) as file:
+                return file.read(MAX_FILE_BYTES + 1)  # one more, so that it is noticed
         except (FileNotFoundError, NotADirectoryError):
             raise KeystoreNotFound(f"there is no keystore at {self._path}") from None
         except OSError as error:
-            raise self._not_readable(error) from None
-        try:
-            with open(descriptor, "rb") as file:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise KeystoreNotReadable(f"{self._path} is not a regular file")
-                return file.read(MAX_FILE_BYTES + 1)  # one more, so that it is noticed
-        except OSError as error:
-            raise self._not_readable(error) from None
+            raise _not_readable(self._path, error) from None
 
     def swap(self, old: Revision | None, data: bytes, check: Check) -> None:
         """Write a new file beside the old one, prove it good, then rename."""
         try:
-            if old is None:
-                self._path.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
             with self.turn(SWAP_TIMEOUT_S):
                 self._compare(old)
                 self._remove_leftovers()
                 with self._new_file(data) as temporary:
                     check(_read_back(temporary))
                     if old is not None:
-                        self._keep_backup()
+                        self._keep(self._backup)
                     os.replace(temporary, self._path)
                 self._sync_folder()
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise KeystoreNotWritable(f"cannot write {self._path}: {reason}") from None
+            raise self._not_writable(error) from None
+
+    def put_back(self, data: bytes, check: Check) -> None:
+        """Write a new file and rename it over whatever is there."""
+        try:
+            with self.turn(SWAP_TIMEOUT_S):
+                self._remove_leftovers()
+                with self._new_file(data) as temporary:
+                    check(_read_back(temporary))
+                    if os.path.lexists(self._path):
+                        self._keep(self._aside("replaced"))
+                    os.replace(temporary, self._path)
+                self._sync_folder()
+        except OSError as error:
+            raise self._not_writable(error) from None
+
+    def drop_backup(self) -> None:
+        """Remove `.bak`."""
+        try:
+            self._backup.unlink(missing_ok=True)
+        except OSError as error:
+            raise KeystoreNotWritable(
+                f"cannot remove {self._backup}: {_reason(error)}",
+                hint="remove it yourself: it still holds the state before this change",
+            ) from None
+        self._sync_folder()
+
+    def read_log(self, tail_bytes: int | None = None) -> bytes:
+        """The lines of `.log`."""
+        try:
+            with _open_regular(self._log) as file:
+                if tail_bytes is not None:
+                    size = file.seek(0, os.SEEK_END)
+                    file.seek(max(0, size - tail_bytes))
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            return b""
+        except OSError as error:
+            raise _not_readable(self._log, error) from None
+
+    def append_log(self, line: bytes) -> None:
+        """Add a line to `.log`, after cutting off what a crash left torn."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            with open(os.open(self._log, flags, FILE_MODE), "r+b", buffering=0) as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - TAIL_BYTES))
+                whole = size - len(file.read().rpartition(b"\n")[2])
+                file.truncate(whole)
+                file.seek(whole)
+                try:
+                    _write_all(file.fileno(), line)
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(whole)
+                    raise
+        except OSError as error:
+            raise LogNotWritable(
+                f"cannot write the audit log {self._log}: {_reason(error)}"
+            ) from None
+
+    def set_log_aside(self) -> None:
+        """Rename a `.log` that is there."""
+        try:
+            if os.path.lexists(self._log):
+                os.rename(self._log, self._aside("log"))
+        except OSError as error:
+            raise LogNotWritable(f"cannot move {self._log}: {_reason(error)}") from None
 
     @contextlib.contextmanager
     def turn(self, timeout_s: float) -> Iterator[None]:
         """Hold the lock file; the kernel drops it if we die."""
         try:
+            self._path.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
             self._lock.acquire(timeout=timeout_s, poll_interval=POLL_S)
         except Timeout:
             raise KeystoreBusy(
                 f"{self._path} is in use by another process (waited {timeout_s:g} s)"
             ) from None
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise KeystoreNotWritable(f"cannot lock {self._path}: {reason}") from None
+            raise KeystoreNotWritable(
+                f"cannot lock {self._path}: {_reason(error)}"
+            ) from None
         try:
             yield
         finally:
@@ -126,7 +189,8 @@ class FileStorage(Storage):
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
 
-    def _keep_backup(self) -> None:
+    def _keep(self, kept: Path) -> None:
+        """Give what is at the path a second name, in one step."""
         link = self._temporary()
         try:
             os.link(self._path, link, follow_symlinks=False)
@@ -134,10 +198,10 @@ class FileStorage(Storage):
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP):
                 raise
             with self._new_file(self.read()) as copy:  # no hard links here
-                os.replace(copy, self._backup)
+                os.replace(copy, kept)
             return
         try:
-            os.replace(link, self._backup)
+            os.replace(link, kept)
         finally:
             # rename() does nothing when both names are already the same file.
             with contextlib.suppress(OSError):
@@ -156,15 +220,39 @@ class FileStorage(Storage):
                 hint="the change is there now; it may be lost if the machine stops",
             ) from None
 
+    def _aside(self, what: str) -> Path:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        return self._path.with_name(
+            f"{self._path.name}.{what}-{stamp}-{os.urandom(2).hex()}"
+        )
+
+    def _not_writable(self, error: OSError) -> KeystoreNotWritable:
+        return KeystoreNotWritable(f"cannot write {self._path}: {_reason(error)}")
+
     def _temporary(self) -> Path:
         return self._path.with_name(f".{self._path.name}.{os.urandom(6).hex()}.tmp")
 
-    def _not_readable(self, error: OSError) -> KeystoreNotReadable:
-        if error.errno == errno.ELOOP:
-            return KeystoreNotReadable(
-                f"{self._path} is a symbolic link", hint="name the file itself"
-            )
-        return KeystoreNotReadable(f"cannot read {self._path}: {error.strerror}")
+
+def _open_regular(path: Path) -> BinaryIO:
+    # O_NONBLOCK: a named pipe at the path must not make us wait.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise KeystoreNotReadable(f"{path} is not a regular file")
+    return open(descriptor, "rb")
+
+
+def _not_readable(path: Path, error: OSError) -> KeystoreNotReadable:
+    if error.errno == errno.ELOOP:
+        return KeystoreNotReadable(
+            f"{path} is a symbolic link", hint="name the file itself"
+        )
+    return KeystoreNotReadable(f"cannot read {path}: {_reason(error)}")
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

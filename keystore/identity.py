@@ -4,25 +4,18 @@ Made for CI and for recovery sheets, so the text form has a checksum and survive
 being typed. docs/spec/keystore-v1.md, section 4.
 """
 
-import base64
-import binascii
-import hashlib
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Self
 
 from keystore.canonical import Fields
 from keystore.errors import IdentityError
+from keystore.private_file import read_private, write_private
 from keystore.sealing import KEY_BYTES, derive
+from keystore.textform import from_text, to_text
 
 PREFIX = "MLGUARD-IDENTITY-1-"
-CHECKSUM_LABEL = b"mlguard identity 1"
-CHECKSUM_BYTES = 3
-TEXT_CHARACTERS = 56
-MAX_FILE_BYTES = 4096  # an identity file is a few lines; more is some other file
-
 FIELDS = ("identity_id",)
 ID_BYTES = 8
 
@@ -89,9 +82,7 @@ class Identity:
 
     def reveal(self) -> str:
         """The identity itself, as text to write down or print."""
-        body = base64.b32encode(self._secret + _checksum(self._secret)).decode("ascii")
-        groups = [body[i : i + 4] for i in range(0, TEXT_CHARACTERS, 4)]
-        return PREFIX + "-".join(groups)
+        return to_text(PREFIX, self._secret)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -100,23 +91,7 @@ class Identity:
         Raises:
             IdentityError: Not an identity, or mistyped.
         """
-        plain = "".join(text.split()).replace("-", "").upper()
-        marker = PREFIX.replace("-", "")
-        body = plain.removeprefix(marker)
-        if body == plain or len(body) != TEXT_CHARACTERS:
-            raise IdentityError(
-                f"not an identity: expected {PREFIX} and {TEXT_CHARACTERS} characters"
-            )
-        try:
-            data = base64.b32decode(body)
-        except (binascii.Error, ValueError):
-            raise IdentityError("not an identity: not base32") from None
-        if _checksum(data[:KEY_BYTES]) != data[KEY_BYTES:]:
-            raise IdentityError(
-                "the identity's checksum does not fit",
-                hint="a character may be mistyped or missing",
-            )
-        return cls(data[:KEY_BYTES])
+        return cls(from_text(PREFIX, text))
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -125,16 +100,11 @@ class Identity:
         Raises:
             IdentityError: Missing, a link, open to others, or damaged.
         """
-        text = _read_private(path)
-        lines = [line.strip() for line in text.splitlines()]
-        lines = [line for line in lines if line and not line.startswith("#")]
-        if len(lines) != 1:
-            raise IdentityError(
-                f"expected one identity in {path}, found {len(lines)} lines"
-            )
         try:
-            return cls.parse(lines[0])
+            return cls.parse(read_private(path))
         except IdentityError as refusal:
+            if str(path) in str(refusal):
+                raise
             raise IdentityError(f"{path}: {refusal}", hint=refusal.hint) from None
 
     def write(self, path: Path) -> None:
@@ -143,27 +113,8 @@ class Identity:
         Raises:
             IdentityError: Something is already there, or it cannot be written.
         """
-        text = (
-            "# mlguard identity: whoever has this file can open the keystore\n"
-            f"# id {self.id}\n{self.reveal()}\n"
-        )
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            descriptor = os.open(path, flags, 0o600)
-        except FileExistsError:
-            raise IdentityError(
-                f"{path} already exists; it is never overwritten"
-            ) from None
-        except OSError as error:
-            raise IdentityError(f"cannot write {path}: {error.strerror}") from None
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(text.encode("ascii"))
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            path.unlink(missing_ok=True)
-            raise IdentityError(f"cannot write {path}: {error.strerror}") from None
+        whoever = "mlguard identity: whoever has this file can open the keystore"
+        write_private(path, self.reveal(), comments=[whoever, f"id {self.id}"])
 
     def __str__(self) -> str:
         return f"identity {self.id}"
@@ -173,43 +124,3 @@ class Identity:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an Identity is never pickled; write it to an identity file")
-
-
-def _checksum(secret: bytes) -> bytes:
-    return hashlib.sha256(CHECKSUM_LABEL + secret).digest()[:CHECKSUM_BYTES]
-
-
-def _read_private(path: Path) -> str:
-    # O_NONBLOCK: a named pipe at the path must not make us wait.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    try:
-        descriptor = os.open(path, flags)
-    except FileNotFoundError:
-        raise IdentityError(f"there is no identity file at {path}") from None
-    except OSError as error:
-        if path.is_symlink():
-            raise IdentityError(
-                f"{path} is a symbolic link", hint="name the file itself"
-            ) from None
-        raise IdentityError(f"cannot read {path}: {error.strerror}") from None
-    with open(descriptor, "rb") as file:
-        _check_private(path, os.fstat(descriptor))
-        data = file.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise IdentityError(f"{path} is too long for an identity file")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise IdentityError(f"{path} is not text") from None
-
-
-def _check_private(path: Path, found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise IdentityError(f"{path} is not a regular file")
-    if found.st_uid not in (os.geteuid(), 0):
-        raise IdentityError(f"{path} belongs to another user")
-    if found.st_mode & 0o077:
-        raise IdentityError(
-            f"{path} is open to other users (mode {stat.S_IMODE(found.st_mode):04o})",
-            hint=f"`chmod 600 {path}`, and think about who may have read it",
-        )

@@ -100,8 +100,10 @@ def wrap(store_key: bytes, opener: Opener, label: str, *, store_id: bytes) -> Sl
     return replace(slot, wrapped=sealed)
 
 
-def unwrap(slots: Sequence[Slot], opener: Opener, *, store_id: bytes) -> bytes:
-    """Find the slot an opener fits and give the store key.
+def unwrap(
+    slots: Sequence[Slot], opener: Opener, *, store_id: bytes
+) -> tuple[bytes, Slot]:
+    """Find the slot an opener fits; give the store key and the slot.
 
     Raises:
         NoSlotOpens: Wrong passphrase or identity, or no slot of its kind.
@@ -113,7 +115,7 @@ def unwrap(slots: Sequence[Slot], opener: Opener, *, store_id: bytes) -> bytes:
             continue
         label, associated = f"slot/{slot.kind}", _associated(slot, store_id)
         try:
-            return open_sealed(key, label, slot.wrapped, associated)
+            return open_sealed(key, label, slot.wrapped, associated), slot
         except NotThisKey:
             continue
         except Altered:
@@ -159,6 +161,34 @@ def add(slots: Sequence[Slot], slot: Slot) -> tuple[Slot, ...]:
             f"a keystore has at most {MAX_SLOTS} slots", hint="remove one first"
         )
     return tuple(sorted((*slots, slot), key=lambda slot: slot.id))
+
+
+def find(slots: Sequence[Slot], label: str) -> Slot:
+    """The slot with a label.
+
+    Raises:
+        SlotError: There is none; says which there are.
+    """
+    for slot in slots:
+        if slot.label == label:
+            return slot
+    known = ", ".join(sorted(slot.label for slot in slots))
+    raise SlotError(f"there is no slot {label!r}; known slots: {known}")
+
+
+def remove(slots: Sequence[Slot], label: str) -> tuple[Slot, ...]:
+    """The slots without one of them.
+
+    Raises:
+        SlotError: There is no such slot, or it is the only one.
+    """
+    gone = find(slots, label)
+    if len(slots) == 1:
+        raise SlotError(
+            f"slot {label!r} is the only one; nothing could open the keystore",
+            hint="add another slot first",
+        )
+    return tuple(slot for slot in slots if slot.id != gone.id)
 
 
 def _associated(slot: Slot, store_id: bytes) -> bytes:

@@ -56,6 +56,46 @@ class Storage(ABC):
             KeystoreNotWritable: The new state could not be saved.
         """
 
+    @abstractmethod
+    def put_back(self, data: bytes, check: Check) -> None:
+        """Replace whatever is there, good or damaged; what was there is kept aside.
+
+        Raises:
+            KeystoreNotWritable: The new state could not be saved.
+        """
+
+    @abstractmethod
+    def drop_backup(self) -> None:
+        """Remove the state before the last write: it may hold what was destroyed.
+
+        Raises:
+            KeystoreNotWritable: It is still there.
+        """
+
+    @abstractmethod
+    def read_log(self, tail_bytes: int | None = None) -> bytes:
+        """The audit log, or its last bytes; empty if there is none.
+
+        Raises:
+            KeystoreNotReadable: There is one, but it cannot be read.
+        """
+
+    @abstractmethod
+    def append_log(self, line: bytes) -> None:
+        """Add one line for good. Called in our turn, before the swap it tells of.
+
+        Raises:
+            LogNotWritable: It could not be saved.
+        """
+
+    @abstractmethod
+    def set_log_aside(self) -> None:
+        """Start an empty log; one that is there belongs to an earlier store.
+
+        Raises:
+            LogNotWritable: It could not be moved.
+        """
+
     def turn(self, timeout_s: float) -> AbstractContextManager[object]:
         """Wait for our turn to write. Saves retries; correctness is swap's job.
 

@@ -111,7 +111,7 @@ def test_an_existing_store_does_not_get_a_new_identity(
     store: Path, identity: Path, tmp_path: Path
 ) -> None:
     keys.keygen("acme", keystore=store, identity=identity)
-    with pytest.raises(IdentityError, match="no identity file at"):
+    with pytest.raises(IdentityError, match="no file at"):
         keys.keygen("other", keystore=store, identity=tmp_path / "mistyped")
     assert not (tmp_path / "mistyped").exists()
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,9 @@ from keystore import (
     Keystore,
     KeystoreError,
     MalformedKeystore,
+    MemoryStorage,
     NoSlotOpens,
     Passphrase,
-    Storage,
     TamperedKeystore,
     WorkFactorTooHigh,
     sealing,
@@ -27,22 +26,6 @@ from keystore import (
 from keystore.header import take_apart
 
 MAGIC = b"mlguard keystore 1\n"
-
-
-class Memory(Storage):
-    """A store in memory: what a hostile server could hand us."""
-
-    location = "memory"
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def read(self) -> bytes:
-        return self.data
-
-    def swap(self, old: object, data: bytes, check: Callable[[bytes], None]) -> None:
-        check(data)
-        self.data = data
 
 
 def repaired(data: bytes) -> bytes:
@@ -75,7 +58,7 @@ def with_slot(data: bytes, **changes: object) -> bytes:
 def test_every_flipped_bit_is_called_damage(path: Path, identity: Identity) -> None:
     for data in flips(path.read_bytes()):
         with pytest.raises(MalformedKeystore, match=r"checksum|not a keystore|version"):
-            Keystore.open(Memory(data), identity)
+            Keystore.open(MemoryStorage(data), identity)
 
 
 def test_every_flipped_bit_with_a_repaired_checksum_is_refused(
@@ -85,7 +68,7 @@ def test_every_flipped_bit_with_a_repaired_checksum_is_refused(
     seen = set()
     for data in flips(good)[8 * (len(MAGIC) + 65) :]:
         with pytest.raises(KeystoreError) as refusal:
-            Keystore.open(Memory(repaired(data)), identity)
+            Keystore.open(MemoryStorage(repaired(data)), identity)
         seen.add(refusal.type)
     assert seen == {MalformedKeystore, NoSlotOpens, TamperedKeystore}
 
@@ -97,14 +80,14 @@ def test_a_flipped_bit_of_the_payload_with_a_repaired_checksum_is_tampering(
     payload = len(take_apart(good).payload)
     for data in flips(good)[-8 * payload :]:
         with pytest.raises(TamperedKeystore, match="entries were altered"):
-            Keystore.open(Memory(repaired(data)), identity)
+            Keystore.open(MemoryStorage(repaired(data)), identity)
 
 
 def test_an_untouched_store_opens(path: Path, identity: Identity) -> None:
     """The twin of the tests above: the forger's tools themselves do no harm."""
     good = path.read_bytes()
     assert with_slot(good) == with_header(good) == repaired(good) == good
-    assert Keystore.open(Memory(good), identity).names() == ("unet",)
+    assert Keystore.open(MemoryStorage(good), identity).names() == ("unet",)
 
 
 @pytest.mark.parametrize("size", [0, 5, 19, 50, 84, 300, -1])
@@ -119,13 +102,13 @@ def test_a_truncated_store_is_damaged(
 def test_a_changed_generation_is_tampering(path: Path, identity: Identity) -> None:
     data = with_header(path.read_bytes(), generation=99)
     with pytest.raises(TamperedKeystore, match="header was altered"):
-        Keystore.open(Memory(data), identity)
+        Keystore.open(MemoryStorage(data), identity)
 
 
 def test_a_renamed_slot_is_tampering(path: Path, identity: Identity) -> None:
     data = with_slot(path.read_bytes(), label="other")
     with pytest.raises(TamperedKeystore, match=r"slot [0-9a-f]{8} was altered"):
-        Keystore.open(Memory(data), identity)
+        Keystore.open(MemoryStorage(data), identity)
 
 
 def test_a_slot_of_another_store_does_not_open_this_one(
@@ -135,7 +118,7 @@ def test_a_slot_of_another_store_does_not_open_this_one(
     slots = json.loads((tmp_path / "other").read_bytes().split(b"\n")[2])["slots"]
     data = with_header(path.read_bytes(), slots=slots)
     with pytest.raises(TamperedKeystore, match="slot"):
-        Keystore.open(Memory(data), identity)
+        Keystore.open(MemoryStorage(data), identity)
 
 
 def test_an_old_payload_under_a_new_header_is_tampering(
@@ -146,7 +129,7 @@ def test_an_old_payload_under_a_new_header_is_tampering(
     new = path.read_bytes()
     data = repaired(new[: -len(take_apart(new).payload)] + old)
     with pytest.raises(TamperedKeystore, match="entries were altered"):
-        Keystore.open(Memory(data), identity)
+        Keystore.open(MemoryStorage(data), identity)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +152,7 @@ def test_a_hostile_cost_is_refused_before_any_work_is_done(
     data = with_slot((tmp_path / "k").read_bytes(), **cost)
     monkeypatch.setattr("keystore.passphrase.Argon2id", None)  # a call would crash
     with pytest.raises(WorkFactorTooHigh, match=words):
-        Keystore.open(Memory(data), passphrase)
+        Keystore.open(MemoryStorage(data), passphrase)
 
 
 def test_many_costly_slots_are_refused_together(
@@ -182,7 +165,7 @@ def test_many_costly_slots_are_refused_together(
     data = with_header(data, slots=[costly | {"id": f"{i:08x}"} for i in range(2)])
     monkeypatch.setattr("keystore.passphrase.Argon2id", None)
     with pytest.raises(WorkFactorTooHigh, match="the slots need 37748736 KiB"):
-        Keystore.open(Memory(data), passphrase)
+        Keystore.open(MemoryStorage(data), passphrase)
 
 
 @pytest.mark.parametrize("cost", ["memory_kib", "iterations", "lanes"])
@@ -192,7 +175,7 @@ def test_a_cost_of_zero_is_malformed(
     Keystore.create(tmp_path / "k", passphrase)
     data = with_slot((tmp_path / "k").read_bytes(), **{cost: 0})
     with pytest.raises(MalformedKeystore, match=f"{cost} is not an integer from"):
-        Keystore.open(Memory(data), passphrase)
+        Keystore.open(MemoryStorage(data), passphrase)
 
 
 # One ciphertext, two keys: the "invisible salamander" of AES-GCM.
@@ -281,13 +264,13 @@ SLOT_FIELDS = ("created", "id", "identity_id", "kind", "label", "wrapped")
 @given(field=st.sampled_from(FIELDS), value=JSON)
 def test_any_value_of_a_header_field_is_refused(field: str, value: object) -> None:
     with pytest.raises(KeystoreError, match=r"."):
-        Keystore.open(Memory(with_header(SMALL, **{field: value})), IDENTITY)
+        Keystore.open(MemoryStorage(with_header(SMALL, **{field: value})), IDENTITY)
 
 
 @given(field=st.sampled_from(SLOT_FIELDS), value=JSON)
 def test_any_value_of_a_slot_field_is_refused(field: str, value: object) -> None:
     with pytest.raises(KeystoreError, match=r"."):
-        Keystore.open(Memory(with_slot(SMALL, **{field: value})), IDENTITY)
+        Keystore.open(MemoryStorage(with_slot(SMALL, **{field: value})), IDENTITY)
 
 
 @pytest.mark.parametrize(
@@ -305,9 +288,9 @@ IDENTITY = Identity(bytes(32))
 
 
 def _small() -> bytes:
-    storage = Memory(b"")
+    storage = MemoryStorage()
     Keystore.create(storage, IDENTITY)
-    return storage.data
+    return storage.read()
 
 
 SMALL = _small()

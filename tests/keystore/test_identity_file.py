@@ -62,7 +62,7 @@ def test_another_users_file_is_refused(
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(IdentityError, match="there is no identity file at"):
+    with pytest.raises(IdentityError, match="there is no file at"):
         Identity.read(tmp_path / "nothing")
 
 
@@ -78,7 +78,7 @@ def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
         ("", "found 0 lines"),
         ("a\nb\n", "found 2 lines"),
         ("hunter2\n", "not an identity"),
-        ("x" * 5000, "too long"),
+        ("x" * 5000, "is too long"),
     ],
     ids=["empty", "two", "other", "long"],
 )

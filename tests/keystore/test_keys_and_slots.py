@@ -113,7 +113,7 @@ def test_printing_shows_no_secret(
 ) -> None:
     text = identity.reveal()
     things = [store, identity, passphrase, store.slots(), store.info("unet")]
-    shown = "".join(f"{thing} {thing!r}" for thing in [*things, store._state])
+    shown = "".join(f"{thing} {thing!r}" for thing in [*things, store._opened.state])
     assert text[-40:] not in shown
     assert "right" not in shown
     assert SECRET.hex() not in shown

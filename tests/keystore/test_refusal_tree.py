@@ -5,7 +5,8 @@ import re
 import keystore
 from keystore import errors
 
-DRAWN = re.findall(r"[├└]── (\w+)", errors.__doc__ or "")
+LINES = re.findall(r"^([│ ]*)[├└]── (\w+)", errors.__doc__ or "", re.M)
+DRAWN = [name for _, name in LINES]
 
 
 def test_the_drawing_names_every_refusal() -> None:
@@ -27,3 +28,11 @@ def test_every_refusal_is_a_keystore_error_and_exported() -> None:
 def test_a_hint_given_in_words_wins_over_the_classs_own() -> None:
     assert errors.KeyNotFound("x").hint
     assert errors.KeyNotFound("x", hint="look again").hint == "look again"
+
+
+def test_the_drawing_shows_what_a_refusal_is_a_kind_of() -> None:
+    above = "KeystoreError"
+    for indent, name in LINES:
+        parent = above if indent else "KeystoreError"
+        assert getattr(errors, name).__bases__ == (getattr(errors, parent),)
+        above = above if indent else name

@@ -69,6 +69,7 @@ def test_files_are_private_whatever_the_umask(
         "keystore.mlgk": 0o600,
         "keystore.mlgk.bak": 0o600,
         "keystore.mlgk.lock": 0o600,
+        "keystore.mlgk.log": 0o600,
     }
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
@@ -107,7 +108,7 @@ def test_reading_needs_no_writable_folder_and_leaves_nothing(
 
 def test_a_busy_store_is_refused_after_a_while(path: Path, identity: Identity) -> None:
     store = Keystore.open(path, identity)
-    store.busy_timeout_s = 0.05
+    store.busy_timeout(0.05)
     with (
         FileLock(f"{path}.lock", mode=0o600),
         pytest.raises(KeystoreBusy, match="in use by another process"),

@@ -1,0 +1,56 @@
+"""Thirty-two secret bytes as text that can be printed, typed and checked.
+
+docs/spec/keystore-v1.md, section 4.
+"""
+
+import base64
+import binascii
+import hashlib
+
+from keystore.errors import IdentityError
+
+SECRET_BYTES = 32
+CHECKSUM_BYTES = 3
+TEXT_CHARACTERS = 56
+GROUP = 4  # characters between hyphens
+WORDS = {"MLGUARD-IDENTITY-1-": "identity", "MLGUARD-KEY-1-": "key"}
+ARTICLES = {"MLGUARD-IDENTITY-1-": "an identity", "MLGUARD-KEY-1-": "a key"}
+
+
+def to_text(prefix: str, secret: bytes) -> str:
+    """Write a secret as the prefix and 14 groups of four characters."""
+    data = secret + _checksum(prefix, secret)
+    body = base64.b32encode(data).decode("ascii")
+    groups = [body[i : i + GROUP] for i in range(0, TEXT_CHARACTERS, GROUP)]
+    return prefix + "-".join(groups)
+
+
+def from_text(prefix: str, text: str) -> bytes:
+    """Read a secret; hyphens, white space and case do not matter.
+
+    Raises:
+        IdentityError: Not this kind of text, or mistyped.
+    """
+    plain = "".join(text.split()).replace("-", "").upper()
+    body = plain.removeprefix(prefix.replace("-", ""))
+    if body == plain or len(body) != TEXT_CHARACTERS:
+        raise IdentityError(
+            f"not {ARTICLES[prefix]}: expected {prefix} "
+            f"and {TEXT_CHARACTERS} characters"
+        )
+    try:
+        data = base64.b32decode(body)
+    except (binascii.Error, ValueError):
+        raise IdentityError(f"not {ARTICLES[prefix]}: not base32") from None
+    secret = data[:SECRET_BYTES]
+    if _checksum(prefix, secret) != data[SECRET_BYTES:]:
+        raise IdentityError(
+            f"the checksum of the {WORDS[prefix]} does not fit",
+            hint="a character may be mistyped or missing",
+        )
+    return secret
+
+
+def _checksum(prefix: str, secret: bytes) -> bytes:
+    label = f"mlguard {WORDS[prefix]} 1".encode("ascii")
+    return hashlib.sha256(label + secret).digest()[:CHECKSUM_BYTES]
