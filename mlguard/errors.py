@@ -1,4 +1,4 @@
-"""Everything mlguard can refuse, in one tree. (The keystore has a tree of its own.)
+"""Everything mlguard can refuse, in one tree; the keystore has a tree of its own.
 
 MlguardError
 ├── RecipeError         every problem of a recipe at once

@@ -52,6 +52,7 @@ EXIT_CODES = (
         (
             keystore_errors.MalformedKeystore,
             keystore_errors.TamperedKeystore,
+            keystore_errors.TamperedLog,
             keystore_errors.WorkFactorTooHigh,
         ),
     ),
@@ -66,6 +67,8 @@ EXIT_CODES = (
             keystore_errors.KeyNotFound,
             keystore_errors.KeyNotUsable,
             keystore_errors.KeyExists,
+            keystore_errors.KeyInUse,
+            keystore_errors.NotAllowed,
         ),
     ),
     ExitCode(
@@ -101,6 +104,7 @@ EXIT_CODES = (
             errors.OutputError,
             errors.RunExists,
             keystore_errors.KeystoreNotWritable,
+            keystore_errors.LogNotWritable,
             keystore_errors.KeystoreExists,
         ),
     ),

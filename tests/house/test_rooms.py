@@ -1,0 +1,122 @@
+"""The plan of the house: which room may import what, and what must not load torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMON = {"mlguard.errors", "mlguard.files"}
+PICTURES = {"mlguard.palette", "mlguard.pictures", "PIL"}
+TORCH = {"torch", "torchvision", "numpy"}
+MAY_IMPORT = {
+    "keystore": {"cryptography", "filelock"},
+    "mlguard.__init__": set(),
+    "mlguard.__main__": {"mlguard.cli"},
+    "mlguard.errors": set(),
+    "mlguard.files": {"mlguard.errors"},
+    "mlguard.palette": {"numpy"},
+    "mlguard.pictures": {"mlguard.palette", "numpy", "PIL"},
+    "mlguard.metrics": {"numpy"},
+    "mlguard.recipe": {"mlguard.errors", "pydantic", "tomli_w"},
+    "mlguard.keys": {"cryptography"},
+    "mlguard.transforms": {
+        "mlguard.errors",
+        "mlguard.keys",
+        "cryptography",
+        "numpy",
+        "pyffx",
+    },
+    "mlguard.data": COMMON | TORCH | {"mlguard.recipe", "PIL"},
+    "mlguard.models": COMMON
+    | TORCH
+    | {"mlguard.recipe", "mlguard.transforms", "safetensors"},
+    "mlguard.bundle": COMMON
+    | {"mlguard.keys", "mlguard.transforms", "numpy", "onnx", "pydantic"},
+    "mlguard.runtime": COMMON
+    | {"mlguard.keys", "mlguard.transforms", "mlguard.bundle"}
+    | {"numpy", "onnxruntime", "PIL"},
+    "mlguard.protect": COMMON
+    | TORCH
+    | {"mlguard.recipe", "mlguard.metrics", "mlguard.keys", "mlguard.transforms"}
+    | {"mlguard.data", "mlguard.models", "mlguard.bundle", "mlguard.runtime"}
+    | {"accelerate", "matplotlib", "onnx", "safetensors"},
+    "mlguard.audit": COMMON
+    | TORCH
+    | PICTURES
+    | {"mlguard.recipe", "mlguard.metrics", "mlguard.keys", "mlguard.transforms"}
+    | {"mlguard.data", "mlguard.models", "mlguard.protect", "mlguard.__init__"}
+    | {"mlguard", "jinja2", "markupsafe", "pydantic", "rich"},
+    "mlguard.cli": {"keystore", "mlguard", "numpy", "PIL", "rich", "typer"}
+    | {"onnxruntime", "torch"},
+}
+
+
+def files_of(room: str) -> list[Path]:
+    path = ROOT / room.replace(".", "/")
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            package = node.module or ""
+            if package == "mlguard":  # `from mlguard import recipe` names a room
+                found |= {f"mlguard.{alias.name}" for alias in node.names}
+            else:
+                found.add(package)
+    return {name for name in found if name.split(".")[0] not in sys.stdlib_module_names}
+
+
+def strays_of(path: Path, allowed: set[str]) -> set[str]:
+    return {
+        name
+        for name in imports_of(path)
+        if not any(name == room or name.startswith(room + ".") for room in allowed)
+    }
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_room_imports_only_what_its_row_allows(room: str) -> None:
+    files = files_of(room)
+    assert files
+    assert all(path.exists() for path in files), f"{room} is not there"
+    allowed = MAY_IMPORT[room] | {room}
+    strays = {path.name: strays_of(path, allowed) for path in files}
+    assert {name: found for name, found in strays.items() if found} == {}
+
+
+def test_stray_import_would_be_seen(tmp_path: Path) -> None:
+    path = tmp_path / "stray.py"
+    path.write_text("import os\nfrom torch import nn\nfrom mlguard import recipe\n")
+    assert strays_of(path, {"mlguard.keys"}) == {"torch", "mlguard.recipe"}
+
+
+def test_every_source_file_belongs_to_a_room() -> None:
+    listed = {path for room in MAY_IMPORT for path in files_of(room)}
+    present = {*ROOT.glob("mlguard/**/*.py"), *ROOT.glob("keystore/**/*.py")}
+    assert present - listed == set()
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["mlguard", "mlguard.cli.app", "keystore", "mlguard.runtime", "mlguard.bundle"],
+)
+@pytest.mark.parametrize("heavy", ["torch", "onnx", "matplotlib"])
+def test_heavy_package_is_not_loaded_by(module: str, heavy: str) -> None:
+    probe = f"import sys, {module}; sys.exit({heavy!r} in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("path", [*ROOT.glob("keystore/*.py")], ids=lambda p: p.name)
+def test_keystore_knows_nothing_of_mlguard_but_commands_in_its_hints(
+    path: Path,
+) -> None:
+    assert not any(name.startswith("mlguard") for name in imports_of(path))
