@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
 from mlguard.audit.findings import Findings
 from mlguard.audit.flags import flags_of
@@ -80,9 +79,7 @@ def measured(**changes: object) -> Measured:
 
 
 def findings(**changes: object) -> Findings:
-    return find(
-        measured(**changes), class_names=NAMES, key_space_bits=202.9, seed=0
-    )
+    return find(measured(**changes), class_names=NAMES, key_space_bits=202.9, seed=0)
 
 
 def report(**changes: object) -> AuditReport:
@@ -135,14 +132,6 @@ def make_run(
     if baseline:
         make_run(path / BASELINE, *overrides, protected=False)
     return read_run(path)
-
-
-class FirstPixelModel(nn.Module):
-    """Answers class 1 where the red channel is above a half, class 0 elsewhere."""
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        red = pixels[:, :1]
-        return torch.cat([-red, red], dim=1)
 
 
 @dataclass(frozen=True)

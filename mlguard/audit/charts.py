@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from mlguard.audit.findings import Findings, Interval, Score
 from mlguard.audit.svg import BOTTOM, HEIGHT, LEFT, RIGHT, Scale, chart, dot, label, tag
+from mlguard.audit.words import percent
 
 MAX_BAR = 46.0  # user units
 INSET = 18.0  # user units between the plot's edges and the curve
@@ -66,7 +67,7 @@ def nearby_chart(findings: Findings) -> Markup:
     body = [
         *scale.grid(),
         scale.level(findings.floor, "floor"),
-        scale.level(findings.incorrect.mean, "random keys, mean"),
+        scale.level(findings.incorrect.mean, "random keys, mean", inside=True),
         tag("polyline", class_="line", points=line),
         *(dot(*place(*one), "incorrect") for one in tries),
         *(dot(*place(*point), "correct", radius=4) for point in curve),
@@ -75,7 +76,7 @@ def nearby_chart(findings: Findings) -> Markup:
             (LEFT + RIGHT) / 2, HEIGHT - 5, "share of the key that is wrong", "middle"
         ),
     ]
-    said = ", ".join(f"{share:.0%} wrong {miou:.3f}" for share, miou in curve)
+    said = ", ".join(f"{percent(share)} wrong {miou:.3f}" for share, miou in curve)
     title = "Mean IoU with part of the key wrong"
     return chart("nearby", title, f"Mean IoU: {said}.", body)
 
@@ -112,11 +113,13 @@ def _draw(bar: _Bar, x: float, width: float, scale: Scale) -> Markup:
         dot(x + offset, scale.y(value), bar.style)
         for offset, value in zip(spread, bar.dots, strict=True)
     )
-    value = f"{bar.value:.3f} mean" if bar.dots else f"{bar.value:.3f}"
-    texts = [
-        label(x, scale.y(bar.highest) - 7, value, "middle", "value"),
-        label(x, base + 17, bar.name, "middle"),
-    ]
+    above = scale.y(bar.highest) - 7
+    texts = [label(x, base + 17, bar.name, "middle")]
+    if bar.dots:
+        texts.append(label(x, above, f"best {max(bar.dots):.3f}", "middle"))
+        texts.append(label(x, above - 15, f"mean {bar.value:.3f}", "middle", "value"))
+    else:
+        texts.append(label(x, above, f"{bar.value:.3f}", "middle", "value"))
     return Markup("").join([rectangle, *dots, _whisker(x, bar.interval, scale), *texts])
 
 
@@ -132,5 +135,5 @@ def _shares(places: list[tuple[float, float]]) -> Iterator[Markup]:
     free = 0.0
     for x, share in sorted(places):
         if x >= free:
-            yield label(x, BOTTOM + 17, f"{share:.0%}", "middle")
+            yield label(x, BOTTOM + 17, percent(share), "middle")
             free = x + LABEL_ROOM

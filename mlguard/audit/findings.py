@@ -44,7 +44,8 @@ class Score:
         pixel_accuracy: Share of the scored pixels that are right.
         class_iou: IoU of each class, None for a class that no mask shows.
         of_reference: `miou` as a share of the reference's mIoU.
-        leakage: How far `miou` is from the floor (0) to the reference (1).
+        leakage: How far `miou` is from the floor (0) to the reference (1); None for
+            the baseline and the correct key, which leak nothing.
     """
 
     __pydantic_config__ = STRICT

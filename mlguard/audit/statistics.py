@@ -82,6 +82,7 @@ def find(
     if not total[:, metrics.TRUTH].any():
         raise DatasetError("no pixel of the split is scored: every mask is ignored")
     scale = _Scale.of(measured, image_draws(len(measured.correct), seed=seed))
+    baseline = measured.baseline
     redrawn = np.stack([scale.redrawn(counts) for counts in measured.incorrect])
     no_key, incorrect = (
         scale.score(measured.no_key),
@@ -94,9 +95,9 @@ def find(
         class_pixels=tuple(int(pixels) for pixels in total[:, metrics.TRUTH]),
         images=len(measured.correct),
         floor=scale.floor,
-        reference="correct" if measured.baseline is None else "baseline",
-        baseline=None if measured.baseline is None else scale.score(measured.baseline),
-        correct=scale.score(measured.correct),
+        reference="correct" if baseline is None else "baseline",
+        baseline=None if baseline is None else scale.score(baseline, authorised=True),
+        correct=scale.score(measured.correct, authorised=True),
         no_key=no_key,
         incorrect=incorrect,
         nearby=tuple(_nearby(point) for point in measured.nearby),
@@ -174,7 +175,7 @@ class _Scale:
             return None
         return _interval(leakage(redrawn, self.redrawn_floor, self.redrawn_reference))
 
-    def score(self, counts: Counts) -> Score:
+    def score(self, counts: Counts, *, authorised: bool = False) -> Score:
         total, miou = counts.sum(0), _miou(counts)
         return Score(
             miou=miou,
@@ -182,7 +183,7 @@ class _Scale:
             pixel_accuracy=float(metrics.pixel_accuracy(total)),
             class_iou=_class_iou(total),
             of_reference=miou / self.reference if self.reference > 0 else None,
-            leakage=self.leakage(miou),
+            leakage=None if authorised else self.leakage(miou),
         )
 
 

@@ -11,7 +11,7 @@ from typing import Self
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 440, 300  # user units; small, so that text stays legible at 360 px
-LEFT, RIGHT, TOP, BOTTOM = 40, WIDTH - 10, 24, HEIGHT - 40  # the plot's edges
+LEFT, RIGHT, TOP, BOTTOM = 40, WIDTH - 36, 28, HEIGHT - 40  # the plot's edges
 TICK_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2)  # between two grid lines
 MAX_TICKS = 6
 
@@ -91,9 +91,13 @@ class Scale:
             label(LEFT - 6, 11, "mIoU", "end"),
         ]
 
-    def level(self, value: float, name: str) -> Markup:
-        """A dashed line across the chart, with its name."""
-        words = label(RIGHT, self.y(value) - 4, name, "end", "note")
+    def level(self, value: float, name: str, *, inside: bool = False) -> Markup:
+        """A dashed line across the chart, with its name at the right or inside."""
+        y = self.y(value)
+        if inside:
+            words = label(LEFT + 4, y - 4, name, "start", "note")
+        else:
+            words = label(RIGHT + 5, y + 4, name, "start", "note")
         return self._line(value, "level") + words
 
     def _line(self, value: float, style: str) -> Markup:

@@ -60,7 +60,7 @@ def rows(findings: Findings) -> list[Cells]:
         )
     )
     found.append(
-        ("floor (constant answer)", number(floor), NOTHING, share(floor), "0%")
+        ("floor (constant answer)", number(floor), NOTHING, share(floor), percent(0))
     )
     return found
 

@@ -4,6 +4,7 @@ from mlguard.audit.findings import Findings
 from mlguard.audit.report import AuditReport
 
 NOTHING = "–"  # stands where a number does not exist
+SPACE = "\N{NO-BREAK SPACE}"  # between a number and its unit
 
 FIRST_RUNG = (
     "These are the first two of the adversaries in the threat model: a user without a "
@@ -21,7 +22,8 @@ def percent(value: float | None) -> str:
     """A fraction as a whole percentage; below 10 % with one decimal."""
     if value is None:
         return NOTHING
-    return f"{value:.1%}" if 0 < value < 0.1 else f"{value:.0%}"
+    decimals = 1 if 0 < value < 0.1 else 0
+    return f"{100 * value:.{decimals}f}{SPACE}%"
 
 
 def reference_name(findings: Findings) -> str:
@@ -64,5 +66,6 @@ def leakage_line(findings: Findings) -> str:
     """What the one number is, in words."""
     return (
         f"leakage: the best of {findings.unauthorised_tries} tries without the key, on "
-        f"a scale from a constant answer (0 %) to {reference_name(findings)} (100 %)"
+        f"a scale from a constant answer ({percent(0)}) to {reference_name(findings)} "
+        f"({percent(1)})"
     )

@@ -66,15 +66,15 @@ def audit(
         incorrect_keys=incorrect_keys,
         seed=seed,
     )
-    model_key = read_model_key(
-        key or task.key_name,
-        keystore=keystore,
-        passphrase_file=passphrase_file,
-        passphrase_fd=passphrase_fd,
-        identity=identity,
-    )
-    task.check_key(model_key)
     with report_folder(out) as folder:
+        model_key = read_model_key(
+            key or task.key_name,
+            keystore=keystore,
+            passphrase_file=passphrase_file,
+            passphrase_fd=passphrase_fd,
+            identity=identity,
+        )
+        task.check_key(model_key)
         with count_on_terminal("checking images") as count:
             task.check_images(count)
         with count_on_terminal("predicting") as count:

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from tests.audits import findings, images
 
 from mlguard.audit.flags import flags_of
 from mlguard.audit.statistics import find
+from tests.audits import findings, images
 
 MANY = 40
 

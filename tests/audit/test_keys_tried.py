@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from tests.audits import KEY, OTHER_KEY, PROTECTION_ID
 
 from mlguard import recipe
 from mlguard.audit.incorrect import incorrect_key, incorrect_transforms
 from mlguard.audit.nearby import changed_share, moved, nearby, reshuffled, same
 from mlguard.transforms import derive_transform
 from mlguard.transforms.choice import permutation
+from tests.audits import KEY, OTHER_KEY, PROTECTION_ID
 
 SUBKEYS = KEY.for_model(PROTECTION_ID)
 POSITIONS = permutation(bytes(32), 48)

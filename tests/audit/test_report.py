@@ -1,13 +1,13 @@
-"""audit.json: what is written is read back, and the exact refusal of everything else."""
+"""audit.json: what is written is read back; the exact refusal of everything else."""
 
 import json
 from pathlib import Path
 
 import pytest
-from tests.audits import images, report
 
 from mlguard.audit.report import dump_report, json_schema, parse_report, read_report
 from mlguard.errors import ReportError
+from tests.audits import images, report
 
 SCHEMA_FILE = Path(__file__).parents[2] / "docs/spec/audit-v1.schema.json"
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from tests.audits import counts, findings, images, measured
 
 from mlguard import metrics
 from mlguard.audit.statistics import find, image_draws, leakage, redraw
 from mlguard.errors import DatasetError
+from tests.audits import counts, findings, images, measured
 
 
 def test_scores_are_those_worked_out_by_hand() -> None:
@@ -14,7 +14,11 @@ def test_scores_are_those_worked_out_by_hand() -> None:
     # 45 of 50 right in both classes: IoU = 45 / (50 + 50 - 45) = 9 / 11
     assert found.correct.miou == pytest.approx(9 / 11)
     assert found.correct.pixel_accuracy == pytest.approx(0.9)
-    assert found.correct.class_iou == (pytest.approx(9 / 11), pytest.approx(9 / 11), None)
+    assert found.correct.class_iou == (
+        pytest.approx(9 / 11),
+        pytest.approx(9 / 11),
+        None,
+    )
     # The best constant answer: half of the pixels, over two present classes.
     assert found.floor == 0.25
     assert found.fidelity == pytest.approx(9 / 11)
@@ -45,7 +49,13 @@ def test_nearby_keys_are_not_in_the_headline() -> None:
 def test_without_a_baseline_the_correct_key_is_the_reference() -> None:
     found = findings(baseline=None)
     assert (found.reference, found.fidelity) == ("correct", None)
-    assert found.correct.leakage == 1.0
+    best, reference = 30 / 70, 9 / 11
+    assert found.leakage == pytest.approx((best - 0.25) / (reference - 0.25))
+
+
+def test_what_authorised_users_get_is_not_leakage() -> None:
+    assert findings().correct.leakage is None
+    assert findings().baseline.leakage is None
 
 
 def test_incorrect_keys_have_mean_deviation_and_maximum() -> None:

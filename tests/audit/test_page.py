@@ -1,0 +1,122 @@
+"""audit.html: what is on the page, that it loads nothing, and that data is escaped."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from mlguard.audit.page import render_page
+from mlguard.audit.pictures import Gallery, Picture, Row, png
+from mlguard.audit.words import percent, verdict
+from tests.audits import findings, images, report
+
+VOID_TAGS = {"meta", "img", "hr", "br", "line", "link"}
+PICTURE = Picture(png(np.zeros((3, 2, 2), np.uint8)), "input", "A test image")
+GALLERY = Gallery((Row("shf", (PICTURE,)),), (Row("Image 1", (PICTURE,)),))
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes; raises when tags do not nest."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(html)
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attributes: list) -> None:
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID_TAGS:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID_TAGS:
+            assert self.open.pop() == tag
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.mark.parametrize("baseline", [images(1.0), None], ids=["twin", "no twin"])
+def test_the_page_is_well_formed_and_says_the_verdict(baseline: object) -> None:
+    written = report(baseline=baseline)
+    html = render_page(written, GALLERY)
+    Page(html)
+    text = html.replace("&#39;", "'")
+    assert verdict(written.findings) in text
+    assert f"<strong>{percent(written.findings.leakage)}</strong>" in html
+
+
+def test_the_verdict_comes_before_the_flags_and_the_flags_before_the_table() -> None:
+    html = render_page(report())
+    places = [html.index(f'class="{name}"') for name in ("verdict", "flags", "key")]
+    assert places == sorted(places)
+
+
+def test_the_page_loads_nothing() -> None:
+    page = Page(render_page(report(), GALLERY))
+    assert not page.all("script")
+    assert not page.all("link")
+    sources = [attributes["src"] for attributes in page.all("img")]
+    assert len(sources) == 2
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    html = render_page(report(), GALLERY)
+    assert "default-src 'none'" in html
+    assert not re.search(r"@import|url\(", html)
+
+
+def test_what_comes_from_data_is_escaped() -> None:
+    html = render_page(report(), GALLERY)
+    assert "<tiger>" not in html
+    assert html.count("&lt;tiger&gt;") >= 2
+
+
+def test_every_picture_and_chart_has_words() -> None:
+    page = Page(render_page(report(), GALLERY))
+    assert all(attributes["alt"] for attributes in page.all("img"))
+    charts = page.all("svg")
+    assert len(charts) == 2
+    ids = {attributes.get("id") for _, attributes in page.tags}
+    for chart in charts:
+        assert chart["role"] == "img"
+        assert set((chart["aria-labelledby"] or "").split()) <= ids
+
+
+def test_the_bar_chart_has_a_dot_for_every_incorrect_key() -> None:
+    html = render_page(report(incorrect=[images(0.4)] * 7, nearby=[]))
+    assert html.count('<circle class="dot incorrect"') == 7
+
+
+def test_an_absent_class_says_so() -> None:
+    assert "in no mask: nothing is said about it" in render_page(report())
+
+
+def test_a_number_that_does_not_exist_is_a_dash_and_not_none() -> None:
+    html = render_page(report(baseline=None))
+    assert "None" not in html
+    assert "nan" not in html.lower().replace("finance", "")
+
+
+def test_without_pictures_the_page_stands() -> None:
+    page = Page(render_page(report()))
+    assert not page.all("img")
+
+
+def test_the_page_says_what_was_not_measured() -> None:
+    html = render_page(report())
+    for words in ("Searching for the key", "Re-training", "Known pictures", "insider"):
+        assert words in html
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(None, "–"), (0.0, "0 %"), (0.048, "4.8 %"), (0.268, "27 %")]
+)
+def test_percentages(value: float | None, words: str) -> None:
+    assert percent(value).replace("\N{NO-BREAK SPACE}", " ") == words
+
+
+def test_the_verdict_counts_the_tries() -> None:
+    said = verdict(findings(incorrect=[images(0.4)]))
+    assert "the best of 2 tries (no key, and 1 random key)" in said

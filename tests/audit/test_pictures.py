@@ -1,0 +1,97 @@
+"""Pictures: transformed images for people, and which examples are chosen."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlguard.audit.examples import example_images
+from mlguard.audit.pictures import (
+    block_sizes_for,
+    demonstrate,
+    demonstration_subkeys,
+    mask_png,
+    png,
+    series_of,
+    thumbnail,
+    transformed,
+)
+from mlguard.audit.transform_figure import transform_figure
+from tests.audits import KEY, recipe
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (3, 64, 96), dtype=np.uint8)
+
+
+def decoded(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
+def test_a_picture_holds_the_image_s_values() -> None:
+    np.testing.assert_array_equal(decoded(png(IMAGE)), IMAGE.transpose(1, 2, 0))
+
+
+def test_a_mask_is_an_indexed_picture_of_its_classes() -> None:
+    mask = np.array([[0, 1], [20, 255]], dtype=np.uint8)
+    picture = Image.open(io.BytesIO(mask_png(mask)))
+    assert picture.mode == "P"
+    np.testing.assert_array_equal(np.asarray(picture), mask)
+
+
+def test_each_method_is_shown_alone_and_then_together() -> None:
+    rows = demonstrate(IMAGE, ("np", "shf"), own=4)
+    assert [row.title for row in rows] == ["np", "shf", "np + shf"]
+    assert series_of(("shf",)) == [("shf",)]
+
+
+def test_the_model_s_own_block_size_is_shown_if_it_fits() -> None:
+    assert block_sizes_for(64, 64, 64) == [2, 4, 8, 16, 32, 64]
+    assert block_sizes_for(64, 96, 64) == [2, 4, 8, 16, 32]
+    assert block_sizes_for(24, 24, 4) == [2, 4, 8]
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (1, 1), (31, 500), (720, 960)])
+def test_thumbnails_hold_whole_blocks(shape: tuple[int, int]) -> None:
+    small = thumbnail(np.zeros((3, *shape), dtype=np.uint8))
+    assert all(side % 32 == 0 and 32 <= side <= 128 for side in small.shape[1:])
+
+
+def test_the_demonstration_is_the_same_every_time_and_really_transforms() -> None:
+    plain, *rest = demonstrate(IMAGE, ("shf",), own=4)[0].pictures
+    again = demonstrate(IMAGE, ("shf",), own=4)[0].pictures
+    assert (plain, *rest) == again
+    assert len({picture.png for picture in again}) == len(again)
+
+
+def test_examples_show_as_many_classes_as_they_can() -> None:
+    pixels = np.array([[9, 0, 0, 0], [9, 5, 0, 0], [9, 5, 5, 0], [9, 0, 0, 1]])
+    assert example_images(pixels, 2) == [2, 3]
+    assert example_images(pixels, 9) == [2, 3, 1, 0]
+    assert example_images(pixels, 0) == []
+
+
+def test_the_figure_has_a_column_for_plain_and_each_block_size() -> None:
+    figure = decoded(transform_figure(IMAGE, recipe(), KEY))
+    height, width, _ = figure.shape
+    assert width == 12 + 6 * (32 + 12)  # plain, and M = 2, 4, 8, 16, 32
+    assert height == 12 + 32 + 30 + 12
+
+
+def test_the_figure_never_uses_the_same_subkeys_twice() -> None:
+    """So it cannot be the ones of a model protected with the key."""
+    one, other = (transform_figure(IMAGE, recipe(), KEY) for _ in range(2))
+    assert one != other
+
+
+def test_a_transformed_picture_is_what_the_model_would_see() -> None:
+    """The twin of the test above: fixed subkeys do give the same picture."""
+    subkeys = KEY.for_model(bytes(16))
+    one, other = (transformed(IMAGE, ("np",), [4], subkeys)[0] for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+    assert ((one == IMAGE) | (one == 255 - IMAGE)).all()
+    assert (one != IMAGE).any()
+
+
+def test_the_demonstration_key_is_pinned() -> None:
+    """It is public, so anyone can check that a report's pictures were made with it."""
+    assert demonstration_subkeys().key_id == "515e7ec27d2bd9ca"

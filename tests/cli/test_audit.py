@@ -1,0 +1,98 @@
+"""`mlguard audit` as a user types it: what it prints, writes and refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from keystore import Identity, Keystore
+from mlguard.audit import read_report
+from mlguard.cli.app import run as mlguard
+from tests.audits import KEY, OTHER_KEY, make_run
+
+IDENTITY = Identity(bytes(range(32)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder, and a keystore with its key and another one."""
+    folder = tmp_path_factory.mktemp("audit")
+    make_run(folder / "run")
+    IDENTITY.write(folder / "identity")
+    with Keystore.create(folder / "keys.mlgk", IDENTITY) as store:
+        store.add("acme", KEY.reveal())
+        store.add("other", OTHER_KEY.reveal())
+    return folder
+
+
+@pytest.fixture
+def audit(folder: Path, tmp_path: Path):
+    """Run `mlguard audit` with the options that every call here needs."""
+
+    def call(*options: str, run: str = "run", out: str = "report") -> int:
+        words = ["audit", str(folder / run), "--out", str(tmp_path / out)]
+        store = ["--keystore", str(folder / "keys.mlgk")]
+        opener = ["--identity", str(folder / "identity")]
+        return mlguard([*words, *store, *opener, "--device", "cpu", *options])
+
+    return call
+
+
+def test_prints_the_table_and_writes_the_report(audit, tmp_path, capsys) -> None:
+    assert audit("--key", "acme") == 0
+    shown = capsys.readouterr().out
+    for words in ("correct key", "no key", "best of 3", "floor", "warning: "):
+        assert words in shown
+    assert f"report: {tmp_path}/report/audit.html" in shown.replace("\n", "")
+    assert read_report(tmp_path / "report/audit.json").findings.images == 6
+
+
+def test_json_is_the_file_and_nothing_else(audit, tmp_path, capsys) -> None:
+    assert audit("--json") == 0
+    shown = capsys.readouterr().out
+    assert shown == (tmp_path / "report/audit.json").read_text()
+    assert json.loads(shown)["schema"] == "mlguard.audit/1"
+
+
+def test_the_key_is_the_run_s_own_if_left_out(audit, tmp_path) -> None:
+    assert audit() == 0
+    assert read_report(tmp_path / "report/audit.json").subject.key_id == KEY.key_id
+
+
+def test_options_override_the_recipe(audit, tmp_path) -> None:
+    assert audit("--incorrect-keys", "2", "--seed", "9", "--split", "validation") == 0
+    report = read_report(tmp_path / "report/audit.json")
+    assert len(report.findings.incorrect.miou) == 2
+    assert (report.seed, report.material.split) == (9, "validation")
+    assert "--split validation --incorrect-keys 2 --seed 9" in report.command
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        (["--key", "other"], 21, "was protected with key"),
+        (["--key", "none"], 15, "none"),
+        (["--split", "holiday"], 40, "expected one of train, validation, test"),
+        (["--incorrect-keys", "0"], 2, "--incorrect-keys"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_refusals_leave_nothing(
+    audit, tmp_path, capsys, options: list[str], status: int, words: str
+) -> None:
+    assert audit(*options) == status
+    assert words in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_no_run_is_refused(audit, tmp_path, capsys) -> None:
+    assert audit(run="nothing") != 0
+    assert "is not a run folder" in capsys.readouterr().err
+
+
+def test_a_report_is_never_overwritten(audit, tmp_path, capsys) -> None:
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report/mine.txt").write_text("mine")
+    assert audit() != 0
+    assert "is not empty" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["mine.txt"]
