@@ -29,7 +29,7 @@ def export(
     identity: IdentityFile = None,
 ) -> None:
     """Write RUN as a bundle, after comparing it with the model it came from."""
-    need("mlguard.protect")
+    need("mlguard.protect.export")
     from mlguard.protect import read_run
     from mlguard.protect.export import check_exportable, export_run
 

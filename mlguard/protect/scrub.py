@@ -7,7 +7,7 @@ Knows nothing of keys: there are none in a graph.
 
 from collections.abc import Iterable
 
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
+from onnx import GraphProto, ModelProto, NodeProto
 from onnx.inliner import inline_local_functions
 
 PRODUCER = "mlguard"
@@ -30,7 +30,6 @@ def scrub(model: ModelProto) -> ModelProto:
     graph = plain.graph
     kept = {value.name: value.name for value in (*graph.input, *graph.output)}
     _scrub_graph(graph, _Names(kept))
-    graph.name = GRAPH
     return plain
 
 
@@ -49,7 +48,8 @@ class _Names:
 
 
 def _scrub_graph(graph: GraphProto, names: _Names) -> None:
-    _clear(graph, "metadata_props", "doc_string", "name")
+    _clear(graph, "metadata_props", "doc_string")
+    graph.name = GRAPH
     # Sizes of inner values are named after the exporter's symbols; runtimes infer them.
     graph.ClearField("value_info")
     graph.ClearField("quantization_annotation")
@@ -69,11 +69,12 @@ def _scrub_node(node: NodeProto, names: _Names) -> None:
     node.output[:] = _renamed(node.output, names)
     for attribute in node.attribute:
         _clear(attribute, "doc_string")
-        for tensor in (attribute.t, *attribute.tensors):
+        # Only what is there: touching an absent tensor or graph would add it.
+        single = [attribute.t] if attribute.HasField("t") else []
+        for tensor in (*single, *attribute.tensors):
             _clear(tensor, "metadata_props", "doc_string", "name")
-        if attribute.type == AttributeProto.GRAPH:
-            _scrub_graph(attribute.g, names)
-        for graph in attribute.graphs:
+        nested = [attribute.g] if attribute.HasField("g") else []
+        for graph in (*nested, *attribute.graphs):
             _scrub_graph(graph, names)
 
 

@@ -88,7 +88,7 @@ def test_every_flipped_bit_is_refused() -> None:
 
 def test_every_truncation_is_refused() -> None:
     for size in range(len(CONTENT)):
-        with pytest.raises(MalformedBundle, match="ends (within|before)"):
+        with pytest.raises(MalformedBundle, match=r"ends (within|before)"):
             parse(CONTENT[:size])
 
 
@@ -151,7 +151,7 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="not a regular file|Is a directory"):
+    with pytest.raises(BundleError, match=r"not a regular file|Is a directory"):
         read_bundle(tmp_path)
 
 

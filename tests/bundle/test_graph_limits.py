@@ -1,5 +1,7 @@
 """Graphs that a bundle refuses before an inference library sees them."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mlguard.bundle import graph_limits, make_bundle
 from mlguard.bundle.graph_limits import check_graph
-from mlguard.errors import MalformedBundle, MlguardError
+from mlguard.errors import MalformedBundle
 from tests.bundles import KEY, PROTECTION_ID, facts, model_graph, preprocess_graph
 
 GRAPH = model_graph()
@@ -140,7 +142,5 @@ def test_damage_within_a_graph_escapes_as_nothing_but_a_refusal(
     start: int, damage: bytes
 ) -> None:
     data = GRAPH[:start] + damage + GRAPH[start + len(damage) :]
-    try:
+    with contextlib.suppress(MalformedBundle):
         check_graph(data, name="g")
-    except MlguardError as refusal:
-        assert str(refusal).startswith("g: ")

@@ -107,7 +107,7 @@ def test_a_missing_field_is_refused(field: str) -> None:
 )
 def test_another_spelling_is_refused(spelling: bytes) -> None:
     assert spelling != TEXT
-    with pytest.raises(MalformedBundle, match="canonical|opset|manifest"):
+    with pytest.raises(MalformedBundle, match=r"canonical|opset|manifest"):
         parse_manifest(spelling, name="small")
 
 

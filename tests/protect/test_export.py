@@ -1,0 +1,307 @@
+"""Exporting a run: the bundle computes what the model computes, or is not written."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mlguard.bundle import read_bundle
+from mlguard.cli import export as command
+from mlguard.errors import (
+    MalformedRun,
+    OutputError,
+    ParityError,
+    RunError,
+    RunExists,
+    WrongKey,
+)
+from mlguard.keys import ModelKey
+from mlguard.models import Normalization, build_model
+from mlguard.protect import export, parity, run
+from mlguard.protect.export import bundle_model, export_run, facts_of
+from mlguard.protect.parity import check_parity
+from mlguard.recipe import Recipe, parse_recipe
+from mlguard.runtime import Session
+from mlguard.transforms import derive_transform
+
+KEY, OTHER_KEY = ModelKey(bytes(range(32))), ModelKey(bytes(32))
+PROTECTION_ID = bytes(range(16))
+PROTECTION = run.Protection(PROTECTION_ID, KEY.key_id, "acme")
+RECIPE = """
+recipe = 1
+[data]
+kind = "shapes"
+class_names = ["background", "disc", "square", "bar"]
+size = [32, 32]
+[transform]
+method = "shf"
+block_size = 4
+[model]
+name = "fcn_small"
+[train]
+epochs = 1
+batch = 2
+seed = 11
+[export]
+licence = "internal use"
+"""
+
+
+def recipe(*overrides: str) -> Recipe:
+    return parse_recipe(RECIPE, name="test", overrides=overrides)
+
+
+def finished(
+    path: Path, *overrides: str, protection: run.Protection | None = PROTECTION
+) -> run.Run:
+    """A run folder as `protect` leaves it, of an untrained model."""
+    path.mkdir()
+    spec = recipe(*overrides)
+    torch.manual_seed(0)
+    model = build_model(spec.model, spec.data.classes)
+    run.write_setup(path, spec, protection)
+    run.write_model(path / run.MODEL, model)
+    fields = {"data": {"train_fingerprint": "cd" * 32}}
+    run.write_json(path / run.PROVENANCE, fields)
+    return run.read_run(path)
+
+
+class ProprietaryHead(nn.Module):
+    """A user's own model, with names its owner would not publish."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patented_stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.confidential_norm = nn.BatchNorm2d(8)
+        self.undisclosed_scores = nn.Conv2d(8, 4, 1)
+        self.auxiliary = nn.Conv2d(8, 4, 1)
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        features = self.confidential_norm(self.patented_stem(pixels)).relu()
+        scores = self.undisclosed_scores(features)
+        size = pixels.shape[-2:]
+        logits = nn.functional.interpolate(scores, size=size, mode="bilinear")
+        return {"out": logits, "aux": self.auxiliary(features)}
+
+
+def own_model() -> nn.Module:
+    torch.manual_seed(0)
+    return ProprietaryHead().eval()
+
+
+def own_bundle(tmp_path: Path, model: nn.Module, *overrides: str):
+    facts = facts_of(run.Run(tmp_path, recipe(*overrides), PROTECTION, {}))
+    return bundle_model(model, facts, KEY, protection_id=PROTECTION_ID, name="own")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[run.Run, Path]:
+    folder = tmp_path_factory.mktemp("exported")
+    done = finished(folder / "run")
+    export_run(done, KEY, folder / "acme.mlgb")
+    return done, folder / "acme.mlgb"
+
+
+def test_the_manifest_says_what_the_run_says(exported: tuple[run.Run, Path]) -> None:
+    manifest = read_bundle(exported[1]).manifest
+    assert manifest.class_names == ("background", "disc", "square", "bar")
+    assert manifest.transform.methods == ("shf",)
+    assert manifest.licence == "internal use"
+    assert (manifest.key_id, manifest.protection_id) == (
+        KEY.key_id,
+        PROTECTION_ID.hex(),
+    )
+    assert manifest.provenance.seed == 11
+    assert manifest.provenance.data_fingerprint == "cd" * 32
+    assert "torch" in manifest.provenance.versions
+
+
+def test_the_bundle_predicts_what_the_run_predicts(
+    exported: tuple[run.Run, Path],
+) -> None:
+    done, path = exported
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 40, 52), dtype=np.uint8)
+    pixels = Normalization()(torch.from_numpy(done.transform(KEY).apply(images)))
+    with torch.inference_mode():
+        expected = done.load_model()(pixels).argmax(1).numpy()
+    masks = Session.open(path, KEY).predict(images)
+    assert (masks == expected).mean() >= 0.999
+    assert len(np.unique(masks)) > 1
+
+
+def test_another_key_is_refused_before_the_export(tmp_path: Path) -> None:
+    done = finished(tmp_path / "run")
+    words = f"protected with key {KEY.key_id}.*got key {OTHER_KEY.key_id}"
+    with pytest.raises(WrongKey, match=words):
+        export_run(done, OTHER_KEY, tmp_path / "acme.mlgb")
+    assert not (tmp_path / "acme.mlgb").exists()
+
+
+def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
+    done, out = finished(tmp_path / "run"), tmp_path / "acme.mlgb"
+    out.write_text("precious")
+    with pytest.raises(RunExists, match=r"acme\.mlgb exists already"):
+        export_run(done, KEY, out)
+    assert out.read_text() == "precious"
+
+
+def test_a_missing_folder_is_refused_before_the_work(tmp_path: Path) -> None:
+    done = finished(tmp_path / "run")
+    with pytest.raises(OutputError, match="there is no folder"):
+        export_run(done, KEY, tmp_path / "none" / "acme.mlgb")
+
+
+def test_a_plain_run_has_no_key_to_bind(tmp_path: Path) -> None:
+    done = finished(tmp_path / "run", protection=None)
+    with pytest.raises(RunError, match="which no key protects"):
+        export_run(done, KEY, tmp_path / "acme.mlgb")
+
+
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+    done = finished(tmp_path / "run")
+    (tmp_path / "run" / run.MODEL).write_bytes(b"damaged")
+    with pytest.raises(MalformedRun, match="missing, damaged or of another model"):
+        export_run(done, KEY, tmp_path / "acme.mlgb")
+
+
+def test_a_full_disk_leaves_no_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, bundle = finished(tmp_path / "run"), own_bundle(tmp_path, own_model())
+    monkeypatch.setattr(export, "bundle_model", lambda *_, **__: bundle)
+    report = parity.ParityReport(shapes=(), agreement=1, difference=0, largest_logit=1)
+    monkeypatch.setattr(export, "check_parity", lambda *_: report)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match=r"acme\.mlgb: No space left"):
+        export_run(done, KEY, tmp_path / "acme.mlgb")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("method", ["np", "ffx", '["np", "shf", "ffx"]'])
+def test_parity_holds_for_every_transform(tmp_path: Path, method: str) -> None:
+    settings = (f"transform.method={method}", "transform.block_size=16")
+    bundle = own_bundle(tmp_path, own_model(), *settings)
+    transform = PROTECTION.transform(recipe(*settings), KEY)
+    report = check_parity(bundle, KEY, own_model(), transform, Normalization())
+    assert report.shapes == ((1, 3, 64, 96), (2, 3, 128, 80), (1, 3, 65, 97))
+    assert report.agreement == 1.0
+    assert report.difference < 1e-5
+
+
+def test_a_graph_of_other_weights_is_refused(tmp_path: Path) -> None:
+    """The twin of the test above: parity can fail."""
+    bundle = own_bundle(tmp_path, own_model())
+    transform = PROTECTION.transform(recipe(), KEY)
+    changed = own_model()
+    with torch.no_grad():
+        changed.patented_stem.weight[0, 0, 1, 1] += 0.1
+    with pytest.raises(
+        ParityError, match=r"the exported graph differs .* logits differ"
+    ):
+        check_parity(bundle, KEY, changed, transform, Normalization())
+
+
+def test_a_bundle_under_another_transform_is_refused(tmp_path: Path) -> None:
+    bundle = own_bundle(tmp_path, own_model())
+    other = derive_transform(("shf",), OTHER_KEY.for_model(PROTECTION_ID), 4)
+    with pytest.raises(ParityError, match="have the same class"):
+        check_parity(bundle, KEY, own_model(), other, Normalization())
+
+
+def test_a_model_that_gives_no_numbers_is_refused(tmp_path: Path) -> None:
+    broken = own_model()
+    with torch.no_grad():
+        broken.undisclosed_scores.bias[0] = float("nan")
+    bundle = own_bundle(tmp_path, broken)
+    transform = PROTECTION.transform(recipe(), KEY)
+    with pytest.raises(ParityError, match="logits differ by nan"):
+        check_parity(bundle, KEY, broken, transform, Normalization())
+
+
+def test_a_failed_comparison_leaves_no_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity, "MAX_DIFFERENCE", -1.0)  # nothing is this exact
+    done = finished(tmp_path / "run")
+    with pytest.raises(ParityError, match="logits differ"):
+        export_run(done, KEY, tmp_path / "acme.mlgb")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_what_torch_cannot_export_is_refused(tmp_path: Path) -> None:
+    class DataDependent(nn.Module):
+        def forward(self, pixels: Tensor) -> Tensor:
+            return pixels * 2 if pixels.sum() > 0 else pixels
+
+    with pytest.raises(ParityError, match="torch cannot export the model"):
+        own_bundle(tmp_path, DataDependent())
+
+
+@pytest.mark.parametrize("opset", [18, 23])
+def test_every_opset_of_a_recipe_can_be_exported(tmp_path: Path, opset: int) -> None:
+    bundle = own_bundle(tmp_path, own_model(), f"export.opset={opset}")
+    assert bundle.manifest.opset == opset
+    transform = PROTECTION.transform(recipe(), KEY)
+    check_parity(bundle, KEY, own_model(), transform, Normalization())
+
+
+def test_nothing_of_the_key_or_the_source_is_in_the_file(tmp_path: Path) -> None:
+    content = own_bundle(tmp_path, own_model()).to_bytes()
+    order = PROTECTION.transform(recipe(), KEY).slots()["shf.order"]
+    secrets = [KEY.reveal(), *(order.astype(kind).tobytes() for kind in ("<i8", "u1"))]
+    words = "Proprietary patented confidential undisclosed auxiliary torch.nn aten"
+    secrets += [word.encode() for word in words.split()]
+    secrets += [os.getcwd().encode(), b'File "', b".py", b"pkg.torch", b"interpolate"]
+    assert [secret for secret in secrets if secret in content] == []
+
+
+@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large"])
+def test_a_torchvision_model_is_exported(tmp_path: Path, name: str) -> None:
+    done = finished(tmp_path / "run", f"model.name={name}")
+    report = export_run(done, KEY, tmp_path / "acme.mlgb")
+    assert report.agreement >= 0.999
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fcn_mobilenet_v2",
+        "fcn_resnet50",
+        "deeplabv3_resnet50",
+        "deeplabv3_mobilenet_v3_large",
+    ],
+)
+def test_every_architecture_is_exported(tmp_path: Path, name: str) -> None:
+    done = finished(tmp_path / "run", f"model.name={name}")
+    report = export_run(done, KEY, tmp_path / "acme.mlgb")
+    assert report.agreement >= 0.999
+
+
+def test_the_command_asks_for_the_key_that_the_run_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    def read_model_key(name: str, **_: object) -> ModelKey:
+        asked.append(name)
+        return KEY
+
+    monkeypatch.setattr(command, "read_model_key", read_model_key)
+    finished(tmp_path / "run")
+    command.export(tmp_path / "run", tmp_path / "acme.mlgb")
+    assert asked == ["acme"]
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{tmp_path / 'acme.mlgb'}  ")
+    assert "parity: 100.000% of pixels have the same class" in out
+    assert err == ""
+    with pytest.raises(RunExists, match="exists already"):
+        command.export(tmp_path / "run", tmp_path / "acme.mlgb")
+    assert asked == ["acme"]  # refused before a passphrase is asked for
