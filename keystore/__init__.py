@@ -37,6 +37,7 @@ from keystore.log import Record
 from keystore.memory_storage import MemoryStorage
 from keystore.passphrase import Passphrase, WorkFactor
 from keystore.pins import Pins
+from keystore.private_file import read_private, write_private
 from keystore.slots import Slot
 from keystore.storage import Storage
 from keystore.store import Keystore
@@ -81,5 +82,7 @@ __all__ = [
     "WorkFactorTooHigh",
     "backup",
     "check_name",
+    "read_private",
     "restore",
+    "write_private",
 ]

@@ -14,7 +14,7 @@ FILE_MODE = 0o600
 
 
 def read_private(path: Path) -> str:
-    """Read the one line that is neither empty nor a comment.
+    """Read what is neither empty nor a comment, its lines joined.
 
     Raises:
         IdentityError: Missing, a link, open to others, or not such a file.
@@ -22,9 +22,9 @@ def read_private(path: Path) -> str:
     text = _read(path)
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
-    if len(lines) != 1:
-        raise IdentityError(f"expected one secret in {path}, found {len(lines)} lines")
-    return lines[0]
+    if not lines:
+        raise IdentityError(f"there is no secret in {path}")
+    return "".join(lines)
 
 
 def write_private(path: Path, line: str, *, comments: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""`mlguard keygen` and `mlguard keys`: make model keys, and see which there are."""
+"""`mlguard keygen`, and the table of the `mlguard keys` commands."""
 
 import os
 import sys
@@ -7,18 +7,23 @@ from typing import Annotated
 
 import typer
 
-from keystore import Entry, Identity, Keystore, Passphrase, check_name
+from keystore import Identity, Keystore, Passphrase, check_name
+from mlguard.cli import key_lifecycle, key_listing, key_store
+from mlguard.cli.key_listing import Name
+from mlguard.cli.key_store import identity_at, slots_app
 from mlguard.cli.unlock import (
     DEFAULT_KEYSTORE,
+    FROM_TERMINAL,
     IdentityFile,
     KeystorePath,
     PassphraseFd,
     PassphraseFile,
     choose_identity,
-    find_opener,
+    choose_opener,
     find_passphrase,
-    parse_key_name,
+    pins,
 )
+from mlguard.cli.with_store import open_store
 from mlguard.keys import KEY_BYTES, ModelKey
 from mlguard.transforms import (
     BLOCK_SIZES,
@@ -28,9 +33,32 @@ from mlguard.transforms import (
 )
 
 SHOWN_BLOCK_SIZES = (2, 4, 8)  # those of the papers; --block-size asks for another
+RECOVERY_LABEL = "recovery"
+SHEET_CHARACTERS = 40  # a line of the recovery sheet: the prefix or eight groups
 
-keys_app = typer.Typer(no_args_is_help=True, help="List and show model keys.")
-Name = Annotated[str, typer.Argument(help="The key's name.")]
+keys_app = typer.Typer(
+    no_args_is_help=True, help="Model keys: make, show, rotate, destroy, back up."
+)
+keys_app.command("list")(key_listing.list_keys)
+keys_app.command()(key_listing.show)
+keys_app.command()(key_lifecycle.new)
+keys_app.command()(key_lifecycle.rotate)
+keys_app.command()(key_lifecycle.promote)
+keys_app.command()(key_lifecycle.disable)
+keys_app.command()(key_lifecycle.enable)
+keys_app.command()(key_lifecycle.destroy)
+keys_app.command()(key_lifecycle.allow)
+keys_app.command()(key_lifecycle.note)
+keys_app.command()(key_lifecycle.uses)
+keys_app.command()(key_lifecycle.export)
+keys_app.command("import")(key_lifecycle.import_)
+keys_app.command()(key_store.passwd)
+keys_app.add_typer(slots_app, name="slots")
+keys_app.command()(key_store.backup)
+keys_app.command()(key_store.restore)
+keys_app.command()(key_store.check)
+keys_app.command()(key_store.accept)
+keys_app.command()(key_store.log)
 
 
 def keygen(
@@ -38,6 +66,14 @@ def keygen(
     block_size: Annotated[
         int | None,
         typer.Option(help="Show the key space for this block size only."),
+    ] = None,
+    recovery: Annotated[
+        bool | None,
+        typer.Option(
+            "--recovery/--no-recovery",
+            help="Print a recovery identity for a new keystore; asks if left out.",
+            show_default=False,
+        ),
     ] = None,
     keystore: KeystorePath = DEFAULT_KEYSTORE,
     passphrase_file: PassphraseFile = None,
@@ -54,82 +90,16 @@ def keygen(
         known = ", ".join(map(str, BLOCK_SIZES))
         raise typer.BadParameter(f"--block-size is one of {known}, got {block_size}")
     if os.path.lexists(keystore):
-        store = Keystore.open(
-            keystore,
-            find_opener(
-                keystore,
-                passphrase_file=passphrase_file,
-                passphrase_fd=passphrase_fd,
-                identity=identity,
-            ),
-        )
+        store = open_store(keystore, passphrase_file, passphrase_fd, identity)
     else:
         store = _create(keystore, passphrase_file, passphrase_fd, identity)
+        if _wants_recovery(recovery):
+            _print_recovery(store)
     key = ModelKey.generate()
     with store:
         store.add(name, key.reveal())
     print(f"{name}  {key.key_id}  in {store.location}")
     _print_key_space((block_size,) if block_size else SHOWN_BLOCK_SIZES)
-
-
-@keys_app.command("list")
-def list_keys(
-    keystore: KeystorePath = DEFAULT_KEYSTORE,
-    passphrase_file: PassphraseFile = None,
-    passphrase_fd: PassphraseFd = None,
-    identity: IdentityFile = None,
-) -> None:
-    """List all keys: name, key id of the primary version, number of versions."""
-    opener = find_opener(
-        keystore,
-        passphrase_file=passphrase_file,
-        passphrase_fd=passphrase_fd,
-        identity=identity,
-    )
-    with Keystore.open(keystore, opener) as store:
-        names = store.names()
-        width = max(map(len, names), default=0)
-        for name in names:
-            entry = store.info(name)
-            ids = _key_ids(store, entry)
-            count = len(entry.versions)
-            plural = "version" if count == 1 else "versions"
-            print(f"{name:{width}}  {ids[entry.primary]:16}  {count} {plural}")
-    if not names:
-        print(f"{keystore} holds no keys yet", file=sys.stderr)
-
-
-@keys_app.command()
-def show(
-    name: Name,
-    keystore: KeystorePath = DEFAULT_KEYSTORE,
-    passphrase_file: PassphraseFile = None,
-    passphrase_fd: PassphraseFd = None,
-    identity: IdentityFile = None,
-) -> None:
-    """Show what is known about a key: its versions, policy and uses."""
-    plain, _ = parse_key_name(name)
-    opener = find_opener(
-        keystore,
-        passphrase_file=passphrase_file,
-        passphrase_fd=passphrase_fd,
-        identity=identity,
-    )
-    with Keystore.open(keystore, opener) as store:
-        entry = store.info(plain)
-        ids = _key_ids(store, entry)
-    print(f"name     {entry.name}")
-    print(f"purpose  {entry.purpose}")
-    if entry.note:
-        print(f"note     {entry.note}")
-    for version in entry.versions:
-        mark = "  primary" if version.id == entry.primary else ""
-        print(
-            f"version  {version.id}  {ids[version.id]}  {version.state}"
-            f"  {version.created}{mark}"
-        )
-    for use in entry.uses:
-        print(f"use      {use.kind} {use.reference}, version {use.version}")
 
 
 def _create(
@@ -139,30 +109,39 @@ def _create(
     opener: Identity | Passphrase
     if chosen is None:
         opener = find_passphrase(keystore, file, descriptor, confirm=True)
-    elif os.path.lexists(chosen):
-        opener = Identity.read(chosen)
+    elif chosen == FROM_TERMINAL:
+        opener = choose_opener(keystore, None, None, chosen)
     else:
-        opener = Identity.generate()
-        opener.write(chosen)
-        print(
-            f"mlguard: made {chosen}: whoever has this file can open the keystore",
-            file=sys.stderr,
-        )
-    store = Keystore.create(keystore, opener)
+        opener = identity_at(chosen)
+    store = Keystore.create(keystore, opener, pins=pins())
     print(f"mlguard: made the keystore {store.location}", file=sys.stderr)
     return store
 
 
-def _key_ids(store: Keystore, entry: Entry) -> dict[int, str]:
-    """The key id of each version; a version without a model key has none."""
-    ids = {}
-    for version in entry.versions:
-        ids[version.id] = "-"
-        if version.state == "enabled":
-            secret = store.get(entry.name, version.id)
-            if len(secret) == KEY_BYTES:
-                ids[version.id] = ModelKey(secret).key_id
-    return ids
+def _wants_recovery(recovery: bool | None) -> bool:
+    if recovery is not None:
+        return recovery
+    if sys.stdin is None or not sys.stdin.isatty():
+        return False
+    print(
+        "Print a recovery identity, to lock away? It opens the keystore when the "
+        "passphrase is lost. [y/N]: ",
+        end="",
+        file=sys.stderr,
+        flush=True,
+    )
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _print_recovery(store: Keystore) -> None:
+    identity = Identity.generate()
+    store.add_slot(identity, label=RECOVERY_LABEL)
+    text = identity.reveal()
+    print(f"Recovery identity {identity.id} of {store.location}")
+    print("Write it down or print it, and lock it away. It is not shown again.")
+    for at in range(0, len(text), SHEET_CHARACTERS):
+        print(f"    {text[at : at + SHEET_CHARACTERS]}")
+    print("`mlguard keys list --identity -` asks for it.")
 
 
 def _print_key_space(block_sizes: tuple[int, ...]) -> None:

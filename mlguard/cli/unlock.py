@@ -2,6 +2,7 @@
 
 Sources, first found wins: `--identity`, `--passphrase-fd`, `--passphrase-file`; then
 `MLGUARD_IDENTITY_FILE`, `MLGUARD_PASSPHRASE_FILE`; then a question on the terminal.
+`--identity -` asks for an identity, such as the one on a recovery sheet.
 What is said on the command line thus beats the environment. A passphrase is never the
 value of a flag: `ps` would show it to everyone.
 """
@@ -23,12 +24,14 @@ from keystore import (
     Passphrase,
     PassphraseMissing,
     PassphraseRefused,
+    Pins,
 )
 from mlguard.keys import KEY_BYTES, ModelKey
 
 DEFAULT_KEYSTORE = Path(typer.get_app_dir("mlguard")) / "keystore.mlgk"
 IDENTITY_VARIABLE = "MLGUARD_IDENTITY_FILE"
 PASSPHRASE_VARIABLE = "MLGUARD_PASSPHRASE_FILE"
+FROM_TERMINAL = Path("-")
 MAX_PASSPHRASE_FILE_BYTES = 4096  # a passphrase is a line; more is another file
 
 KeystorePath = Annotated[
@@ -91,6 +94,7 @@ def read_model_key(
     passphrase_fd: int | None = None,
     identity: Path | None = None,
     version: int | None = None,
+    use: tuple[str, str] | None = None,
 ) -> ModelKey:
     """Open the keystore and take one model key out of it.
 
@@ -101,25 +105,36 @@ def read_model_key(
         passphrase_fd: An open file descriptor.
         identity: An identity file.
         version: Overrides a version in the name; the primary one if neither is given.
+        use: What will need the key from now on, such as ("run", "runs/acme").
+            `keys destroy` refuses while something is registered.
 
     Raises:
         KeystoreError: The keystore does not open, or has no such usable key.
         KeyNotUsable: What is stored under the name is not a model key.
     """
     plain, in_name = parse_key_name(name)
+    wanted = in_name if version is None else version
     opener = find_opener(
         keystore,
         passphrase_file=passphrase_file,
         passphrase_fd=passphrase_fd,
         identity=identity,
     )
-    with Keystore.open(keystore, opener) as store:
-        secret = store.get(plain, in_name if version is None else version)
+    with Keystore.open(keystore, opener, pins=pins()) as store:
+        secret = store.get(plain, wanted)
+        if use is not None:
+            store.add_use(plain, *use, version=wanted)
     if len(secret) != KEY_BYTES:
         raise KeyNotUsable(
             f"{name} is not a model key: expected {KEY_BYTES} bytes, got {len(secret)}"
         )
     return ModelKey(secret)
+
+
+def pins() -> Pins:
+    """Where it is remembered how far each keystore had come."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Pins(Path(state) / "mlguard" / "pins")
 
 
 def find_opener(
@@ -139,7 +154,19 @@ def find_opener(
     """
     if not os.path.lexists(keystore):
         raise KeystoreNotFound(f"there is no keystore at {keystore}")
+    return choose_opener(keystore, passphrase_file, passphrase_fd, identity)
+
+
+def choose_opener(
+    keystore: Path,
+    passphrase_file: Path | None,
+    passphrase_fd: int | None,
+    identity: Path | None,
+) -> Passphrase | Identity:
+    """As `find_opener`, for a file that need not exist. Raises the same."""
     chosen = choose_identity(passphrase_file, passphrase_fd, identity)
+    if chosen == FROM_TERMINAL:
+        return Identity.parse(_ask(f"Identity for {keystore}: "))
     if chosen is not None:
         return Identity.read(chosen)
     return find_passphrase(keystore, passphrase_file, passphrase_fd, confirm=False)
@@ -158,9 +185,21 @@ def choose_identity(
 
 
 def find_passphrase(
-    keystore: Path, file: Path | None, descriptor: int | None, *, confirm: bool
+    keystore: Path,
+    file: Path | None,
+    descriptor: int | None,
+    *,
+    confirm: bool,
+    new: bool = False,
 ) -> Passphrase:
     """Read the passphrase from a descriptor, a file, or the terminal.
+
+    Args:
+        keystore: What it is for, in the question.
+        file: A file with one line.
+        descriptor: An open file descriptor.
+        confirm: Ask twice.
+        new: It replaces or joins another one, which the environment may name.
 
     Raises:
         PassphraseMissing: No source, and no terminal to ask on.
@@ -168,11 +207,16 @@ def find_passphrase(
     """
     if descriptor is not None:
         return _from_descriptor(descriptor, f"file descriptor {descriptor}")
-    variable = os.environ.get(PASSPHRASE_VARIABLE)
+    variable = None if new else os.environ.get(PASSPHRASE_VARIABLE)
     path = file or (Path(variable) if variable else None)
     if path is not None:
         return _from_file(path)
-    return Passphrase(_ask(keystore, confirm=confirm))
+    answer = _ask(f"{'New passphrase' if new else 'Passphrase'} for {keystore}: ")
+    if confirm and answer != _ask("Again: "):
+        raise PassphraseRefused(
+            "the two passphrases differ", hint="nothing was changed; try again"
+        )
+    return Passphrase(answer)
 
 
 def _from_file(path: Path) -> Passphrase:
@@ -212,17 +256,12 @@ def _from_descriptor(descriptor: int, source: str) -> Passphrase:
         raise PassphraseRefused(f"the passphrase in {source} is not UTF-8") from None
 
 
-def _ask(keystore: Path, *, confirm: bool) -> str:
+def _ask(question: str) -> str:
     if sys.stdin is None or not sys.stdin.isatty():
         raise PassphraseMissing(
-            f"{keystore} needs a passphrase, and there is no terminal to ask on"
+            f"there is no terminal to ask on: {question.removesuffix(': ')}"
         )
     try:
-        answer = getpass.getpass(f"Passphrase for {keystore}: ", stream=sys.stderr)
-        if confirm and answer != getpass.getpass("Again: ", stream=sys.stderr):
-            raise PassphraseRefused(
-                "the two passphrases differ", hint="nothing was made; try again"
-            )
+        return getpass.getpass(question, stream=sys.stderr)
     except EOFError:
-        raise PassphraseMissing(f"no passphrase was typed for {keystore}") from None
-    return answer
+        raise PassphraseMissing("nothing was typed") from None

@@ -16,14 +16,8 @@ from keystore import (
     NoSlotOpens,
     PassphraseMissing,
 )
-from mlguard.cli import keys
+from mlguard.cli import key_listing, keys
 from mlguard.keys import ModelKey
-
-
-@pytest.fixture(autouse=True)
-def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MLGUARD_IDENTITY_FILE", "MLGUARD_PASSPHRASE_FILE"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -131,7 +125,7 @@ def test_list_shows_names_and_key_ids(
 ) -> None:
     keys.keygen("acme", keystore=store, identity=identity)
     line = capsys.readouterr().out.splitlines()[0]
-    keys.list_keys(keystore=store, identity=identity)
+    key_listing.list_keys(keystore=store, identity=identity)
     assert capsys.readouterr().out.split()[:3] == [*line.split()[:2], "1"]
 
 
@@ -140,7 +134,7 @@ def test_show_tells_everything_but_the_secret(
 ) -> None:
     keys.keygen("acme", keystore=store, identity=identity)
     capsys.readouterr()
-    keys.show("acme", keystore=store, identity=identity)
+    key_listing.show("acme", keystore=store, identity=identity)
     out = capsys.readouterr().out
     secret = Keystore.open(store, Identity.read(identity)).get("acme")
     assert ModelKey(secret).key_id in out
@@ -153,4 +147,4 @@ def test_show_of_an_unknown_key_names_the_known_ones(
 ) -> None:
     keys.keygen("acme", keystore=store, identity=identity)
     with pytest.raises(KeyNotFound, match="known keys: acme"):
-        keys.show("other", keystore=store, identity=identity)
+        key_listing.show("other", keystore=store, identity=identity)

@@ -33,8 +33,6 @@ KEY_ID = ModelKey(SECRET).key_id
 
 @pytest.fixture(autouse=True)
 def _nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MLGUARD_IDENTITY_FILE", "MLGUARD_PASSPHRASE_FILE"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("sys.stdin", io.StringIO())
 
 
@@ -234,7 +232,7 @@ keygen("acme", keystore=Path(sys.argv[1]))
 
 def test_a_new_store_asks_twice(tmp_path: Path) -> None:
     path = tmp_path / "new.mlgk"
-    shown = on_a_terminal(CREATE, path, ["one two", "one two"])
+    shown = on_a_terminal(CREATE, path, ["one two", "one two", "n"])
     assert "Again: " in shown
     assert Keystore.open(path, Passphrase("one two")).names() == ("acme",)
 

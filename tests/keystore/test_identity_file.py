@@ -75,8 +75,8 @@ def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "found 0 lines"),
-        ("a\nb\n", "found 2 lines"),
+        ("", "there is no secret in"),
+        ("hunter\n2\n", "not an identity"),
         ("hunter2\n", "not an identity"),
         ("x" * 5000, "is too long"),
     ],
@@ -88,6 +88,14 @@ def test_a_file_that_is_no_identity_is_refused(
     file.write_text(text)
     with pytest.raises(IdentityError, match=reason):
         Identity.read(file)
+
+
+def test_lines_copied_from_a_recovery_sheet_are_read(
+    file: Path, identity: Identity
+) -> None:
+    text = identity.reveal()
+    file.write_text(f"# from the safe\n{text[:30]}\n\n  {text[30:]}\n")
+    assert Identity.read(file).id == identity.id
 
 
 def test_a_binary_file_is_refused(file: Path) -> None:
