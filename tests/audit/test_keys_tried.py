@@ -1,5 +1,7 @@
 """Which incorrect and nearby keys an audit tries."""
 
+import hmac
+
 import numpy as np
 import pytest
 
@@ -87,3 +89,15 @@ def test_a_moved_mask_has_as_many_positions_set() -> None:
 def test_a_mask_of_one_position_can_move_no_further_than_it_has_room() -> None:
     changed = moved(np.array([True, False, False]), 1.0, np.arange(3))
     assert changed.tolist() == [False, True, False]
+
+
+def test_incorrect_keys_are_the_ones_the_spec_says() -> None:
+    """HKDF written out by hand: docs/spec/audit-v1.md, section 2."""
+
+    def hkdf(secret: bytes, salt: bytes, info: str) -> bytes:
+        extracted = hmac.digest(salt, secret, "sha256")
+        return hmac.digest(extracted, info.encode() + b"\x01", "sha256")
+
+    use = "mlguard/v1/audit/seed=7/incorrect-key=2"
+    secret = hkdf(KEY.reveal(), PROTECTION_ID, use)
+    assert incorrect_key(SUBKEYS, seed=7, index=2).reveal() == secret
