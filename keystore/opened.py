@@ -65,7 +65,16 @@ class Deed:
     version: int = 0
 
 
-Edit = Callable[[State], tuple[Header, Contents]]
+@dataclass(frozen=True)
+class Change:
+    """What an edit makes of a state, and what the log shall say about it."""
+
+    header: Header
+    contents: Contents = field(repr=False)
+    deed: Deed
+
+
+Edit = Callable[[State], Change]
 
 
 class OpenStore:
@@ -104,7 +113,7 @@ class OpenStore:
         """What writes and checks this store's log."""
         return LogKey(self.store_key, self.state.header.store_id)
 
-    def change(self, deed: Deed, edit: Edit) -> State:
+    def change(self, edit: Edit) -> State:
         """Apply an edit to the newest state, log it, and save the result.
 
         Raises:
@@ -117,9 +126,10 @@ class OpenStore:
         with self.storage.turn(self.busy_timeout_s), naming(self.storage):
             while True:
                 newest = self.newest()
-                header, contents = edit(newest)
-                header = replace(header, generation=following(newest.header.generation))
-                contents = self._logged(deed, contents, header.generation)
+                change = edit(newest)
+                generation = following(newest.header.generation)
+                header = replace(change.header, generation=generation)
+                contents = self._logged(change.deed, change.contents, generation)
                 state, data = seal_state(header, contents, self.store_key)
                 check = reader_of(state, self.store_key)
                 try:

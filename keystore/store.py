@@ -24,6 +24,7 @@ from keystore.file_storage import FileStorage
 from keystore.header import STORE_ID_BYTES, Header, take_apart
 from keystore.log import LogKey, Record
 from keystore.opened import (
+    Change,
     Deed,
     OpenStore,
     State,
@@ -206,7 +207,9 @@ class Keystore:
         """
         entry = lifecycle.note(Entry.new(name, secret, purpose=purpose), note)
         deed = Deed(op="add", key=name, version=1)
-        self._change(deed, lambda contents: contents.with_new(entry))
+        self._opened.change(
+            lambda now: Change(now.header, now.contents.with_new(entry), deed)
+        )
         return entry.without_secrets()
 
     def add_version(self, name: str, secret: bytes) -> int:
@@ -217,7 +220,7 @@ class Keystore:
             KeystoreBusy: Another process kept the lock.
             KeystoreNotWritable: It could not be saved; nothing changed.
         """
-        entry = self._edit(name, "rotate", 0, lambda old: old.with_version(secret))
+        entry = self._edit(name, "rotate", None, lambda old: old.with_version(secret))
         return entry.versions[-1].id
 
     def promote(self, name: str, version: int) -> Entry:
@@ -403,25 +406,28 @@ class Keystore:
         return slot_rules.wrap(self._opened.store_key, opener, label, store_id=store_id)
 
     def _edit(
-        self, name: str, op: str, version: int, edit: Callable[[Entry], Entry]
+        self, name: str, op: str, version: int | None, edit: Callable[[Entry], Entry]
     ) -> Entry:
-        self._change(
-            Deed(op=op, key=name, version=version),
-            lambda contents: contents.with_entry(edit(contents.entry(name))),
-        )
-        return self.info(name)
+        def change(now: State) -> Change:
+            entry = edit(now.contents.entry(name))
+            number = entry.versions[-1].id if version is None else version
+            return Change(
+                now.header,
+                now.contents.with_entry(entry),
+                Deed(op=op, key=name, version=number),
+            )
 
-    def _change(self, deed: Deed, edit: Callable[[Contents], Contents]) -> None:
-        self._opened.change(deed, lambda state: (state.header, edit(state.contents)))
+        self._opened.change(change)
+        return self.info(name)
 
     def _change_slots(
         self, op: str, edit: Callable[[tuple[Slot, ...]], tuple[Slot, ...]]
     ) -> None:
-        def change(state: State) -> tuple[Header, Contents]:
-            slots = edit(state.header.slots)
-            return replace(state.header, slots=slots), state.contents
+        def change(now: State) -> Change:
+            header = replace(now.header, slots=edit(now.header.slots))
+            return Change(header, now.contents, Deed(op=op))
 
-        self._opened.change(Deed(op=op), change)
+        self._opened.change(change)
 
     def __enter__(self) -> Self:
         return self

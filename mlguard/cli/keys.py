@@ -34,7 +34,7 @@ from mlguard.transforms import (
 
 SHOWN_BLOCK_SIZES = (2, 4, 8)  # those of the papers; --block-size asks for another
 RECOVERY_LABEL = "recovery"
-SHEET_CHARACTERS = 40  # a line of the recovery sheet: the prefix or eight groups
+SHEET_LINES = ((0, 3), (3, 10), (10, 17))  # the prefix, then seven groups a line
 
 keys_app = typer.Typer(
     no_args_is_help=True, help="Model keys: make, show, rotate, destroy, back up."
@@ -136,11 +136,11 @@ def _wants_recovery(recovery: bool | None) -> bool:
 def _print_recovery(store: Keystore) -> None:
     identity = Identity.generate()
     store.add_slot(identity, label=RECOVERY_LABEL)
-    text = identity.reveal()
+    groups = identity.reveal().split("-")
     print(f"Recovery identity {identity.id} of {store.location}")
     print("Write it down or print it, and lock it away. It is not shown again.")
-    for at in range(0, len(text), SHEET_CHARACTERS):
-        print(f"    {text[at : at + SHEET_CHARACTERS]}")
+    for first, last in SHEET_LINES:
+        print("    " + "-".join(groups[first:last]))
     print("`mlguard keys list --identity -` asks for it.")
 
 
