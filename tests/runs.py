@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mlguard.keys import ModelKey
-from mlguard.protect import Run, Source, protect, train_baseline
+from mlguard.protect import Job, Run, Source
 from mlguard.recipe import Recipe, read_recipe
 
 KEY = ModelKey(bytes(range(32)))
@@ -21,27 +21,17 @@ def small_recipe(*overrides: str) -> Recipe:
     return read_recipe("demo", overrides=[*SMALL, *overrides])
 
 
-def small_run(path: Path, *overrides: str, watch=print, **options) -> Run:
+def small_job(path: Path, *overrides: str, **options) -> Job:
+    """A job that trains a small model."""
+    recipe = small_recipe(*overrides)
+    return Job(path, recipe, Source(None), device="cpu", **options)
+
+
+def small_run(path: Path, *overrides: str, key: ModelKey = KEY, **options) -> Run:
     """Protect a small model."""
-    return protect(
-        path,
-        small_recipe(*overrides),
-        options.pop("key", KEY),
-        key_name="acme",
-        source=Source(None),
-        device="cpu",
-        watch=watch,
-        **options,
-    )
+    return small_job(path, *overrides, **options).protect(key, key_name="acme")
 
 
-def small_baseline(path: Path, *overrides: str, watch=print, **options) -> Run:
+def small_baseline(path: Path, *overrides: str, **options) -> Run:
     """Train a small plain model."""
-    return train_baseline(
-        path,
-        small_recipe(*overrides),
-        source=Source(None),
-        device="cpu",
-        watch=watch,
-        **options,
-    )
+    return small_job(path, *overrides, **options).train_baseline()

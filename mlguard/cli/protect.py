@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +23,9 @@ from mlguard.cli.unlock import (
 )
 from mlguard.keys import ModelKey
 from mlguard.recipe import Recipe, read_recipe
+
+if TYPE_CHECKING:
+    from mlguard.protect import Job
 
 
 def protect(
@@ -78,37 +81,35 @@ class _Trainer:
     tensorboard: bool
 
     def protected(self, out: Path, key: ModelKey, name: str) -> None:
-        from mlguard.protect import protect
-
-        with self._watching("protected model", out) as common:
-            protect(out, self.recipe, key, key_name=name, **common)
+        with self._job("protected model", out) as job:
+            job.protect(key, key_name=name)
         _say_where(f"protected model: {out}")
 
     def baseline(self, out: Path) -> None:
-        from mlguard.protect import train_baseline
-
-        with self._watching("plain twin", out) as common:
-            train_baseline(out, self.recipe, **common)
+        with self._job("plain twin", out) as job:
+            job.train_baseline()
         _say_where(f"plain twin: {out}")
 
     @contextmanager
-    def _watching(self, title: str, out: Path) -> Iterator[dict[str, Any]]:
-        """The arguments that both kinds of training take, with progress shown."""
+    def _job(self, title: str, out: Path) -> "Iterator[Job]":
+        """One training job, with its progress shown."""
         from mlguard.cli.training_progress import show_training, tensorboard_sink
-        from mlguard.protect import Source
+        from mlguard.protect import Job, Source
 
         sinks = [tensorboard_sink(out / "tensorboard")] if self.tensorboard else []
         with (
             show_training(title, *sinks) as watch,
             count_on_terminal("checking images") as check,
         ):
-            yield {
-                "source": Source(self.data, self.download),
-                "device": self.device,
-                "resume": self.resume,
-                "watch": watch,
-                "check": check,
-            }
+            yield Job(
+                path=out,
+                recipe=self.recipe,
+                source=Source(self.data, self.download),
+                device=self.device,
+                resume=self.resume,
+                watch=watch,
+                check=check,
+            )
 
 
 def _say_where(text: str) -> None:

@@ -2,14 +2,17 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
+from torch import nn
 
-from mlguard.data import TrainingSet, open_split
+from mlguard.data import SegmentationSet, TrainingSet, open_split
 from mlguard.errors import MalformedRun, RunExists
 from mlguard.files import prepare_output_folder
 from mlguard.keys import ModelKey, new_protection_id
@@ -27,156 +30,164 @@ CheckProgress = Callable[[int, int], None]  # images done, images in all
 
 @dataclass(frozen=True)
 class Source:
-    """Where the data is, and what it takes to open it."""
+    """Where the data is, and whether torchvision may fetch it."""
 
     root: Path | None
     download: bool = False
 
 
-def protect(
-    path: Path,
-    recipe: Recipe,
-    key: ModelKey,
-    *,
-    key_name: str,
-    source: Source,
-    device: str = "auto",
-    resume: bool = False,
-    watch: Watcher,
-    check: CheckProgress | None = None,
-) -> Run:
-    """Train a model that needs the key.
+@dataclass(frozen=True)
+class Job:
+    """Train one model into one run folder.
 
-    Args:
+    Nothing is written before the data and the starting weights were found fit.
+
+    Attributes:
         path: The run folder: new or empty, or with `resume` one that was begun.
         recipe: What to train, on what, how.
-        key: The model key.
-        key_name: What the owner's keystore calls the key; written into the run.
         source: The data.
         device: "auto", "cpu" or "cuda".
         resume: Go on with an unfinished run, or begin it. A finished one is left as
             it is.
         watch: Told about steps and epochs.
         check: Told how the check of the data goes.
-
-    Raises:
-        RunExists: The folder holds something, and `resume` was not asked for.
-        MalformedRun: The run was begun with another recipe, or is damaged.
-        WrongKey: The run was begun with another key.
-        MlguardError: As `train` and `open_split`.
     """
-    accelerator = new_accelerator(device, recipe.train.precision)
 
-    def new_protection() -> Protection:
-        identifier = torch.frombuffer(bytearray(new_protection_id()), dtype=torch.uint8)
-        shared = broadcast(identifier.to(accelerator.device)).cpu()
+    path: Path
+    recipe: Recipe
+    source: Source
+    device: str = "auto"
+    resume: bool = False
+    watch: Watcher = field(default=lambda event: None)
+    check: CheckProgress | None = None
+
+    def protect(self, key: ModelKey, *, key_name: str) -> Run:
+        """Train a model that needs the key.
+
+        Args:
+            key: The model key.
+            key_name: What the owner's keystore calls it; written into the run.
+
+        Raises:
+            RunExists: The folder holds something, and `resume` was not asked for.
+            MalformedRun: The run was begun with another recipe, or is damaged.
+            WrongKey: The run was begun with another key.
+            MlguardError: As `train`, `open_split` and `build_model`.
+        """
+        begun = self._begun()
+        protection = begun[1] if begun else self._new_protection(key, key_name)
+        if protection is None:
+            raise MalformedRun(f"{self.path} is a baseline run, which needs no key")
+        transform = protection.transform(self.recipe, key)
+        condition = TorchTransform(transform, self._accelerator.device)
+        return self._train(condition, protection, begun=begun is not None)
+
+    def train_baseline(self) -> Run:
+        """Train the plain twin: same recipe, same seed, same data order, no key.
+
+        Raises:
+            MlguardError: As `protect`.
+        """
+        begun = self._begun()
+        if begun and begun[1] is not None:
+            raise MalformedRun(f"{self.path} is a protected run, not a baseline")
+        return self._train(plain, None, begun=begun is not None)
+
+    @cached_property
+    def _accelerator(self) -> Accelerator:
+        return new_accelerator(self.device, self.recipe.train.precision)
+
+    def _begun(self) -> tuple[Recipe, Protection | None] | None:
+        """The setup of the run to resume; None if there is none to resume."""
+        if self.resume and (self.path / folder.RECIPE).exists():
+            setup = read_setup(self.path)
+            if setup[0] != self.recipe:
+                raise MalformedRun(
+                    f"{self.path} was begun with another recipe",
+                    hint="give the recipe and the --set values it was begun with, "
+                    f"or --recipe {self.path / folder.RECIPE}",
+                )
+            return setup
+        if self.path.exists() and not (self.path.is_dir() and _is_empty(self.path)):
+            advice = RunExists.hint
+            if (self.path / folder.RECIPE).exists():
+                advice += ", or --resume to go on with an unfinished run"
+            raise RunExists(f"{self.path} is not an empty folder", hint=advice)
+        return None
+
+    def _new_protection(self, key: ModelKey, key_name: str) -> Protection:
+        """A fresh protection, the same in every process."""
+        drawn = torch.tensor(list(new_protection_id()), dtype=torch.uint8)
+        shared = broadcast(drawn.to(self._accelerator.device)).cpu()
         return Protection(bytes(shared.tolist()), key.key_id, key_name)
 
-    protection = _set_up(path, recipe, new_protection, accelerator, resume=resume)
-    if protection is None:
-        raise MalformedRun(f"{path} is a baseline run, which needs no key")
-    transform = protection.transform(recipe, key)
-    condition = TorchTransform(transform, accelerator.device)
-    return _train(path, recipe, condition, source, accelerator, watch, check)
+    def _train(
+        self, condition: Condition, protection: Protection | None, *, begun: bool
+    ) -> Run:
+        if begun and _is_finished(self.path):
+            return read_run(self.path)
+        training_set = self._open("train")
+        validation_set = self._open("validation")
+        model = self._new_model()
+        if self._accelerator.is_main_process:
+            if not begun:
+                prepare_output_folder(self.path)
+                folder.write_setup(self.path, self.recipe, protection)
+            self._write_provenance(training_set, validation_set)
+        self._accelerator.wait_for_everyone()
+        train(
+            self.path,
+            model,
+            TrainingSet(training_set, self.recipe.data, self.recipe.train.seed),
+            validation_set,
+            spec=self.recipe.train,
+            condition=condition,
+            normalization=normalization_of(self.recipe.model),
+            accelerator=self._accelerator,
+            watch=self.watch,
+            workers=self.recipe.data.workers,
+        )
+        return read_run(self.path)
 
+    def _open(self, split: Literal["train", "validation"]) -> SegmentationSet:
+        opened = open_split(
+            self.recipe.data,
+            self.source.root,
+            split,
+            seed=self.recipe.train.seed,
+            download=self.source.download and self._accelerator.is_local_main_process,
+        )
+        opened.check(self.check)
+        return opened
 
-def train_baseline(
-    path: Path,
-    recipe: Recipe,
-    *,
-    source: Source,
-    device: str = "auto",
-    resume: bool = False,
-    watch: Watcher,
-    check: CheckProgress | None = None,
-) -> Run:
-    """Train the plain twin: same recipe, same seed, same data order, no key.
+    def _new_model(self) -> nn.Module:
+        torch.manual_seed(self.recipe.train.seed)
+        return build_model(self.recipe.model, self.recipe.data.classes)
 
-    Takes and raises what `protect` does, but for the key.
-    """
-    accelerator = new_accelerator(device, recipe.train.precision)
-    _set_up(path, recipe, lambda: None, accelerator, resume=resume)
-    return _train(path, recipe, plain, source, accelerator, watch, check)
-
-
-def _set_up(
-    path: Path,
-    recipe: Recipe,
-    new_protection: Callable[[], Protection | None],
-    accelerator: Accelerator,
-    *,
-    resume: bool,
-) -> Protection | None:
-    """Write the run's setup, or read that of the run to resume."""
-    if resume and (path / folder.RECIPE).exists():
-        begun, protection = read_setup(path)
-        if begun != recipe:
-            raise MalformedRun(
-                f"{path} was begun with another recipe",
-                hint="give the recipe and the --set values it was begun with, "
-                f"or --recipe {path / folder.RECIPE}",
-            )
-        return protection
-    protection = new_protection()
-    if accelerator.is_main_process:
-        try:
-            prepare_output_folder(path)
-        except RunExists as refusal:
-            begun_before = (path / folder.RECIPE).exists()
-            advice = "; --resume goes on with an unfinished run" if begun_before else ""
-            raise RunExists(str(refusal), hint=RunExists.hint + advice) from None
-        folder.write_setup(path, recipe, protection)
-    accelerator.wait_for_everyone()
-    return protection
-
-
-def _train(
-    path: Path,
-    recipe: Recipe,
-    condition: Condition,
-    source: Source,
-    accelerator: Accelerator,
-    watch: Watcher,
-    check: CheckProgress | None,
-) -> Run:
-    if (path / folder.MODEL).exists() and not (path / folder.CHECKPOINT).exists():
-        return read_run(path)  # finished already
-    seed = recipe.train.seed
-    training_set = open_split(
-        recipe.data, source.root, "train", seed=seed, download=source.download
-    )
-    validation_set = open_split(recipe.data, source.root, "validation", seed=seed)
-    for dataset in (training_set, validation_set):
-        dataset.check(check)
-    torch.manual_seed(seed)
-    model = build_model(recipe.model, recipe.data.classes)
-    if accelerator.is_main_process:
-        provenance = {
-            "recipe_sha256": recipe_sha256(recipe),
-            "seed": seed,
+    def _write_provenance(
+        self, training_set: SegmentationSet, validation_set: SegmentationSet
+    ) -> None:
+        processes = {"processes": self._accelerator.num_processes}
+        fields = {
+            "recipe_sha256": recipe_sha256(self.recipe),
+            "seed": self.recipe.train.seed,
             "data": {
-                "kind": recipe.data.kind,
+                "kind": self.recipe.data.kind,
                 "train_images": len(training_set),
                 "train_fingerprint": training_set.fingerprint,
                 "validation_images": len(validation_set),
                 "validation_fingerprint": validation_set.fingerprint,
             },
             "versions": versions(),
-            "machine": machine(accelerator.device)
-            | {"processes": accelerator.num_processes},
+            "machine": machine(self._accelerator.device) | processes,
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        folder.write_json(path / folder.PROVENANCE, provenance)
-    train(
-        path,
-        model,
-        TrainingSet(training_set, recipe.data, seed),
-        validation_set,
-        spec=recipe.train,
-        condition=condition,
-        normalization=normalization_of(recipe.model),
-        accelerator=accelerator,
-        watch=watch,
-        workers=recipe.data.workers,
-    )
-    return read_run(path)
+        folder.write_json(self.path / folder.PROVENANCE, fields)
+
+
+def _is_empty(path: Path) -> bool:
+    return not any(path.iterdir())
+
+
+def _is_finished(path: Path) -> bool:
+    return (path / folder.MODEL).exists() and not (path / folder.CHECKPOINT).exists()

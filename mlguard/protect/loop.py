@@ -71,7 +71,10 @@ def new_accelerator(device: str, precision: str) -> Accelerator:
         RunError: There is no such device here.
     """
     if device not in {"auto", "cpu", "cuda"}:
-        raise RunError(f"--device: expected auto, cpu or cuda, got {device!r}")
+        raise RunError(
+            f"--device: expected auto, cpu or cuda, got {device!r}",
+            hint="auto takes a GPU where there is one",
+        )
     if device == "cuda" and not torch.cuda.is_available():
         raise RunError(
             "--device cuda: torch sees no CUDA device",

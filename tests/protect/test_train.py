@@ -145,7 +145,7 @@ def test_finished_run_is_left_as_it_is_by_resume(finished: Path) -> None:
 
 
 def test_output_that_holds_something_is_never_overwritten(finished: Path) -> None:
-    with pytest.raises(RunExists, match="is not empty") as refusal:
+    with pytest.raises(RunExists, match="is not an empty folder") as refusal:
         small_run(finished)
     assert "--resume" in refusal.value.hint
 

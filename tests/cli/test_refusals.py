@@ -1,0 +1,165 @@
+"""Bad input on the command line: one line, a hint, an exit code, nothing lost."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlguard.cli import app as cli
+from mlguard.cli.app import run
+from tests.runs import SMALL
+
+ROOT = Path(__file__).parents[2]
+PROTECT = ["protect", "--recipe", "demo", "--key", "acme", "--out", "run"]
+SMALL_SETS = [word for setting in SMALL for word in ("--set", setting)]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, and a keystore holding `acme`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLGUARD_KEYSTORE", str(tmp_path / "keystore.mlgk"))
+    monkeypatch.setenv("MLGUARD_IDENTITY_FILE", str(tmp_path / "owner.identity"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert run(["keygen", "acme"]) == 0
+    return tmp_path
+
+
+def folder_data(root: Path) -> Path:
+    """One image and one mask in the `folder` layout."""
+    from PIL import Image
+
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    Image.new("RGB", (32, 32)).save(root / "images" / "a.png")
+    Image.new("L", (32, 32)).save(root / "masks" / "a.png")
+    for split in ("train", "val", "test"):
+        (root / f"{split}.txt").write_text("a\n" if split == "train" else "b\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "words"),
+    [
+        (["keygen", "acme"], 15, "acme"),
+        (["keygen", "../x"], 2, "../x"),
+        ([*PROTECT[:4], "nobody", *PROTECT[5:]], 15, "nobody"),
+        (["protect", "--recipe", "nope", *PROTECT[3:]], 40, "no such file or recipe"),
+        ([*PROTECT, "--set", "transform.block_size=0"], 40, "expected one of 1, 2"),
+        ([*PROTECT, "--set", "data.size=[30, 30]"], 40, "4 does not divide"),
+        ([*PROTECT, "--set", "train.sede=3"], 40, "train.sede: unknown field"),
+        ([*PROTECT, "--set", "data.kind=folder"], 40, "--data"),
+        ([*PROTECT, "--set", "data.kind=voc", "--data", "no"], 40, "no"),
+        ([*PROTECT, "--device", "tpu"], 40, "expected auto, cpu or cuda"),
+        ([*PROTECT, "--set", "model.weights=no.such"], 40, "no weights of that name"),
+        (["export", "run", "--out", "a.mlgb"], 40, "not a run folder"),
+        (["predict", "no.mlgb", ".", "--key", "acme", "--out", "m"], 40, "no image"),
+        (["audit", "run", "--out", "report"], 40, "not a run folder"),
+        (["recipes", "check", "nope"], 40, "no such file or recipe"),
+        (["protect"], 2, ""),
+        (["no-such-command"], 2, ""),
+    ],
+)
+def test_refusal_is_one_line_a_hint_and_its_exit_code(
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+    status: int,
+    words: str,
+) -> None:
+    before = {path for path in home.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert run(command) == status
+    told = capsys.readouterr().err
+    assert words in told
+    assert "Traceback" not in told
+    if status != 2:
+        lines = [line for line in told.splitlines() if line.startswith("mlguard: e")]
+        assert len(lines) == 1
+        assert "mlguard: hint: " in told
+    left = {path for path in home.rglob("*") if path.is_file()} - before
+    assert {path.suffix for path in left} <= {".lock"}
+
+
+def test_data_folder_that_does_not_fit_is_refused_before_training(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = folder_data(home / "data")
+    command = [*PROTECT, *SMALL_SETS, "--set", "data.kind=folder", "--data", str(data)]
+    assert run(command) == 40
+    assert "b" in capsys.readouterr().err
+    assert not (home / "run").exists()
+
+
+def test_output_folder_that_holds_something_is_not_touched(home: Path) -> None:
+    (home / "run").mkdir()
+    (home / "run" / "precious").write_text("x")
+    assert run([*PROTECT, *SMALL_SETS]) == 41
+    assert [path.name for path in (home / "run").iterdir()] == ["precious"]
+
+
+def test_no_keystore_says_how_to_make_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLGUARD_KEYSTORE", str(home / "none.mlgk"))
+    assert run(PROTECT) == 10
+    assert "mlguard keygen" in capsys.readouterr().err
+
+
+def test_wrong_passphrase_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MLGUARD_IDENTITY_FILE")
+    (home / "passphrase").write_text("not this one\n")
+    (home / "passphrase").chmod(0o600)
+    assert run([*PROTECT, "--passphrase-file", "passphrase"]) == 11
+    assert "not this one" not in capsys.readouterr().err
+
+
+def test_bug_is_reported_by_its_place_and_nothing_it_held(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("secret-looking text")
+
+    monkeypatch.setattr(cli, "app", broken)
+    assert run([]) == 1
+    told = capsys.readouterr().err
+    assert "internal error: ValueError at" in told
+    assert "secret-looking" not in told
+
+
+def test_ctrl_c_exits_with_3(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> None:
+        raise SystemExit(cli.TYPER_INTERRUPTED)
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    assert run([]) == 3
+
+
+def test_command_that_needs_an_extra_names_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("mlguard.protect")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    assert run([*PROTECT, *SMALL_SETS]) == 2
+    assert "pip install 'mlguard[train]'" in capsys.readouterr().err
+
+
+def test_version_and_help_need_nothing() -> None:
+    for option in ("--version", "--help"):
+        command = [sys.executable, "-m", "mlguard", option]
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        assert "mlguard" in done.stdout
+        assert done.stderr == ""
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_folder_that_is_not_writable_is_refused(home: Path) -> None:
+    (home / "closed").mkdir(mode=0o500)
+    assert run([*PROTECT[:-1], "closed/run", *SMALL_SETS]) == 41
