@@ -8,7 +8,7 @@ import base64
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from mlguard.audit import words
 from mlguard.audit.charts import conditions_chart, nearby_chart
@@ -95,7 +95,17 @@ def _environment() -> Environment:
     environment.filters["number"] = words.number
     environment.filters["percent"] = words.percent
     environment.filters["data_uri"] = _data_uri
+    environment.filters["sentence"] = _sentence
     return environment
+
+
+def _sentence(message: str) -> Markup:
+    """A flag's message as a sentence, with what stands in backticks as code."""
+    pieces = f"{message[:1].upper()}{message[1:]}.".split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(piece) if index % 2 else escape(piece)
+        for index, piece in enumerate(pieces)
+    )
 
 
 def _data_uri(picture: Picture) -> Markup:

@@ -4,9 +4,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from mlguard.audit.findings import Findings, Score
+from mlguard.audit.findings import Findings, Interval, Score
 from mlguard.audit.report import AuditReport
-from mlguard.audit.words import NOTHING, number, percent, verdict
+from mlguard.audit.words import NOTHING, number, percent, reference_column, verdict
 
 Cells = tuple[str, str, str, str, str]
 
@@ -16,7 +16,8 @@ def report_table(report: AuditReport) -> Group:
     findings = report.findings
     table = Table(title="Who gets what", title_justify="left")
     table.add_column("condition")
-    for heading in ("mIoU", "95 % interval", f"of {findings.reference}", "leakage"):
+    reference = reference_column(findings)
+    for heading in ("mIoU", "leakage", f"of {reference}", "95 % interval"):
         table.add_column(heading, justify="right")
     for cells in rows(findings):
         table.add_row(*cells)
@@ -26,51 +27,35 @@ def report_table(report: AuditReport) -> Group:
 
 
 def rows(findings: Findings) -> list[Cells]:
-    """The table's rows: every condition, its mIoU and its ratios."""
-    incorrect, floor = findings.incorrect, findings.floor
+    """Condition, mIoU, leakage, share of the reference and interval, as words."""
+    keys, floor = findings.incorrect, findings.floor
     reference = (findings.baseline or findings.correct).miou
-    keys = len(incorrect.miou)
-    low, high = incorrect.mean_interval.low, incorrect.mean_interval.high
-    least, most = incorrect.maximum_interval.low, incorrect.maximum_interval.high
 
-    def share(miou: float) -> str:
-        return percent(miou / reference if reference > 0 else None)
+    def row(
+        name: str, miou: float, leakage: float | None, interval: Interval | None
+    ) -> Cells:
+        share = miou / reference if reference > 0 else None
+        between = f"{interval.low:.3f} – {interval.high:.3f}" if interval else NOTHING
+        return name, number(miou), percent(leakage), percent(share), between
 
-    found: list[Cells] = []
-    if findings.baseline:
-        found.append(_row("baseline", findings.baseline))
-    found.append(_row("correct key", findings.correct))
-    found.append(_row("no key", findings.no_key))
-    found.append(
-        (
-            f"incorrect keys, mean of {keys}",
-            number(incorrect.mean),
-            f"{low:.3f} – {high:.3f}",
-            share(incorrect.mean),
-            percent(incorrect.mean_leakage),
-        )
-    )
-    found.append(
-        (
-            f"incorrect keys, best of {keys}",
-            number(incorrect.maximum),
-            f"{least:.3f} – {most:.3f}",
-            share(incorrect.maximum),
-            percent(incorrect.maximum_leakage),
-        )
-    )
-    found.append(
-        ("floor (constant answer)", number(floor), NOTHING, share(floor), percent(0))
-    )
-    return found
+    def score(name: str, of: Score) -> Cells:
+        return row(name, of.miou, of.leakage, of.miou_interval)
 
-
-def _row(name: str, score: Score) -> Cells:
-    interval = score.miou_interval
-    return (
-        name,
-        number(score.miou),
-        f"{interval.low:.3f} – {interval.high:.3f}",
-        percent(score.of_reference),
-        percent(score.leakage),
-    )
+    return [
+        *([score("baseline", findings.baseline)] if findings.baseline else []),
+        score("correct key", findings.correct),
+        score("no key", findings.no_key),
+        row(
+            f"incorrect keys, mean of {len(keys.miou)}",
+            keys.mean,
+            keys.mean_leakage,
+            keys.mean_interval,
+        ),
+        row(
+            f"incorrect keys, best of {len(keys.miou)}",
+            keys.maximum,
+            keys.maximum_leakage,
+            keys.maximum_interval,
+        ),
+        row("floor (constant answer)", floor, 0.0, None),
+    ]

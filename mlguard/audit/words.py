@@ -31,6 +31,11 @@ def reference_name(findings: Findings) -> str:
     return "the plain twin" if findings.baseline else "the correct key"
 
 
+def reference_column(findings: Findings) -> str:
+    """The same, to head a column."""
+    return "baseline" if findings.baseline else "correct key"
+
+
 def verdict(findings: Findings) -> str:
     """What was found, in two sentences."""
     tries = len(findings.incorrect.miou)

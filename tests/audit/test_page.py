@@ -73,6 +73,11 @@ def test_what_comes_from_data_is_escaped() -> None:
     assert html.count("&lt;tiger&gt;") >= 2
 
 
+def test_a_command_in_a_flag_is_shown_as_code() -> None:
+    html = render_page(report(baseline=None))
+    assert "<code>mlguard protect --baseline</code> trains one." in html
+
+
 def test_every_picture_and_chart_has_words() -> None:
     page = Page(render_page(report(), GALLERY))
     assert all(attributes["alt"] for attributes in page.all("img"))

@@ -1,0 +1,40 @@
+"""The table in the terminal."""
+
+import io
+
+from rich.console import Console
+
+from mlguard.audit import report_table
+from mlguard.audit.terminal import rows
+from tests.audits import findings, report
+
+
+def test_every_condition_is_a_row_and_ratios_are_to_the_baseline() -> None:
+    by_name = {name: cells for name, *cells in rows(findings())}
+    assert list(by_name) == [
+        "baseline",
+        "correct key",
+        "no key",
+        "incorrect keys, mean of 2",
+        "incorrect keys, best of 2",
+        "floor (constant answer)",
+    ]
+    miou, leakage, share, interval = by_name["incorrect keys, best of 2"]
+    assert (miou, interval) == ("0.429", "0.429 – 0.429")
+    assert (leakage, share) == ("24\N{NO-BREAK SPACE}%", "43\N{NO-BREAK SPACE}%")
+    assert by_name["baseline"][1] == "–"
+
+
+def test_without_a_twin_there_is_no_baseline_row() -> None:
+    assert rows(findings(baseline=None))[0][0] == "correct key"
+
+
+def test_the_table_ends_with_the_verdict_and_the_flags() -> None:
+    out = io.StringIO()
+    Console(file=out, width=200).print(report_table(report()))
+    number = len(report().flags)
+    assert number
+    verdict, bits, *flags = out.getvalue().splitlines()[-2 - number :]
+    assert verdict.startswith("With the correct key")
+    assert bits == "Effective key space: 202.9 bits."
+    assert all(flag.startswith("warning: ") for flag in flags)
