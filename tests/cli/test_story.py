@@ -75,9 +75,8 @@ def test_audit_reports_all_four_conditions(story: Path) -> None:
 def test_wrong_key_is_refused_by_name_and_exit_code(
     story: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status = run(
-        ["predict", "acme.mlgb", "images", "--key", "other", "--out", "stolen"]
-    )
+    command = ["predict", "acme.mlgb", "images", "--key", "other", "--out", "stolen"]
+    status = run([*command, "--identity", "owner.identity"])
     told = capsys.readouterr().err
     assert status == 21
     assert model_key(story, "acme").key_id in told
