@@ -20,7 +20,7 @@ from keystore.errors import (
 from keystore.file_storage import FileStorage
 from keystore.header import take_apart
 from keystore.log import TAIL_BYTES, LogKey
-from keystore.opened import following, naming, open_state, reader_of, seal_state
+from keystore.opened import following, naming, open_state, seal_state
 from keystore.payload import LogHead
 from keystore.pins import Pins
 from keystore.slots import Opener
@@ -96,8 +96,8 @@ def restore(
         storage.append_log(line)
         header = replace(frame.header, generation=generation)
         contents = replace(state.contents, log=head)
-        restored, data = seal_state(header, contents, key)
-        storage.put_back(data, reader_of(restored, key))
+        restored, data, check = seal_state(header, contents, key)
+        storage.put_back(data, check)
     if pins:
         pins.remember(storage.location, restored.pin)
     return frame.header.generation, generation

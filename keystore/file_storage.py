@@ -23,7 +23,7 @@ from keystore.errors import (
     KeystoreNotWritable,
     LogNotWritable,
 )
-from keystore.header import MAX_FILE_BYTES, take_apart
+from keystore.header import MAX_FILE_BYTES, claimed
 from keystore.log import TAIL_BYTES
 from keystore.storage import Check, Revision, RevisionChanged, Storage
 
@@ -163,8 +163,7 @@ class FileStorage(Storage):
             if os.path.lexists(self._path):
                 raise KeystoreExists(f"{self._path} already exists")
             return
-        frame = take_apart(self.read())
-        if Revision(frame.header.generation, frame.checksum) != old:
+        if Revision(*claimed(self.read())) != old:
             raise RevisionChanged
 
     def _remove_leftovers(self) -> None:

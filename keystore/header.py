@@ -126,14 +126,29 @@ def open_payload(frame: Frame, store_key: bytes) -> bytes:
         ) from (None)
 
 
-def put_together(header: Header, store_key: bytes, payload: bytes) -> bytes:
-    """The bytes of a whole file."""
+def put_together(header: Header, store_key: bytes, payload: bytes) -> tuple[bytes, str]:
+    """The bytes of a whole file, and its checksum."""
     line = header.encode() + b"\n"
     mac = _mac(store_key, header.store_id, line) + b"\n"
     sealed = seal(store_key, "payload", payload, line + mac)
-    body = line + mac + sealed
-    checksum = hashlib.sha256(body).hexdigest().encode("ascii")
-    return MAGIC + checksum + b"\n" + body
+    checksum = hashlib.sha256(line + mac)
+    checksum.update(sealed)
+    start = MAGIC + checksum.hexdigest().encode("ascii") + b"\n"
+    return b"".join((start, line, mac, sealed)), checksum.hexdigest()
+
+
+def claimed(data: bytes) -> tuple[int, str]:
+    """The generation and checksum that a file claims, without hashing it again.
+
+    Raises:
+        MalformedKeystore: Damaged, or not a keystore.
+        WorkFactorTooHigh: A slot asks for more work than we allow.
+    """
+    lines = data[: len(MAGIC) + DIGEST_DIGITS + MAX_HEADER_BYTES + 2].split(b"\n", 3)
+    if not data.startswith(MAGIC) or len(lines) < 4:
+        raise MalformedKeystore("this is not a keystore")
+    checksum = lines[1].decode("ascii", "replace")
+    return Header.decode(lines[2]).generation, checksum
 
 
 def _mac(store_key: bytes, store_id: bytes, line: bytes) -> bytes:

@@ -4,7 +4,7 @@ It has no turns, so it shows that a lost race is noticed by the swap alone.
 """
 
 from keystore.errors import KeystoreExists, KeystoreNotFound
-from keystore.header import take_apart
+from keystore.header import claimed
 from keystore.storage import Check, Revision, RevisionChanged, Storage
 
 
@@ -38,10 +38,8 @@ class MemoryStorage(Storage):
         if old is None:
             if self.data is not None:
                 raise KeystoreExists(f"{self._location} already holds a keystore")
-        else:
-            frame = take_apart(self.read())
-            if Revision(frame.header.generation, frame.checksum) != old:
-                raise RevisionChanged
+        elif Revision(*claimed(self.read())) != old:
+            raise RevisionChanged
         self.data = data
 
     def put_back(self, data: bytes, check: Check) -> None:

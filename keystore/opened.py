@@ -130,8 +130,7 @@ class OpenStore:
                 generation = following(newest.header.generation)
                 header = replace(change.header, generation=generation)
                 contents = self._logged(change.deed, change.contents, generation)
-                state, data = seal_state(header, contents, self.store_key)
-                check = reader_of(state, self.store_key)
+                state, data, check = seal_state(header, contents, self.store_key)
                 try:
                     self.storage.swap(newest.revision, data, check)
                 except RevisionChanged:  # a storage without turns: go on from theirs
@@ -197,22 +196,17 @@ def open_state(frame: Frame, store_key: bytes) -> State:
 
 def seal_state(
     header: Header, contents: Contents, store_key: bytes
-) -> tuple[State, bytes]:
-    """The bytes of a new state."""
-    data = put_together(header, store_key, contents.encode())
-    return State(header, contents, take_apart(data).checksum), data
+) -> tuple[State, bytes, Check]:
+    """A new state, its bytes, and what a storage runs on the bytes it reads back."""
+    plaintext = contents.encode()
+    data, checksum = put_together(header, store_key, plaintext)
 
-
-def reader_of(state: State, store_key: bytes) -> Check:
-    """What a storage runs on the bytes it reads back, before they count."""
-    expected = state.contents.encode()
-
-    def check(data: bytes) -> None:
-        found = open_payload(take_apart(data), store_key)
-        if not hmac.compare_digest(found, expected):
+    def check(found: bytes) -> None:
+        opened = open_payload(take_apart(found), store_key)
+        if not hmac.compare_digest(opened, plaintext):
             raise MalformedKeystore("what was read back is not what was written")
 
-    return check
+    return State(header, contents, checksum), data, check
 
 
 def following(generation: int) -> int:

@@ -30,7 +30,6 @@ from keystore.opened import (
     State,
     naming,
     open_state,
-    reader_of,
     seal_state,
 )
 from keystore.payload import Contents
@@ -93,8 +92,8 @@ class Keystore:
             )
             storage.append_log(line)
             contents = replace(Contents.empty(), log=head)
-            state, data = seal_state(header, contents, store_key)
-            storage.swap(None, data, reader_of(state, store_key))
+            state, data, check = seal_state(header, contents, store_key)
+            storage.swap(None, data, check)
         return cls(OpenStore(storage, store_key, state, pins), slot)
 
     @classmethod
