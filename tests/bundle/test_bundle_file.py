@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlguard.bundle import archive, read_bundle, write_bundle
@@ -181,6 +181,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, len(CONTENT)), st.integers(0, 40), st.binary()),
@@ -201,6 +202,7 @@ def test_no_damage_escapes_as_anything_but_a_refusal(
     assert data == CONTENT
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.sampled_from(sorted(MEMBERS)))
 def test_hostile_members_are_refused_in_a_sound_archive(
     content: bytes, member: str

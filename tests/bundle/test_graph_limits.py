@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -131,12 +131,14 @@ def test_graphs_of_another_opset_are_refused() -> None:
         )
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_random_bytes_are_refused_and_nothing_else(data: bytes) -> None:
     with pytest.raises(MalformedBundle, match="g: "):
         check_graph(data, name="g")
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(GRAPH) - 1), st.binary(min_size=1, max_size=8))
 def test_damage_within_a_graph_escapes_as_nothing_but_a_refusal(
     start: int, damage: bytes

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -121,6 +121,7 @@ def test_what_is_not_a_manifest_is_refused(text: bytes) -> None:
         parse_manifest(text, name="small")
 
 
+@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.text(), st.lists, max_leaves=5))
 def test_no_value_escapes_as_anything_but_a_refusal(value: object) -> None:
     with pytest.raises(MalformedBundle, match="small"):

@@ -225,6 +225,22 @@ def test_a_model_that_gives_no_numbers_is_refused(tmp_path: Path) -> None:
         check_parity(bundle, KEY, broken, transform, Normalization())
 
 
+def test_no_number_at_one_size_only_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = parity._torch_logits
+
+    def broken_at_odd_sizes(*arguments) -> np.ndarray:
+        logits = real(*arguments)
+        return logits * np.float32("nan") if logits.shape[-1] == 97 else logits
+
+    monkeypatch.setattr(parity, "_torch_logits", broken_at_odd_sizes)
+    bundle = own_bundle(tmp_path, own_model())
+    transform = PROTECTION.transform(recipe(), KEY)
+    with pytest.raises(ParityError, match="logits differ by nan"):
+        check_parity(bundle, KEY, own_model(), transform, Normalization())
+
+
 def test_a_failed_comparison_leaves_no_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

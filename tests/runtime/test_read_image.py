@@ -198,7 +198,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "none.png")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     suffix=st.sampled_from(["png", "jpg", "gif", "tiff", "webp", "bmp"]),
     start=st.integers(0, 600),
