@@ -3,6 +3,7 @@
 The modules that need torch are this one, `measure.py` and `examples.py`.
 """
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -200,7 +201,7 @@ def _command(run: Run, split: str, settings: recipe.Audit) -> str:
     """The command again; RUN, DATA and REPORT stand for the reader's own paths."""
     data = "" if run.recipe.data.kind == "shapes" else " --data DATA"
     return (
-        f"mlguard audit RUN --key {protection_of(run).key_name}{data} "
+        f"mlguard audit RUN --key {shlex.quote(protection_of(run).key_name)}{data} "
         f"--split {split} --incorrect-keys {settings.incorrect_keys} "
         f"--seed {settings.seed} --out REPORT"
     )

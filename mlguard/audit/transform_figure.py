@@ -16,7 +16,8 @@ from mlguard.keys import ModelKey, new_protection_id
 from mlguard.recipe import Recipe
 
 GAP, HEADING, TEXT = 12, 30, 16  # pixels
-PAPER, INK = (255, 255, 255), (29, 33, 39)
+PAPER, INK, SOFT = (255, 255, 255), (29, 33, 39), (91, 100, 112)
+NOTE = "drawn under a random protection id: this matches no protected model"
 
 Picture = NDArray[np.uint8]
 
@@ -57,7 +58,7 @@ def _drawn(rows: Sequence[tuple[str, Sequence[Picture]]], columns: list[str]) ->
     """Pictures in a grid, with the method and the block size over each."""
     height, width = rows[0][1][0].shape[1:]
     step_x, step_y = width + GAP, height + HEADING + GAP
-    total = (GAP + step_x * len(columns), GAP + step_y * len(rows))
+    total = (GAP + step_x * len(columns), GAP + step_y * len(rows) + HEADING)
     sheet = Image.new("RGB", total, PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT)
     for row, (name, pictures) in enumerate(rows):
@@ -67,4 +68,5 @@ def _drawn(rows: Sequence[tuple[str, Sequence[Picture]]], columns: list[str]) ->
             draw.text((x, y + 4), words, fill=INK, font=font)
             tile = Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0)))
             sheet.paste(tile, (x, y + HEADING))
+    draw.text((GAP, total[1] - HEADING), NOTE, fill=SOFT, font=font)
     return png(np.asarray(sheet).transpose(2, 0, 1))

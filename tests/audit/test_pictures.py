@@ -74,7 +74,7 @@ def test_the_figure_has_a_column_for_plain_and_each_block_size() -> None:
     figure = decoded(transform_figure(IMAGE, recipe(), KEY))
     height, width, _ = figure.shape
     assert width == 12 + 6 * (32 + 12)  # plain, and M = 2, 4, 8, 16, 32
-    assert height == 12 + 32 + 30 + 12
+    assert height == 12 + (30 + 32 + 12) + 30  # one row of pictures, and a note
 
 
 def test_the_figure_never_uses_the_same_subkeys_twice() -> None:

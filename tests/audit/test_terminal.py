@@ -31,7 +31,7 @@ def test_without_a_twin_there_is_no_baseline_row() -> None:
 
 def test_the_table_ends_with_the_verdict_and_the_flags() -> None:
     out = io.StringIO()
-    Console(file=out, width=200).print(report_table(report()))
+    Console(file=out, width=400).print(report_table(report()))
     number = len(report().flags)
     assert number
     verdict, bits, *flags = out.getvalue().splitlines()[-2 - number :]
