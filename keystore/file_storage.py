@@ -23,7 +23,7 @@ from keystore.errors import (
     KeystoreNotWritable,
     LogNotWritable,
 )
-from keystore.header import MAX_FILE_BYTES, claimed
+from keystore.header import CLAIM_BYTES, MAX_FILE_BYTES, claimed
 from keystore.log import TAIL_BYTES
 from keystore.storage import Check, Revision, RevisionChanged, Storage
 
@@ -49,9 +49,12 @@ class FileStorage(Storage):
 
     def read(self) -> bytes:
         """The bytes of the file; links and things that are no files are refused."""
+        return self._read(MAX_FILE_BYTES + 1)  # one more, so that it is noticed
+
+    def _read(self, limit: int) -> bytes:
         try:
             with _open_regular(self._path) as file:
-                return file.read(MAX_FILE_BYTES + 1)  # one more, so that it is noticed
+                return file.read(limit)
         except (FileNotFoundError, NotADirectoryError):
             raise KeystoreNotFound(f"there is no keystore at {self._path}") from None
         except OSError as error:
@@ -163,7 +166,7 @@ class FileStorage(Storage):
             if os.path.lexists(self._path):
                 raise KeystoreExists(f"{self._path} already exists")
             return
-        if Revision(*claimed(self.read())) != old:
+        if Revision(*claimed(self._read(CLAIM_BYTES))) != old:
             raise RevisionChanged
 
     def _remove_leftovers(self) -> None:

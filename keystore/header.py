@@ -23,6 +23,7 @@ MAX_HEADER_BYTES = 64 * 1024
 MAX_GENERATION = 2**53 - 1  # exact in every JSON reader
 STORE_ID_BYTES = 16
 DIGEST_DIGITS = 64
+CLAIM_BYTES = len(MAGIC) + DIGEST_DIGITS + MAX_HEADER_BYTES + 2  # all `claimed` needs
 FIELDS = ("generation", "slots", "store_id", "suite", "version")
 
 
@@ -75,7 +76,7 @@ class Frame:
     header: Header
     header_line: bytes = field(repr=False)
     mac: bytes = field(repr=False)
-    payload: bytes = field(repr=False)
+    payload: memoryview = field(repr=False)
     checksum: str
 
 
@@ -95,17 +96,23 @@ def take_apart(data: bytes) -> Frame:
         raise MalformedKeystore("this is not a keystore", hint="check the path")
     if len(data) > MAX_FILE_BYTES:
         raise MalformedKeystore(f"it is longer than {MAX_FILE_BYTES} bytes")
-    checksum, _, body = data[len(MAGIC) :].partition(b"\n")
+    start = len(MAGIC) + DIGEST_DIGITS + 1
+    body = memoryview(data)[start:]  # a view: a large store is not copied
+    checksum = data[len(MAGIC) : start]
     expected = hashlib.sha256(body).hexdigest()
-    if checksum != expected.encode("ascii"):
+    if checksum != expected.encode("ascii") + b"\n":
         raise MalformedKeystore("the checksum does not fit: the file is damaged")
-    parts = body.split(b"\n", 2)
-    if len(parts) != 3:
-        raise MalformedKeystore("a line is missing")
-    line, mac, payload = parts
-    if len(mac) != DIGEST_DIGITS or len(payload) < OVERHEAD_BYTES:
-        raise MalformedKeystore("the MAC or the payload is too short")
-    return Frame(Header.decode(line), line + b"\n", mac, payload, expected)
+    line_end = data.find(b"\n", start, start + MAX_HEADER_BYTES + 1)
+    if line_end < 0:
+        raise MalformedKeystore("the header is too long, or has no end")
+    payload_start = line_end + 1 + DIGEST_DIGITS + 1
+    line, mac = data[start : line_end + 1], data[line_end + 1 : payload_start - 1]
+    payload = memoryview(data)[payload_start:]
+    if data[payload_start - 1 : payload_start] != b"\n" or b"\n" in mac:
+        raise MalformedKeystore("the MAC is not one line of its length")
+    if len(payload) < OVERHEAD_BYTES:
+        raise MalformedKeystore("the payload is too short")
+    return Frame(Header.decode(line[:-1]), line, mac, payload, expected)
 
 
 def open_payload(frame: Frame, store_key: bytes) -> bytes:
@@ -144,7 +151,7 @@ def claimed(data: bytes) -> tuple[int, str]:
         MalformedKeystore: Damaged, or not a keystore.
         WorkFactorTooHigh: A slot asks for more work than we allow.
     """
-    lines = data[: len(MAGIC) + DIGEST_DIGITS + MAX_HEADER_BYTES + 2].split(b"\n", 3)
+    lines = data[:CLAIM_BYTES].split(b"\n", 3)
     if not data.startswith(MAGIC) or len(lines) < 4:
         raise MalformedKeystore("this is not a keystore")
     checksum = lines[1].decode("ascii", "replace")

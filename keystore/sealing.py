@@ -45,14 +45,16 @@ def seal(key: bytes, label: str, data: bytes, associated: bytes) -> bytes:
     return salt + okm[32:] + ciphertext
 
 
-def unseal(key: bytes, label: str, sealed: bytes, associated: bytes) -> bytes:
+def unseal(
+    key: bytes, label: str, sealed: bytes | memoryview, associated: bytes
+) -> bytes:
     """Open what `seal` made.
 
     Raises:
         NotThisKey: It was sealed under another key, or its salt was altered.
         Altered: The ciphertext, tag or associated data changed.
     """
-    salt, commitment, ciphertext = sealed[:32], sealed[32:64], sealed[64:]
+    salt, commitment, ciphertext = bytes(sealed[:32]), sealed[32:64], sealed[64:]
     okm = derive(key, label, salt=salt, size_bytes=64)
     # Before decryption: without this, one ciphertext could serve two keys.
     if not hmac.compare_digest(okm[32:], commitment):
