@@ -1,0 +1,155 @@
+"""Every architecture a recipe can name, and the weights it may start from."""
+
+import urllib.error
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torchvision import models as torchvision_models
+
+from mlguard import recipe
+from mlguard.errors import WeightsError
+from mlguard.models import (
+    ARCHITECTURES,
+    Normalization,
+    build_model,
+    logits_of,
+    normalization_of,
+)
+
+HALF = (0.5, 0.5, 0.5)
+
+
+def spec(name: str = "fcn_mobilenet_v2", **fields: object) -> recipe.Model:
+    return recipe.Model.model_validate({"name": name} | fields)
+
+
+def encoder_file(path: Path, *, like: str = "fcn_mobilenet_v2") -> Path:
+    """Weights of an encoder, all 0.25, under torchvision's names."""
+    model = ARCHITECTURES[like](2)
+    weights = {
+        name: torch.full_like(value, 0.25)
+        for name, value in model.state_dict().items()
+        if name.startswith("features.") and value.is_floating_point()
+    }
+    save_file(weights, path)
+    return path
+
+
+def test_a_recipe_can_name_every_architecture_and_no_other() -> None:
+    named = recipe.Model.model_fields["name"].annotation.__args__
+    assert set(named) == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("name", [n for n in ARCHITECTURES if "101" not in n])
+@torch.inference_mode()
+def test_every_architecture_gives_logits_for_every_pixel(name: str) -> None:
+    model = build_model(spec(name), 5).eval()
+    logits = logits_of(model(torch.zeros(1, 3, 40, 56)))
+    assert logits.shape == (1, 5, 40, 56)
+
+
+def test_same_seed_gives_the_same_model_and_another_seed_another() -> None:
+    def first(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return next(build_model(spec("fcn_small"), 3).parameters())
+
+    assert torch.equal(first(0), first(0))
+    assert not torch.equal(first(0), first(1))
+
+
+def test_weights_file_fills_the_encoder_and_leaves_the_rest(tmp_path: Path) -> None:
+    path = encoder_file(tmp_path / "w.safetensors")
+    model = build_model(spec(weights=str(path), mean=HALF, std=HALF), 5)
+    assert float(model.features[0][0].weight.detach().mean()) == 0.25
+    assert float(model.classifier[0].weight.detach().mean()) != 0.25
+
+
+def test_encoder_weights_of_torchvision_fit_inside_its_segmentation_models(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = torchvision_models.resnet50(weights=None).state_dict()
+    marked = {k: torch.full_like(v, 1) for k, v in plain.items()}
+    monkeypatch.setattr(
+        torchvision_models.ResNet50_Weights, "get_state_dict", lambda *_, **__: marked
+    )
+    weights = "ResNet50_Weights.IMAGENET1K_V2"
+    model = build_model(spec("fcn_resnet50", weights=weights), 5)
+    assert float(model.backbone.conv1.weight.detach().mean()) == 1.0
+    assert float(model.classifier[0].weight.detach().mean()) != 1.0
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    path = encoder_file(tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match=r"only 0 of \d+ tensors fit fcn_small"):
+        build_model(spec("fcn_small", weights=str(path), mean=HALF, std=HALF), 5)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 64, b"PK\x03\x04 pickled zip"])
+def test_file_that_is_no_safetensors_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"weights .*w\.safetensors: "):
+        build_model(spec(weights=str(path), mean=HALF, std=HALF), 5)
+
+
+def test_missing_file_is_refused_with_what_to_do() -> None:
+    with pytest.raises(WeightsError, match="no such file") as refusal:
+        build_model(spec(weights="no.safetensors", mean=HALF, std=HALF), 5)
+    assert "model.weights=none" in refusal.value.hint
+
+
+def test_unknown_weights_name_is_refused() -> None:
+    with pytest.raises(WeightsError, match="no weights of that name"):
+        build_model(spec(weights="ResNet50_Weights.NOPE"), 5)
+
+
+def test_weights_that_cannot_be_fetched_say_where_to_put_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    with pytest.raises(WeightsError, match="cannot be fetched from https") as refusal:
+        build_model(spec(weights="MobileNet_V2_Weights.IMAGENET1K_V1"), 5)
+    assert str(tmp_path / "hub" / "checkpoints" / "mobilenet_v2") in refusal.value.hint
+
+
+def test_pickled_weights_are_never_unpickled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: dict[str, object] = {}
+
+    def remember(*_: object, **options: object) -> dict[str, torch.Tensor]:
+        asked.update(options)
+        return ARCHITECTURES["fcn_mobilenet_v2"](5).state_dict()
+
+    enum = torchvision_models.MobileNet_V2_Weights
+    monkeypatch.setattr(enum, "get_state_dict", remember)
+    build_model(spec(weights="MobileNet_V2_Weights.IMAGENET1K_V1"), 5)
+    assert asked == {"check_hash": True, "weights_only": True}
+
+
+def test_mean_and_std_belong_to_the_weights() -> None:
+    assert normalization_of(spec()) == Normalization(HALF, HALF)
+    imagenet = normalization_of(spec(weights="ResNet50_Weights.IMAGENET1K_V1"))
+    assert imagenet.mean == (0.485, 0.456, 0.406)
+    given = normalization_of(spec(weights="x.safetensors", mean=HALF, std=HALF))
+    assert given == Normalization(HALF, HALF)
+
+
+def test_normalization_is_by_channel() -> None:
+    images = torch.ones(1, 3, 1, 2)
+    normalized = Normalization((0.0, 0.5, 1.0), (1.0, 0.5, 2.0))(images)
+    assert normalized[0, :, 0, 0].tolist() == [1.0, 1.0, 0.0]
+
+
+def test_logits_of_takes_a_tensor_or_torchvisions_dictionary() -> None:
+    logits = nn.Identity()(torch.zeros(1))
+    assert logits_of(logits) is logits
+    assert logits_of({"out": logits, "aux": torch.ones(1)}) is logits
