@@ -61,11 +61,11 @@ def predict(
     if overlay:
         prepare_output_folder(out / OVERLAYS)
     refused = predict_all(session, paths, out, overlay=overlay)
-    print(f"{len(paths) - len(refused)} masks in {out}")
+    print(f"wrote {len(paths) - len(refused)} of {len(paths)} masks to {out}")
     if refused:
         raise ImageError(
-            f"{len(refused)} of {len(paths)} images were refused, the others are done",
-            hint=f"the reasons are above; refused were {_some(refused)}",
+            f"refused {len(refused)} of {len(paths)} images; the others are done",
+            hint=f"the reasons are above, for {_some(refused)}",
         )
 
 

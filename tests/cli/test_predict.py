@@ -63,7 +63,7 @@ def test_every_image_of_a_folder_gets_a_mask_of_its_name_and_size(
             np.testing.assert_array_equal(np.asarray(mask), expected)
             assert tuple(mask.getpalette()[3:6]) == palette()[1]
     out, err = capsys.readouterr()
-    assert out == f"3 masks in {tmp_path / 'masks'}\n"
+    assert out == f"wrote 3 of 3 masks to {tmp_path / 'masks'}\n"
     assert err == ""
 
 
@@ -104,10 +104,10 @@ def test_a_bad_image_does_not_stop_the_others(
     bundle: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (photos / "b.jpg").write_bytes(b"damaged")
-    words = "1 of 3 images were refused, the others are done"
+    words = "refused 1 of 3 images; the others are done"
     with pytest.raises(ImageError, match=words) as refusal:
         run(bundle, photos, out=tmp_path / "masks")
-    assert refusal.value.hint.endswith("refused were b")
+    assert refusal.value.hint.endswith("for b")
     assert files(tmp_path / "masks") == ["a.png", "c.png"]
     assert "b.jpg cannot be read as an image" in capsys.readouterr().err
 
