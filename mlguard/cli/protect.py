@@ -63,7 +63,7 @@ def protect(
         passphrase_fd=passphrase_fd,
         identity=identity,
     )
-    train = _Trainer(settings, data, download, device, resume, tensorboard)
+    train = _Trainer(recipe, settings, data, download, device, resume, tensorboard)
     train.protected(out, model_key, key)
     if baseline:
         train.baseline(out / "baseline")
@@ -73,6 +73,7 @@ def protect(
 class _Trainer:
     """What the protected model and its plain twin have in common."""
 
+    name: str
     recipe: Recipe
     data: Path | None
     download: bool
@@ -80,9 +81,9 @@ class _Trainer:
     resume: bool
     tensorboard: bool
 
-    def protected(self, out: Path, key: ModelKey, name: str) -> None:
+    def protected(self, out: Path, key: ModelKey, key_name: str) -> None:
         with self._job("protected model", out) as job:
-            job.protect(key, key_name=name)
+            job.protect(key, key_name=key_name)
         _say_where(f"protected model: {out}")
 
     def baseline(self, out: Path) -> None:
@@ -105,6 +106,7 @@ class _Trainer:
                 path=out,
                 recipe=self.recipe,
                 source=Source(self.data, self.download),
+                recipe_name=Path(self.name).stem,
                 device=self.device,
                 resume=self.resume,
                 watch=watch,

@@ -46,6 +46,7 @@ class Job:
         path: The run folder: new or empty, or with `resume` one that was begun.
         recipe: What to train, on what, how.
         source: The data.
+        recipe_name: What the recipe is called, for the report.
         device: "auto", "cpu" or "cuda".
         resume: Go on with an unfinished run, or begin it. A finished one is left as
             it is.
@@ -56,6 +57,7 @@ class Job:
     path: Path
     recipe: Recipe
     source: Source
+    recipe_name: str = ""
     device: str = "auto"
     resume: bool = False
     watch: Watcher = field(default=lambda event: None)
@@ -169,6 +171,7 @@ class Job:
     ) -> None:
         processes = {"processes": self._accelerator.num_processes}
         fields = {
+            "recipe": self.recipe_name,
             "recipe_sha256": recipe_sha256(self.recipe),
             "seed": self.recipe.train.seed,
             "data": {
