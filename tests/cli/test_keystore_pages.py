@@ -1,0 +1,67 @@
+"""The pages about the keystore: every command on them is typed, in their order."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keystore import Identity, Keystore, Passphrase, WorkFactor
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs" / "keystore").glob("*.md"))
+BLOCK = re.compile(r"^```console\n(.*?)^```", re.S | re.M)
+LIGHT = WorkFactor(memory_kib=8 * 1024, iterations=1, lanes=1)
+
+
+def commands_of(page: Path) -> list[str]:
+    blocks = BLOCK.findall(page.read_text())
+    return re.findall(r"^\$ (.*)$", "\n".join(blocks), re.M)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """What the pages take for granted: a store with "acme", and who may open it."""
+    store = Keystore.create(tmp_path / "keystore.mlgk", Passphrase("old", work=LIGHT))
+    store.add("acme", bytes(range(32)))
+    mine, recovery = Identity.generate(), Identity.generate()
+    mine.write(tmp_path / "mine.txt")
+    store.add_slot(mine, label="mine")
+    store.add_slot(recovery, label="recovery")
+    (tmp_path / "sheet").write_text(recovery.reveal().replace("-", "\n"))
+    for word in ("old", "new"):
+        (tmp_path / f"{word}.txt").touch(0o600)
+        (tmp_path / f"{word}.txt").write_text(word)
+    program = tmp_path / "bin" / "mlguard"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m mlguard "$@"\n')
+    program.chmod(0o755)
+    return os.environ | {
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "MLGUARD_KEYSTORE": str(tmp_path / "keystore.mlgk"),
+        "MLGUARD_IDENTITY_FILE": str(tmp_path / "mine.txt"),
+    }
+
+
+def test_the_pages_are_there() -> None:
+    assert len(PAGES) >= 5
+    assert all(commands_of(page) for page in PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_of_a_page_works(
+    page: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    done = subprocess.run(
+        ["sh", "-ex"],
+        input="\n".join(commands_of(page)),
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
