@@ -20,9 +20,10 @@ from mlguard.models import build_model, normalization_of
 from mlguard.models.keyed_transform import TorchTransform, plain
 from mlguard.protect import run as folder
 from mlguard.protect.evaluate import Condition
-from mlguard.protect.loop import Watcher, new_accelerator, train
+from mlguard.protect.loop import new_accelerator, train
 from mlguard.protect.provenance import machine, versions
 from mlguard.protect.run import Protection, Run, read_run, read_setup
+from mlguard.protect.training import Watcher
 from mlguard.recipe import Recipe, recipe_sha256
 
 CheckProgress = Callable[[int, int], None]  # images done, images in all

@@ -9,55 +9,19 @@ Accelerate places the model, shares the batches among the processes of `torchrun
 and mixes precision; the loop itself is plain.
 """
 
-import math
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
-from torch import Tensor, nn
+from torch import nn
 
 from mlguard import recipe
 from mlguard.data import SegmentationSet, TrainingSet
 from mlguard.errors import DatasetError, Interrupted, RunError
 from mlguard.models import Normalization
-from mlguard.protect import run as folder
-from mlguard.protect.batches import training_loader
-from mlguard.protect.checkpoint import Progress, read_checkpoint, write_checkpoint
-from mlguard.protect.curves import draw_curves
 from mlguard.protect.evaluate import Condition
 from mlguard.protect.interrupt import stop_on_signal
-from mlguard.protect.learn import new_optimizer, segmentation_loss, step_seed
-from mlguard.protect.schedule import learning_rate
-from mlguard.protect.validate import validate
-
-WATCH_S = 0.5  # seconds between two looks at the loss; each look waits for the device
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a watcher is told now and then within an epoch."""
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    seconds_left: float
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What a watcher is told after every epoch: the line of metrics.jsonl."""
-
-    epochs: int
-    metrics: dict[str, Any]
-
-
-Watcher = Callable[[Step | Epoch], None]
+from mlguard.protect.training import Training, Watcher
 
 
 def new_accelerator(device: str, precision: str) -> Accelerator:
@@ -129,7 +93,7 @@ def train(
             f"train.batch is {spec.batch}, but there are {len(data)} training images",
             hint="lower it with --set train.batch=N",
         )
-    training = _Training(
+    training = Training(
         path, model, data, spec, condition, normalization, accelerator, workers
     )
     with stop_on_signal() as stop:
@@ -146,179 +110,3 @@ def train(
                     hint="go on with the same command and --resume",
                 )
     training.close()
-
-
-class _Training:
-    """The state of one training run and what can be done to it, in the loop's order."""
-
-    def __init__(
-        self,
-        path: Path,
-        model: nn.Module,
-        data: TrainingSet,
-        spec: recipe.Train,
-        condition: Condition,
-        normalization: Normalization,
-        accelerator: Accelerator,
-        workers: int,
-    ) -> None:
-        self.path, self.spec, self.accelerator = path, spec, accelerator
-        self.condition, self.normalization = condition, normalization
-        self.ignore_index = data.base.ignore_index
-        self.steps_per_epoch = len(data) // spec.batch
-        self.checkpoint = path / folder.CHECKPOINT
-        model = model.to(accelerator.device).to(memory_format=torch.channels_last)
-        optimizer = new_optimizer(model, spec)
-        resumed = self.checkpoint.exists()
-        self.progress = (
-            read_checkpoint(self.checkpoint, model, optimizer)
-            if resumed
-            else Progress()
-        )
-        if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
-        if accelerator.scaler is not None and self.progress.scaler:
-            accelerator.scaler.load_state_dict(self.progress.scaler)
-        self.loader = accelerator.prepare(
-            training_loader(data, spec, first_step=self.progress.step, workers=workers)
-        )
-        self.loss_sum = torch.tensor(
-            self.progress.loss_sum, dtype=torch.float64, device=accelerator.device
-        )
-        self.started = self.looked = self.saved = time.monotonic()
-        self.first_step = self.progress.step
-        self.model.train()
-        if not resumed:
-            self._save()  # from here on the folder says that it is unfinished
-
-    @property
-    def finished(self) -> bool:
-        return self.progress.step == self.spec.epochs * self.steps_per_epoch
-
-    @property
-    def at_epoch_end(self) -> bool:
-        return self.progress.step % self.steps_per_epoch == 0
-
-    @property
-    def epochs_done(self) -> float:
-        return self.progress.step / self.steps_per_epoch
-
-    def learn(self, images: Tensor, masks: Tensor) -> None:
-        """One step: transform, normalize, predict, learn."""
-        step = self.progress.step
-        rate = learning_rate(self.spec, step, steps_per_epoch=self.steps_per_epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["rate_factor"]
-        torch.manual_seed(
-            step_seed(self.spec.seed, step, self.accelerator.process_index)
-        )
-        pixels = self.normalization(self.condition(images))
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        output = self.model(pixels)
-        loss = segmentation_loss(
-            output, masks, ignore_index=self.ignore_index, aux=self.spec.aux_loss
-        )
-        self.optimizer.zero_grad()
-        self.accelerator.backward(loss)
-        self.optimizer.step()
-        self.loss_sum += loss.detach()
-        self.progress.step += 1
-
-    def look(self, watch: Watcher) -> None:
-        """Tell the watcher how the epoch goes, if it has not heard for a while."""
-        now = time.monotonic()
-        if now - self.looked < WATCH_S or not self.accelerator.is_main_process:
-            return
-        self.looked = now
-        done = self.progress.step - self.first_step
-        left = self.spec.epochs * self.steps_per_epoch - self.progress.step
-        step = (self.progress.step - 1) % self.steps_per_epoch + 1
-        watch(
-            Step(
-                epoch=(self.progress.step - 1) // self.steps_per_epoch + 1,
-                epochs=self.spec.epochs,
-                step=step,
-                steps=self.steps_per_epoch,
-                loss=float(self.loss_sum) / step,
-                seconds_left=(now - self.started) / done * left,
-            )
-        )
-
-    def finish_epoch(self, validation: SegmentationSet, watch: Watcher) -> None:
-        """Validate, keep the weights if they are the best so far, say so."""
-        train_loss = float(self.loss_sum) / self.steps_per_epoch
-        self.loss_sum.zero_()
-        epoch = self.progress.step // self.steps_per_epoch
-        if not math.isfinite(train_loss):
-            raise RunError(
-                f"the loss is not a finite number in epoch {epoch}",
-                hint="lower it with --set train.learning_rate=…",
-            )
-        line = {
-            "epoch": epoch,
-            "learning_rate": self.optimizer.param_groups[-1]["lr"],
-            "train_loss": train_loss,
-            **validate(
-                self.model,
-                validation,
-                condition=self.condition,
-                normalization=self.normalization,
-                accelerator=self.accelerator,
-                batch=self.spec.batch,
-            ),
-            "seconds": round(time.monotonic() - self.started, 1),
-        }
-        self.progress.metrics.append(line)
-        better = self._is_better(line)
-        if self.accelerator.is_main_process:
-            if better:
-                plain = self.accelerator.unwrap_model(self.model)
-                folder.write_model(self.path / folder.MODEL, plain)
-            folder.write_metrics(self.path / folder.METRICS, self.progress.metrics)
-            watch(Epoch(epochs=self.spec.epochs, metrics=line))
-
-    def save_if_due(self, stop_requested: bool) -> bool:
-        """Write a checkpoint when it is time. Whether any process wants to stop."""
-        late = time.monotonic() - self.saved > self.spec.checkpoint_s
-        stopping, late = self._any_process(stop_requested, late)
-        if stopping or late or self.at_epoch_end:
-            self._save()
-        return stopping
-
-    def close(self) -> None:
-        """Draw the curves and take away the sign that the run is unfinished."""
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            draw_curves(self.path / folder.CURVES, self.progress.metrics)
-            self.checkpoint.unlink()
-
-    def _save(self) -> None:
-        self.progress.loss_sum = float(self.loss_sum)
-        if self.accelerator.scaler is not None:
-            self.progress.scaler = self.accelerator.scaler.state_dict()
-        if self.accelerator.is_main_process:
-            model = self.accelerator.unwrap_model(self.model)
-            write_checkpoint(
-                self.checkpoint, self.progress, model, self.optimizer.optimizer
-            )
-        self.accelerator.wait_for_everyone()
-        self.saved = time.monotonic()
-
-    def _is_better(self, line: dict[str, Any]) -> bool:
-        score = {
-            "best_validation_loss": line["validation_loss"],
-            "best_validation_miou": -line["validation_miou"],
-            "last": -line["epoch"],
-        }[self.spec.keep]
-        if self.progress.best is not None and score >= self.progress.best:
-            return False
-        self.progress.best = score
-        return True
-
-    def _any_process(self, *flags: bool) -> list[bool]:
-        """Each flag, true if it is true in any process, so that all do the same."""
-        if self.accelerator.num_processes == 1:
-            return list(flags)
-        own = torch.tensor(flags, dtype=torch.int32, device=self.accelerator.device)
-        return [bool(flag) for flag in self.accelerator.reduce(own, reduction="sum")]

@@ -21,8 +21,8 @@ from mlguard.errors import (
     WrongKey,
 )
 from mlguard.protect import checkpoint as checkpoints
-from mlguard.protect import loop, read_run
-from mlguard.protect.loop import Epoch, Step
+from mlguard.protect import read_run
+from mlguard.protect.training import Epoch, Step
 from tests.runs import OTHER_KEY, small_baseline, small_recipe, small_run
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the watcher hear of every step, not of two a second."""
-    monkeypatch.setattr(loop, "WATCH_S", 0.0)
+    monkeypatch.setattr(training, "WATCH_S", 0.0)
 
 
 def weights(path: Path) -> bytes:
