@@ -21,7 +21,7 @@ from mlguard.errors import (
     WrongKey,
 )
 from mlguard.protect import checkpoint as checkpoints
-from mlguard.protect import read_run
+from mlguard.protect import read_run, training
 from mlguard.protect.training import Epoch, Step
 from tests.runs import OTHER_KEY, small_baseline, small_recipe, small_run
 
