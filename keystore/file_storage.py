@@ -239,10 +239,13 @@ def _open_regular(path: Path) -> BinaryIO:
     # O_NONBLOCK: a named pipe at the path must not make us wait.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     descriptor = os.open(path, flags)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise KeystoreNotReadable(f"{path} is not a regular file")
+        return open(descriptor, "rb")
+    except BaseException:
         os.close(descriptor)
-        raise KeystoreNotReadable(f"{path} is not a regular file")
-    return open(descriptor, "rb")
+        raise
 
 
 def _not_readable(path: Path, error: OSError) -> KeystoreNotReadable:

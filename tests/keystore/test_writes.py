@@ -117,7 +117,7 @@ def test_a_busy_store_is_refused_after_a_while(path: Path, identity: Identity) -
     store.add("second", SECRET)
 
 
-CALLS = ("open", "write", "fsync", "link", "replace")
+CALLS = ("open", "write", "fsync", "link", "replace", "fstat", "close")
 FAULTS = (errno.ENOSPC, errno.EIO, errno.EACCES)
 
 
