@@ -4,11 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlguard.audit.measure import CORRECT, NO_KEY, AuditTransforms, Subject
-from mlguard.audit.pictures import Gallery, Picture, Row, demonstrate, mask_png, png
+from mlguard.audit.pictures import Gallery, Picture, Row, demonstrate
 from mlguard.audit.statistics import Measured
 from mlguard.data import SegmentationSet
 from mlguard.metrics import TRUTH, mean_iou
 from mlguard.models.keyed_transform import TorchTransform, plain
+from mlguard.pictures import image_png, mask_png
 from mlguard.protect.evaluate import Condition, predict_masks
 from mlguard.recipe import Transform
 
@@ -84,7 +85,7 @@ def _row(
 ) -> Row:
     image, mask = dataset[index]
     pictures = [
-        Picture(png(image.numpy()), "input", f"Test image {index + 1}"),
+        Picture(image_png(image.numpy()), "input", f"Test image {index + 1}"),
         Picture(mask_png(mask.numpy()), "ground truth", "Its classes, as labelled"),
     ]
     for name, subject, condition in users:

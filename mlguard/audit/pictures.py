@@ -7,7 +7,6 @@ protects nothing. Knows no model and no torch.
 """
 
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mlguard.keys import PROTECTION_ID_BYTES, ModelKey, ModelSubkeys
-from mlguard.palette import MAX_CLASSES, palette
+from mlguard.pictures import image_png
 from mlguard.transforms import derive_transform
 
 DEMONSTRATION = b"mlguard: a key for pictures; public, and it protects nothing"
@@ -120,13 +119,17 @@ def demonstrate(
     height, width = small.shape[1:]
     sizes = block_sizes_for(height, width, own)
     subkeys = demonstration_subkeys()
-    plain = Picture(png(small), "plain", "The plain image")
+    plain = Picture(image_png(small), "plain", "The plain image")
     rows = []
     for series in series_of(methods):
         name = " + ".join(series)
         pictures = transformed(small, series, sizes, subkeys)
         made = (
-            Picture(png(picture), f"M = {size}", f"{name} with {size} by {size} blocks")
+            Picture(
+                image_png(picture),
+                f"M = {size}",
+                f"{name} with {size} by {size} blocks",
+            )
             for size, picture in zip(sizes, pictures, strict=True)
         )
         rows.append(Row(name, (plain, *made)))
@@ -147,21 +150,3 @@ def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     picture = Image.fromarray(image.transpose(1, 2, 0))
     resized = picture.resize((sides[0], sides[1]), Image.Resampling.LANCZOS)
     return np.asarray(resized).transpose(2, 0, 1)
-
-
-def png(image: NDArray[np.uint8]) -> bytes:
-    """Encode an RGB image. Shape: (3, H, W) uint8."""
-    return _encode(Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))))
-
-
-def mask_png(mask: NDArray[np.uint8]) -> bytes:
-    """Encode a mask as an indexed PNG in the colours of its classes. Shape: (H, W)."""
-    picture = Image.fromarray(np.ascontiguousarray(mask)).convert("P")
-    picture.putpalette([value for colour in palette(MAX_CLASSES) for value in colour])
-    return _encode(picture)
-
-
-def _encode(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()

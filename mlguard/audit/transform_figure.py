@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from mlguard.audit.pictures import block_sizes_for, png, series_of, transformed
+from mlguard.audit.pictures import block_sizes_for, series_of, transformed
 from mlguard.keys import ModelKey, new_protection_id
+from mlguard.pictures import image_png
 from mlguard.recipe import Recipe
 
 GAP, HEADING, TEXT = 12, 30, 16  # pixels
@@ -69,4 +70,4 @@ def _drawn(rows: Sequence[tuple[str, Sequence[Picture]]], columns: list[str]) ->
             tile = Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0)))
             sheet.paste(tile, (x, y + HEADING))
     draw.text((GAP, total[1] - HEADING), NOTE, fill=SOFT, font=font)
-    return png(np.asarray(sheet).transpose(2, 0, 1))
+    return image_png(np.asarray(sheet).transpose(2, 0, 1))

@@ -1,16 +1,12 @@
 """`mlguard predict`: masks of images, from a bundle and its key. Needs no torch."""
 
-import io
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
@@ -24,11 +20,10 @@ from mlguard.cli.unlock import (
 )
 from mlguard.errors import ImageError
 from mlguard.files import atomic_write, prepare_output_folder
-from mlguard.palette import colorize, palette
+from mlguard.pictures import mask_png, overlay_png
 from mlguard.runtime import SUFFIXES, Session, read_image
 
 OVERLAYS = "overlays"  # folder inside --out
-OVERLAY_WEIGHT = 0.5  # of the mask's colours over the image
 
 
 def predict(
@@ -115,28 +110,10 @@ def predict_all(
             (mask,) = session.predict(pixels)
             atomic_write(out / f"{name}.png", mask_png(mask))
             if overlay:
-                atomic_write(out / OVERLAYS / f"{name}.png", overlay_png(pixels, mask))
+                atomic_write(
+                    out / OVERLAYS / f"{name}.png", overlay_png(pixels[0], mask)
+                )
     return refused
-
-
-def mask_png(mask: NDArray[np.uint8]) -> bytes:
-    """Encode a mask as an index PNG: its values are the classes, its palette VOC's."""
-    picture = Image.fromarray(mask)
-    picture.putpalette([value for rgb in palette() for value in rgb])
-    return _png(picture)
-
-
-def overlay_png(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> bytes:
-    """Encode an image under its mask's colours.
-
-    Shape:
-        image  (1, 3, H, W) uint8, RGB
-        mask   (H, W) uint8
-    """
-    photograph = Image.fromarray(np.ascontiguousarray(image[0].transpose(1, 2, 0)))
-    return _png(
-        Image.blend(photograph, Image.fromarray(colorize(mask)), OVERLAY_WEIGHT)
-    )
 
 
 def _expand(argument: Path) -> list[Path]:
@@ -176,9 +153,3 @@ def _warn(message: str) -> None:
 def _some(names: list[str], limit: int = 5) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
-
-
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return buffer.getvalue()

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mlguard.errors import MissingExtra
-from mlguard.protect.loop import Epoch, Step, Watcher
+from mlguard.protect.training import Epoch, Step, Watcher
 
 PLAIN_LINE_S = 30.0  # seconds between two lines within an epoch, off a terminal
 

@@ -12,6 +12,7 @@ from mlguard.audit.run import Audit, audit_run, pick_device
 from mlguard.data import SegmentationSet, open_split
 from mlguard.errors import DatasetError, MalformedRun, RunError, WrongKey
 from mlguard.keys import KEY_BYTES, ModelSubkeys
+from mlguard.pictures import image_png
 from mlguard.protect.run import Run
 from mlguard.transforms import derive_transform
 from tests.audits import KEY, OTHER_KEY, PROTECTION_ID, Pairs, make_run
@@ -160,11 +161,9 @@ def test_no_picture_shows_an_image_as_the_model_gets_it(
         for picture in row.pictures
     }
     images = [images_of(run)[index][0].numpy() for index in range(6)]
-    plain = {pictures_module.png(image) for image in images}
+    plain = {image_png(image) for image in images}
     keyed = [transform.apply(image[None])[0] for image in images]
-    secret = {
-        pictures_module.png(np.rint(image * 255).astype(np.uint8)) for image in keyed
-    }
+    secret = {image_png(np.rint(image * 255).astype(np.uint8)) for image in keyed}
     assert plain & shown, "or the pictures are not found by this comparison at all"
     assert not secret & shown
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from mlguard.audit.page import render_page
-from mlguard.audit.pictures import Gallery, Picture, Row, png
+from mlguard.audit.pictures import Gallery, Picture, Row
 from mlguard.audit.words import percent, verdict
+from mlguard.pictures import image_png
 from tests.audits import findings, images, report
 
 VOID_TAGS = {"meta", "img", "hr", "br", "line", "link"}
-PICTURE = Picture(png(np.zeros((3, 2, 2), np.uint8)), "input", "A test image")
+PICTURE = Picture(image_png(np.zeros((3, 2, 2), np.uint8)), "input", "A test image")
 GALLERY = Gallery((Row("shf", (PICTURE,)),), (Row("Image 1", (PICTURE,)),))
 
 

@@ -11,8 +11,6 @@ from mlguard.audit.pictures import (
     block_sizes_for,
     demonstrate,
     demonstration_subkeys,
-    mask_png,
-    png,
     series_of,
     thumbnail,
     transformed,
@@ -25,17 +23,6 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (3, 64, 96), dtype=np.uint8)
 
 def decoded(content: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content)))
-
-
-def test_a_picture_holds_the_image_s_values() -> None:
-    np.testing.assert_array_equal(decoded(png(IMAGE)), IMAGE.transpose(1, 2, 0))
-
-
-def test_a_mask_is_an_indexed_picture_of_its_classes() -> None:
-    mask = np.array([[0, 1], [20, 255]], dtype=np.uint8)
-    picture = Image.open(io.BytesIO(mask_png(mask)))
-    assert picture.mode == "P"
-    np.testing.assert_array_equal(np.asarray(picture), mask)
 
 
 def test_each_method_is_shown_alone_and_then_together() -> None:

@@ -6,7 +6,6 @@ import numpy as np
 import pyffx
 import pytest
 import torch
-from chains import CHAINS, derived, images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from mlguard.transforms import (
     derive_transform,
 )
 from mlguard.transforms.format_preserving import encryption_table
+from tests.transforms.chains import CHAINS, derived, images
 
 
 @pytest.mark.parametrize("block_size", BLOCK_SIZES)

@@ -6,12 +6,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from chains import CHAINS, derived, images
 from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from mlguard.bundle.preprocess_graph import build_preprocess_graph
 from mlguard.transforms import BLOCK_SIZES, Transform
+from tests.transforms.chains import CHAINS, derived, images
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chains import CHAINS, SUBKEYS, derived, images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from mlguard.transforms import (
     key_space_bits,
     pad_to_blocks,
 )
+from tests.transforms.chains import CHAINS, SUBKEYS, derived, images
 
 VECTORS = json.loads(
     (Path(__file__).parents[1] / "vectors/transforms.json").read_text()
