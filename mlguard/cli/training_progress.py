@@ -62,7 +62,7 @@ def time_left(seconds: float) -> str:
 
     Example:
         >>> time_left(40), time_left(130), time_left(7300)
-        ('40 s', '2 min 10 s', '2 h 02 min')
+        ('40 s', '2 min 10 s', '2 h 01 min')
     """
     whole = round(seconds)
     if whole < 60:

@@ -106,6 +106,7 @@ def test_torchs_own_random_state_has_no_say(training) -> None:
     assert same(training()[4], first)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on one core
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_give_what_the_main_process_gives(training, workers: int) -> None:
     made = training()
