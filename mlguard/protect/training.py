@@ -82,6 +82,7 @@ class Training:
         )
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        accelerator.wait_for_everyone()  # all have looked for a checkpoint
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         if accelerator.scaler is not None and self.progress.scaler:
             accelerator.scaler.load_state_dict(self.progress.scaler)
@@ -200,6 +201,7 @@ class Training:
         if self.accelerator.is_main_process:
             draw_curves(self.path / folder.CURVES, self.progress.metrics)
             self.checkpoint.unlink()
+        self.accelerator.wait_for_everyone()  # the others read the folder next
 
     def _save(self) -> None:
         self.progress.loss_sum = float(self.loss_sum)

@@ -222,7 +222,6 @@ def test_loaded_model_gives_logits_for_every_pixel(finished: Path) -> None:
     assert logits.shape == (1, run.recipe.data.classes, 20, 24)
 
 
-@pytest.mark.slow
 def test_two_processes_of_torchrun_train_one_model(tmp_path: Path) -> None:
     script = tmp_path / "job.py"
     script.write_text(
