@@ -56,7 +56,7 @@ def segmentation_loss(
         returns  () float32
     """
     loss = _cross_entropy(logits_of(output), masks, ignore_index)
-    # With a weight of 0 too: data parallel training stops at parameters no loss reaches.
+    # With weight 0 too: data parallel training stops at parameters no loss reaches.
     if isinstance(output, dict) and "aux" in output:
         loss = loss + aux * _cross_entropy(output["aux"], masks, ignore_index)
     return loss
