@@ -6,8 +6,8 @@ MlguardError
 ├── ImageError          an image that cannot be read or predicted
 ├── WeightsError        a weights file or name that does not fit the model
 ├── RunError            a run folder that cannot be used as asked
-│   ├── RunExists       the output already holds something; nothing is overwritten
-│   └── MalformedRun    not a run folder, or a damaged one
+│   ├── MalformedRun    not a run folder, or a damaged one
+│   └── TamperedRun     well formed, but not what the holder of its key left
 ├── BundleError         a bundle that cannot be used as asked
 │   ├── MalformedBundle the file does not follow docs/spec/bundle-v1.md
 │   └── TamperedBundle  well formed, but not what its owner wrote
@@ -18,6 +18,7 @@ MlguardError
 ├── ProviderError       the execution provider asked for is not available
 ├── MissingExtra        a package of an optional extra is not installed
 ├── OutputError         no space, or not writable; nothing half-written remains
+│   └── OutputExists    the output already holds something; nothing is overwritten
 └── Interrupted         stopped by the user; what was done is saved
 
 Each refusal carries a `hint`: advice a person can act on, or empty. Passing the
@@ -69,14 +70,17 @@ class RunError(MlguardError):
     """A run folder cannot be used as asked."""
 
 
-class RunExists(RunError):
-    """The output already holds something; nothing is ever overwritten."""
-
-    hint = "choose another --out"
-
-
 class MalformedRun(RunError):
     """The folder is not a run folder, or it is damaged."""
+
+
+class TamperedRun(RunError):
+    """The run folder is well formed, but not what the holder of its key left."""
+
+    hint = (
+        "use a copy that you know to be yours; a stranger's folder could make your key "
+        "tell its transform"
+    )
 
 
 class BundleError(MlguardError):
@@ -129,6 +133,12 @@ class OutputError(MlguardError):
     """There is no space, or the place is not writable."""
 
     hint = "free some space or choose another --out; nothing half-written was left"
+
+
+class OutputExists(OutputError):
+    """The output already holds something; nothing is ever overwritten."""
+
+    hint = "choose another --out"
 
 
 class Interrupted(MlguardError):

@@ -51,5 +51,5 @@ def _picture(image: NDArray[np.uint8]) -> Image.Image:
 
 def _png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
+    picture.save(buffer, format="PNG")
     return buffer.getvalue()

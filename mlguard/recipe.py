@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from mlguard.errors import RecipeError
 
@@ -29,17 +36,28 @@ Count = Annotated[int, Field(ge=1)]
 Rgb = tuple[float, float, float]
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():  # it is shown in terminals and written into bundles
+        raise ValueError("holds control characters")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_printable)]
+
+
 class _Section(BaseModel):
     """Frozen, closed to unknown fields, no silent conversions such as "3" to 3."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False
+    )
 
 
 class Data(_Section):
     """Where the images are, and what their masks mean."""
 
     kind: Literal["voc", "folder", "shapes"]
-    class_names: Annotated[tuple[str, ...], Field(min_length=2, max_length=255)]
+    class_names: Annotated[tuple[Text, ...], Field(min_length=2, max_length=255)]
     ignore_index: Annotated[int, Field(ge=0, le=255)] = 255
     size: tuple[Count, Count]  # height, width; pixels
     train: str = "train"
@@ -109,7 +127,7 @@ class Model(_Section):
     ]
     weights: str = "none"  # "none", a .safetensors file, or a torchvision enum member
     mean: Rgb | None = None  # of an image in [0, 1]; None takes the weights' own
-    std: Rgb | None = None
+    std: tuple[Positive, Positive, Positive] | None = None
 
     @model_validator(mode="after")
     def _normalization(self) -> Self:
@@ -146,7 +164,7 @@ class Export(_Section):
     """The ONNX graph."""
 
     opset: Annotated[int, Field(ge=18, le=23)] = 20
-    licence: str = ""  # terms shown to whoever opens the bundle
+    licence: Text = ""  # terms shown to whoever opens the bundle
 
 
 class Audit(_Section):

@@ -20,6 +20,7 @@ from mlguard.protect.run import (
     Run,
     read_run,
     write_json,
+    write_proofs,
     write_setup,
 )
 from mlguard.recipe import Recipe, parse_recipe
@@ -125,10 +126,14 @@ def make_run(
     path.mkdir(parents=True)
     protection = Protection(PROTECTION_ID, KEY.key_id, "acme") if protected else None
     write_setup(path, spec, protection)
-    write_json(path / PROVENANCE, {"recipe": "test"})
+    data = {"train_fingerprint": "cd" * 32}
+    facts = {"recipe": "test", "data": data, "resumed": []}
+    write_json(path / PROVENANCE, facts)
     torch.manual_seed(1)
     model = build_model(spec.model, spec.data.classes)
     save_file(model.state_dict(), path / MODEL)
+    if protection:
+        write_proofs(path, protection, KEY)
     if baseline:
         make_run(path / BASELINE, *overrides, protected=False)
     return read_run(path)

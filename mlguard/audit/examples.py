@@ -86,7 +86,11 @@ def _row(
     image, mask = dataset[index]
     pictures = [
         Picture(image_png(image.numpy()), "input", f"Test image {index + 1}"),
-        Picture(mask_png(mask.numpy()), "ground truth", "Its classes, as labelled"),
+        Picture(
+            mask_png(mask.numpy()),
+            "ground truth",
+            "Its classes, as labelled",
+        ),
     ]
     for name, subject, condition in users:
         batch = image[None].to(subject.device)

@@ -26,7 +26,7 @@ from mlguard.audit.report import (
 )
 from mlguard.audit.statistics import find
 from mlguard.data import SegmentationSet
-from mlguard.errors import DatasetError, MalformedRun, RunError
+from mlguard.errors import DatasetError, MalformedRun
 from mlguard.keys import ModelKey
 from mlguard.protect.provenance import machine, versions
 from mlguard.protect.run import Protection, Run
@@ -103,23 +103,6 @@ def audit_run(
         run, dataset, findings, split=split, settings=settings, device=place
     )
     return Audit(report, gallery)
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of a `--device` option.
-
-    Raises:
-        RunError: There is no such device here.
-    """
-    if name not in {"auto", "cpu", "cuda"}:
-        raise RunError(f"--device: expected auto, cpu or cuda, got {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise RunError(
-            "--device cuda: torch sees no CUDA device",
-            hint="`mlguard doctor` says what is missing; --device cpu always works",
-        )
-    use_cuda = name != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if use_cuda else "cpu")
 
 
 def protection_of(run: Run) -> Protection:

@@ -30,7 +30,7 @@ def report_folder(out: Path) -> Iterator[Path]:
     reason that was there at the start, and no half-written report is left.
 
     Raises:
-        RunExists: `out` is a file, or a folder that holds something.
+        OutputExists: `out` is a file, or a folder that holds something.
         OutputError: There is no space, or the place is not writable.
     """
     existed = out.is_dir()

@@ -8,10 +8,11 @@ from typing import Literal, Self, get_args
 import torch
 
 from mlguard import recipe
-from mlguard.audit.run import Audit, audit_run, pick_device, protection_of
+from mlguard.audit.run import Audit, audit_run, protection_of
 from mlguard.data import SegmentationSet, open_split
 from mlguard.errors import DatasetError
 from mlguard.keys import ModelKey
+from mlguard.protect.device import pick_device
 from mlguard.protect.run import Run, read_run
 
 Split = Literal["train", "validation", "test"]

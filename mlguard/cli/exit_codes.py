@@ -92,6 +92,7 @@ EXIT_CODES = (
             errors.WeightsError,
             errors.RunError,
             errors.MalformedRun,
+            errors.TamperedRun,
             errors.ReportError,
             errors.ShapeError,
             errors.ParityError,
@@ -102,7 +103,7 @@ EXIT_CODES = (
         "no space, not writable, or the output already exists",
         (
             errors.OutputError,
-            errors.RunExists,
+            errors.OutputExists,
             keystore_errors.KeystoreNotWritable,
             keystore_errors.LogNotWritable,
             keystore_errors.KeystoreExists,

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mlguard.errors import RunExists
-from mlguard.files import atomic_write
+from mlguard.files import write_new
 from mlguard.recipe import read_recipe, recipe_text, shipped_recipes
 
 recipes_app = typer.Typer(
@@ -41,10 +40,7 @@ def show(name: Name) -> None:
 @recipes_app.command()
 def copy(name: Name, file: Path) -> None:
     """Copy a recipe to FILE, to change it."""
-    text = recipe_text(name)
-    if file.exists():
-        raise RunExists(f"{file} exists already", hint="choose another name")
-    atomic_write(file, text.encode())
+    write_new(file, recipe_text(name).encode())
 
 
 @recipes_app.command()

@@ -15,8 +15,7 @@ from mlguard.cli.unlock import (
     PassphraseFile,
     read_model_key,
 )
-from mlguard.errors import RunExists
-from mlguard.files import atomic_write
+from mlguard.files import atomic_write, refuse_existing
 from mlguard.recipe import read_recipe
 from mlguard.runtime import read_image
 
@@ -38,8 +37,7 @@ def show_transform(
     image beside a model's own version of it would give the model's key away.
     """
     settings = read_recipe(recipe, overrides=set_ or [])
-    if out.exists():
-        raise RunExists(f"{out} exists already")
+    refuse_existing(out)
     (pixels,) = read_image(image)
     model_key = read_model_key(
         key,

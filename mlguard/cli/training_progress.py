@@ -47,9 +47,12 @@ def tensorboard_sink(folder: Path) -> Sink:
             "--tensorboard needs the package tensorboard, which is not installed",
             hint="install it with `pip install tensorboard`",
         ) from None
-    writer = SummaryWriter(str(folder))
+    writer: SummaryWriter | None = None
 
     def write(event: Epoch) -> None:
+        nonlocal writer
+        # Not before the first epoch: it makes a folder where the run must be new.
+        writer = writer or SummaryWriter(str(folder))
         for name, value in event.metrics.items():
             writer.add_scalar(name, value, event.metrics["epoch"])
         writer.flush()

@@ -3,9 +3,10 @@
 Knows no keystore: it is handed a ModelKey.
 """
 
+from mlguard.protect.device import new_accelerator, pick_device
 from mlguard.protect.evaluate import evaluate, predict_masks
 from mlguard.protect.job import Job, Source
-from mlguard.protect.loop import new_accelerator, train
+from mlguard.protect.loop import train
 from mlguard.protect.run import Protection, Run, read_run
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Source",
     "evaluate",
     "new_accelerator",
+    "pick_device",
     "predict_masks",
     "read_run",
     "train",

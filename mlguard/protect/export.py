@@ -25,7 +25,8 @@ from mlguard.bundle import (
     write_bundle,
 )
 from mlguard.bundle.preprocess_graph import build_preprocess_graph
-from mlguard.errors import BundleError, OutputError, ParityError, RunError, RunExists
+from mlguard.errors import BundleError, OutputError, ParityError, RunError
+from mlguard.files import refuse_existing
 from mlguard.keys import ModelKey
 from mlguard.models import logits_of, normalization_of
 from mlguard.protect.parity import ParityReport, check_parity
@@ -47,7 +48,7 @@ def export_run(run: Run, key: ModelKey, out: Path) -> ParityReport:
         out: The bundle to write; nothing may be there.
 
     Raises:
-        RunExists: Something is there already.
+        OutputExists: Something is there already.
         RunError: The run is a baseline, which has no key.
         WrongKey: The run was protected with another key.
         MalformedRun: The run's weights are missing or damaged.
@@ -77,12 +78,11 @@ def check_exportable(run: Run, out: Path) -> Protection:
     """Refuse what can be refused before a key is asked for.
 
     Raises:
-        RunExists: Something is at `out` already.
+        OutputExists: Something is at `out` already.
         RunError: The run is a baseline, which has no key.
         OutputError: The folder of `out` does not exist.
     """
-    if out.exists() or out.is_symlink():
-        raise RunExists(f"{out} exists already")
+    refuse_existing(out)
     if not out.absolute().parent.is_dir():
         raise OutputError(f"cannot write {out}: there is no folder {out.parent}")
     if run.protection is None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -13,20 +13,23 @@ from accelerate.utils import broadcast
 from torch import nn
 
 from mlguard.data import SegmentationSet, TrainingSet, open_split
-from mlguard.errors import MalformedRun, RunExists
+from mlguard.errors import DatasetError, MalformedRun, OutputExists
 from mlguard.files import prepare_output_folder
 from mlguard.keys import ModelKey, new_protection_id
 from mlguard.models import build_model, normalization_of
 from mlguard.models.keyed_transform import TorchTransform, plain
 from mlguard.protect import run as folder
+from mlguard.protect.device import new_accelerator
 from mlguard.protect.evaluate import Condition
-from mlguard.protect.loop import new_accelerator, train
+from mlguard.protect.loop import train
+from mlguard.protect.proofs import check_setup
 from mlguard.protect.provenance import machine, versions
 from mlguard.protect.run import Protection, Run, read_run, read_setup
 from mlguard.protect.training import Watcher
 from mlguard.recipe import Recipe, recipe_sha256
 
 CheckProgress = Callable[[int, int], None]  # images done, images in all
+Build = Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Job:
             it is.
         watch: Told about steps and epochs.
         check: Told how the check of the data goes.
+        build: Makes the model, instead of the architecture that the recipe names.
+            Takes normalized pixels, gives logits.
     """
 
     path: Path
@@ -63,6 +68,7 @@ class Job:
     resume: bool = False
     watch: Watcher = field(default=lambda event: None)
     check: CheckProgress | None = None
+    build: Build | None = None
 
     def protect(self, key: ModelKey, *, key_name: str) -> Run:
         """Train a model that needs the key.
@@ -72,18 +78,27 @@ class Job:
             key_name: What the owner's keystore calls it; written into the run.
 
         Raises:
-            RunExists: The folder holds something, and `resume` was not asked for.
+            OutputExists: The folder holds something, and `resume` was not asked for.
             MalformedRun: The run was begun with another recipe, or is damaged.
+            DatasetError: The run was begun with other images, or they are unfit.
             WrongKey: The run was begun with another key.
+            TamperedRun: The holder of the key did not begin this run.
             MlguardError: As `train`, `open_split` and `build_model`.
         """
         begun = self._begun()
         protection = begun[1] if begun else self._new_protection(key, key_name)
         if protection is None:
             raise MalformedRun(f"{self.path} is a baseline run, which needs no key")
+        subkeys = protection.subkeys(key)
+        if begun:
+            check_setup(self.path, subkeys, recipe=self.path / folder.RECIPE)
         transform = protection.transform(self.recipe, key)
         condition = TorchTransform(transform, self._accelerator.device)
-        return self._train(condition, protection, begun=begun is not None)
+
+        def prove() -> None:
+            folder.write_proofs(self.path, protection, key)
+
+        return self._train(condition, protection, prove, begun=begun is not None)
 
     def train_baseline(self) -> Run:
         """Train the plain twin: same recipe, same seed, same data order, no key.
@@ -94,7 +109,7 @@ class Job:
         begun = self._begun()
         if begun and begun[1] is not None:
             raise MalformedRun(f"{self.path} is a protected run, not a baseline")
-        return self._train(plain, None, begun=begun is not None)
+        return self._train(plain, None, lambda: None, begun=begun is not None)
 
     @cached_property
     def _accelerator(self) -> Accelerator:
@@ -104,6 +119,7 @@ class Job:
         """The setup of the run to resume; None if there is none to resume."""
         if self.resume and (self.path / folder.RECIPE).exists():
             setup = read_setup(self.path)
+            self._accelerator.wait_for_everyone()
             if setup[0] != self.recipe:
                 raise MalformedRun(
                     f"{self.path} was begun with another recipe",
@@ -112,10 +128,11 @@ class Job:
                 )
             return setup
         if self.path.exists() and not (self.path.is_dir() and _is_empty(self.path)):
-            advice = RunExists.hint
+            advice = OutputExists.hint
             if (self.path / folder.RECIPE).exists():
                 advice += ", or --resume to go on with an unfinished run"
-            raise RunExists(f"{self.path} is not an empty folder", hint=advice)
+            raise OutputExists(f"{self.path} is not an empty folder", hint=advice)
+        self._accelerator.wait_for_everyone()  # all have looked before one writes
         return None
 
     def _new_protection(self, key: ModelKey, key_name: str) -> Protection:
@@ -125,18 +142,25 @@ class Job:
         return Protection(bytes(shared.tolist()), key.key_id, key_name)
 
     def _train(
-        self, condition: Condition, protection: Protection | None, *, begun: bool
+        self,
+        condition: Condition,
+        protection: Protection | None,
+        prove: Callable[[], None],
+        *,
+        begun: bool,
     ) -> Run:
         if begun and _is_finished(self.path):
-            return read_run(self.path)
+            return read_run(self.path, build=self.build)
         training_set = self._open("train")
         validation_set = self._open("validation")
         model = self._new_model()
         if self._accelerator.is_main_process:
-            if not begun:
-                prepare_output_folder(self.path)
-                folder.write_setup(self.path, self.recipe, protection)
-            self._write_provenance(training_set, validation_set)
+            data = self._data_facts(training_set, validation_set)
+            if begun:
+                self._add_to_provenance(data)
+            else:
+                self._write_setup(protection, data)
+                prove()
         self._accelerator.wait_for_everyone()
         train(
             self.path,
@@ -150,43 +174,72 @@ class Job:
             watch=self.watch,
             workers=self.recipe.data.workers,
         )
-        return read_run(self.path)
+        if self._accelerator.is_main_process:
+            prove()
+            (self.path / folder.CHECKPOINT).unlink()
+        self._accelerator.wait_for_everyone()
+        return read_run(self.path, build=self.build)
 
     def _open(self, split: Literal["train", "validation"]) -> SegmentationSet:
-        opened = open_split(
-            self.recipe.data,
-            self.source.root,
-            split,
-            seed=self.recipe.train.seed,
-            download=self.source.download and self._accelerator.is_local_main_process,
-        )
+        with self._accelerator.local_main_process_first():  # it downloads for all
+            opened = open_split(
+                self.recipe.data,
+                self.source.root,
+                split,
+                seed=self.recipe.train.seed,
+                download=self.source.download,
+            )
         opened.check(self.check)
         return opened
 
     def _new_model(self) -> nn.Module:
         torch.manual_seed(self.recipe.train.seed)
+        if self.build is not None:
+            return self.build()
         return build_model(self.recipe.model, self.recipe.data.classes)
 
-    def _write_provenance(
+    def _data_facts(
         self, training_set: SegmentationSet, validation_set: SegmentationSet
-    ) -> None:
+    ) -> dict[str, Any]:
+        return {
+            "kind": self.recipe.data.kind,
+            "train_images": len(training_set),
+            "train_fingerprint": training_set.fingerprint,
+            "validation_images": len(validation_set),
+            "validation_fingerprint": validation_set.fingerprint,
+        }
+
+    def _session_facts(self) -> dict[str, Any]:
+        """What is true of this process, and may differ in one that resumes."""
         processes = {"processes": self._accelerator.num_processes}
-        fields = {
-            "recipe": self.recipe_name,
-            "recipe_sha256": recipe_sha256(self.recipe),
-            "seed": self.recipe.train.seed,
-            "data": {
-                "kind": self.recipe.data.kind,
-                "train_images": len(training_set),
-                "train_fingerprint": training_set.fingerprint,
-                "validation_images": len(validation_set),
-                "validation_fingerprint": validation_set.fingerprint,
-            },
+        return {
             "versions": versions(),
             "machine": machine(self._accelerator.device) | processes,
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        folder.write_json(self.path / folder.PROVENANCE, fields)
+
+    def _write_setup(self, protection: Protection | None, data: dict[str, Any]) -> None:
+        prepare_output_folder(self.path)
+        facts = {
+            "recipe": self.recipe_name,
+            "recipe_sha256": recipe_sha256(self.recipe),
+            "seed": self.recipe.train.seed,
+            "data": data,
+            **self._session_facts(),
+            "resumed": [],
+        }
+        folder.write_json(self.path / folder.PROVENANCE, facts)
+        folder.write_setup(self.path, self.recipe, protection)
+
+    def _add_to_provenance(self, data: dict[str, Any]) -> None:
+        facts = folder.read_provenance(self.path)
+        if facts["data"] != data:
+            raise DatasetError(
+                f"these are not the images that {self.path} was begun with",
+                hint="give the --data it was begun with, unchanged",
+            )
+        facts["resumed"].append(self._session_facts())
+        folder.write_json(self.path / folder.PROVENANCE, facts)
 
 
 def _is_empty(path: Path) -> bool:

@@ -11,44 +11,17 @@ and mixes precision; the loop itself is plain.
 
 from pathlib import Path
 
-import torch
-from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate import Accelerator
 from torch import nn
 
 from mlguard import recipe
 from mlguard.data import SegmentationSet, TrainingSet
 from mlguard.errors import DatasetError, Interrupted, RunError
 from mlguard.models import Normalization
+from mlguard.protect.device import enough_memory
 from mlguard.protect.evaluate import Condition
 from mlguard.protect.interrupt import stop_on_signal
 from mlguard.protect.training import Training, Watcher
-
-
-def new_accelerator(device: str, precision: str) -> Accelerator:
-    """The engine under the loop.
-
-    Args:
-        device: "auto" takes a GPU where there is one; "cpu" never does.
-        precision: "no", "fp16" or "bf16".
-
-    Raises:
-        RunError: There is no such device here.
-    """
-    if device not in {"auto", "cpu", "cuda"}:
-        raise RunError(
-            f"--device: expected auto, cpu or cuda, got {device!r}",
-            hint="auto takes a GPU where there is one",
-        )
-    if device == "cuda" and not torch.cuda.is_available():
-        raise RunError(
-            "--device cuda: torch sees no CUDA device",
-            hint="`mlguard doctor` says what is missing; --device cpu always works",
-        )
-    return Accelerator(
-        cpu=device == "cpu" or not torch.cuda.is_available(),
-        mixed_precision=precision,
-        dataloader_config=DataLoaderConfiguration(split_batches=True),
-    )
 
 
 def train(
@@ -66,7 +39,8 @@ def train(
 ) -> None:
     """Train a model and leave its weights and metrics in a run folder.
 
-    If the folder holds a checkpoint, training goes on from it.
+    If the folder holds a checkpoint, training goes on from it. The last checkpoint
+    stays, as the sign of an unfinished run: `Job` takes it away.
 
     Args:
         path: The run folder, with its setup written.
@@ -83,7 +57,8 @@ def train(
 
     Raises:
         DatasetError: There are fewer images than one batch.
-        RunError: The loss became infinite or not a number.
+        RunError: The loss became infinite or not a number, or the device has too
+            little memory, or the processes cannot share a batch evenly.
         Interrupted: Ctrl-C; the state is saved and `train` goes on from it.
         MalformedRun: The checkpoint is damaged.
         OutputError: There is no space, or the folder is not writable.
@@ -93,10 +68,16 @@ def train(
             f"train.batch is {spec.batch}, but there are {len(data)} training images",
             hint="lower it with --set train.batch=N",
         )
+    if spec.batch % accelerator.num_processes:
+        raise RunError(
+            f"train.batch is {spec.batch}, which {accelerator.num_processes} processes "
+            "cannot share evenly",
+            hint="change it with --set train.batch=N, or the number of processes",
+        )
     training = Training(
         path, model, data, spec, condition, normalization, accelerator, workers
     )
-    with stop_on_signal() as stop:
+    with stop_on_signal() as stop, enough_memory("--set train.batch=N"):
         for images, masks in training.loader:
             training.learn(images, masks)
             training.look(watch)

@@ -2,6 +2,7 @@
 
 recipe.toml         the resolved recipe
 protection.json     protection_id and key id; absent in a baseline run
+proofs.json         that the holder of the key made the recipe and the model
 provenance.json     data fingerprint, versions, machine
 metrics.jsonl       one line for each epoch
 model.safetensors   the weights the recipe's `keep` chose
@@ -11,6 +12,7 @@ baseline/           the plain twin, a run folder of its own
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,10 @@ from torch import nn
 
 from mlguard.errors import MalformedRun, RecipeError, WrongKey
 from mlguard.files import atomic_write
-from mlguard.keys import PROTECTION_ID_BYTES, ModelKey
+from mlguard.keys import PROTECTION_ID_BYTES, ModelKey, ModelSubkeys
 from mlguard.models import build_model
 from mlguard.protect.checkpoint import contiguous
+from mlguard.protect.proofs import check_model, check_setup, prove
 from mlguard.recipe import Recipe, dump_recipe, parse_recipe
 from mlguard.transforms import Transform, derive_transform
 
@@ -57,26 +60,40 @@ class Protection:
         Raises:
             WrongKey: The model was protected with another key.
         """
+        methods, block_size = recipe.transform.methods, recipe.transform.block_size
+        return derive_transform(methods, self.subkeys(key), block_size)
+
+    def subkeys(self, key: ModelKey) -> ModelSubkeys:
+        """The subkeys of this model.
+
+        Raises:
+            WrongKey: The model was protected with another key.
+        """
         if key.key_id != self.key_id:
             raise WrongKey(
                 f"the model was protected with key {self.key_id} "
                 f"({self.key_name!r}), got key {key.key_id}"
             )
-        return derive_transform(
-            recipe.transform.methods,
-            key.for_model(self.protection_id),
-            recipe.transform.block_size,
-        )
+        return key.for_model(self.protection_id)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run folder, read."""
+    """A finished run folder, read.
+
+    Attributes:
+        path: The folder.
+        recipe: The resolved recipe.
+        protection: Which key the model needs; None for a baseline run.
+        provenance: What `provenance.json` says.
+        build: Makes the model, if the recipe's architecture does not.
+    """
 
     path: Path
     recipe: Recipe
     protection: Protection | None
     provenance: dict[str, Any]
+    build: Callable[[], nn.Module] | None = None
 
     def load_model(self) -> nn.Module:
         """The trained model, in eval mode, on the CPU.
@@ -84,9 +101,7 @@ class Run:
         Raises:
             MalformedRun: The weights are missing, damaged or of another model.
         """
-        # The starting weights would be overwritten, so they are not looked for.
-        spec = self.recipe.model.model_copy(update={"weights": "none"})
-        model = build_model(spec, self.recipe.data.classes)
+        model = self.build() if self.build is not None else self._new_model()
         path = self.path / MODEL
         try:
             model.load_state_dict(load_file(path))
@@ -97,24 +112,51 @@ class Run:
         return model.eval()
 
     def baseline(self) -> "Run | None":
-        """The plain twin, if one was trained."""
+        """The plain twin, if one was trained.
+
+        Raises:
+            MalformedRun: It was trained on other images or by another recipe, so
+                that a comparison with it would not be fair.
+        """
         folder = self.path / BASELINE
-        return read_run(folder) if (folder / MODEL).exists() else None
+        if not (folder / MODEL).exists():
+            return None
+        twin = read_run(folder, build=self.build)
+        if _fair_terms(twin) != _fair_terms(self):
+            raise MalformedRun(
+                f"{folder} was trained on other images or by another recipe than "
+                f"{self.path}",
+                hint="delete it and train it again with `mlguard protect --baseline`",
+            )
+        return twin
 
     def transform(self, key: ModelKey) -> Transform:
         """What the key does to this model's images.
 
         Raises:
             WrongKey: The model was protected with another key.
+            TamperedRun: The holder of the key did not make this run.
             MalformedRun: This is a baseline run, which needs no key.
         """
         if self.protection is None:
             raise MalformedRun(f"{self.path} is a baseline run and needs no key")
+        subkeys = self.protection.subkeys(key)
+        check_setup(self.path, subkeys, recipe=self.path / RECIPE)
+        check_model(self.path, subkeys, model=self.path / MODEL)
         return self.protection.transform(self.recipe, key)
 
+    def _new_model(self) -> nn.Module:
+        # The starting weights would be overwritten, so they are not looked for.
+        spec = self.recipe.model.model_copy(update={"weights": "none"})
+        return build_model(spec, self.recipe.data.classes)
 
-def read_run(path: Path) -> Run:
+
+def read_run(path: Path, *, build: Callable[[], nn.Module] | None = None) -> Run:
     """Read a finished run folder.
+
+    Args:
+        path: The folder.
+        build: Makes the model, if it was trained with a `build` of its own.
 
     Raises:
         MalformedRun: It is not a run folder, is damaged, or is not finished.
@@ -129,11 +171,23 @@ def read_run(path: Path) -> Run:
             f"{path} is not a run folder", hint="give the --out of `mlguard protect`"
         )
     recipe, protection = read_setup(path)
+    return Run(path, recipe, protection, read_provenance(path), build)
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """What `provenance.json` of a run folder says.
+
+    Raises:
+        MalformedRun: It is missing or damaged.
+    """
+    file = path / PROVENANCE
     try:
-        provenance = json.loads((path / PROVENANCE).read_text())
-    except (OSError, ValueError) as error:
-        raise MalformedRun(f"{path / PROVENANCE}: {error}") from None
-    return Run(path, recipe, protection, provenance)
+        facts = json.loads(file.read_text())
+        if isinstance(facts["data"], dict) and isinstance(facts["resumed"], list):
+            return dict(facts)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise MalformedRun(f"{file} is missing or damaged")
 
 
 def read_setup(path: Path) -> tuple[Recipe, Protection | None]:
@@ -167,6 +221,17 @@ def write_setup(path: Path, recipe: Recipe, protection: Protection | None) -> No
     atomic_write(path / RECIPE, dump_recipe(recipe).encode())
 
 
+def write_proofs(path: Path, protection: Protection, key: ModelKey) -> None:
+    """Prove with the key that its holder made what is in the folder so far.
+
+    Raises:
+        WrongKey: The run was begun with another key.
+        OutputError: There is no space, or the folder is not writable.
+    """
+    subkeys = protection.subkeys(key)
+    prove(path, subkeys, recipe=path / RECIPE, model=path / MODEL)
+
+
 def write_model(path: Path, model: nn.Module) -> None:
     """Write the weights of a model as safetensors."""
     atomic_write(path, save(contiguous(model.state_dict())))
@@ -182,13 +247,20 @@ def write_json(path: Path, fields: dict[str, Any]) -> None:
     atomic_write(path, (json.dumps(fields, indent=2) + "\n").encode())
 
 
+def _fair_terms(run: Run) -> tuple[object, ...]:
+    """What a protected model and its twin must share."""
+    recipe = run.recipe
+    return recipe.data, recipe.model, recipe.train, run.provenance["data"]
+
+
 def _read_protection(path: Path) -> Protection:
     try:
         fields = json.loads(path.read_text())
         protection_id = bytes.fromhex(fields["protection_id"])
-        protection = Protection(protection_id, fields["key_id"], fields["key_name"])
-    except (OSError, ValueError, KeyError, TypeError):
+        key_id, key_name = fields["key_id"], fields["key_name"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise MalformedRun(f"{path} is damaged") from None
-    if len(protection_id) != PROTECTION_ID_BYTES:
+    texts = isinstance(key_id, str) and isinstance(key_name, str)
+    if len(protection_id) != PROTECTION_ID_BYTES or not texts:
         raise MalformedRun(f"{path} is damaged")
-    return protection
+    return Protection(protection_id, key_id, key_name)

@@ -156,7 +156,8 @@ class Training:
 
     def finish_epoch(self, validation: SegmentationSet, watch: Watcher) -> None:
         """Validate, keep the weights if they are the best so far, say so."""
-        train_loss = float(self.loss_sum) / self.steps_per_epoch
+        mean = self.accelerator.reduce(self.loss_sum, reduction="mean")
+        train_loss = float(mean) / self.steps_per_epoch
         self.loss_sum.zero_()
         epoch = self.progress.step // self.steps_per_epoch
         if not math.isfinite(train_loss):
@@ -196,12 +197,11 @@ class Training:
         return stopping
 
     def close(self) -> None:
-        """Draw the curves and take away the sign that the run is unfinished."""
+        """Draw the curves. The checkpoint stays; whoever asked for training ends it."""
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             draw_curves(self.path / folder.CURVES, self.progress.metrics)
-            self.checkpoint.unlink()
-        self.accelerator.wait_for_everyone()  # the others read the folder next
+        self.accelerator.wait_for_everyone()
 
     def _save(self) -> None:
         self.progress.loss_sum = float(self.loss_sum)
@@ -221,6 +221,7 @@ class Training:
             "best_validation_miou": -line["validation_miou"],
             "last": -line["epoch"],
         }[self.spec.keep]
+        score = math.inf if math.isnan(score) else score
         if self.progress.best is not None and score >= self.progress.best:
             return False
         self.progress.best = score

@@ -8,11 +8,12 @@ import pytest
 
 from mlguard.audit import pictures as pictures_module
 from mlguard.audit import read_report, report_folder, write_report
-from mlguard.audit.run import Audit, audit_run, pick_device
+from mlguard.audit.run import Audit, audit_run
 from mlguard.data import SegmentationSet, open_split
 from mlguard.errors import DatasetError, MalformedRun, RunError, WrongKey
 from mlguard.keys import KEY_BYTES, ModelSubkeys
 from mlguard.pictures import image_png
+from mlguard.protect.device import pick_device
 from mlguard.protect.run import Run
 from mlguard.transforms import derive_transform
 from tests.audits import KEY, OTHER_KEY, PROTECTION_ID, Pairs, make_run
@@ -111,7 +112,7 @@ def test_images_with_other_classes_are_refused(run: Run) -> None:
 
 
 def test_an_unknown_device_is_refused() -> None:
-    with pytest.raises(RunError, match="expected auto, cpu or cuda, got 'tpu'"):
+    with pytest.raises(RunError, match="expected auto, cpu, cuda, got 'tpu'"):
         pick_device("tpu")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mlguard.audit import read_report, report_folder, write_report
 from mlguard.audit.pictures import Gallery
-from mlguard.errors import OutputError, RunExists
+from mlguard.errors import OutputError, OutputExists
 from tests.audits import report
 
 
@@ -36,7 +36,7 @@ def test_a_folder_that_holds_something_is_refused_before_the_work(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(RunExists, match="is not empty"), report_folder(tmp_path):
+    with pytest.raises(OutputExists, match="is not empty"), report_folder(tmp_path):
         pytest.fail("the work began")
     assert listed(tmp_path) == ["notes.txt"]
 

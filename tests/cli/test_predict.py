@@ -10,7 +10,7 @@ from keystore import Identity, Keystore
 from mlguard.bundle import make_bundle, write_bundle
 from mlguard.cli import app, predict
 from mlguard.cli.exit_codes import exit_code_of
-from mlguard.errors import ImageError, RunExists, WrongKey
+from mlguard.errors import ImageError, OutputExists, WrongKey
 from mlguard.keys import ModelKey
 from mlguard.palette import palette
 from mlguard.runtime import Session, read_image
@@ -134,7 +134,7 @@ def test_a_wrong_key_writes_nothing(
 def test_a_folder_that_holds_something_is_refused(
     bundle: Path, photos: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(RunExists, match="photos is not empty"):
+    with pytest.raises(OutputExists, match="photos is not empty"):
         run(bundle, photos, out=photos)
     assert files(photos) == ["a.png", "b.jpg", "c.bmp", "notes.txt"]
 

@@ -52,7 +52,7 @@ def folder_data(root: Path) -> Path:
         ([*PROTECT, "--set", "train.sede=3"], 40, "train.sede: unknown field"),
         ([*PROTECT, "--set", "data.kind=folder"], 40, "--data"),
         ([*PROTECT, "--set", "data.kind=voc", "--data", "no"], 40, "no"),
-        ([*PROTECT, "--device", "tpu"], 40, "expected auto, cpu or cuda"),
+        ([*PROTECT, "--device", "tpu"], 40, "expected auto, cpu, cuda"),
         ([*PROTECT, "--set", "model.weights=no.such"], 40, "no weights of that name"),
         (["export", "run", "--out", "a.mlgb"], 40, "not a run folder"),
         (["predict", "no.mlgb", ".", "--key", "acme", "--out", "m"], 40, "no image"),

@@ -73,7 +73,8 @@ def test_tensorboard_hears_every_number_of_every_epoch(
 
     class SummaryWriter:
         def __init__(self, folder: str) -> None:
-            assert folder == str(tmp_path)
+            assert folder == str(tmp_path / "tensorboard")
+            Path(folder).mkdir()
 
         def add_scalar(self, name: str, value: float, epoch: int) -> None:
             heard.append((name, value, epoch))
@@ -84,6 +85,7 @@ def test_tensorboard_hears_every_number_of_every_epoch(
     module = ModuleType("torch.utils.tensorboard")
     module.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    with show_training("twin", tensorboard_sink(tmp_path)) as watch:
+    with show_training("twin", tensorboard_sink(tmp_path / "tensorboard")) as watch:
+        assert not any(tmp_path.iterdir()), "a run folder must still be empty"
         watch(EPOCH)
     assert heard == [(name, value, 1) for name, value in LINE.items()]

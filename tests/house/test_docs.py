@@ -4,12 +4,18 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
+
+from mlguard.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.S | re.M)
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
-COMMAND = re.compile(r"^\s*(?:\$ )?mlguard ([a-z-]+)", re.M)
+COMMAND = re.compile(r"^(?:    |\$ )?mlguard ([a-z].*)$", re.M)
+OPTION = re.compile(r" (--[a-z-]+)")
+SPECS = ROOT / "docs" / "spec"  # a spec's "mlguard …" is a label, not a command
+FIVE = {"keygen", "protect", "export", "predict", "audit"}
 
 
 def test_there_is_an_example_and_a_link_to_check() -> None:
@@ -35,14 +41,44 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_exist(page: Path) -> None:
-    from mlguard.cli.app import app
+def commands_of(page: Path) -> list[str]:
+    """Every command line on a page, in a block or indented, without `mlguard`."""
+    text = page.read_text().replace("\\\n", " ")
+    return [line.partition("#")[0] for line in COMMAND.findall(text)]
 
-    known = {c.name or c.callback.__name__ for c in app.registered_commands}
-    known |= {group.name for group in app.registered_groups}
-    blocks = re.findall(
-        r"^```(?:sh|console)?\n(.*?)^```", page.read_text(), re.S | re.M
-    )
-    named = {name for block in blocks for name in COMMAND.findall(block)}
-    assert named <= known
+
+def options_by_command() -> dict[str, set[str]]:
+    """Every command of mlguard, "keys list" among them, with its options."""
+    tree = typer.main.get_command(app)
+    found: dict[str, set[str]] = {}
+    for name, command in tree.commands.items():
+        for path, leaf in _leaves(name, command):
+            found[path] = {o for p in leaf.params for o in (*p.opts, *p.secondary_opts)}
+    return found
+
+
+def _leaves(path: str, command) -> list[tuple[str, object]]:
+    children = getattr(command, "commands", None)
+    if not children:
+        return [(path, command)]
+    return [
+        leaf
+        for name, child in children.items()
+        for leaf in _leaves(f"{path} {name}", child)
+    ]
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if SPECS not in p.parents], ids=lambda page: page.name
+)
+def test_commands_and_their_options_exist(page: Path) -> None:
+    known = options_by_command()
+    for line in commands_of(page):
+        named = [path for path in known if f"{line} ".startswith(f"{path} ")]
+        assert named, line
+        unknown = set(OPTION.findall(line)) - known[max(named, key=len)]
+        assert unknown - {"--help"} == set(), line
+
+
+def test_readme_names_the_five_commands() -> None:
+    assert {line.split()[0] for line in commands_of(PAGES[0])} >= FIVE

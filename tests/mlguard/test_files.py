@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mlguard.errors import OutputError, RunExists
-from mlguard.files import atomic_write, prepare_output_folder
+from mlguard.errors import OutputError, OutputExists
+from mlguard.files import atomic_write, prepare_output_folder, write_new
 
 
 def test_content_is_written_and_nothing_else_remains(tmp_path: Path) -> None:
@@ -36,6 +36,21 @@ def test_missing_folder_is_refused(tmp_path: Path) -> None:
         atomic_write(tmp_path / "no" / "a", b"")
 
 
+def test_file_in_place_of_the_folder_of_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="Not a directory"):
+        atomic_write(tmp_path / "file" / "a", b"")
+
+
+def test_new_file_is_never_written_over_something(tmp_path: Path) -> None:
+    write_new(tmp_path / "a", b"one")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name in ("a", "dangling"):
+        with pytest.raises(OutputExists, match="exists already"):
+            write_new(tmp_path / name, b"two")
+    assert (tmp_path / "a").read_bytes() == b"one"
+
+
 def test_output_folder_is_made_or_taken_if_empty(tmp_path: Path) -> None:
     prepare_output_folder(tmp_path / "x" / "y")
     prepare_output_folder(tmp_path / "x" / "y")
@@ -44,11 +59,11 @@ def test_output_folder_is_made_or_taken_if_empty(tmp_path: Path) -> None:
 
 def test_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
-    with pytest.raises(RunExists, match="is not empty"):
+    with pytest.raises(OutputExists, match="is not empty"):
         prepare_output_folder(tmp_path)
 
 
 def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RunExists, match="is not a folder"):
+    with pytest.raises(OutputExists, match="is not a folder"):
         prepare_output_folder(tmp_path / "file")

@@ -81,6 +81,8 @@ def test_every_problem_is_reported_at_once() -> None:
         ("train.epochs", "expected section.field=value"),
         ("recipe.x=1", "recipe is not a section"),
         ("model.name=os.system", "model.name: Input should be"),
+        ("train.learning_rate=inf", "train.learning_rate: Input should be a finite"),
+        ('export.licence="a\\tb"', "export.licence: holds control characters"),
     ],
 )
 def test_unfit_value_is_refused_in_words(override: str, words: str) -> None:

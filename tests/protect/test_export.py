@@ -13,9 +13,9 @@ from mlguard.cli import export as command
 from mlguard.errors import (
     MalformedRun,
     OutputError,
+    OutputExists,
     ParityError,
     RunError,
-    RunExists,
     WrongKey,
 )
 from mlguard.keys import ModelKey
@@ -64,7 +64,9 @@ def finished(
     model = build_model(spec.model, spec.data.classes)
     run.write_setup(path, spec, protection)
     run.write_model(path / run.MODEL, model)
-    fields = {"data": {"train_fingerprint": "cd" * 32}}
+    if protection is not None:
+        run.write_proofs(path, protection, KEY)
+    fields = {"data": {"train_fingerprint": "cd" * 32}, "resumed": []}
     run.write_json(path / run.PROVENANCE, fields)
     return run.read_run(path)
 
@@ -143,7 +145,7 @@ def test_another_key_is_refused_before_the_export(tmp_path: Path) -> None:
 def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
     done, out = finished(tmp_path / "run"), tmp_path / "acme.mlgb"
     out.write_text("precious")
-    with pytest.raises(RunExists, match=r"acme\.mlgb exists already"):
+    with pytest.raises(OutputExists, match=r"acme\.mlgb exists already"):
         export_run(done, KEY, out)
     assert out.read_text() == "precious"
 
@@ -318,6 +320,6 @@ def test_the_command_asks_for_the_key_that_the_run_names(
     assert out.startswith(f"{tmp_path / 'acme.mlgb'}  ")
     assert "parity: 100.000% of pixels have the same class" in out
     assert err == ""
-    with pytest.raises(RunExists, match="exists already"):
+    with pytest.raises(OutputExists, match="exists already"):
         command.export(tmp_path / "run", tmp_path / "acme.mlgb")
     assert asked == ["acme"]  # refused before a passphrase is asked for

@@ -16,14 +16,23 @@ from mlguard.errors import (
     Interrupted,
     MalformedRun,
     OutputError,
+    OutputExists,
     RunError,
-    RunExists,
+    TamperedRun,
     WrongKey,
 )
 from mlguard.protect import checkpoint as checkpoints
 from mlguard.protect import read_run, training
+from mlguard.protect.checkpoint import Progress
 from mlguard.protect.training import Epoch, Step
-from tests.runs import OTHER_KEY, small_baseline, small_recipe, small_run
+from tests.runs import (
+    KEY,
+    OTHER_KEY,
+    small_baseline,
+    small_job,
+    small_recipe,
+    small_run,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,6 +63,7 @@ def test_run_folder_holds_what_a_reader_needs_and_no_checkpoint(finished: Path) 
         "curves.png",
         "metrics.jsonl",
         "model.safetensors",
+        "proofs.json",
         "protection.json",
         "provenance.json",
         "recipe.toml",
@@ -137,6 +147,26 @@ def test_run_killed_from_outside_is_resumed_to_the_same_weights(tmp_path: Path) 
     assert weights(resumed) == weights(never_killed)
 
 
+def test_kill_after_the_last_step_is_resumed_without_training_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run"
+
+    def cut(*_: object) -> None:
+        raise PowerCut
+
+    monkeypatch.setattr(training, "draw_curves", cut)
+    with pytest.raises(PowerCut):
+        small_run(path)
+    monkeypatch.undo()
+    with pytest.raises(MalformedRun, match="is not finished"):
+        read_run(path)
+    heard: list[object] = []
+    small_run(path, resume=True, watch=heard.append)
+    assert heard == []
+    assert len(numbers(path)) == 2
+
+
 def test_finished_run_is_left_as_it_is_by_resume(finished: Path) -> None:
     before = weights(finished)
     heard: list[object] = []
@@ -145,7 +175,7 @@ def test_finished_run_is_left_as_it_is_by_resume(finished: Path) -> None:
 
 
 def test_output_that_holds_something_is_never_overwritten(finished: Path) -> None:
-    with pytest.raises(RunExists, match="is not an empty folder") as refusal:
+    with pytest.raises(OutputExists, match="is not an empty folder") as refusal:
         small_run(finished)
     assert "--resume" in refusal.value.hint
 
@@ -191,6 +221,66 @@ def test_full_disk_while_saving_keeps_the_last_checkpoint(
     assert len(numbers(path)) == 2
 
 
+def test_resuming_with_other_images_is_refused_and_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    path = small_run(tmp_path / "run").path
+    (path / "checkpoint.safetensors").touch()
+    file = path / "provenance.json"
+    facts = json.loads(file.read_text())
+    facts["data"]["train_fingerprint"] = "another"
+    file.write_text(json.dumps(facts))
+    with pytest.raises(DatasetError, match=r"not the images that .* was begun with"):
+        small_run(path, resume=True)
+    assert json.loads(file.read_text()) == facts
+
+
+@pytest.mark.usefixtures("every_step")
+def test_provenance_tells_when_a_run_was_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+
+    def cut(_: Step | Epoch) -> None:
+        raise PowerCut
+
+    with pytest.raises(PowerCut):
+        small_run(path, watch=cut)
+    provenance = small_run(path, resume=True).provenance
+    (resumed,) = provenance["resumed"]
+    assert set(resumed) == {"versions", "machine", "started"}
+
+
+def test_validation_score_that_is_no_number_is_never_the_best(tmp_path: Path) -> None:
+    job = small_job(tmp_path / "run", "train.keep=best_validation_loss")
+    state = object.__new__(training.Training)
+    state.spec, state.progress = job.recipe.train, Progress()
+    losses = [1.0, float("nan"), 5.0, 0.5]
+    lines = [{"validation_loss": x, "validation_miou": 0, "epoch": 1} for x in losses]
+    assert [state._is_better(line) for line in lines] == [True, False, False, True]
+
+
+def test_baseline_trained_on_other_terms_is_refused(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run")
+    small_baseline(tmp_path / "run" / "baseline", "train.seed=1")
+    with pytest.raises(MalformedRun, match="by another recipe"):
+        run.baseline()
+
+
+def test_any_module_can_be_protected_and_loaded_again(tmp_path: Path) -> None:
+    def build() -> torch.nn.Module:
+        return torch.nn.Conv2d(3, 6, 3, padding=1)
+
+    run = small_run(tmp_path / "run", build=build)
+    assert isinstance(run.load_model(), torch.nn.Conv2d)
+    assert isinstance(read_run(run.path, build=build).load_model(), torch.nn.Conv2d)
+    with pytest.raises(MalformedRun, match="of another model"):
+        read_run(run.path).load_model()
+
+
+def test_precision_that_the_device_lacks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="fp16, which a CPU cannot train in"):
+        small_run(tmp_path / "run", "train.precision=fp16")
+
+
 def test_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run"
     small_run(path)
@@ -207,6 +297,29 @@ def test_protected_model_needs_its_key(tmp_path: Path) -> None:
     assert baseline.protection is None
     with pytest.raises(MalformedRun, match="needs no key"):
         baseline.transform(OTHER_KEY)
+
+
+@pytest.mark.parametrize("file", ["recipe.toml", "model.safetensors", "proofs.json"])
+def test_key_is_not_applied_to_a_run_that_its_holder_did_not_make(
+    tmp_path: Path, file: str
+) -> None:
+    """Else a stranger's weights could make the owner's report spell out the key."""
+    ours, other = small_run(tmp_path / "ours"), small_run(tmp_path / "other")
+    ours.transform(KEY)
+    content = (other.path / file).read_bytes()
+    if file == "recipe.toml":
+        content += b"\n"
+    (ours.path / file).write_bytes(content)
+    with pytest.raises(TamperedRun, match="is not what the holder of the key left"):
+        read_run(ours.path).transform(KEY)
+
+
+def test_run_that_a_stranger_began_is_not_resumed(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run")
+    (run.path / "checkpoint.safetensors").touch()
+    (run.path / "proofs.json").unlink()
+    with pytest.raises(TamperedRun, match=r"recipe\.toml is not what the holder"):
+        small_run(run.path, resume=True)
 
 
 def test_weights_that_are_damaged_are_refused(tmp_path: Path) -> None:
