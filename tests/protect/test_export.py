@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from mlguard.bundle import read_bundle
 from mlguard.cli import export as command
 from mlguard.errors import (
-    MalformedRun,
     OutputError,
     OutputExists,
     ParityError,
     RunError,
+    TamperedRun,
     WrongKey,
 )
 from mlguard.keys import ModelKey
@@ -165,7 +165,7 @@ def test_a_plain_run_has_no_key_to_bind(tmp_path: Path) -> None:
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     done = finished(tmp_path / "run")
     (tmp_path / "run" / run.MODEL).write_bytes(b"damaged")
-    with pytest.raises(MalformedRun, match="missing, damaged or of another model"):
+    with pytest.raises(TamperedRun, match="is not what the holder of the key left"):
         export_run(done, KEY, tmp_path / "acme.mlgb")
 
 
