@@ -54,7 +54,8 @@ class FileStorage(Storage):
     def _read(self, limit: int) -> bytes:
         try:
             with _open_regular(self._path) as file:
-                return file.read(limit)
+                # Not more than there is: read() makes room for all it is told.
+                return file.read(min(limit, os.fstat(file.fileno()).st_size))
         except (FileNotFoundError, NotADirectoryError):
             raise KeystoreNotFound(f"there is no keystore at {self._path}") from None
         except OSError as error:
