@@ -47,6 +47,10 @@ class FileStorage(Storage):
         """The path."""
         return str(self._path)
 
+    def exists(self) -> bool:
+        """Whether there is something at the path."""
+        return os.path.lexists(self._path)
+
     def read(self) -> bytes:
         """The bytes of the file; links and things that are no files are refused."""
         return self._read(MAX_FILE_BYTES + 1)  # one more, so that it is noticed

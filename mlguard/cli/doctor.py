@@ -8,20 +8,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mlguard import __version__
-from mlguard.cli.unlock import DEFAULT_KEYSTORE, KeystorePath
+from mlguard.cli.unlock import DEFAULT_KEYSTORE, KeystorePlace
 
 BASE = ("cryptography", "numpy", "pillow", "pydantic", "pyffx", "rich", "typer")
 TRAIN = ("torch", "torchvision", "accelerate", "onnx", "onnxscript", "safetensors")
 RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
 
 
-def doctor(keystore: KeystorePath = DEFAULT_KEYSTORE) -> None:
+def doctor(keystore: KeystorePlace = DEFAULT_KEYSTORE) -> None:
     """Print versions, providers, the keystore's health, and what is missing."""
     sections = {
         "versions": _versions(),
         "onnxruntime": _runtime(),
         "training": _training(),
-        "keystore": _keystore(keystore),
+        "keystore": _keystore(Path(keystore)),
     }
     for title, lines in sections.items():
         print(title)

@@ -7,17 +7,8 @@ import typer
 
 import keystore as keystores
 from keystore import Identity, Keystore
-from mlguard.cli.unlock import (
-    DEFAULT_KEYSTORE,
-    IdentityFile,
-    KeystorePath,
-    PassphraseFd,
-    PassphraseFile,
-    choose_opener,
-    find_passphrase,
-    pins,
-)
-from mlguard.cli.with_store import Json, answer, open_store, with_store
+from mlguard.cli.unlock import Unlock, new_passphrase, pins, unlocking
+from mlguard.cli.with_store import Json, answer, with_store
 
 slots_app = typer.Typer(no_args_is_help=True, help="What opens the keystore.")
 NewIdentity = Annotated[
@@ -51,8 +42,7 @@ def add_slot(
     if new_identity is not None:
         store.add_slot(identity_at(new_identity), label=label)
     else:
-        path = Path(store.location)
-        new = find_passphrase(path, new_passphrase_file, None, confirm=True, new=True)
+        new = new_passphrase(store.location, new_passphrase_file)
         store.add_slot(new, label=label)
     _show_slots(store, as_json=json)
 
@@ -78,8 +68,7 @@ def passwd(
     json: Json = False,
 ) -> None:
     """Change the passphrase of a slot."""
-    path = Path(store.location)
-    new = find_passphrase(path, new_passphrase_file, None, confirm=True, new=True)
+    new = new_passphrase(store.location, new_passphrase_file)
     store.replace_slot(new, label=label)
     _show_slots(store, as_json=json)
 
@@ -92,19 +81,18 @@ def backup(store: Keystore, file: Path, json: Json = False) -> None:
     answer(value, f"{file}  generation {store.generation}  {digest}", as_json=json)
 
 
+@unlocking
 def restore(
     file: Path,
-    keystore: KeystorePath = DEFAULT_KEYSTORE,
-    passphrase_file: PassphraseFile = None,
-    passphrase_fd: PassphraseFd = None,
-    identity: IdentityFile = None,
     json: Json = False,
+    *,
+    unlock: Unlock,
 ) -> None:
     """Put a backup back after opening all of it; what was there is kept beside."""
-    opener = choose_opener(file, passphrase_file, passphrase_fd, identity)
-    old, new = keystores.restore(keystore, file, opener, pins=pins())
-    value = {"keystore": str(keystore), "restored": old, "generation": new}
-    text = f"{keystore}  restored from generation {old}, now generation {new}"
+    opener, place = unlock.opener(str(file)), unlock.storage
+    old, new = keystores.restore(place, file, opener, pins=pins())
+    value = {"keystore": place.location, "restored": old, "generation": new}
+    text = f"{place.location}  restored from generation {old}, now generation {new}"
     answer(value, text, as_json=json)
 
 
@@ -133,17 +121,14 @@ def check(store: Keystore, json: Json = False) -> None:
     answer(value | {"advice": advice}, words + lines, as_json=json)
 
 
+@unlocking
 def accept(
-    keystore: KeystorePath = DEFAULT_KEYSTORE,
-    passphrase_file: PassphraseFile = None,
-    passphrase_fd: PassphraseFd = None,
-    identity: IdentityFile = None,
     json: Json = False,
+    *,
+    unlock: Unlock,
 ) -> None:
     """Take the keystore as it is now, though it went back or was replaced."""
-    with open_store(
-        keystore, passphrase_file, passphrase_fd, identity, accept=True
-    ) as store:
+    with unlock.open(accept=True) as store:
         value = {"keystore": store.location, "generation": store.generation}
         text = f"{store.location}  accepted at generation {store.generation}"
         answer(value, text, as_json=json)
