@@ -37,6 +37,7 @@ from keystore.log import Record
 from keystore.memory_storage import MemoryStorage
 from keystore.passphrase import Passphrase, WorkFactor
 from keystore.pins import Pins
+from keystore.places import storage_at
 from keystore.private_file import read_private, write_private
 from keystore.slots import Slot
 from keystore.storage import Storage
@@ -84,5 +85,6 @@ __all__ = [
     "check_name",
     "read_private",
     "restore",
+    "storage_at",
     "write_private",
 ]

@@ -17,13 +17,13 @@ from typing import Annotated, Any
 import typer
 
 from keystore import (
-    FileStorage,
     Identity,
     Keystore,
     KeystoreNotFound,
     Passphrase,
     Pins,
     Storage,
+    storage_at,
 )
 from mlguard.cli.ask import Source, ask
 
@@ -37,8 +37,8 @@ KeystorePlace = Annotated[
     typer.Option(
         "--keystore",
         envvar="MLGUARD_KEYSTORE",
-        metavar="PATH",
-        help="The keystore file.",
+        metavar="PATH or URL",
+        help="The keystore: a file, or a database's URL.",
     ),
 ]
 PassphraseFile = Annotated[
@@ -140,11 +140,6 @@ def pins() -> Pins:
     """Where it is remembered how far each keystore had come."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Pins(Path(state) / "mlguard" / "pins")
-
-
-def storage_at(place: str | Path) -> Storage:
-    """The storage that `--keystore` names."""
-    return FileStorage(Path(place))
 
 
 def unlocking(command: Callable[..., None]) -> Callable[..., None]:
