@@ -29,6 +29,7 @@ from keystore.errors import (
     SlotError,
     TamperedKeystore,
     TamperedLog,
+    TokenError,
     WorkFactorTooHigh,
 )
 from keystore.file_storage import FileStorage
@@ -42,6 +43,8 @@ from keystore.private_file import read_private, write_private
 from keystore.slots import Slot
 from keystore.storage import Storage
 from keystore.store import Keystore
+from keystore.token import Token
+from keystore.token_uri import TokenUri
 
 __all__ = [
     "Entry",
@@ -77,6 +80,9 @@ __all__ = [
     "Storage",
     "TamperedKeystore",
     "TamperedLog",
+    "Token",
+    "TokenError",
+    "TokenUri",
     "Use",
     "Version",
     "WorkFactor",

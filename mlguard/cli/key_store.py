@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 import keystore as keystores
-from keystore import Identity, Keystore
+from keystore import Identity, Keystore, Token
+from keystore.slots import Opener
 from mlguard.cli.unlock import Unlock, new_passphrase, pins, unlocking
 from mlguard.cli.with_store import Json, answer, with_store
 
@@ -19,6 +20,12 @@ NewPassphrase = Annotated[
     Path | None,
     typer.Option("--new-passphrase-file", help="Read it from a file, do not ask."),
 ]
+NewToken = Annotated[
+    str | None,
+    typer.Option(
+        "--new-token", metavar="URI", help="A key on a token; made if not there."
+    ),
+]
 Label = Annotated[str, typer.Argument(help="The slot's label.")]
 
 
@@ -30,21 +37,27 @@ def list_slots(store: Keystore, json: Json = False) -> None:
 
 
 @slots_app.command("add")
-@with_store
+@unlocking
 def add_slot(
-    store: Keystore,
     label: Label,
     new_identity: NewIdentity = None,
     new_passphrase_file: NewPassphrase = None,
+    new_token: NewToken = None,
     json: Json = False,
+    *,
+    unlock: Unlock,
 ) -> None:
-    """Let one more passphrase or identity open the keystore."""
-    if new_identity is not None:
-        store.add_slot(identity_at(new_identity), label=label)
-    else:
-        new = new_passphrase(store.location, new_passphrase_file)
-        store.add_slot(new, label=label)
-    _show_slots(store, as_json=json)
+    """Let one more passphrase, identity or key on a token open the keystore."""
+    with unlock.open() as store:
+        opener: Opener
+        if new_token is not None:
+            opener = token_at(unlock, new_token)
+        elif new_identity is not None:
+            opener = identity_at(new_identity)
+        else:
+            opener = new_passphrase(store.location, new_passphrase_file)
+        store.add_slot(opener, label=label)
+        _show_slots(store, as_json=json)
 
 
 @slots_app.command("remove")
@@ -168,6 +181,14 @@ def identity_at(path: Path) -> Identity:
         f"mlguard: made {path}: whoever has this file can open the keystore", err=True
     )
     return identity
+
+
+def token_at(unlock: Unlock, uri: str) -> Token:
+    """A key on a token; it is made if it is not there."""
+    token = unlock.key_on_token(uri)
+    if token.make_key():
+        typer.echo(f"mlguard: made {token}, which never leaves the token", err=True)
+    return token
 
 
 def _show_slots(store: Keystore, *, as_json: bool) -> None:

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from keystore import Identity, Keystore, Passphrase, check_name
+from keystore import Identity, Keystore, Passphrase, Token, check_name
 from mlguard.cli import key_lifecycle, key_listing, key_store
 from mlguard.cli.key_listing import Name
-from mlguard.cli.key_store import identity_at, slots_app
+from mlguard.cli.key_store import identity_at, slots_app, token_at
 from mlguard.cli.unlock import FROM_TERMINAL, Unlock, pins, unlocking
 from mlguard.keys import KEY_BYTES, ModelKey
 from mlguard.transforms import (
@@ -89,8 +89,10 @@ def keygen(
 
 def _create(unlock: Unlock) -> Keystore:
     location, path = unlock.storage.location, unlock.identity_path
-    opener: Identity | Passphrase
-    if path is None:
+    opener: Identity | Passphrase | Token
+    if unlock.token_uri is not None:
+        opener = token_at(unlock, unlock.token_uri)
+    elif path is None:
         opener = unlock.passphrase(location, confirm=True)
     elif path == FROM_TERMINAL:
         opener = unlock.opener(location)

@@ -1,9 +1,10 @@
 """The options that name a keystore and open it, declared once for every command.
 
-What opens it, first found wins: `--identity`, `--passphrase-fd`, `--passphrase-file`;
-then `MLGUARD_IDENTITY_FILE`, `MLGUARD_PASSPHRASE_FILE`; then a question on the
-terminal. `--identity -` asks for an identity, such as the one on a recovery sheet.
-What is said on the command line thus beats the environment.
+What opens it, first found wins: `--token`, `--identity`, `--passphrase-fd`,
+`--passphrase-file`; then `MLGUARD_TOKEN`, `MLGUARD_IDENTITY_FILE`,
+`MLGUARD_PASSPHRASE_FILE`; then a question on the terminal. `--identity -` asks for an
+identity, such as the one on a recovery sheet. What is said on the command line thus
+beats the environment.
 """
 
 import functools
@@ -23,6 +24,8 @@ from keystore import (
     Passphrase,
     Pins,
     Storage,
+    Token,
+    TokenUri,
     storage_at,
 )
 from mlguard.cli.ask import Source, ask
@@ -30,6 +33,8 @@ from mlguard.cli.ask import Source, ask
 DEFAULT_KEYSTORE = str(Path(typer.get_app_dir("mlguard")) / "keystore.mlgk")
 IDENTITY_VARIABLE = "MLGUARD_IDENTITY_FILE"
 PASSPHRASE_VARIABLE = "MLGUARD_PASSPHRASE_FILE"
+TOKEN_VARIABLE = "MLGUARD_TOKEN"
+PIN_VARIABLE = "MLGUARD_PIN_FILE"
 FROM_TERMINAL = Path("-")
 
 KeystorePlace = Annotated[
@@ -68,6 +73,34 @@ IdentityFile = Annotated[
 ]
 
 
+TokenKey = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        metavar="URI",
+        help=f"Open it with a key on a PKCS#11 token (or {TOKEN_VARIABLE})",
+        show_default=False,
+    ),
+]
+PinFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--pin-file",
+        help=f"Read the token's PIN from a file (or {PIN_VARIABLE})",
+        show_default=False,
+    ),
+]
+PinFd = Annotated[
+    int | None,
+    typer.Option(
+        "--pin-fd",
+        metavar="N",
+        help="Read the token's PIN from an open file descriptor.",
+        show_default=False,
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Unlock:
     """What the command line says about a keystore. Each field is an option."""
@@ -76,6 +109,9 @@ class Unlock:
     passphrase_file: PassphraseFile = None
     passphrase_fd: PassphraseFd = None
     identity: IdentityFile = None
+    token: TokenKey = None
+    pin_file: PinFile = None
+    pin_fd: PinFd = None
 
     @functools.cached_property
     def storage(self) -> Storage:
@@ -94,20 +130,45 @@ class Unlock:
         opener = self.opener(self.storage.location)
         return Keystore.open(self.storage, opener, pins=pins(), accept=accept)
 
-    def opener(self, location: str) -> Passphrase | Identity:
+    def opener(self, location: str) -> Passphrase | Identity | Token:
         """What opens the keystore: the first source there is, or an answer.
 
         Raises:
             IdentityError: The identity file is missing, unsafe or damaged.
             PassphraseMissing: No source, and no terminal to ask on.
             PassphraseRefused: The passphrase is empty, too long, or not text.
+            TokenError: The URI names no key on a token.
         """
+        if self.token_uri is not None:
+            return self.key_on_token(self.token_uri)
         path = self.identity_path
         if path == FROM_TERMINAL:
             return Identity.parse(ask(f"Identity for {location}: "))
         if path is not None:
             return Identity.read(path)
         return self.passphrase(location)
+
+    @property
+    def token_uri(self) -> str | None:
+        """The key on a token to use, or None if something else comes first."""
+        if self.token is not None:
+            return self.token
+        named = (self.identity, self.passphrase_file, self.passphrase_fd)
+        if any(each is not None for each in named):
+            return None
+        return os.environ.get(TOKEN_VARIABLE) or None
+
+    def key_on_token(self, uri: str) -> Token:
+        """A key on a token, with its PIN read or asked for. Raises as `opener`."""
+        parsed = TokenUri.parse(uri)
+        source = Source(
+            what="PIN",
+            descriptor=self.pin_fd,
+            file=self.pin_file,
+            variable=PIN_VARIABLE,
+            hint=f"give --pin-file FILE or --pin-fd N, or set {PIN_VARIABLE}",
+        )
+        return Token(parsed, source.read(f"PIN for {parsed}"))
 
     @property
     def identity_path(self) -> Path | None:

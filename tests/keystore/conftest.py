@@ -5,6 +5,7 @@ import pytest
 
 from keystore import Identity, Keystore, Passphrase, WorkFactor
 from tests.keystore.databases import Postgres, running_postgres
+from tests.keystore.tokens import SoftToken, new_token
 
 LIGHT = WorkFactor(memory_kib=8 * 1024, iterations=1, lanes=1)  # 20 ms, not 0.5 s
 SECRET = b"\x07" * 32
@@ -43,3 +44,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'team.db'}"
     server: Postgres = request.getfixturevalue("postgres")
     return server.url()
+
+
+@pytest.fixture(scope="session")
+def soft_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftToken]:
+    """One token for the whole run: a process loads a module once."""
+    token = new_token(tmp_path_factory.mktemp("softhsm"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in token.environment.items():
+            patch.setenv(name, value)
+        yield token
