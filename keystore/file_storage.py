@@ -122,18 +122,17 @@ class FileStorage(Storage):
         """Add a line to `.log`, after cutting off what a crash left torn."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            with open(os.open(self._log, flags, FILE_MODE), "r+b", buffering=0) as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - TAIL_BYTES))
-                whole = size - len(file.read().rpartition(b"\n")[2])
-                file.truncate(whole)
-                file.seek(whole)
+            log = os.open(self._log, flags, FILE_MODE)
+            try:
+                whole = _cut_torn_line(log)
                 try:
-                    _write_all(file.fileno(), line)
-                    os.fsync(file.fileno())
+                    _write_all(log, line)
+                    os.fsync(log)
                 except OSError:
-                    file.truncate(whole)
+                    os.ftruncate(log, whole)
                     raise
+            finally:
+                os.close(log)
         except OSError as error:
             raise LogNotWritable(
                 f"cannot write the audit log {self._log}: {_reason(error)}"
@@ -238,6 +237,16 @@ class FileStorage(Storage):
 
     def _temporary(self) -> Path:
         return self._path.with_name(f".{self._path.name}.{os.urandom(6).hex()}.tmp")
+
+
+def _cut_torn_line(log: int) -> int:
+    """Go to the end of the last whole line, and let the file end there."""
+    size = os.lseek(log, 0, os.SEEK_END)
+    tail = os.pread(log, TAIL_BYTES, max(0, size - TAIL_BYTES))
+    whole = size - len(tail.rpartition(b"\n")[2])
+    os.ftruncate(log, whole)
+    os.lseek(log, whole, os.SEEK_SET)
+    return whole
 
 
 def _open_regular(path: Path) -> BinaryIO:
