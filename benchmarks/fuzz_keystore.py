@@ -14,16 +14,18 @@ import multiprocessing
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from keystore import Identity, Keystore, KeystoreError, MemoryStorage
-from keystore.header import MAGIC, take_apart
+from keystore import Identity, Keystore, KeystoreError, MemoryStorage, TokenUri
+from keystore.header import MAGIC, Header, take_apart
 from keystore.payload import Contents
 from keystore.textform import from_text
+from keystore.token import TokenLock
 
 KIT = Path(__file__).parents[1] / "tests" / "vectors" / "keystore"
 IDENTITY = Identity(bytes(range(32)))
+URI = b"pkcs11:token=my%20team;object=k%c3%a9y;id=%01%ff?module-path=/usr/lib/hsm.so"
 EDITS = (1, 1, 1, 2, 4)  # in one input
 SPANS = (1, 2, 8, 64)  # bytes
 TOKENS = [
@@ -39,10 +41,11 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=200_000)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--parts", nargs="+", help="of the format; all if left out")
     options = parser.parse_args()
     share = options.inputs // options.processes
     begin = time.perf_counter()
-    work = [(options.seed + n, share) for n in range(options.processes)]
+    work = [(options.seed + n, share, options.parts) for n in range(options.processes)]
     with multiprocessing.Pool(options.processes) as pool:
         found = sum(pool.starmap(fuzz, work), collections.Counter())
     seconds = time.perf_counter() - begin
@@ -59,10 +62,12 @@ class Target:
     read: Callable[[bytes], object]
 
 
-def fuzz(seed: int, count: int) -> collections.Counter[str]:
+def fuzz(
+    seed: int, count: int, parts: list[str] | None = None
+) -> collections.Counter[str]:
     draw = random.Random(seed)
     targets = prepare()
-    names = list(targets)
+    names = parts or list(targets)
     found: collections.Counter[str] = collections.Counter()
     for _ in range(count):
         name = draw.choice(names)
@@ -105,6 +110,8 @@ def prepare() -> dict[str, Target]:
         ),
         "payload": Target([store._opened.contents.encode()], read_payload),
         "log": Target([storage.log], read_log),
+        "token": Target([token_header(frame.header).encode()], read_header),
+        "uri": Target([URI], read_uri),
         "identity": Target([IDENTITY.reveal().encode()], read_identity),
     }
 
@@ -115,6 +122,26 @@ def read_payload(data: bytes) -> None:
         contents.entry(name)
     if contents.encode() != data:
         raise AssertionError("two spellings of one payload")
+
+
+def token_header(header: Header) -> Header:
+    """A header with slots of both mechanisms of a PKCS#11 token."""
+    locks = [
+        TokenLock(key_id=b"\x01", mechanism=name, nonce=bytes(n), secret=bytes(size))
+        for name, n, size in (("aes-gcm", 12, 48), ("aes-kwp", 0, 40))
+    ]
+    slots = [
+        replace(header.slots[0], id=f"{number:08x}", lock=lock)
+        for number, lock in enumerate(locks)
+    ]
+    return replace(header, slots=(*slots, header.slots[0]))
+
+
+def read_uri(data: bytes) -> None:
+    uri = TokenUri.parse(data.decode("utf-8", "replace"))
+    again = TokenUri.parse(f"{uri}?module-path=m")
+    if replace(again, module_path=uri.module_path) != uri:
+        raise AssertionError("a URI does not survive being written")
 
 
 def read_identity(data: bytes) -> None:
