@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from mlguard.errors import RecipeError
+from mlguard.files import read_bounded
 
 FORMAT = 1
 MAX_RECIPE_BYTES = 1 << 20  # a recipe is a page of text; anything larger is not one
@@ -242,17 +243,15 @@ def recipe_text(name: str) -> str:
     shipped = shipped_recipes()
     path = shipped.get(name, Path(name))
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_RECIPE_BYTES + 1)
-        if len(content) > MAX_RECIPE_BYTES:
-            raise RecipeError(name, [f"larger than {MAX_RECIPE_BYTES} bytes"])
-        return content.decode()
+        return read_bounded(path, MAX_RECIPE_BYTES).decode()
     except FileNotFoundError:
         known = ", ".join(shipped)
         raise RecipeError(
             name, [f"no such file or recipe; known are {known}"]
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise RecipeError(name, [f"cannot be read: {error.strerror}"]) from None
+    except ValueError as error:  # not UTF-8, or a path with a zero byte
         raise RecipeError(name, [f"cannot be read as text: {error}"]) from None
 
 

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "mlguard.palette": {"numpy"},
     "mlguard.pictures": {"mlguard.palette", "numpy", "PIL"},
     "mlguard.metrics": {"numpy"},
-    "mlguard.recipe": {"mlguard.errors", "pydantic", "tomli_w"},
+    "mlguard.recipe": COMMON | {"pydantic", "tomli_w"},
     "mlguard.keys": {"cryptography"},
     "mlguard.transforms": {
         "mlguard.errors",

@@ -13,6 +13,7 @@ from mlguard.recipe import (
     recipe_text,
     shipped_recipes,
 )
+from tests.endless import ENDLESS, endless
 
 
 def test_there_are_recipes_to_check() -> None:
@@ -123,6 +124,13 @@ def test_file_that_is_no_text_of_a_recipes_size_is_refused(
     path = tmp_path / "bad.toml"
     path.write_bytes(content)
     with pytest.raises(RecipeError, match=r"cannot be read as text|larger than"):
+        read_recipe(str(path))
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_file_without_an_end_is_refused(tmp_path: Path, kind: str) -> None:
+    path = endless(tmp_path / "bad.toml", kind)
+    with pytest.raises(RecipeError, match="cannot be read: not a regular file"):
         read_recipe(str(path))
 
 

@@ -26,6 +26,7 @@ from mlguard.protect.parity import check_parity
 from mlguard.recipe import Recipe, parse_recipe
 from mlguard.runtime import Session
 from mlguard.transforms import derive_transform
+from tests.endless import ENDLESS, endless
 
 KEY, OTHER_KEY = ModelKey(bytes(range(32))), ModelKey(bytes(32))
 PROTECTION_ID = bytes(range(16))
@@ -167,6 +168,15 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     (tmp_path / "run" / run.MODEL).write_bytes(b"damaged")
     with pytest.raises(MalformedRun, match="missing, damaged or of another model"):
         export_run(done, KEY, tmp_path / "acme.mlgb")
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+@pytest.mark.parametrize("name", [run.RECIPE, run.PROTECTION, run.PROVENANCE])
+def test_a_file_without_an_end_is_refused(tmp_path: Path, name: str, kind: str) -> None:
+    finished(tmp_path / "run")
+    endless(tmp_path / "run" / name, kind)
+    with pytest.raises(MalformedRun, match="run"):
+        run.read_run(tmp_path / "run")
 
 
 def test_a_full_disk_leaves_no_bundle(
