@@ -42,7 +42,7 @@ MAY_IMPORT = {
     | TORCH
     | {"mlguard.recipe", "mlguard.metrics", "mlguard.keys", "mlguard.transforms"}
     | {"mlguard.data", "mlguard.models", "mlguard.bundle", "mlguard.runtime"}
-    | {"accelerate", "matplotlib", "onnx", "safetensors"},
+    | {"accelerate", "matplotlib", "onnx", "pydantic", "safetensors"},
     "mlguard.audit": COMMON
     | TORCH
     | PICTURES
