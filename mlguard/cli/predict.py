@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from mlguard.cli.printable import printable
 from mlguard.cli.unlock import (
     DEFAULT_KEYSTORE,
     IdentityFile,
@@ -147,7 +148,7 @@ def _progress(names: list[str]) -> Iterator[Iterator[str]]:
 
 
 def _warn(message: str) -> None:
-    typer.echo(f"mlguard: warning: {message}", err=True)
+    typer.echo(f"mlguard: warning: {printable(message)}", err=True)
 
 
 def _some(names: list[str], limit: int = 5) -> str:
