@@ -1,4 +1,4 @@
-"""`mlguard` and `python -m mlguard`, which is what `torchrun -m mlguard …` starts too."""
+"""`mlguard` and `python -m mlguard`, which `torchrun -m mlguard …` starts too."""
 
 import sys
 

@@ -26,8 +26,8 @@ def report_folder(out: Path) -> Iterator[Path]:
     """Claim a folder for a report before the work, and fill it after.
 
     Gives a folder to write into. When the block ends, it takes the place of `out`; if
-    `out` was there already, the files move into it, because a mount point or the folder
-    one stands in cannot be replaced. It goes away if the block does not end well: a long
+    `out` was there already, the files move into it, because a mount point or the
+    folder one stands in cannot be replaced. It goes away if the block does not end well: a long
     audit never fails at the end for a reason that was there at the start, and no
     half-written report is left.
 

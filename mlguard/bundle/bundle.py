@@ -104,7 +104,8 @@ def make_bundle(
     for member, limit in MEMBERS.items():
         if sizes[member] > limit:
             raise BundleError(
-                f"{name}: {member} would have {sizes[member]} bytes, at most {limit} fit"
+                f"{name}: {member} would have {sizes[member]} bytes, "
+                f"at most {limit} fit"
             )
     return Bundle(name, manifest, preprocess, model, slots)
 

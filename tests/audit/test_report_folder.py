@@ -103,12 +103,15 @@ def test_one_file_that_cannot_be_moved_takes_the_other_along(
 
 
 def test_what_came_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    def come(folder: Path) -> None:
+        write_report(folder, report(), Gallery())
+        (tmp_path / "audit.json").write_text("mine")
+
     with (
         pytest.raises(OutputExists, match=r"audit\.json exists already"),
         report_folder(tmp_path) as folder,
     ):
-        write_report(folder, report(), Gallery())
-        (tmp_path / "audit.json").write_text("mine")
+        come(folder)
     assert listed(tmp_path) == ["audit.json"]
     assert (tmp_path / "audit.json").read_text() == "mine"
 

@@ -83,9 +83,9 @@ def test_a_count_just_within_the_limits_passes(monkeypatch: pytest.MonkeyPatch) 
         (model(initializers=(outside(), outside())), "repeated initializer"),
     ],
     ids=[
-        "empty", "twice", "truncated", "varint", "group", "size", "field 0", "tag", "long tag", "long number",
-        "65 bits", "operator", "opset",
-        "constant", "slot twice",
+        "empty", "twice", "truncated", "varint", "group", "size", "field 0", "tag",
+        "long tag", "long number", "65 bits", "operator", "opset", "constant",
+        "slot twice",
     ],
 )  # fmt: skip
 def test_an_unfit_graph_is_refused(graph: bytes, reason: str) -> None:

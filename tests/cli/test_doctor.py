@@ -20,7 +20,9 @@ def metadata(package: str) -> list[str]:
     """What importlib.metadata says of an installed mlguard."""
     assert package == "mlguard"
     extras = [
-        f'{line}; extra == "{extra}"' for extra, lines in EXTRAS.items() for line in lines
+        f'{line}; extra == "{extra}"'
+        for extra, lines in EXTRAS.items()
+        for line in lines
     ]
     return [*PROJECT["dependencies"], *extras]
 

@@ -134,5 +134,5 @@ def test_what_has_no_end_is_not_read(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_folder_is_not_read(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="directory|Permission"):
+    with pytest.raises(OSError, match=r"directory|Permission"):
         read_bounded(tmp_path, 5)

@@ -142,7 +142,16 @@ DEEP, LONG = "[" * 50_000, "9" * 5_000
         ("a" * 5_000 + " = 1", "a…: unknown field"),
         ("=" * 5_000, "not TOML"),
     ],
-    ids=["deep", "decimal", "hexadecimal", "in a list", "text", "dotted", "name", "no key"],
+    ids=[
+        "deep",
+        "decimal",
+        "hexadecimal",
+        "in a list",
+        "text",
+        "dotted",
+        "name",
+        "no key",
+    ],
 )
 def test_text_made_to_exhaust_the_reader_is_refused_in_short(
     text: str, words: str

@@ -154,7 +154,9 @@ def test_an_animation_is_refused(tmp_path: Path, suffix: str) -> None:
     first, *others = (Image.fromarray(RGB[..., ::step]) for step in (1, -1))
     path = tmp_path / f"a.{suffix}"
     first.save(path, save_all=True, append_images=others)
-    with pytest.raises(ImageError, match=rf"a\.{suffix} has more than one frame, expected one"):
+    with pytest.raises(
+        ImageError, match=rf"a\.{suffix} has more than one frame, expected one"
+    ):
         read_image(path)
 
 
