@@ -1,14 +1,50 @@
-"""Write files so that nothing half-written is ever seen.
+"""Write files so that nothing half-written is ever seen, and read them in bounds.
 
-Knows only paths and bytes. Every writer outside the keystore goes through here.
+Knows only paths and bytes. Every writer outside the keystore goes through here, and
+every reader of a small file that a stranger may have made.
 """
 
+import errno
 import os
 import secrets
+import stat
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from mlguard.errors import OutputError, OutputExists
+
+CHUNK_BYTES = 1 << 20  # read at a time, so that memory follows what is really there
+# So that a pipe is refused and not waited for. Windows has no such flag.
+NOT_WAITING = getattr(os, "O_NONBLOCK", 0)
+# What link() says where a file system or a system has no hard links.
+NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """Read a whole file that nobody vouches for.
+
+    A device or a pipe, or a link to one, is refused: it has no end, or never begins.
+    Both refusals are OSErrors, so a caller has one thing to put into its own words.
+
+    Args:
+        path: The file; links are followed.
+        limit: The most bytes it may have.
+
+    Raises:
+        OSError: It cannot be read, is not a regular file, or is larger. `strerror`
+            says which.
+    """
+    with open(path, "rb", buffering=0, opener=_open_to_read) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        chunks, room = [], limit + 1
+        while room and (chunk := file.read(min(room, CHUNK_BYTES))):
+            chunks.append(chunk)
+            room -= len(chunk)
+    if not room:
+        raise OSError(errno.EFBIG, f"larger than {limit} bytes", str(path))
+    return b"".join(chunks)
 
 
 def atomic_write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -22,30 +58,20 @@ def atomic_write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     Raises:
         OutputError: There is no space, or the folder is not writable.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        with suppress(OSError):  # gone already, or never made
-            temporary.unlink()
+    _write(path, data, mode, os.replace)
 
 
 def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write a file whole or not at all, and never over something else.
+
+    Of two writers at one time, one is refused.
 
     Raises:
         OutputExists: There is something at the path.
         OutputError: There is no space, or the folder is not writable.
     """
     refuse_existing(path)
-    atomic_write(path, data, mode=mode)
+    _write(path, data, mode, _link)
 
 
 def refuse_existing(path: Path) -> None:
@@ -73,3 +99,44 @@ def prepare_output_folder(path: Path) -> None:
         raise OutputExists(f"{path} is not a folder") from None
     except OSError as error:
         raise OutputError(f"cannot create {path}: {error.strerror}") from None
+
+
+def _open_to_read(path: str, flags: int) -> int:
+    return os.open(path, flags | NOT_WAITING)
+
+
+def _write(
+    path: Path, data: bytes, mode: int, put: Callable[[Path, Path], None]
+) -> None:
+    # A name of its own and not the file's with an ending: that could be too long.
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        put(temporary, path)
+    except FileExistsError:
+        raise OutputExists(f"{path} exists already") from None
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        with suppress(OSError):  # gone already, or never made
+            temporary.unlink()
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give a file its name, unless something has it."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        # Whoever makes the empty file may fill it.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            path.unlink()
+            raise

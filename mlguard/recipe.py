@@ -24,15 +24,29 @@ from pydantic import (
 )
 
 from mlguard.errors import RecipeError
+from mlguard.files import read_bounded
 
 FORMAT = 1
 MAX_RECIPE_BYTES = 1 << 20  # a recipe is a page of text; anything larger is not one
+# Far above what anyone trains, far below what a computer cannot hold: a number with
+# some zeros too many is named at once, and not by a machine that stops answering.
+MAX_SIDE = 8192  # pixels
+MAX_IMAGES = 1_000_000  # of a split
+MAX_BATCH = 65_536  # images
+MAX_EPOCHS = 100_000
+MAX_KEYS = 100_000
+MAX_SHARES = 100  # points of the curve of nearby keys
+MAX_SHOWN = 100  # characters of a value in a refusal
+UNREADABLE = "holds a number with thousands of digits, or too much within each other"
 BLOCK_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # pixels; arXiv:2107.09362, table 1
 
 Method = Literal["shf", "np", "ffx"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+Images = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
+Epochs = Annotated[int, Field(ge=1, le=MAX_EPOCHS)]
+Keys = Annotated[int, Field(ge=1, le=MAX_KEYS)]
 Rgb = tuple[float, float, float]
 
 
@@ -59,11 +73,11 @@ class Data(_Section):
     kind: Literal["voc", "folder", "shapes"]
     class_names: Annotated[tuple[Text, ...], Field(min_length=2, max_length=255)]
     ignore_index: Annotated[int, Field(ge=0, le=255)] = 255
-    size: tuple[Count, Count]  # height, width; pixels
+    size: tuple[Side, Side]  # height, width; pixels
     train: str = "train"
-    validation: str | Count = "val"  # a split, or how many training images to hold out
+    validation: str | Images = "val"  # a split, or how many training images to hold out
     test: str = "test"
-    shapes_images: tuple[Count, Count, Count] = (1200, 100, 200)
+    shapes_images: tuple[Images, Images, Images] = (1200, 100, 200)
     crop_scale: tuple[Positive, Positive] = (0.5, 1.0)  # share of the image's area
     crop_ratio: tuple[Positive, Positive] = (0.75, 4 / 3)  # width / height
     flip: Fraction = 0.5
@@ -141,13 +155,13 @@ class Model(_Section):
 class Train(_Section):
     """One training run."""
 
-    epochs: Count
-    batch: Annotated[int, Field(ge=2)]  # images, over all processes
+    epochs: Epochs
+    batch: Annotated[int, Field(ge=2, le=MAX_BATCH)]  # images, over all processes
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Positive = 0.1
     min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
     schedule: Literal["cosine_restarts", "one_cycle", "poly", "constant"] = "one_cycle"
-    restart_epochs: Count = 10  # for cosine_restarts
+    restart_epochs: Epochs = 10  # for cosine_restarts
     momentum: Fraction = 0.9  # SGD's momentum, AdamW's beta1
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     encoder_learning_rate: Fraction = 1.0  # factor on the pretrained encoder's rate
@@ -170,10 +184,12 @@ class Export(_Section):
 class Audit(_Section):
     """What the audit tries, and what counts as a pass."""
 
-    incorrect_keys: Count = 100
-    nearby: tuple[Fraction, ...] = (0.05, 0.1, 0.25, 0.5)  # share of the key changed
-    nearby_keys: Count = 5  # keys at each share
-    batch: Count = 16
+    incorrect_keys: Keys = 100
+    nearby: Annotated[tuple[Fraction, ...], Field(max_length=MAX_SHARES)] = (
+        0.05, 0.1, 0.25, 0.5,
+    )  # share of the key changed  # fmt: skip
+    nearby_keys: Keys = 5  # keys at each share
+    batch: Annotated[int, Field(ge=1, le=MAX_BATCH)] = 16
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
@@ -212,16 +228,15 @@ def parse_recipe(text: str, *, name: str, overrides: Sequence[str] = ()) -> Reci
         RecipeError: The text is not TOML, or has unknown, missing or unfit fields.
             Every problem is listed, not only the first.
     """
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(name, [f"not TOML: {error}"]) from None
+    table = _loads(text, name)
     for override in overrides:
         _override(table, override, name)
     try:
         return Recipe.model_validate(_tuples(table))
     except ValidationError as error:
         raise RecipeError(name, _problems(error)) from None
+    except RecursionError:
+        raise RecipeError(name, [UNREADABLE]) from None
 
 
 def read_recipe(name: str, *, overrides: Sequence[str] = ()) -> Recipe:
@@ -242,17 +257,15 @@ def recipe_text(name: str) -> str:
     shipped = shipped_recipes()
     path = shipped.get(name, Path(name))
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_RECIPE_BYTES + 1)
-        if len(content) > MAX_RECIPE_BYTES:
-            raise RecipeError(name, [f"larger than {MAX_RECIPE_BYTES} bytes"])
-        return content.decode()
+        return read_bounded(path, MAX_RECIPE_BYTES).decode()
     except FileNotFoundError:
         known = ", ".join(shipped)
         raise RecipeError(
             name, [f"no such file or recipe; known are {known}"]
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise RecipeError(name, [f"cannot be read: {error.strerror}"]) from None
+    except ValueError as error:  # not UTF-8, or a path with a zero byte
         raise RecipeError(name, [f"cannot be read as text: {error}"]) from None
 
 
@@ -277,17 +290,28 @@ def recipe_sha256(recipe: Recipe) -> str:
 def _override(table: dict[str, Any], override: str, name: str) -> None:
     path, equals, value = override.partition("=")
     *sections, field = path.strip().split(".")
-    if not equals or not field:
-        problem = f"--set {override}: expected section.field=value"
-        raise RecipeError(name, [problem])
+    shown = _shortened(override)
+    if not equals or not field or len(sections) > 1:
+        raise RecipeError(name, [f"--set {shown}: expected section.field=value"])
     for section in sections:
         table = table.setdefault(section, {})
         if not isinstance(table, dict):
-            raise RecipeError(name, [f"--set {override}: {section} is not a section"])
+            raise RecipeError(name, [f"--set {shown}: {section} is not a section"])
     try:
         table[field] = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         table[field] = value.strip()
+    except (ValueError, RecursionError):
+        raise RecipeError(name, [f"--set {shown}: {UNREADABLE}"]) from None
+
+
+def _loads(text: str, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(name, [f"not TOML: {_shortened(str(error))}"]) from None
+    except (ValueError, RecursionError):  # of int() and of the parser
+        raise RecipeError(name, [UNREADABLE]) from None
 
 
 def _tuples(value: Any) -> Any:
@@ -302,7 +326,7 @@ def _problems(error: ValidationError) -> list[str]:
     said: dict[str, str] = {}
     for problem in error.errors():
         branches = (part for part in problem["loc"] if "[" not in str(part))
-        said.setdefault(".".join(map(str, branches)), _said(problem))
+        said.setdefault(_shortened(".".join(map(str, branches))), _said(problem))
     return [f"{field}: {words}" if field else words for field, words in said.items()]
 
 
@@ -312,4 +336,15 @@ def _said(problem: Any) -> str:
         return "unknown field"
     if problem["type"] in {"missing", "value_error"}:
         return message
-    return f"{message}, got {problem['input']!r}"
+    return f"{message}, got {_shown(problem['input'])}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return _shortened(repr(value))
+    except (ValueError, RecursionError):  # repr() does not write the longest numbers
+        return "what is too long to show"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"

@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from mlguard.audit.findings import STRICT, Count, Findings, Positive
 from mlguard.errors import ReportError
+from mlguard.palette import MAX_CLASSES
 
 SCHEMA = "mlguard.audit/1"
 SCHEMA_FAMILY = "mlguard.audit/"
@@ -183,6 +184,7 @@ def parse_report(content: bytes, *, name: str) -> AuditReport:
     except ValidationError as error:
         raise ReportError(f"{name}: {_problems(error)}") from None
     _check_lengths(report.findings, name)
+    _check_ranges(report.findings, name)
     return report
 
 
@@ -214,6 +216,24 @@ def _check_lengths(findings: Findings, name: str) -> None:
     if any(len(entries) != len(findings.class_names) for entries in lists):
         classes = len(findings.class_names)
         raise ReportError(f"{name}: expected {classes} entries in every per-class list")
+
+
+def _check_ranges(findings: Findings, name: str) -> None:
+    """What no audit finds, and no page can draw."""
+    if not 1 <= len(findings.class_names) <= MAX_CLASSES:
+        raise ReportError(f"{name}: expected 1 to {MAX_CLASSES} classes")
+    if not any(findings.class_pixels):
+        raise ReportError(f"{name}: class_pixels: no pixel was scored")
+    scores = [findings.correct, findings.no_key, findings.baseline]
+    keys = findings.incorrect
+    intervals = [
+        *(score.miou_interval for score in scores if score is not None),
+        keys.mean_interval,
+        keys.maximum_interval,
+        findings.leakage_interval,
+    ]
+    if any(i is not None and not i.low <= i.high <= 1 for i in intervals):
+        raise ReportError(f"{name}: an interval is outside 0 … 1, or ends before it")
 
 
 def _refuse(constant: str) -> NoReturn:

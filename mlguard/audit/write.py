@@ -15,7 +15,7 @@ from mlguard.audit.page import render_page
 from mlguard.audit.pictures import Gallery
 from mlguard.audit.report import AuditReport, dump_report
 from mlguard.errors import OutputError
-from mlguard.files import atomic_write, prepare_output_folder
+from mlguard.files import atomic_write, prepare_output_folder, refuse_existing
 
 JSON = "audit.json"
 HTML = "audit.html"
@@ -25,9 +25,11 @@ HTML = "audit.html"
 def report_folder(out: Path) -> Iterator[Path]:
     """Claim a folder for a report before the work, and fill it after.
 
-    Gives a folder to write into. It takes the place of `out` when the block ends, and
-    goes away if the block does not end well: a long audit never fails at the end for a
-    reason that was there at the start, and no half-written report is left.
+    Gives a folder to write into. When the block ends, it takes the place of `out`; if
+    `out` was there already, the files move into it, because a mount point or the
+    folder one stands in cannot be replaced. It goes away if the block does not end well: a long
+    audit never fails at the end for a reason that was there at the start, and no
+    half-written report is left.
 
     Raises:
         OutputExists: `out` is a file, or a folder that holds something.
@@ -35,18 +37,39 @@ def report_folder(out: Path) -> Iterator[Path]:
     """
     existed = out.is_dir()
     prepare_output_folder(out)
-    staging = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
+    place = Path(os.path.realpath(out))  # `out` may be "." or a link to a folder
+    # On the file system that the report will be on, so that a move is no copy.
+    staging = (place if existed else place.parent) / f".{secrets.token_hex(8)}.tmp"
     try:
         staging.mkdir()
         yield staging
-        out.rmdir()
-        os.replace(staging, out)
+        if existed:
+            _move(staging, place)
+        else:
+            place.rmdir()
+            os.replace(staging, place)
     except OSError as error:
         raise OutputError(f"cannot write {out}: {error.strerror}") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         if not existed and out.is_dir() and not any(out.iterdir()):
             out.rmdir()
+
+
+def _move(staging: Path, place: Path) -> None:
+    """Move every file, or none."""
+    names = sorted(path.name for path in staging.iterdir())
+    for name in names:
+        refuse_existing(place / name)
+    moved: list[Path] = []
+    try:
+        for name in names:
+            os.replace(staging / name, place / name)
+            moved.append(place / name)
+    except OSError:
+        for path in moved:
+            path.unlink()
+        raise
 
 
 def write_report(folder: Path, report: AuditReport, gallery: Gallery) -> None:

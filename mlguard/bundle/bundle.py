@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from mlguard.bundle.archive import MANIFEST, MODEL, PREPROCESS, pack, unpack
+from mlguard.bundle.archive import (
+    MANIFEST,
+    MEMBERS,
+    MODEL,
+    PREPROCESS,
+    pack,
+    unpack,
+)
 from mlguard.bundle.graph_limits import GraphFacts, check_graph
 from mlguard.bundle.manifest import (
     INPUTS,
@@ -72,6 +79,7 @@ def make_bundle(
 
     Raises:
         MalformedBundle: A graph is not one that a bundle can hold.
+        BundleError: The facts, or a graph, are larger than a bundle's member.
     """
     graphs = {PREPROCESS: preprocess, MODEL: model}
     slots = _check_graphs(graphs, facts.opset, name=name)
@@ -91,6 +99,14 @@ def make_bundle(
     )
     mac = manifest_mac(subkeys, manifest)
     manifest = manifest.model_copy(update={"mac": mac})
+    sizes = {MANIFEST: len(manifest.to_bytes())}
+    sizes |= {graph: len(content) for graph, content in graphs.items()}
+    for member, limit in MEMBERS.items():
+        if sizes[member] > limit:
+            raise BundleError(
+                f"{name}: {member} would have {sizes[member]} bytes, "
+                f"at most {limit} fit"
+            )
     return Bundle(name, manifest, preprocess, model, slots)
 
 

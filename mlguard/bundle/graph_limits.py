@@ -17,6 +17,8 @@ MAX_NODES = 100_000
 MAX_DEPTH = 8  # graphs within graphs; exported models have one or two
 MAX_FIELDS = 5_000_000  # of one file; bounds the walk itself
 MAX_VARINT_BYTES = 10
+MAX_VARINT = (1 << 64) - 1
+MAX_TAG = (1 << 32) - 1  # above it, some readers drop the bits that do not fit
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 DEFAULT_DOMAINS = (b"", b"ai.onnx")
@@ -151,6 +153,8 @@ class _Walk:
             if self.fields > MAX_FIELDS:
                 raise _Unfit(f"has more than {MAX_FIELDS} fields")
             tag, position = _varint(data, position)
+            if not 8 <= tag <= MAX_TAG:  # field numbers start at 1
+                raise _Unfit("has a field number that is not possible")
             kind = tag & 7
             if kind == VARINT:
                 value, position = _varint(data, position)
@@ -177,6 +181,8 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
         position += 1
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
+            if value > MAX_VARINT or (index and not byte):
+                raise _Unfit("writes a number in more bytes than it needs")
             return value, position
     raise _Unfit("is not an ONNX file")
 

@@ -25,6 +25,7 @@ from mlguard.cli.exit_codes import (
 from mlguard.cli.export import export
 from mlguard.cli.keys import keygen, keys_app
 from mlguard.cli.predict import predict
+from mlguard.cli.printable import printable
 from mlguard.cli.protect import protect
 from mlguard.cli.recipes import recipes_app
 from mlguard.cli.samples import samples
@@ -106,9 +107,9 @@ def _internal(error: Exception) -> int:
 
 
 def _say(message: str, hint: str) -> None:
-    print(f"mlguard: error: {message}", file=sys.stderr)
+    print(f"mlguard: error: {printable(message)}", file=sys.stderr)
     if hint:
-        print(f"mlguard: hint: {hint}", file=sys.stderr)
+        print(f"mlguard: hint: {printable(hint)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,17 @@
 """`mlguard doctor`: what is installed, what is missing, and what to do about it."""
 
 import platform
+import re
 import stat
 import sys
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from keystore import FileStorage, KeystoreError, storage_at
 from mlguard import __version__
 from mlguard.cli.unlock import DEFAULT_KEYSTORE, KeystorePlace
 
-BASE = ("cryptography", "numpy", "pillow", "pydantic", "pyffx", "rich", "typer")
-TRAIN = ("torch", "torchvision", "accelerate", "onnx", "onnxscript", "safetensors")
 NOT_YET = "not there yet: `mlguard keygen NAME` makes it"
 RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
 
@@ -34,7 +33,10 @@ def doctor(keystore: KeystorePlace = DEFAULT_KEYSTORE) -> None:
 def _versions() -> Iterator[str]:
     yield f"mlguard {__version__}, Python {platform.python_version()}"
     yield f"{platform.system()} {platform.machine()}"
-    yield from (f"{name} {_version(name) or 'MISSING'}" for name in BASE)
+    base = _required("")
+    if not base:
+        yield "mlguard itself is not installed, so what it requires is not known"
+    yield from (f"{name} {_version(name) or 'MISSING'}" for name in base)
 
 
 def _runtime() -> Iterator[str]:
@@ -55,11 +57,12 @@ def _runtime() -> Iterator[str]:
 
 
 def _training() -> Iterator[str]:
-    missing = [name for name in TRAIN if not _version(name)]
-    yield from (f"{name} {_version(name)}" for name in TRAIN if name not in missing)
+    train = _required("train")
+    missing = [name for name in train if not _version(name)]
+    yield from (f"{name} {_version(name)}" for name in train if name not in missing)
     if missing:
         yield f"missing {', '.join(missing)}: pip install 'mlguard[train]'"
-    if "torch" in missing:
+    if not _version("torch"):
         return
     import torch
 
@@ -101,6 +104,22 @@ def _file(path: Path) -> Iterator[str]:
     yield f"{status.st_size} bytes, mode {mode:04o}"
     if sys.platform != "win32" and mode & 0o077:
         yield f"PROBLEM: others can read it: chmod 600 {path}"
+
+
+def _required(extra: str) -> list[str]:
+    """The packages that mlguard, or one of its extras, requires; from its metadata."""
+    try:
+        lines = requires("mlguard") or []
+    except PackageNotFoundError:
+        return []
+    found = set()
+    for line in lines:
+        requirement, _, marker = line.partition(";")
+        of = re.search(r"""extra\s*==\s*["']([^"']+)""", marker)
+        name = re.match(r"[A-Za-z0-9._-]+", requirement)
+        if name and (of.group(1) if of else "") == extra:
+            found.add(name.group())
+    return sorted(found - set(RUNTIMES))
 
 
 def _version(package: str) -> str | None:

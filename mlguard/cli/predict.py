@@ -12,6 +12,7 @@ from rich.progress import track
 
 from mlguard.bundle import read_bundle
 from mlguard.cli.model_key import read_model_key
+from mlguard.cli.printable import printable
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.errors import ImageError
 from mlguard.files import atomic_write, prepare_output_folder
@@ -136,7 +137,7 @@ def _progress(names: list[str]) -> Iterator[Iterator[str]]:
 
 
 def _warn(message: str) -> None:
-    typer.echo(f"mlguard: warning: {message}", err=True)
+    typer.echo(f"mlguard: warning: {printable(message)}", err=True)
 
 
 def _some(names: list[str], limit: int = 5) -> str:

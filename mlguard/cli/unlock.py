@@ -58,6 +58,8 @@ PassphraseFd = Annotated[
     int | None,
     typer.Option(
         "--passphrase-fd",
+        min=0,
+        max=(1 << 31) - 1,
         metavar="N",
         help="Read the passphrase from an open file descriptor.",
         show_default=False,

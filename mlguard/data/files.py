@@ -19,8 +19,10 @@ from PIL import Image, ImageOps
 from mlguard import recipe
 from mlguard.data.segmentation import Pair
 from mlguard.errors import DatasetError
+from mlguard.files import read_bounded
 
 MAX_PIXELS = 1 << 26  # 67 megapixels; checked before anything is decoded
+MAX_FILE_BYTES = 1 << 29  # 512 MiB: so many pixels at 8 bytes, not compressed at all
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 INDEX_HINT = "save masks as 8-bit PNG, grey or palette, whose numbers are the classes"
 # What Pillow's decoders raise on damaged files; they have no common base.
@@ -120,7 +122,7 @@ def decode_mask(content: bytes, path: Path) -> NDArray[np.uint8]:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bounded(path, MAX_FILE_BYTES)
     except OSError as error:
         raise DatasetError(
             f"cannot read {path}: {error.strerror}",

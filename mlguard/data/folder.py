@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mlguard.data.files import PairPaths
 from mlguard.errors import DatasetError
+from mlguard.files import read_bounded
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 LAYOUT = "images/<id>.jpg or .png, masks/<id>.png, and <split>.txt with one id a line"
@@ -82,9 +83,7 @@ def read_list(path: Path) -> tuple[str, ...]:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > MAX_LIST_BYTES:
-            raise DatasetError(f"{path} is too large for a list of ids")
-        return path.read_text(encoding="utf-8-sig")
+        return read_bounded(path, MAX_LIST_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         raise DatasetError(
             f"no list {path}", hint=f"expected in {path.parent}: {LAYOUT}"
@@ -94,7 +93,10 @@ def _text(path: Path) -> str:
             f"{path} is not UTF-8 text", hint="list one id a line, in UTF-8"
         ) from None
     except OSError as error:
-        raise DatasetError(f"cannot read {path}: {error.strerror}") from None
+        raise DatasetError(
+            f"cannot read {path}: {error.strerror}",
+            hint="a list of ids is a text file with one id a line",
+        ) from None
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:

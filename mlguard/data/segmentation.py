@@ -170,7 +170,7 @@ class _Cache:
         try:
             self.images = np.empty((length, *size, 3), dtype=np.uint8)
             self.masks = np.empty((length, *size), dtype=np.uint8)
-        except MemoryError:
+        except (MemoryError, ValueError):  # ValueError: more than can be addressed
             needed = length * 4 * size[0] * size[1] >> 20
             raise DatasetError(
                 f"no memory to keep {length} images of {size[0]} x {size[1]}: "

@@ -6,6 +6,7 @@ decided here and not in the data room.
 
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from urllib.error import URLError
 
 import torch
@@ -44,14 +45,26 @@ def normalization_of(spec: recipe.Model) -> Normalization:
     """The recipe's mean and std, else those of its weights, else 0.5 and 0.5.
 
     Raises:
-        WeightsError: torchvision knows no weights of that name.
+        WeightsError: torchvision knows no weights of that name, or they are for
+            another task.
     """
     if spec.mean is not None and spec.std is not None:
         return Normalization(spec.mean, spec.std)
     if spec.weights == "none":
         return Normalization()
     preset = _torchvision_weights(spec.weights).transforms()
-    return Normalization(tuple(preset.mean), tuple(preset.std))
+    try:
+        mean, std = tuple(preset.mean), tuple(preset.std)
+    except (AttributeError, TypeError):
+        mean = std = ()
+    if len(mean) != 3 or len(std) != 3:
+        raise WeightsError(
+            f"weights {spec.weights}: torchvision gives no mean and std for them; they "
+            "are for another task",
+            hint="take weights of an encoder or of a segmentation model, such as "
+            "ResNet50_Weights.IMAGENET1K_V2",
+        )
+    return Normalization(mean, std)
 
 
 def load_weights(model: nn.Module, spec: recipe.Model) -> None:
@@ -119,7 +132,8 @@ def _download(name: str) -> dict[str, Tensor]:
     weights = _torchvision_weights(name)
     try:
         return dict(weights.get_state_dict(check_hash=True, weights_only=True))
-    except (URLError, OSError, RuntimeError) as error:
+    # The last two: a damaged file that torch keeps from an earlier download.
+    except (URLError, OSError, RuntimeError, UnpicklingError, EOFError) as error:
         cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
         raise WeightsError(
             f"weights {name}: cannot be fetched from {weights.url} ({error})",

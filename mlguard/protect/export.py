@@ -12,6 +12,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.export import Dim
 
@@ -25,13 +26,19 @@ from mlguard.bundle import (
     write_bundle,
 )
 from mlguard.bundle.preprocess_graph import build_preprocess_graph
-from mlguard.errors import BundleError, OutputError, ParityError, RunError
+from mlguard.errors import (
+    BundleError,
+    MalformedRun,
+    OutputError,
+    ParityError,
+    RunError,
+)
 from mlguard.files import refuse_existing
 from mlguard.keys import ModelKey
 from mlguard.models import logits_of, normalization_of
 from mlguard.protect.parity import ParityReport, check_parity
 from mlguard.protect.provenance import versions
-from mlguard.protect.run import Protection, Run
+from mlguard.protect.run import PROVENANCE, RECIPE, Protection, Run
 from mlguard.protect.scrub import scrub
 from mlguard.recipe import recipe_sha256
 
@@ -94,7 +101,24 @@ def check_exportable(run: Run, out: Path) -> Protection:
 
 
 def facts_of(run: Run) -> Facts:
-    """What a run says about its bundle."""
+    """What a run says about its bundle.
+
+    Raises:
+        MalformedRun: It says what `mlguard protect` does not write.
+        WeightsError: torchvision does not know the weights that the run started from.
+    """
+    try:
+        return _facts(run)
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise MalformedRun(
+            f"{run.path}: {RECIPE} or {PROVENANCE} does not fit into a bundle: "
+            f"{where}: {problem['msg']}"
+        ) from None
+
+
+def _facts(run: Run) -> Facts:
     recipe, normalization = run.recipe, normalization_of(run.recipe.model)
     data = run.provenance.get("data", {})
     return Facts(

@@ -22,12 +22,12 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from mlguard.errors import MalformedRun, RecipeError, WrongKey
-from mlguard.files import atomic_write
+from mlguard.files import atomic_write, read_bounded
 from mlguard.keys import PROTECTION_ID_BYTES, ModelKey, ModelSubkeys
 from mlguard.models import build_model
 from mlguard.protect.checkpoint import contiguous
 from mlguard.protect.proofs import check_model, check_setup, prove
-from mlguard.recipe import Recipe, dump_recipe, parse_recipe
+from mlguard.recipe import MAX_RECIPE_BYTES, Recipe, dump_recipe, parse_recipe
 from mlguard.transforms import Transform, derive_transform
 
 RECIPE = "recipe.toml"
@@ -38,6 +38,7 @@ MODEL = "model.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 CURVES = "curves.png"
 BASELINE = "baseline"
+MAX_JSON_BYTES = 1 << 20  # a page of text; the reader takes nothing larger
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def read_provenance(path: Path) -> dict[str, Any]:
     """
     file = path / PROVENANCE
     try:
-        facts = json.loads(file.read_text())
+        facts = json.loads(read_bounded(file, MAX_JSON_BYTES).decode())
         if isinstance(facts["data"], dict) and isinstance(facts["resumed"], list):
             return dict(facts)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -197,7 +198,7 @@ def read_setup(path: Path) -> tuple[Recipe, Protection | None]:
         MalformedRun: One of them is missing or damaged.
     """
     try:
-        text = (path / RECIPE).read_text()
+        text = read_bounded(path / RECIPE, MAX_RECIPE_BYTES).decode()
         recipe = parse_recipe(text, name=str(path / RECIPE))
     except (OSError, UnicodeDecodeError, RecipeError) as error:
         raise MalformedRun(f"{path} is not a run folder: {error}") from None
@@ -255,7 +256,7 @@ def _fair_terms(run: Run) -> tuple[object, ...]:
 
 def _read_protection(path: Path) -> Protection:
     try:
-        fields = json.loads(path.read_text())
+        fields = json.loads(read_bounded(path, MAX_JSON_BYTES).decode())
         protection_id = bytes.fromhex(fields["protection_id"])
         key_id, key_name = fields["key_id"], fields["key_name"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -4,6 +4,7 @@ What is not 8-bit RGB is converted if there is one obvious way, with a note for 
 user where something is lost, and refused if there is not. docs/deploy.md has the table.
 """
 
+import io
 import struct
 import warnings
 import zlib
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from mlguard.errors import ImageError
+from mlguard.files import read_bounded
 
 MAX_PIXELS = 1 << 25  # 33 megapixels; the logits of 21 classes are then 2.8 GB
+MAX_FILE_BYTES = 1 << 29  # 512 MiB: twice so many pixels at 8 bytes, not compressed
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 PHOTOGRAPHS = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 SUFFIXES = frozenset({*PHOTOGRAPHS, ".bmp", ".gif", ".pbm", ".pgm", ".ppm"})
@@ -64,12 +67,11 @@ def read_image(
     Raises:
         ImageError: There is no such file, it is damaged, or of a kind not listed here.
     """
+    content = _read(path)
     try:
-        if not path.is_file():
-            raise ImageError(f"{path}: no such file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd EXIF and of size
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 _check(image, path, max_pixels)
                 image.load()
                 upright = ImageOps.exif_transpose(image)
@@ -85,6 +87,15 @@ def read_image(
     return np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1)[None])
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return read_bounded(path, MAX_FILE_BYTES)
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}") from None
+
+
 def _check(image: Image.Image, path: Path, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
@@ -92,10 +103,10 @@ def _check(image: Image.Image, path: Path, max_pixels: int) -> None:
             path, f"{width}×{height} pixels, at most {max_pixels} are predicted"
         )
     # Pillow calls a JPEG with a preview behind it, as phones write them, MPO.
-    frames: int = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
+    # Not counted: `n_frames` walks a whole file, 300,000 directories of a TIFF too.
+    if getattr(image, "is_animated", False) and image.format != "MPO":
         raise ImageError(
-            f"{path} has {frames} frames, expected one image",
+            f"{path} has more than one frame, expected one image",
             hint="save the frame you mean as an image of its own",
         )
 

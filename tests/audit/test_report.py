@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mlguard.audit.page import render_page
 from mlguard.audit.report import dump_report, json_schema, parse_report, read_report
 from mlguard.errors import ReportError
 from tests.audits import images, report
@@ -72,6 +73,59 @@ def test_a_list_with_a_missing_class_is_refused() -> None:
     findings["class_pixels"].pop()
     with pytest.raises(ReportError, match="expected 3 entries in every per-class list"):
         parse_report(edited(findings=findings), name="audit.json")
+
+
+def of_classes(findings: dict, number: int) -> None:
+    """Give every per-class list so many entries."""
+    for key in ("correct", "no_key", "baseline"):
+        findings[key]["class_iou"] = [0.5] * number
+    findings["incorrect"]["mean_class_iou"] = [0.5] * number
+    findings["class_names"] = ["a"] * number
+    findings["class_pixels"] = [1] * number
+
+
+def without_pixels(findings: dict) -> None:
+    findings["class_pixels"] = [0, 0, 0]
+
+
+def interval(*path: str, low: float = 0, high: float = 1.01):
+    def edit(findings: dict) -> None:
+        for key in path:
+            findings = findings[key]
+        findings |= {"low": low, "high": high}
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (without_pixels, "no pixel was scored"),
+        (lambda findings: of_classes(findings, 0), "expected 1 to 256 classes"),
+        (lambda findings: of_classes(findings, 257), "expected 1 to 256 classes"),
+        (interval("correct", "miou_interval"), "outside 0 … 1"),
+        (interval("correct", "miou_interval", high=1e308), "outside 0 … 1"),
+        (interval("baseline", "miou_interval"), "outside 0 … 1"),
+        (interval("incorrect", "mean_interval"), "outside 0 … 1"),
+        (interval("incorrect", "maximum_interval"), "outside 0 … 1"),
+        (interval("leakage_interval"), "outside 0 … 1"),
+        (interval("no_key", "miou_interval", low=0.6, high=0.5), "ends before it"),
+        (interval("no_key", "miou_interval", low=-0.1), "no_key.miou_interval.low"),
+    ],
+)
+def test_findings_that_no_page_can_draw_are_refused(edit, words: str) -> None:
+    findings = json.loads(dump_report(report()))["findings"]
+    edit(findings)
+    with pytest.raises(ReportError, match=words):
+        parse_report(edited(findings=findings), name="audit.json")
+
+
+@pytest.mark.parametrize("number", [1, 256])
+def test_the_most_and_fewest_classes_are_read_and_drawn(number: int) -> None:
+    findings = json.loads(dump_report(report()))["findings"]
+    of_classes(findings, number)
+    read = parse_report(edited(findings=findings), name="audit.json")
+    assert "<svg" in render_page(read)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A report appears whole or not at all, and nothing is overwritten."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,80 @@ def test_a_folder_that_holds_something_is_refused_before_the_work(
     with pytest.raises(OutputExists, match="is not empty"), report_folder(tmp_path):
         pytest.fail("the work began")
     assert listed(tmp_path) == ["notes.txt"]
+
+
+def test_a_link_to_an_empty_folder_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with report_folder(tmp_path / "link") as folder:
+        write_report(folder, report(), Gallery())
+    assert listed(tmp_path) == ["link", "real"]
+    assert (tmp_path / "link").is_symlink()
+    assert listed(tmp_path / "real") == ["audit.html", "audit.json"]
+
+
+def test_the_folder_one_stands_in_is_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with report_folder(Path()) as folder:
+        write_report(folder, report(), Gallery())
+    assert listed(tmp_path) == ["audit.html", "audit.json"]
+
+
+def test_a_folder_that_cannot_be_replaced_is_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a mount point: it is not removed, and lies on a file system of its own."""
+    out, replace = tmp_path / "mounted", os.replace
+    out.mkdir()
+
+    def within(source: Path, target: Path) -> None:
+        if not (source.is_relative_to(out) and target.is_relative_to(out)):
+            raise OSError(18, "Invalid cross-device link")
+        replace(source, target)
+
+    def busy(*_: object) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(os, "replace", within)
+    monkeypatch.setattr(Path, "rmdir", busy)
+    with report_folder(out) as folder:
+        write_report(folder, report(), Gallery())
+    assert listed(out) == ["audit.html", "audit.json"]
+
+
+def test_one_file_that_cannot_be_moved_takes_the_other_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if target == tmp_path / "audit.json":
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with (
+        pytest.raises(OutputError, match="No space left"),
+        report_folder(tmp_path) as folder,
+    ):
+        write_report(folder, report(), Gallery())
+    assert listed(tmp_path) == []
+
+
+def test_what_came_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    def come(folder: Path) -> None:
+        write_report(folder, report(), Gallery())
+        (tmp_path / "audit.json").write_text("mine")
+
+    with (
+        pytest.raises(OutputExists, match=r"audit\.json exists already"),
+        report_folder(tmp_path) as folder,
+    ):
+        come(folder)
+    assert listed(tmp_path) == ["audit.json"]
+    assert (tmp_path / "audit.json").read_text() == "mine"
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, ValueError])

@@ -145,6 +145,11 @@ def test_a_file_larger_than_any_bundle_is_refused(tmp_path: Path) -> None:
         read_bundle(path)
 
 
+def test_facts_larger_than_a_manifest_are_refused() -> None:
+    with pytest.raises(BundleError, match=r"manifest\.json would have \d+ bytes, at m"):
+        small_bundle(licence="a" * archive.MEMBERS["manifest.json"])
+
+
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"cannot read bundle .*none\.mlgb: No such"):
         read_bundle(tmp_path / "none.mlgb")

@@ -66,6 +66,11 @@ def test_a_count_just_within_the_limits_passes(monkeypatch: pytest.MonkeyPatch) 
         (b"\x80" * 20, "is not an ONNX file"),
         (b"\x0b\x0c", "is not an ONNX file"),
         (b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "ends too early"),
+        (b"\x02\x00" + GRAPH, "a field number that is not possible"),
+        (b"\xba\x80\x80\x80\x80\x01\x00" + GRAPH, "a field number that is not"),
+        (b"\x88\x00\x01" + GRAPH, "more bytes than it needs"),
+        (b"\x08\x81\x80\x00" + GRAPH, "more bytes than it needs"),
+        (b"\x08" + b"\xff" * 9 + b"\x03" + GRAPH, "more bytes than it needs"),
         (model(helper.make_node("Op", ["a"], ["b"], domain="evil")), "default domain"),
         (
             model(opset_imports=[helper.make_opsetid("com.microsoft", 1)]),
@@ -78,13 +83,19 @@ def test_a_count_just_within_the_limits_passes(monkeypatch: pytest.MonkeyPatch) 
         (model(initializers=(outside(), outside())), "repeated initializer"),
     ],
     ids=[
-        "empty", "twice", "truncated", "varint", "group", "size", "operator", "opset",
-        "constant", "slot twice",
+        "empty", "twice", "truncated", "varint", "group", "size", "field 0", "tag",
+        "long tag", "long number", "65 bits", "operator", "opset", "constant",
+        "slot twice",
     ],
 )  # fmt: skip
 def test_an_unfit_graph_is_refused(graph: bytes, reason: str) -> None:
     with pytest.raises(MalformedBundle, match=reason):
         check_graph(graph, name="g")
+
+
+def test_a_negative_number_has_ten_bytes_and_passes() -> None:
+    minus_one = b"\x28" + b"\xff" * 9 + b"\x01"  # model_version
+    assert check_graph(minus_one + GRAPH, name="g").nodes == 1
 
 
 def test_too_many_nodes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from mlguard.cli import app as cli
 from mlguard.cli.app import run
+from mlguard.cli.predict import _warn
 from tests.runs import SMALL
 
 ROOT = Path(__file__).parents[2]
@@ -137,6 +139,51 @@ def test_ctrl_c_exits_with_3(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cli, "app", interrupted)
     assert run([]) == 3
+
+
+@pytest.mark.parametrize("arguments", [["exit-codes"], []])
+def test_ctrl_c_while_loading_exits_with_3_and_no_traceback(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run(
+        [sys.executable, "-m", "mlguard", *arguments],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (3, "mlguard: error: interrupted\n")
+
+
+def test_installed_command_starts_where_ctrl_c_is_met() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"mlguard": "mlguard.__main__:main"}
+
+
+def test_what_could_command_a_terminal_is_written_out(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile = "a\x1b[2J\nmlguard: hint: \u202eok\udc80"
+    (home / "bad.toml").write_text('"x\\u001b" = 1')
+    assert run(["recipes", "check", hostile]) == 40
+    assert run(["recipes", "check", "bad.toml"]) == 40
+    told = capsys.readouterr().err
+    assert "a\\x1b[2J\\nmlguard: hint: \\u202eok\\udc80" in told
+    assert "x\\x1b: unknown field" in told
+    assert all(line.isprintable() for line in told.split("\n"))
+
+
+def test_warnings_of_predict_are_written_out_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _warn("a\x1b[2J")
+    assert capsys.readouterr().err == "mlguard: warning: a\\x1b[2J\n"
+
+
+@pytest.mark.parametrize("number", ["-1", str(1 << 40)])
+def test_descriptor_that_cannot_be_is_a_usage_error(number: str) -> None:
+    assert run([*PROTECT, *SMALL_SETS, "--passphrase-fd", number]) == 2
 
 
 def test_command_that_needs_an_extra_names_it(

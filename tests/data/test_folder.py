@@ -9,6 +9,7 @@ from PIL import Image
 
 from mlguard.data import open_split
 from mlguard.errors import DatasetError
+from tests.endless import ENDLESS, endless
 
 
 def test_ids_keep_the_order_of_the_list(folder: Path, spec) -> None:
@@ -208,3 +209,20 @@ def test_validation_and_test_may_be_one_list(folder: Path, spec) -> None:
 def test_testing_needs_no_training_list(folder: Path, spec) -> None:
     (folder / "train.txt").unlink()
     open_split(spec(), folder, "test", seed=0).check()
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+@pytest.mark.parametrize("name", ["train.txt", "images/t1.jpg", "masks/t1.png"])
+def test_a_file_without_an_end_is_refused(folder, spec, name: str, kind: str) -> None:
+    path = endless(folder / name, kind)
+    assert f"cannot read {path}: not a regular file" in refusal(folder, spec())
+
+
+def test_a_list_above_the_limit_is_refused(folder, spec, monkeypatch) -> None:
+    monkeypatch.setattr("mlguard.data.folder.MAX_LIST_BYTES", 5)
+    assert "train.txt: larger than 5 bytes" in refusal(folder, spec())
+
+
+def test_an_image_file_above_the_limit_is_refused(folder, spec, monkeypatch) -> None:
+    monkeypatch.setattr("mlguard.data.files.MAX_FILE_BYTES", 5)
+    assert "t0.jpg: larger than 5 bytes" in refusal(folder, spec())

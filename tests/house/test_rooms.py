@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "mlguard.palette": {"numpy"},
     "mlguard.pictures": {"mlguard.palette", "numpy", "PIL"},
     "mlguard.metrics": {"numpy"},
-    "mlguard.recipe": {"mlguard.errors", "pydantic", "tomli_w"},
+    "mlguard.recipe": COMMON | {"pydantic", "tomli_w"},
     "mlguard.keys": {"cryptography"},
     "mlguard.transforms": {
         "mlguard.errors",
@@ -42,7 +42,7 @@ MAY_IMPORT = {
     | TORCH
     | {"mlguard.recipe", "mlguard.metrics", "mlguard.keys", "mlguard.transforms"}
     | {"mlguard.data", "mlguard.models", "mlguard.bundle", "mlguard.runtime"}
-    | {"accelerate", "matplotlib", "onnx", "safetensors"},
+    | {"accelerate", "matplotlib", "onnx", "pydantic", "safetensors"},
     "mlguard.audit": COMMON
     | TORCH
     | PICTURES

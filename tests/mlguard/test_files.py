@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, and never over something else."""
+"""Files: written whole or not at all, never over something else; read in bounds."""
 
 import errno
 import os
@@ -6,8 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from mlguard import files
 from mlguard.errors import OutputError, OutputExists
-from mlguard.files import atomic_write, prepare_output_folder, write_new
+from mlguard.files import (
+    atomic_write,
+    prepare_output_folder,
+    read_bounded,
+    write_new,
+)
+from tests.endless import ENDLESS, endless
 
 
 def test_content_is_written_and_nothing_else_remains(tmp_path: Path) -> None:
@@ -67,3 +74,65 @@ def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputExists, match="is not a folder"):
         prepare_output_folder(tmp_path / "file")
+
+
+def test_a_name_as_long_as_names_may_be_is_written(tmp_path: Path) -> None:
+    atomic_write(tmp_path / ("a" * 255), b"one")
+    write_new(tmp_path / ("b" * 255), b"two")
+    assert {len(path.name) for path in tmp_path.iterdir()} == {255}
+
+
+@pytest.fixture(params=[None, errno.EPERM, errno.EOPNOTSUPP])
+def links(request, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system with hard links, and two without."""
+
+    def refused(*_: object) -> None:
+        raise OSError(request.param, os.strerror(request.param))
+
+    if request.param:
+        monkeypatch.setattr(os, "link", refused)
+
+
+@pytest.mark.usefixtures("links")
+def test_the_slower_of_two_writers_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_new(tmp_path / "a", b"one")
+    monkeypatch.setattr(files, "refuse_existing", lambda _: None)  # it looked before
+    with pytest.raises(OutputExists, match="a exists already"):
+        write_new(tmp_path / "a", b"two")
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a": b"one"}
+
+
+def test_without_links_a_failure_leaves_no_empty_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr(os, "replace", refused)
+    with pytest.raises(OutputError, match="Operation not permitted"):
+        write_new(tmp_path / "a", b"one")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_read_whole_up_to_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "CHUNK_BYTES", 2)
+    (tmp_path / "a").write_bytes(b"12345")
+    assert read_bounded(tmp_path / "a", 5) == b"12345"
+    with pytest.raises(OSError, match="larger than 4 bytes"):
+        read_bounded(tmp_path / "a", 4)
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_what_has_no_end_is_not_read(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(OSError, match="not a regular file"):
+        read_bounded(endless(tmp_path / "a", kind), 5)
+
+
+def test_a_folder_is_not_read(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"directory|Permission"):
+        read_bounded(tmp_path, 5)

@@ -13,6 +13,7 @@ from mlguard.recipe import (
     recipe_text,
     shipped_recipes,
 )
+from tests.endless import ENDLESS, endless
 
 
 def test_there_are_recipes_to_check() -> None:
@@ -123,6 +124,89 @@ def test_file_that_is_no_text_of_a_recipes_size_is_refused(
     path = tmp_path / "bad.toml"
     path.write_bytes(content)
     with pytest.raises(RecipeError, match=r"cannot be read as text|larger than"):
+        read_recipe(str(path))
+
+
+DEEP, LONG = "[" * 50_000, "9" * 5_000
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"recipe = {DEEP}", "too much within each other"),
+        (f"recipe = {LONG}", "a number with thousands of digits"),
+        (f"recipe = 0x{LONG}", "got what is too long to show"),
+        (f"recipe = [0x{LONG}]", "got what is too long to show"),
+        ("recipe = '" + "a" * 5_000 + "'", "got 'aaaaa"),
+        (".".join("a" * 5_000) + " = 1", "too much within each other"),
+        ("a" * 5_000 + " = 1", "a…: unknown field"),
+        ("=" * 5_000, "not TOML"),
+    ],
+    ids=[
+        "deep",
+        "decimal",
+        "hexadecimal",
+        "in a list",
+        "text",
+        "dotted",
+        "name",
+        "no key",
+    ],
+)
+def test_text_made_to_exhaust_the_reader_is_refused_in_short(
+    text: str, words: str
+) -> None:
+    with pytest.raises(RecipeError, match=words) as refusal:
+        parse_recipe(text, name="bad")
+    assert len(str(refusal.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        (f"train.epochs={DEEP}", "too much within each other"),
+        (f"train.epochs={LONG}", "a number with thousands of digits"),
+        (f"train.epochs=0x{LONG}", "train.epochs: Input should be"),
+        (f"train.learning_rate=0x{LONG}", "train.learning_rate: Input should be"),
+        (f"transform.block_size=0x{LONG}", "expected one of 1, 2"),
+        ("train.a.b=1", "expected section.field=value"),
+        (".".join("a" * 5_000) + "=1", "expected section.field=value"),
+    ],
+    ids=["deep", "decimal", "hexadecimal", "rate", "block", "three", "thousands"],
+)
+def test_setting_made_to_exhaust_the_reader_is_refused_in_short(
+    override: str, words: str
+) -> None:
+    with pytest.raises(RecipeError, match=words) as refusal:
+        read_recipe("demo", overrides=[override])
+    assert len(str(refusal.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.size=[8256, 64]",
+        "data.shapes_images=[10, 1000001, 10]",
+        "data.validation=1000001",
+        "train.epochs=100001",
+        "train.batch=65537",
+        "train.restart_epochs=100001",
+        "audit.incorrect_keys=100001",
+        "audit.nearby_keys=100001",
+        "audit.batch=65537",
+        f"audit.nearby={[0.5] * 101}",
+    ],
+)
+def test_number_that_no_machine_could_serve_is_refused(override: str) -> None:
+    field = override.partition("=")[0]
+    with pytest.raises(RecipeError, match=rf"{field}.*(less than|at most)"):
+        read_recipe("demo", overrides=[override])
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_file_without_an_end_is_refused(tmp_path: Path, kind: str) -> None:
+    path = endless(tmp_path / "bad.toml", kind)
+    with pytest.raises(RecipeError, match="cannot be read: not a regular file"):
         read_recipe(str(path))
 
 

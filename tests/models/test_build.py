@@ -1,5 +1,6 @@
 """Every architecture a recipe can name, and the weights it may start from."""
 
+import pickle
 import urllib.error
 from pathlib import Path
 
@@ -104,6 +105,33 @@ def test_missing_file_is_refused_with_what_to_do() -> None:
 def test_unknown_weights_name_is_refused() -> None:
     with pytest.raises(WeightsError, match="no weights of that name"):
         build_model(spec(weights="ResNet50_Weights.NOPE"), 5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "FasterRCNN_ResNet50_FPN_Weights.COCO_V1",
+        "KeypointRCNN_ResNet50_FPN_Weights.COCO_V1",
+        "Raft_Large_Weights.C_T_V1",
+    ],
+)
+def test_weights_of_another_task_are_refused(name: str) -> None:
+    with pytest.raises(WeightsError, match="they are for another task") as refusal:
+        normalization_of(spec(weights=name))
+    assert "ResNet50_Weights" in refusal.value.hint
+
+
+@pytest.mark.parametrize("damage", [pickle.UnpicklingError, EOFError])
+def test_damaged_weights_in_torchs_cache_are_refused(
+    monkeypatch: pytest.MonkeyPatch, damage: type[Exception]
+) -> None:
+    def damaged(*_: object, **__: object) -> None:
+        raise damage("damaged")
+
+    enum = torchvision_models.MobileNet_V2_Weights
+    monkeypatch.setattr(enum, "get_state_dict", damaged)
+    with pytest.raises(WeightsError, match="damaged"):
+        build_model(spec(weights="MobileNet_V2_Weights.IMAGENET1K_V1"), 5)
 
 
 def test_weights_that_cannot_be_fetched_say_where_to_put_them(

@@ -29,6 +29,7 @@ from mlguard.protect.parity import check_parity
 from mlguard.recipe import Recipe, parse_recipe
 from mlguard.runtime import Session
 from mlguard.transforms import derive_transform
+from tests.endless import ENDLESS, endless
 
 KEY, OTHER_KEY = ModelKey(bytes(range(32))), ModelKey(bytes(32))
 PROTECTION_ID = bytes(range(16))
@@ -170,6 +171,34 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     (tmp_path / "run" / run.MODEL).write_bytes(b"damaged")
     with pytest.raises(TamperedRun, match="is not what the holder of the key left"):
         export_run(done, KEY, tmp_path / "acme.mlgb")
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+@pytest.mark.parametrize("name", [run.RECIPE, run.PROTECTION, run.PROVENANCE])
+def test_a_file_without_an_end_is_refused(tmp_path: Path, name: str, kind: str) -> None:
+    finished(tmp_path / "run")
+    endless(tmp_path / "run" / name, kind)
+    with pytest.raises(MalformedRun, match="run"):
+        run.read_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("fingerprint", [7, None, ["cd"], "a\x1bb"])
+def test_a_fingerprint_that_we_do_not_write_is_refused(
+    tmp_path: Path, fingerprint: object
+) -> None:
+    done = finished(tmp_path / "run")
+    fields = {"data": {"train_fingerprint": fingerprint}, "resumed": []}
+    run.write_json(done.path / run.PROVENANCE, fields)
+    with pytest.raises(MalformedRun, match=r"provenance\.json does not fit .*finger"):
+        export_run(run.read_run(done.path), KEY, tmp_path / "acme.mlgb")
+
+
+def test_facts_that_no_manifest_holds_are_refused(tmp_path: Path) -> None:
+    given = recipe("data.class_names=['a', 'b']")
+    data = given.data.model_copy(update={"class_names": ("a\x1b", "b")})
+    odd = run.Run(tmp_path, given.model_copy(update={"data": data}), PROTECTION, {})
+    with pytest.raises(MalformedRun, match="class_names"):
+        facts_of(odd)
 
 
 def test_a_full_disk_leaves_no_bundle(

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from mlguard.errors import ImageError
 from mlguard.runtime import MAX_PIXELS, read_image
+from tests.endless import ENDLESS, endless
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 GREY = RGB[:, :, 0]
@@ -152,7 +154,59 @@ def test_an_animation_is_refused(tmp_path: Path, suffix: str) -> None:
     first, *others = (Image.fromarray(RGB[..., ::step]) for step in (1, -1))
     path = tmp_path / f"a.{suffix}"
     first.save(path, save_all=True, append_images=others)
-    with pytest.raises(ImageError, match=rf"a\.{suffix} has 2 frames, expected one"):
+    with pytest.raises(
+        ImageError, match=rf"a\.{suffix} has more than one frame, expected one"
+    ):
+        read_image(path)
+
+
+def directories_of_a_tiff(number: int) -> bytes:
+    """A TIFF of one grey pixel with so many directories, each naming the next."""
+    short, long, size = 3, 4, 2 + 9 * 12 + 4
+    directories = []
+    for index in range(number):
+        last = index + 1 == number
+        facts = [
+            (256, short, 1), (257, short, 1), (258, short, 8), (259, short, 1),
+            (262, short, 1), (273, long, 8), (277, short, 1), (278, short, 1),
+            (279, long, 1),
+        ]  # fmt: skip
+        entries = b"".join(struct.pack("<HHII", tag, of, 1, v) for tag, of, v in facts)
+        after = 0 if last else 12 + (index + 1) * size
+        directories.append(struct.pack("<H", 9) + entries + struct.pack("<I", after))
+    return b"II*\0" + struct.pack("<I", 12) + b"\x7f\0\0\0" + b"".join(directories)
+
+
+def test_frames_are_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counting them reads a directory for each, of which a small file holds many."""
+    path = tmp_path / "many.tiff"
+    path.write_bytes(directories_of_a_tiff(1))
+    assert (read_image(path) == 127).all()
+    path.write_bytes(directories_of_a_tiff(300_000))
+    sought: list[int] = []
+    seek = TiffImageFile._seek
+    monkeypatch.setattr(
+        TiffImageFile, "_seek", lambda tiff, to: (sought.append(to), seek(tiff, to))
+    )
+    with pytest.raises(ImageError, match="more than one frame"):
+        read_image(path)
+    assert 0 < len(sought) < 5
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_a_file_without_an_end_is_refused(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(ImageError, match=r"a\.png cannot be read: not a regular file"):
+        read_image(endless(tmp_path / "a.png", kind))
+
+
+def test_a_file_above_the_limit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlguard.runtime.images.MAX_FILE_BYTES", 5)
+    path = save(tmp_path, Image.fromarray(RGB), "a.png")
+    with pytest.raises(ImageError, match="cannot be read: larger than 5 bytes"):
         read_image(path)
 
 

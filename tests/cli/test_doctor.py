@@ -1,0 +1,58 @@
+"""What `mlguard doctor` lists: all that the package requires, nothing forgotten."""
+
+import re
+import tomllib
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pytest
+
+from mlguard.cli import doctor
+from mlguard.cli.app import run
+
+PROJECT = tomllib.loads(
+    (Path(__file__).parents[2] / "pyproject.toml").read_text()
+)["project"]  # fmt: skip
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def metadata(package: str) -> list[str]:
+    """What importlib.metadata says of an installed mlguard."""
+    assert package == "mlguard"
+    extras = [
+        f'{line}; extra == "{extra}"'
+        for extra, lines in EXTRAS.items()
+        for line in lines
+    ]
+    return [*PROJECT["dependencies"], *extras]
+
+
+def names(lines: list[str]) -> set[str]:
+    return {re.split(r"[<>=;]", line)[0].strip() for line in lines}
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "requires", metadata)
+    monkeypatch.setattr(doctor, "version", lambda _: "1.2.3")
+
+
+@pytest.mark.usefixtures("installed")
+def test_every_package_of_the_project_is_listed() -> None:
+    base = names(PROJECT["dependencies"]) - {"onnxruntime", "onnxruntime-gpu"}
+    assert {"jinja2", "filelock", "tomli-w"} <= base
+    assert doctor._required("") == sorted(base)
+    assert doctor._required("train") == sorted(names(EXTRAS["train"]))
+    told = {line.split()[0] for line in [*doctor._versions(), *doctor._training()]}
+    assert base | names(EXTRAS["train"]) <= told
+
+
+def test_a_checkout_that_is_not_installed_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def unknown(_: str) -> None:
+        raise PackageNotFoundError
+
+    monkeypatch.setattr(doctor, "requires", unknown)
+    assert run(["doctor", "--keystore", str(tmp_path / "none")]) == 0
+    assert "mlguard itself is not installed" in capsys.readouterr().out
