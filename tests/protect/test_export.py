@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mlguard.bundle import read_bundle
 from mlguard.cli import export as command
 from mlguard.errors import (
+    MalformedRun,
     OutputError,
     OutputExists,
     ParityError,
