@@ -6,7 +6,6 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-READY  := $(VENV)/.ready
 DEMO   := demo
 GUARD  := $(BIN)/mlguard
 
@@ -15,7 +14,7 @@ GUARD  := $(BIN)/mlguard
 # The demo has a keystore of its own, opened with a file, so that nothing is asked.
 demo: export MLGUARD_KEYSTORE := $(DEMO)/keystore.mlgk
 demo: export MLGUARD_IDENTITY_FILE := $(DEMO)/owner.identity
-demo: $(READY)
+demo: $(VENV)/.train
 	rm -rf $(DEMO)
 	mkdir -m 700 $(DEMO)
 	$(GUARD) keygen acme
@@ -25,17 +24,19 @@ demo: $(READY)
 	$(GUARD) predict $(DEMO)/acme.mlgb $(DEMO)/images --key acme --out $(DEMO)/masks --overlay
 	$(GUARD) audit $(DEMO)/run --key acme --out $(DEMO)/report
 
-test: $(READY)
+test: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-setup: $(READY)
+setup: $(VENV)/.dev
 
-$(READY): pyproject.toml .ci/constraints.txt
+$(VENV)/.train: EXTRAS := train
+$(VENV)/.dev: EXTRAS := train,dev
+$(VENV)/.train $(VENV)/.dev: pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[train,dev]'
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
 
 clean:

@@ -29,6 +29,7 @@ from keystore.errors import (
     SlotError,
     TamperedKeystore,
     TamperedLog,
+    TokenError,
     WorkFactorTooHigh,
 )
 from keystore.file_storage import FileStorage
@@ -37,10 +38,13 @@ from keystore.log import Record
 from keystore.memory_storage import MemoryStorage
 from keystore.passphrase import Passphrase, WorkFactor
 from keystore.pins import Pins
+from keystore.places import storage_at
 from keystore.private_file import read_private, write_private
 from keystore.slots import Slot
 from keystore.storage import Storage
 from keystore.store import Keystore
+from keystore.token import Token
+from keystore.token_uri import TokenUri
 
 __all__ = [
     "Entry",
@@ -76,6 +80,9 @@ __all__ = [
     "Storage",
     "TamperedKeystore",
     "TamperedLog",
+    "Token",
+    "TokenError",
+    "TokenUri",
     "Use",
     "Version",
     "WorkFactor",
@@ -84,5 +91,6 @@ __all__ = [
     "check_name",
     "read_private",
     "restore",
+    "storage_at",
     "write_private",
 ]

@@ -15,13 +15,14 @@ from keystore.errors import MalformedKeystore
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 PURPOSE = re.compile(r"[a-z][a-z0-9-]{0,31}")
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+TIME = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\dZ", re.ASCII)
 HEX = re.compile(r"(?:[0-9a-f]{2})*")
+ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # made once: costly
 
 
 def encode(value: object) -> bytes:
     """The one spelling of a value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
+    return ENCODER.encode(value).encode("ascii")
 
 
 def decode(data: bytes, what: str) -> object:
@@ -90,7 +91,7 @@ class Fields:
         """A moment in UTC that exists in the calendar."""
         value = self.text(name, TIME, "a UTC time")
         try:
-            datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ")
+            datetime.fromisoformat(value)
         except ValueError:
             raise self.bad(name, "a UTC time") from None
         return value

@@ -16,6 +16,7 @@ KeystoreError
 ├── PassphraseMissing       none was given, and nobody is there to ask
 ├── PassphraseRefused       empty, too long, or not text
 ├── IdentityError           an identity file that is missing, unsafe or damaged
+├── TokenError              a PKCS#11 token that is missing, locked or refuses
 ├── SlotError               a slot that is unknown, or cannot be added or removed
 ├── InvalidName             not a name a key can have
 ├── KeyNotFound             no such key or version; names the known ones
@@ -139,6 +140,10 @@ class PassphraseRefused(KeystoreError):
 
 class IdentityError(KeystoreError):
     """An identity or its file is missing, unsafe or damaged."""
+
+
+class TokenError(KeystoreError):
+    """A PKCS#11 token is missing, locked, or refuses."""
 
 
 class SlotError(KeystoreError):

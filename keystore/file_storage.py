@@ -47,6 +47,10 @@ class FileStorage(Storage):
         """The path."""
         return str(self._path)
 
+    def exists(self) -> bool:
+        """Whether there is something at the path."""
+        return os.path.lexists(self._path)
+
     def read(self) -> bytes:
         """The bytes of the file; links and things that are no files are refused."""
         return self._read(MAX_FILE_BYTES + 1)  # one more, so that it is noticed
@@ -54,7 +58,8 @@ class FileStorage(Storage):
     def _read(self, limit: int) -> bytes:
         try:
             with _open_regular(self._path) as file:
-                return file.read(limit)
+                # Not more than there is: read() makes room for all it is told.
+                return file.read(min(limit, os.fstat(file.fileno()).st_size))
         except (FileNotFoundError, NotADirectoryError):
             raise KeystoreNotFound(f"there is no keystore at {self._path}") from None
         except OSError as error:
@@ -117,18 +122,17 @@ class FileStorage(Storage):
         """Add a line to `.log`, after cutting off what a crash left torn."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            with open(os.open(self._log, flags, FILE_MODE), "r+b", buffering=0) as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - TAIL_BYTES))
-                whole = size - len(file.read().rpartition(b"\n")[2])
-                file.truncate(whole)
-                file.seek(whole)
+            log = os.open(self._log, flags, FILE_MODE)
+            try:
+                whole = _cut_torn_line(log)
                 try:
-                    _write_all(file.fileno(), line)
-                    os.fsync(file.fileno())
+                    _write_all(log, line)
+                    os.fsync(log)
                 except OSError:
-                    file.truncate(whole)
+                    os.ftruncate(log, whole)
                     raise
+            finally:
+                os.close(log)
         except OSError as error:
             raise LogNotWritable(
                 f"cannot write the audit log {self._log}: {_reason(error)}"
@@ -233,6 +237,16 @@ class FileStorage(Storage):
 
     def _temporary(self) -> Path:
         return self._path.with_name(f".{self._path.name}.{os.urandom(6).hex()}.tmp")
+
+
+def _cut_torn_line(log: int) -> int:
+    """Go to the end of the last whole line, and let the file end there."""
+    size = os.lseek(log, 0, os.SEEK_END)
+    tail = os.pread(log, TAIL_BYTES, max(0, size - TAIL_BYTES))
+    whole = size - len(tail.rpartition(b"\n")[2])
+    os.ftruncate(log, whole)
+    os.lseek(log, whole, os.SEEK_SET)
+    return whole
 
 
 def _open_regular(path: Path) -> BinaryIO:

@@ -26,6 +26,10 @@ class MemoryStorage(Storage):
         """The name it was given."""
         return self._location
 
+    def exists(self) -> bool:
+        """Whether there are bytes."""
+        return self.data is not None
+
     def read(self) -> bytes:
         """The bytes."""
         if self.data is None:

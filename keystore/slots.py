@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from keystore import identity, passphrase
+from keystore import identity, passphrase, token
 from keystore.canonical import NAME, Fields, encode, now
 from keystore.errors import (
     InvalidName,
@@ -24,6 +24,7 @@ from keystore.identity import IdentityLock
 from keystore.passphrase import PassphraseLock
 from keystore.sealing import KEY_BYTES, OVERHEAD_BYTES, Altered, NotThisKey, seal
 from keystore.sealing import unseal as open_sealed
+from keystore.token import TokenLock
 
 MAX_SLOTS = 16
 MAX_TOTAL_KIB = 16 * passphrase.MAX_MEMORY_KIB  # about 20 s on two cores
@@ -31,11 +32,11 @@ ID_BYTES = 4
 WRAPPED_BYTES = KEY_BYTES + OVERHEAD_BYTES
 COMMON_FIELDS = ("created", "id", "kind", "label", "wrapped")
 
-Lock = PassphraseLock | IdentityLock
+Lock = PassphraseLock | IdentityLock | TokenLock
 
 
 class Opener(Protocol):
-    """Something that opens a slot: a Passphrase or an Identity."""
+    """Something that opens a slot: a Passphrase, an Identity or a Token."""
 
     @property
     def kind(self) -> str:
@@ -60,7 +61,7 @@ class Slot:
 
     @property
     def kind(self) -> str:
-        """What opens it: passphrase or identity."""
+        """What opens it: passphrase, identity or pkcs11."""
         return self.lock.kind
 
     def fields(self) -> dict[str, object]:
@@ -203,6 +204,9 @@ def _read_slot(item: object) -> Slot:
     elif kind == IdentityLock.kind:
         fields = Fields(item, "slot", (*COMMON_FIELDS, *identity.FIELDS))
         lock = IdentityLock.read(fields)
+    elif kind == TokenLock.kind:
+        fields = Fields(item, "slot", (*COMMON_FIELDS, *token.FIELDS))
+        lock = TokenLock.read(fields)
     else:
         raise MalformedKeystore("a slot is of no known kind")
     return Slot(

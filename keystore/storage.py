@@ -33,6 +33,14 @@ class Storage(ABC):
         """The place in words, for prompts and refusals. No secret in it."""
 
     @abstractmethod
+    def exists(self) -> bool:
+        """Whether there is anything in the place, good or damaged.
+
+        Raises:
+            KeystoreNotReadable: The place cannot be reached.
+        """
+
+    @abstractmethod
     def read(self) -> bytes:
         """The whole store as it is now.
 

@@ -28,8 +28,8 @@ def report_folder(out: Path) -> Iterator[Path]:
     Gives a folder to write into. When the block ends, it takes the place of `out`; if
     `out` was there already, the files move into it, because a mount point or the
     folder one stands in cannot be replaced. It goes away if the block does not end
-    well: a long audit never fails at the end for a reason that was there at the start,
-    and no half-written report is left.
+    well: a long audit never fails at the end for a reason that was there at the
+    start, and no half-written report is left.
 
     Raises:
         OutputExists: `out` is a file, or a folder that holds something.

@@ -112,6 +112,7 @@ class AuditHeadline(_Part):
 class Facts(_Part):
     """What the exporter says about a model; the rest follows from it."""
 
+    task: Literal["segmentation"] = "segmentation"
     transform: TransformFacts
     normalization: NormalizationFacts
     class_names: Annotated[tuple[Text, ...], Field(min_length=2, max_length=255)]
@@ -141,6 +142,7 @@ class Manifest(Facts):
     selftest: Hex64
     mac: Hex64
     # Reserved. A reader that does not know a protection must not ignore it.
+    feature_maps: None = None
     seal: None = None
     grants: None = None
     signature: None = None

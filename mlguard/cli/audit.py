@@ -11,18 +11,13 @@ from mlguard.audit.report import AuditReport, dump_report
 from mlguard.audit.write import HTML
 from mlguard.cli.checking_progress import count_on_terminal
 from mlguard.cli.extras import need
-from mlguard.cli.unlock import (
-    DEFAULT_KEYSTORE,
-    IdentityFile,
-    KeystorePath,
-    PassphraseFd,
-    PassphraseFile,
-    read_model_key,
-)
+from mlguard.cli.model_key import read_model_key
+from mlguard.cli.unlock import Unlock, unlocking
 
 MAX_SEED = 2**31 - 1
 
 
+@unlocking
 def audit(
     run: Annotated[Path, typer.Argument(help="The run folder of `mlguard protect`.")],
     out: Annotated[Path, typer.Option(help="Folder for the report; new or empty.")],
@@ -51,10 +46,8 @@ def audit(
     json: Annotated[
         bool, typer.Option("--json", help="Print audit.json instead of the table.")
     ] = False,
-    keystore: KeystorePath = DEFAULT_KEYSTORE,
-    passphrase_file: PassphraseFile = None,
-    passphrase_fd: PassphraseFd = None,
-    identity: IdentityFile = None,
+    *,
+    unlock: Unlock,
 ) -> None:
     """Measure what users with and without the key get, and write a report to OUT."""
     task = need("mlguard.cli.audit_task").AuditTask.open(
@@ -67,14 +60,7 @@ def audit(
         seed=seed,
     )
     with report_folder(out) as folder:
-        model_key = read_model_key(
-            key or task.key_name,
-            keystore=keystore,
-            passphrase_file=passphrase_file,
-            passphrase_fd=passphrase_fd,
-            identity=identity,
-        )
-        task.check_key(model_key)
+        model_key = read_model_key(key or task.key_name, unlock, key_id=task.key_id)
         with count_on_terminal("checking images") as count:
             task.check_images(count)
         with count_on_terminal("predicting") as count:

@@ -73,13 +73,10 @@ class AuditTask:
         """What the owner's keystore calls the key."""
         return protection_of(self.subject).key_name
 
-    def check_key(self, key: ModelKey) -> None:
-        """Refuse an incorrect key before anything long starts.
-
-        Raises:
-            WrongKey: The model was protected with another key.
-        """
-        self.subject.transform(key)
+    @property
+    def key_id(self) -> str:
+        """The key that the model was protected with."""
+        return protection_of(self.subject).key_id
 
     def check_images(self, progress: Progress) -> None:
         """Decode every image once.

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from keystore import FileStorage, KeystoreError, storage_at
 from mlguard import __version__
-from mlguard.cli.unlock import DEFAULT_KEYSTORE, KeystorePath
+from mlguard.cli.unlock import DEFAULT_KEYSTORE, KeystorePlace
 
+NOT_YET = "not there yet: `mlguard keygen NAME` makes it"
 RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
 
 
-def doctor(keystore: KeystorePath = DEFAULT_KEYSTORE) -> None:
+def doctor(keystore: KeystorePlace = DEFAULT_KEYSTORE) -> None:
     """Print versions, providers, the keystore's health, and what is missing."""
     sections = {
         "versions": _versions(),
@@ -73,12 +75,24 @@ def _training() -> Iterator[str]:
         yield f"no CUDA device; training runs on {torch.get_num_threads()} CPU threads"
 
 
-def _keystore(path: Path) -> Iterator[str]:
-    yield f"at {path}"
+def _keystore(place: str) -> Iterator[str]:
+    try:
+        storage = storage_at(place)
+        yield f"at {storage.location}"
+        if not isinstance(storage, FileStorage):
+            yield "there" if storage.exists() else NOT_YET
+            return
+    except KeystoreError as refusal:
+        yield f"PROBLEM: {refusal}"
+        return
+    yield from _file(Path(storage.location))
+
+
+def _file(path: Path) -> Iterator[str]:
     try:
         status = path.lstat()
     except FileNotFoundError:
-        yield "not there yet: `mlguard keygen NAME` makes it"
+        yield NOT_YET
         return
     except OSError as error:
         yield f"PROBLEM: {error.strerror}"

@@ -44,6 +44,7 @@ EXIT_CODES = (
             keystore_errors.PassphraseRefused,
             keystore_errors.IdentityError,
             keystore_errors.SlotError,
+            keystore_errors.TokenError,
         ),
     ),
     ExitCode(

@@ -6,16 +6,11 @@ from typing import Annotated
 import typer
 
 from mlguard.cli.extras import need
-from mlguard.cli.unlock import (
-    DEFAULT_KEYSTORE,
-    IdentityFile,
-    KeystorePath,
-    PassphraseFd,
-    PassphraseFile,
-    read_model_key,
-)
+from mlguard.cli.model_key import open_model_key
+from mlguard.cli.unlock import Unlock, unlocking
 
 
+@unlocking
 def export(
     run: Annotated[Path, typer.Argument(help="The run folder of `mlguard protect`.")],
     out: Annotated[Path, typer.Option(help="The bundle to write, NAME.mlgb; new.")],
@@ -23,10 +18,8 @@ def export(
         str | None,
         typer.Option(help="Name of the model key, if not the one `protect` was given."),
     ] = None,
-    keystore: KeystorePath = DEFAULT_KEYSTORE,
-    passphrase_file: PassphraseFile = None,
-    passphrase_fd: PassphraseFd = None,
-    identity: IdentityFile = None,
+    *,
+    unlock: Unlock,
 ) -> None:
     """Write RUN as a bundle, after comparing it with the model it came from."""
     need("mlguard.protect.export")
@@ -35,14 +28,10 @@ def export(
 
     protected = read_run(run)
     protection = check_exportable(protected, out)
-    model_key = read_model_key(
-        key or protection.key_name,
-        keystore=keystore,
-        passphrase_file=passphrase_file,
-        passphrase_fd=passphrase_fd,
-        identity=identity,
-    )
-    report = export_run(protected, model_key, out)
+    name = key or protection.key_name
+    with open_model_key(name, unlock, key_id=protection.key_id) as held:
+        report = export_run(protected, held.key, out)
+        held.register("bundle", protection.protection_id.hex())
     print(f"{out}  {report.size_bytes / 1e6:.1f} MB  key {protection.key_id}")
     print(
         f"parity: {report.agreement:.3%} of pixels have the same class; logits differ "

@@ -9,7 +9,7 @@ import typer
 from keystore import Keystore, NotAllowed, read_private, write_private
 from keystore.textform import from_text, to_text
 from mlguard.cli.key_listing import Name, show_entry
-from mlguard.cli.unlock import parse_key_name
+from mlguard.cli.model_key import parse_key_name
 from mlguard.cli.with_store import Json, with_store
 from mlguard.keys import ModelKey
 

@@ -5,12 +5,10 @@ from typing import Annotated, Any
 import typer
 
 from keystore import Entry, Keystore
-from mlguard.cli.unlock import parse_key_name
+from mlguard.cli.model_key import NO_ID, key_id_of, parse_key_name
 from mlguard.cli.with_store import Json, answer, with_store
-from mlguard.keys import KEY_BYTES, ModelKey
 
 Name = Annotated[str, typer.Argument(help="The key's name.")]
-NO_ID = "-"  # of a destroyed version, and of a secret that is no model key
 
 
 @with_store
@@ -40,7 +38,7 @@ def show_entry(store: Keystore, name: str, *, as_json: bool) -> None:
 
 def describe(store: Keystore, entry: Entry) -> dict[str, Any]:
     """A key as `--json` gives it."""
-    ids = store.public_ids(entry.name, _key_id)
+    ids = store.public_ids(entry.name, key_id_of)
     return {
         "name": entry.name,
         "purpose": entry.purpose,
@@ -72,10 +70,6 @@ def versions_in_words(key: dict[str, Any]) -> str:
     """How many versions there are."""
     count = len(key["versions"])
     return f"{count} version" if count == 1 else f"{count} versions"
-
-
-def _key_id(secret: bytes) -> str:
-    return ModelKey(secret).key_id if len(secret) == KEY_BYTES else NO_ID
 
 
 def _in_words(key: dict[str, Any]) -> str:

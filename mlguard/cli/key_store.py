@@ -6,18 +6,10 @@ from typing import Annotated
 import typer
 
 import keystore as keystores
-from keystore import Identity, Keystore
-from mlguard.cli.unlock import (
-    DEFAULT_KEYSTORE,
-    IdentityFile,
-    KeystorePath,
-    PassphraseFd,
-    PassphraseFile,
-    choose_opener,
-    find_passphrase,
-    pins,
-)
-from mlguard.cli.with_store import Json, answer, open_store, with_store
+from keystore import Identity, Keystore, Token
+from keystore.slots import Opener
+from mlguard.cli.unlock import Unlock, new_passphrase, pins, unlocking
+from mlguard.cli.with_store import Json, answer, with_store
 
 slots_app = typer.Typer(no_args_is_help=True, help="What opens the keystore.")
 NewIdentity = Annotated[
@@ -27,6 +19,12 @@ NewIdentity = Annotated[
 NewPassphrase = Annotated[
     Path | None,
     typer.Option("--new-passphrase-file", help="Read it from a file, do not ask."),
+]
+NewToken = Annotated[
+    str | None,
+    typer.Option(
+        "--new-token", metavar="URI", help="A key on a token; made if not there."
+    ),
 ]
 Label = Annotated[str, typer.Argument(help="The slot's label.")]
 
@@ -39,22 +37,27 @@ def list_slots(store: Keystore, json: Json = False) -> None:
 
 
 @slots_app.command("add")
-@with_store
+@unlocking
 def add_slot(
-    store: Keystore,
     label: Label,
     new_identity: NewIdentity = None,
     new_passphrase_file: NewPassphrase = None,
+    new_token: NewToken = None,
     json: Json = False,
+    *,
+    unlock: Unlock,
 ) -> None:
-    """Let one more passphrase or identity open the keystore."""
-    if new_identity is not None:
-        store.add_slot(identity_at(new_identity), label=label)
-    else:
-        path = Path(store.location)
-        new = find_passphrase(path, new_passphrase_file, None, confirm=True, new=True)
-        store.add_slot(new, label=label)
-    _show_slots(store, as_json=json)
+    """Let one more passphrase, identity or key on a token open the keystore."""
+    with unlock.open() as store:
+        opener: Opener
+        if new_token is not None:
+            opener = token_at(unlock, new_token)
+        elif new_identity is not None:
+            opener = identity_at(new_identity)
+        else:
+            opener = new_passphrase(store.location, new_passphrase_file)
+        store.add_slot(opener, label=label)
+        _show_slots(store, as_json=json)
 
 
 @slots_app.command("remove")
@@ -78,8 +81,7 @@ def passwd(
     json: Json = False,
 ) -> None:
     """Change the passphrase of a slot."""
-    path = Path(store.location)
-    new = find_passphrase(path, new_passphrase_file, None, confirm=True, new=True)
+    new = new_passphrase(store.location, new_passphrase_file)
     store.replace_slot(new, label=label)
     _show_slots(store, as_json=json)
 
@@ -92,19 +94,18 @@ def backup(store: Keystore, file: Path, json: Json = False) -> None:
     answer(value, f"{file}  generation {store.generation}  {digest}", as_json=json)
 
 
+@unlocking
 def restore(
     file: Path,
-    keystore: KeystorePath = DEFAULT_KEYSTORE,
-    passphrase_file: PassphraseFile = None,
-    passphrase_fd: PassphraseFd = None,
-    identity: IdentityFile = None,
     json: Json = False,
+    *,
+    unlock: Unlock,
 ) -> None:
     """Put a backup back after opening all of it; what was there is kept beside."""
-    opener = choose_opener(file, passphrase_file, passphrase_fd, identity)
-    old, new = keystores.restore(keystore, file, opener, pins=pins())
-    value = {"keystore": str(keystore), "restored": old, "generation": new}
-    text = f"{keystore}  restored from generation {old}, now generation {new}"
+    opener, place = unlock.opener(str(file)), unlock.storage
+    old, new = keystores.restore(place, file, opener, pins=pins())
+    value = {"keystore": place.location, "restored": old, "generation": new}
+    text = f"{place.location}  restored from generation {old}, now generation {new}"
     answer(value, text, as_json=json)
 
 
@@ -133,17 +134,14 @@ def check(store: Keystore, json: Json = False) -> None:
     answer(value | {"advice": advice}, words + lines, as_json=json)
 
 
+@unlocking
 def accept(
-    keystore: KeystorePath = DEFAULT_KEYSTORE,
-    passphrase_file: PassphraseFile = None,
-    passphrase_fd: PassphraseFd = None,
-    identity: IdentityFile = None,
     json: Json = False,
+    *,
+    unlock: Unlock,
 ) -> None:
     """Take the keystore as it is now, though it went back or was replaced."""
-    with open_store(
-        keystore, passphrase_file, passphrase_fd, identity, accept=True
-    ) as store:
+    with unlock.open(accept=True) as store:
         value = {"keystore": store.location, "generation": store.generation}
         text = f"{store.location}  accepted at generation {store.generation}"
         answer(value, text, as_json=json)
@@ -183,6 +181,14 @@ def identity_at(path: Path) -> Identity:
         f"mlguard: made {path}: whoever has this file can open the keystore", err=True
     )
     return identity
+
+
+def token_at(unlock: Unlock, uri: str) -> Token:
+    """A key on a token; it is made if it is not there."""
+    token = unlock.key_on_token(uri)
+    if token.make_key():
+        typer.echo(f"mlguard: made {token}, which never leaves the token", err=True)
+    return token
 
 
 def _show_slots(store: Keystore, *, as_json: bool) -> None:

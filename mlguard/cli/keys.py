@@ -1,29 +1,15 @@
 """`mlguard keygen`, and the table of the `mlguard keys` commands."""
 
-import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from keystore import Identity, Keystore, Passphrase, check_name
+from keystore import Identity, Keystore, Passphrase, Token, check_name
 from mlguard.cli import key_lifecycle, key_listing, key_store
 from mlguard.cli.key_listing import Name
-from mlguard.cli.key_store import identity_at, slots_app
-from mlguard.cli.unlock import (
-    DEFAULT_KEYSTORE,
-    FROM_TERMINAL,
-    IdentityFile,
-    KeystorePath,
-    PassphraseFd,
-    PassphraseFile,
-    choose_identity,
-    choose_opener,
-    find_passphrase,
-    pins,
-)
-from mlguard.cli.with_store import open_store
+from mlguard.cli.key_store import identity_at, slots_app, token_at
+from mlguard.cli.unlock import FROM_TERMINAL, Unlock, pins, unlocking
 from mlguard.keys import KEY_BYTES, ModelKey
 from mlguard.transforms import (
     BLOCK_SIZES,
@@ -61,6 +47,7 @@ keys_app.command()(key_store.accept)
 keys_app.command()(key_store.log)
 
 
+@unlocking
 def keygen(
     name: Name,
     block_size: Annotated[
@@ -75,10 +62,8 @@ def keygen(
             show_default=False,
         ),
     ] = None,
-    keystore: KeystorePath = DEFAULT_KEYSTORE,
-    passphrase_file: PassphraseFile = None,
-    passphrase_fd: PassphraseFd = None,
-    identity: IdentityFile = None,
+    *,
+    unlock: Unlock,
 ) -> None:
     """Draw a new model key and keep it under NAME.
 
@@ -89,10 +74,10 @@ def keygen(
     if block_size is not None and block_size not in BLOCK_SIZES:
         known = ", ".join(map(str, BLOCK_SIZES))
         raise typer.BadParameter(f"--block-size is one of {known}, got {block_size}")
-    if os.path.lexists(keystore):
-        store = open_store(keystore, passphrase_file, passphrase_fd, identity)
+    if unlock.storage.exists():
+        store = unlock.open()
     else:
-        store = _create(keystore, passphrase_file, passphrase_fd, identity)
+        store = _create(unlock)
         if _wants_recovery(recovery):
             _print_recovery(store)
     key = ModelKey.generate()
@@ -102,18 +87,18 @@ def keygen(
     _print_key_space((block_size,) if block_size else SHOWN_BLOCK_SIZES)
 
 
-def _create(
-    keystore: Path, file: Path | None, descriptor: int | None, identity: Path | None
-) -> Keystore:
-    chosen = choose_identity(file, descriptor, identity)
-    opener: Identity | Passphrase
-    if chosen is None:
-        opener = find_passphrase(keystore, file, descriptor, confirm=True)
-    elif chosen == FROM_TERMINAL:
-        opener = choose_opener(keystore, None, None, chosen)
+def _create(unlock: Unlock) -> Keystore:
+    location, path = unlock.storage.location, unlock.identity_path
+    opener: Identity | Passphrase | Token
+    if unlock.token_uri is not None:
+        opener = token_at(unlock, unlock.token_uri)
+    elif path is None:
+        opener = unlock.passphrase(location, confirm=True)
+    elif path == FROM_TERMINAL:
+        opener = unlock.opener(location)
     else:
-        opener = identity_at(chosen)
-    store = Keystore.create(keystore, opener, pins=pins())
+        opener = identity_at(path)
+    store = Keystore.create(unlock.storage, opener, pins=pins())
     print(f"mlguard: made the keystore {store.location}", file=sys.stderr)
     return store
 

@@ -10,15 +10,10 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from mlguard.bundle import read_bundle
+from mlguard.cli.model_key import read_model_key
 from mlguard.cli.printable import printable
-from mlguard.cli.unlock import (
-    DEFAULT_KEYSTORE,
-    IdentityFile,
-    KeystorePath,
-    PassphraseFd,
-    PassphraseFile,
-    read_model_key,
-)
+from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.errors import ImageError
 from mlguard.files import atomic_write, prepare_output_folder
 from mlguard.pictures import mask_png, overlay_png
@@ -27,6 +22,7 @@ from mlguard.runtime import SUFFIXES, Session, read_image
 OVERLAYS = "overlays"  # folder inside --out
 
 
+@unlocking
 def predict(
     bundle: Annotated[Path, typer.Argument(help="The bundle, NAME.mlgb.")],
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
@@ -38,21 +34,14 @@ def predict(
     provider: Annotated[
         str, typer.Option(help="cpu, cuda, auto, or an execution provider's name.")
     ] = "cpu",
-    keystore: KeystorePath = DEFAULT_KEYSTORE,
-    passphrase_file: PassphraseFile = None,
-    passphrase_fd: PassphraseFd = None,
-    identity: IdentityFile = None,
+    *,
+    unlock: Unlock,
 ) -> None:
     """Write a mask for every image: a PNG whose values are classes, with a palette."""
     paths = find_images(images)
-    model_key = read_model_key(
-        key,
-        keystore=keystore,
-        passphrase_file=passphrase_file,
-        passphrase_fd=passphrase_fd,
-        identity=identity,
-    )
-    session = Session.open(bundle, model_key, provider=provider)
+    opened = read_bundle(bundle)
+    model_key = read_model_key(key, unlock, key_id=opened.manifest.key_id)
+    session = Session(opened, model_key, provider=provider)
     prepare_output_folder(out)
     if overlay:
         prepare_output_folder(out / OVERLAYS)

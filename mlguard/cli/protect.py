@@ -1,7 +1,7 @@
 """`mlguard protect`: train a model that needs the key."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +12,16 @@ import typer
 from mlguard.cli.checking_progress import count_on_terminal
 from mlguard.cli.extras import need
 from mlguard.cli.key_space import warn_of_small_key_space
+from mlguard.cli.model_key import HeldKey, open_model_key
 from mlguard.cli.recipes import Overrides
-from mlguard.cli.unlock import (
-    DEFAULT_KEYSTORE,
-    IdentityFile,
-    KeystorePath,
-    PassphraseFd,
-    PassphraseFile,
-    read_model_key,
-)
-from mlguard.keys import ModelKey
+from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
-    from mlguard.protect import Job
+    from mlguard.protect import Job, Protection
 
 
+@unlocking
 def protect(
     recipe: Annotated[str, typer.Option(help="A shipped recipe's name, or a file.")],
     key: Annotated[str, typer.Option(help="Name of the model key in the keystore.")],
@@ -47,24 +41,16 @@ def protect(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard events too.")
     ] = False,
-    keystore: KeystorePath = DEFAULT_KEYSTORE,
-    passphrase_file: PassphraseFile = None,
-    passphrase_fd: PassphraseFd = None,
-    identity: IdentityFile = None,
+    *,
+    unlock: Unlock,
 ) -> None:
     """Train a model that needs the key, and leave a run folder in OUT."""
     settings = read_recipe(recipe, overrides=set_ or [])
     warn_of_small_key_space(settings.transform)
     need("mlguard.protect")
-    model_key = read_model_key(
-        key,
-        keystore=keystore,
-        passphrase_file=passphrase_file,
-        passphrase_fd=passphrase_fd,
-        identity=identity,
-    )
     train = _Trainer(recipe, settings, data, download, device, resume, tensorboard)
-    train.protected(out, model_key, key)
+    with open_model_key(key, unlock, key_id=train.key_id(out)) as held:
+        train.protected(out, held)
     if baseline:
         train.baseline(out / "baseline")
 
@@ -81,9 +67,21 @@ class _Trainer:
     resume: bool
     tensorboard: bool
 
-    def protected(self, out: Path, key: ModelKey, key_name: str) -> None:
-        with self._job("protected model", out) as job:
-            job.protect(key, key_name=key_name)
+    def key_id(self, out: Path) -> str | None:
+        """The key that a run to go on with was begun with."""
+        from mlguard.protect.run import PROTECTION, read_setup
+
+        if not self.resume or not (out / PROTECTION).exists():
+            return None
+        _, protection = read_setup(out)
+        return protection.key_id if protection else None
+
+    def protected(self, out: Path, held: HeldKey) -> None:
+        def begun(protection: "Protection") -> None:
+            held.register("run", protection.protection_id.hex())
+
+        with self._job("protected model", out, begun) as job:
+            job.protect(held.key, key_name=held.name)
         _say_where(f"protected model: {out}")
 
     def baseline(self, out: Path) -> None:
@@ -92,7 +90,9 @@ class _Trainer:
         _say_where(f"plain twin: {out}")
 
     @contextmanager
-    def _job(self, title: str, out: Path) -> "Iterator[Job]":
+    def _job(
+        self, title: str, out: Path, begun: "Callable[[Protection], None] | None" = None
+    ) -> "Iterator[Job]":
         """One training job, with its progress shown."""
         from mlguard.cli.training_progress import show_training, tensorboard_sink
         from mlguard.protect import Job, Source
@@ -111,6 +111,7 @@ class _Trainer:
                 resume=self.resume,
                 watch=watch,
                 check=check,
+                begun=begun or (lambda protection: None),
             )
 
 

@@ -6,30 +6,23 @@ from typing import Annotated
 import typer
 
 from mlguard.audit.transform_figure import transform_figure
+from mlguard.cli.model_key import read_model_key
 from mlguard.cli.recipes import Overrides
-from mlguard.cli.unlock import (
-    DEFAULT_KEYSTORE,
-    IdentityFile,
-    KeystorePath,
-    PassphraseFd,
-    PassphraseFile,
-    read_model_key,
-)
+from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.files import atomic_write, refuse_existing
 from mlguard.recipe import read_recipe
 from mlguard.runtime import read_image
 
 
+@unlocking
 def show_transform(
     image: Annotated[Path, typer.Argument(help="The image.")],
     key: Annotated[str, typer.Option(help="Name of the model key in the keystore.")],
     recipe: Annotated[str, typer.Option(help="A shipped recipe's name, or a file.")],
     out: Annotated[Path, typer.Option(help="The figure, a PNG; never overwritten.")],
     set_: Overrides = None,
-    keystore: KeystorePath = DEFAULT_KEYSTORE,
-    passphrase_file: PassphraseFile = None,
-    passphrase_fd: PassphraseFd = None,
-    identity: IdentityFile = None,
+    *,
+    unlock: Unlock,
 ) -> None:
     """Draw an image plain and transformed, at several block sizes.
 
@@ -39,12 +32,6 @@ def show_transform(
     settings = read_recipe(recipe, overrides=set_ or [])
     refuse_existing(out)
     (pixels,) = read_image(image)
-    model_key = read_model_key(
-        key,
-        keystore=keystore,
-        passphrase_file=passphrase_file,
-        passphrase_fd=passphrase_fd,
-        identity=identity,
-    )
+    model_key = read_model_key(key, unlock)
     atomic_write(out, transform_figure(pixels, settings, model_key))
     typer.echo(f"{out}  (safe to share: it matches no protected model)")

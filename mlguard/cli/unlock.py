@@ -1,42 +1,50 @@
-"""Where a passphrase or an identity comes from, and the model key they give.
+"""The options that name a keystore and open it, declared once for every command.
 
-Sources, first found wins: `--identity`, `--passphrase-fd`, `--passphrase-file`; then
-`MLGUARD_IDENTITY_FILE`, `MLGUARD_PASSPHRASE_FILE`; then a question on the terminal.
-`--identity -` asks for an identity, such as the one on a recovery sheet.
-What is said on the command line thus beats the environment. A passphrase is never the
-value of a flag: `ps` would show it to everyone.
+What opens it, first found wins: `--token`, `--identity`, `--passphrase-fd`,
+`--passphrase-file`; then `MLGUARD_TOKEN`, `MLGUARD_IDENTITY_FILE`,
+`MLGUARD_PASSPHRASE_FILE`; then a question on the terminal. `--identity -` asks for an
+identity, such as the one on a recovery sheet. What is said on the command line thus
+beats the environment.
 """
 
-import getpass
+import functools
+import inspect
 import os
-import stat
-import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from keystore import (
     Identity,
-    KeyNotUsable,
     Keystore,
     KeystoreNotFound,
     Passphrase,
-    PassphraseMissing,
-    PassphraseRefused,
     Pins,
+    Storage,
+    Token,
+    TokenUri,
+    storage_at,
 )
-from mlguard.keys import KEY_BYTES, ModelKey
+from mlguard.cli.ask import Source, ask
 
-DEFAULT_KEYSTORE = Path(typer.get_app_dir("mlguard")) / "keystore.mlgk"
+DEFAULT_KEYSTORE = str(Path(typer.get_app_dir("mlguard")) / "keystore.mlgk")
 IDENTITY_VARIABLE = "MLGUARD_IDENTITY_FILE"
 PASSPHRASE_VARIABLE = "MLGUARD_PASSPHRASE_FILE"
+TOKEN_VARIABLE = "MLGUARD_TOKEN"
+PIN_VARIABLE = "MLGUARD_PIN_FILE"
 FROM_TERMINAL = Path("-")
-MAX_PASSPHRASE_FILE_BYTES = 4096  # a passphrase is a line; more is another file
 
-KeystorePath = Annotated[
-    Path,
-    typer.Option("--keystore", envvar="MLGUARD_KEYSTORE", help="The keystore file."),
+KeystorePlace = Annotated[
+    str,
+    typer.Option(
+        "--keystore",
+        envvar="MLGUARD_KEYSTORE",
+        metavar="PATH or URL",
+        help="The keystore: a file, or a database's URL.",
+    ),
 ]
 PassphraseFile = Annotated[
     Path | None,
@@ -67,70 +75,128 @@ IdentityFile = Annotated[
 ]
 
 
-def parse_key_name(text: str) -> tuple[str, int | None]:
-    """Split "acme@2" into a name and a version; without @ there is no version.
+TokenKey = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        metavar="URI",
+        help=f"Open it with a key on a PKCS#11 token (or {TOKEN_VARIABLE})",
+        show_default=False,
+    ),
+]
+PinFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--pin-file",
+        help=f"Read the token's PIN from a file (or {PIN_VARIABLE})",
+        show_default=False,
+    ),
+]
+PinFd = Annotated[
+    int | None,
+    typer.Option(
+        "--pin-fd",
+        metavar="N",
+        help="Read the token's PIN from an open file descriptor.",
+        show_default=False,
+    ),
+]
 
-    Raises:
-        KeyNotUsable: What follows the @ is not a version number.
 
-    Example:
-        >>> parse_key_name("acme@2"), parse_key_name("acme")
-        (('acme', 2), ('acme', None))
-    """
-    name, at, version = text.partition("@")
-    if not at:
-        return name, None
-    if not (version.isascii() and version.isdigit() and len(version) < 10):
-        raise KeyNotUsable(
-            f"{text!r} does not name a version",
-            hint="write NAME, or NAME@2 for version 2",
+@dataclass(frozen=True, kw_only=True)
+class Unlock:
+    """What the command line says about a keystore. Each field is an option."""
+
+    keystore: KeystorePlace = DEFAULT_KEYSTORE
+    passphrase_file: PassphraseFile = None
+    passphrase_fd: PassphraseFd = None
+    identity: IdentityFile = None
+    token: TokenKey = None
+    pin_file: PinFile = None
+    pin_fd: PinFd = None
+
+    @functools.cached_property
+    def storage(self) -> Storage:
+        """Where the keystore is, or shall be."""
+        return storage_at(self.keystore)
+
+    def open(self, *, accept: bool = False) -> Keystore:
+        """Open the keystore.
+
+        Raises:
+            KeystoreNotFound: There is none, so nothing is asked.
+            KeystoreError: It does not open.
+        """
+        if not self.storage.exists():
+            raise KeystoreNotFound(f"there is no keystore at {self.storage.location}")
+        opener = self.opener(self.storage.location)
+        return Keystore.open(self.storage, opener, pins=pins(), accept=accept)
+
+    def opener(self, location: str) -> Passphrase | Identity | Token:
+        """What opens the keystore: the first source there is, or an answer.
+
+        Raises:
+            IdentityError: The identity file is missing, unsafe or damaged.
+            PassphraseMissing: No source, and no terminal to ask on.
+            PassphraseRefused: The passphrase is empty, too long, or not text.
+            TokenError: The URI names no key on a token.
+        """
+        if self.token_uri is not None:
+            return self.key_on_token(self.token_uri)
+        path = self.identity_path
+        if path == FROM_TERMINAL:
+            return Identity.parse(ask(f"Identity for {location}: "))
+        if path is not None:
+            return Identity.read(path)
+        return self.passphrase(location)
+
+    @property
+    def token_uri(self) -> str | None:
+        """The key on a token to use, or None if something else comes first."""
+        if self.token is not None:
+            return self.token
+        named = (self.identity, self.passphrase_file, self.passphrase_fd)
+        if any(each is not None for each in named):
+            return None
+        return os.environ.get(TOKEN_VARIABLE) or None
+
+    def key_on_token(self, uri: str) -> Token:
+        """A key on a token, with its PIN read or asked for. Raises as `opener`."""
+        parsed = TokenUri.parse(uri)
+        source = Source(
+            what="PIN",
+            descriptor=self.pin_fd,
+            file=self.pin_file,
+            variable=PIN_VARIABLE,
+            hint=f"give --pin-file FILE or --pin-fd N, or set {PIN_VARIABLE}",
         )
-    return name, int(version)
+        return Token(parsed, source.read(f"PIN for {parsed}"))
 
+    @property
+    def identity_path(self) -> Path | None:
+        """The identity file to use, or None if a passphrase comes first."""
+        if self.identity is not None:
+            return self.identity
+        if self.passphrase_file is not None or self.passphrase_fd is not None:
+            return None
+        variable = os.environ.get(IDENTITY_VARIABLE)
+        return Path(variable) if variable else None
 
-def read_model_key(
-    name: str,
-    *,
-    keystore: Path,
-    passphrase_file: Path | None = None,
-    passphrase_fd: int | None = None,
-    identity: Path | None = None,
-    version: int | None = None,
-    use: tuple[str, str] | None = None,
-) -> ModelKey:
-    """Open the keystore and take one model key out of it.
-
-    Args:
-        name: The key's name; "acme@2" asks for version 2.
-        keystore: The keystore file.
-        passphrase_file: See the module's text for these three.
-        passphrase_fd: An open file descriptor.
-        identity: An identity file.
-        version: Overrides a version in the name; the primary one if neither is given.
-        use: What will need the key from now on, such as ("run", "runs/acme").
-            `keys destroy` refuses while something is registered.
-
-    Raises:
-        KeystoreError: The keystore does not open, or has no such usable key.
-        KeyNotUsable: What is stored under the name is not a model key.
-    """
-    plain, in_name = parse_key_name(name)
-    wanted = in_name if version is None else version
-    opener = find_opener(
-        keystore,
-        passphrase_file=passphrase_file,
-        passphrase_fd=passphrase_fd,
-        identity=identity,
-    )
-    with Keystore.open(keystore, opener, pins=pins()) as store:
-        secret = store.get(plain, wanted)
-        if use is not None:
-            store.add_use(plain, *use, version=wanted)
-    if len(secret) != KEY_BYTES:
-        raise KeyNotUsable(
-            f"{name} is not a model key: expected {KEY_BYTES} bytes, got {len(secret)}"
+    def passphrase(self, location: str, *, confirm: bool = False) -> Passphrase:
+        """Read the passphrase, or ask for it. Raises as `opener`."""
+        source = Source(
+            what="passphrase",
+            descriptor=self.passphrase_fd,
+            file=self.passphrase_file,
+            variable=PASSPHRASE_VARIABLE,
         )
-    return ModelKey(secret)
+        return Passphrase(source.read(f"Passphrase for {location}", confirm=confirm))
+
+
+def new_passphrase(location: str, file: Path | None) -> Passphrase:
+    """Read a passphrase that replaces or joins another one. Raises as `opener`."""
+    source = Source(what="passphrase", file=file)
+    return Passphrase(source.read(f"New passphrase for {location}", confirm=True))
 
 
 def pins() -> Pins:
@@ -139,131 +205,32 @@ def pins() -> Pins:
     return Pins(Path(state) / "mlguard" / "pins")
 
 
-def find_opener(
-    keystore: Path,
-    *,
-    passphrase_file: Path | None,
-    passphrase_fd: int | None,
-    identity: Path | None,
-) -> Passphrase | Identity:
-    """Take the first source there is; ask on the terminal if there is none.
-
-    Raises:
-        KeystoreNotFound: There is no keystore, so nothing is asked.
-        IdentityError: The identity file is missing, unsafe or damaged.
-        PassphraseMissing: No source, and no terminal to ask on.
-        PassphraseRefused: The passphrase is empty, too long, or not text.
-    """
-    if not os.path.lexists(keystore):
-        raise KeystoreNotFound(f"there is no keystore at {keystore}")
-    return choose_opener(keystore, passphrase_file, passphrase_fd, identity)
+def unlocking(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace a command's parameter `unlock` by the options that an Unlock holds."""
+    known = inspect.signature(command).parameters
+    return with_options(command, [p for p in known.values() if p.name != "unlock"])
 
 
-def choose_opener(
-    keystore: Path,
-    passphrase_file: Path | None,
-    passphrase_fd: int | None,
-    identity: Path | None,
-) -> Passphrase | Identity:
-    """As `find_opener`, for a file that need not exist. Raises the same."""
-    chosen = choose_identity(passphrase_file, passphrase_fd, identity)
-    if chosen == FROM_TERMINAL:
-        return Identity.parse(_ask(f"Identity for {keystore}: "))
-    if chosen is not None:
-        return Identity.read(chosen)
-    return find_passphrase(keystore, passphrase_file, passphrase_fd, confirm=False)
-
-
-def choose_identity(
-    passphrase_file: Path | None, passphrase_fd: int | None, identity: Path | None
-) -> Path | None:
-    """The identity file to use, or None if a passphrase comes first."""
-    if identity is not None:
-        return identity
-    if passphrase_file is not None or passphrase_fd is not None:
-        return None
-    variable = os.environ.get(IDENTITY_VARIABLE)
-    return Path(variable) if variable else None
-
-
-def find_passphrase(
-    keystore: Path,
-    file: Path | None,
-    descriptor: int | None,
-    *,
-    confirm: bool,
-    new: bool = False,
-) -> Passphrase:
-    """Read the passphrase from a descriptor, a file, or the terminal.
-
-    Args:
-        keystore: What it is for, in the question.
-        file: A file with one line.
-        descriptor: An open file descriptor.
-        confirm: Ask twice.
-        new: It replaces or joins another one, which the environment may name.
-
-    Raises:
-        PassphraseMissing: No source, and no terminal to ask on.
-        PassphraseRefused: It is empty, too long, or not text.
-    """
-    if descriptor is not None:
-        return _from_descriptor(descriptor, f"file descriptor {descriptor}")
-    variable = None if new else os.environ.get(PASSPHRASE_VARIABLE)
-    path = file or (Path(variable) if variable else None)
-    if path is not None:
-        return _from_file(path)
-    answer = _ask(f"{'New passphrase' if new else 'Passphrase'} for {keystore}: ")
-    if confirm and answer != _ask("Again: "):
-        raise PassphraseRefused(
-            "the two passphrases differ", hint="nothing was changed; try again"
+def with_options(
+    command: Callable[..., None], own: list[inspect.Parameter]
+) -> Callable[..., None]:
+    """A command with its own parameters and the options, as typer reads them."""
+    options = [
+        inspect.Parameter(
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=each.default,
+            annotation=each.type,
         )
-    return Passphrase(answer)
+        for each in fields(Unlock)
+    ]
 
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        given = {o.name: kwargs.pop(o.name) for o in options if o.name in kwargs}
+        command(*args, unlock=Unlock(**given), **kwargs)
 
-def _from_file(path: Path) -> Passphrase:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise PassphraseMissing(
-            f"cannot read the passphrase file {path}: {error.strerror}",
-            hint="check --passphrase-file and " + PASSPHRASE_VARIABLE,
-        ) from None
-    # A warning and not a refusal: container secrets are mounted like this.
-    found = os.fstat(descriptor)
-    if stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
-        print(
-            f"mlguard: warning: {path} can be read by other users; `chmod 600` it",
-            file=sys.stderr,
-        )
-    return _from_descriptor(descriptor, str(path))
-
-
-def _from_descriptor(descriptor: int, source: str) -> Passphrase:
-    try:
-        with open(descriptor, "rb") as file:
-            data = file.read(MAX_PASSPHRASE_FILE_BYTES + 1)
-    except OSError as error:
-        raise PassphraseMissing(
-            f"cannot read the passphrase from {source}: {error.strerror}"
-        ) from None
-    line, _, rest = data.partition(b"\n")
-    if len(data) > MAX_PASSPHRASE_FILE_BYTES or rest:
-        raise PassphraseRefused(
-            f"{source} holds more than one line", hint="was another file named?"
-        )
-    try:
-        return Passphrase(line.removesuffix(b"\r").decode("utf-8"))
-    except UnicodeDecodeError:
-        raise PassphraseRefused(f"the passphrase in {source} is not UTF-8") from None
-
-
-def _ask(question: str) -> str:
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise PassphraseMissing(
-            f"there is no terminal to ask on: {question.removesuffix(': ')}"
-        )
-    try:
-        return getpass.getpass(question, stream=sys.stderr)
-    except EOFError:
-        raise PassphraseMissing("nothing was typed") from None
+    parameters = [*own, *options]  # typer reads these two
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run

@@ -58,6 +58,8 @@ class Job:
         check: Told how the check of the data goes.
         build: Makes the model, instead of the architecture that the recipe names.
             Takes normalized pixels, gives logits.
+        begun: Told, by one process, which key the model needs, when training begins
+            or goes on.
     """
 
     path: Path
@@ -69,6 +71,7 @@ class Job:
     watch: Watcher = field(default=lambda event: None)
     check: CheckProgress | None = None
     build: Build | None = None
+    begun: Callable[[Protection], None] = field(default=lambda protection: None)
 
     def protect(self, key: ModelKey, *, key_name: str) -> Run:
         """Train a model that needs the key.
@@ -161,6 +164,8 @@ class Job:
             else:
                 self._write_setup(protection, data)
                 prove()
+            if protection is not None:
+                self.begun(protection)
         self._accelerator.wait_for_everyone()
         train(
             self.path,

@@ -80,11 +80,11 @@ def test_the_report_says_how_it_came_about(audited: Audit) -> None:
     )
 
 
-def test_images_the_model_was_trained_on_are_flagged(run: Run) -> None:
+def test_images_the_model_was_trained_on_are_flagged(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
     fingerprint = images_of(run).fingerprint
-    trained = dataclasses.replace(
-        run, provenance={"data": {"train_fingerprint": fingerprint}}
-    )
+    data = run.provenance["data"] | {"train_fingerprint": fingerprint}
+    trained = dataclasses.replace(run, provenance=run.provenance | {"data": data})
     flags = {flag.code for flag in audit(trained).report.flags}
     assert "training-images" in flags
     assert "training-images" not in {flag.code for flag in audit(run).report.flags}

@@ -76,7 +76,7 @@ def test_an_unfit_field_is_refused_by_name(path: str, value: object) -> None:
         parse_manifest(edited(path, value), name="small")
 
 
-@pytest.mark.parametrize("reserved", ["seal", "grants", "signature"])
+@pytest.mark.parametrize("reserved", ["feature_maps", "seal", "grants", "signature"])
 def test_a_protection_that_this_version_does_not_know_is_refused(reserved: str) -> None:
     with pytest.raises(MalformedBundle, match=reserved):
         parse_manifest(edited(reserved, {"suite": "x"}), name="small")

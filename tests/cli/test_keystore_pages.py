@@ -4,16 +4,30 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from keystore import Identity, Keystore, Passphrase, WorkFactor
+from tests.keystore.conftest import postgres, soft_token  # noqa: F401
+from tests.keystore.databases import PASSWORD
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "keystore").glob("*.md"))
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.S | re.M)
 LIGHT = WorkFactor(memory_kib=8 * 1024, iterations=1, lanes=1)
+
+
+NEEDS: dict[str, Callable[[pytest.FixtureRequest], dict[str, str]]] = {
+    "SOFTHSM2_MODULE": lambda request: {
+        "SOFTHSM2_MODULE": request.getfixturevalue("soft_token").module
+    },
+    "TEAM_DATABASE": lambda request: {
+        "TEAM_DATABASE": request.getfixturevalue("postgres").url(password=False),
+        "PGPASSWORD": PASSWORD,
+    },
+}
 
 
 def commands_of(page: Path) -> list[str]:
@@ -31,9 +45,9 @@ def environment(tmp_path: Path) -> dict[str, str]:
     store.add_slot(mine, label="mine")
     store.add_slot(recovery, label="recovery")
     (tmp_path / "sheet").write_text(recovery.reveal().replace("-", "\n"))
-    for word in ("old", "new"):
-        (tmp_path / f"{word}.txt").touch(0o600)
-        (tmp_path / f"{word}.txt").write_text(word)
+    for name, text in (("old", "old"), ("new", "new"), ("pin", "471147")):
+        (tmp_path / f"{name}.txt").touch(0o600)
+        (tmp_path / f"{name}.txt").write_text(text)
     program = tmp_path / "bin" / "mlguard"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m mlguard "$@"\n')
@@ -53,8 +67,14 @@ def test_the_pages_are_there() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_command_of_a_page_works(
-    page: Path, tmp_path: Path, environment: dict[str, str]
+    page: Path,
+    tmp_path: Path,
+    environment: dict[str, str],
+    request: pytest.FixtureRequest,
 ) -> None:
+    for word, needed in NEEDS.items():
+        if word in page.read_text():
+            environment |= needed(request)
     done = subprocess.run(
         ["sh", "-ex"],
         input="\n".join(commands_of(page)),

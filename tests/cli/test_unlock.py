@@ -22,7 +22,8 @@ from keystore import (
     PassphraseRefused,
     WorkFactor,
 )
-from mlguard.cli.unlock import parse_key_name, read_model_key
+from mlguard.cli.model_key import parse_key_name, read_model_key
+from mlguard.cli.unlock import Unlock
 from mlguard.keys import ModelKey
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +70,7 @@ def test_what_is_no_version_is_refused(name: str) -> None:
 @pytest.mark.parametrize("text", ["right", "right\n", "right\r\n"], ids=repr)
 def test_a_passphrase_file_opens(store: Path, tmp_path: Path, text: str) -> None:
     file = passphrase_file(tmp_path, text)
-    key = read_model_key("acme", keystore=store, passphrase_file=file)
+    key = read_model_key("acme", Unlock(keystore=store, passphrase_file=file))
     assert key.key_id == KEY_ID
 
 
@@ -77,17 +78,17 @@ def test_a_descriptor_opens(store: Path) -> None:
     read, write = os.pipe()
     os.write(write, b"right\n")
     os.close(write)
-    key = read_model_key("acme", keystore=store, passphrase_fd=read)
+    key = read_model_key("acme", Unlock(keystore=store, passphrase_fd=read))
     assert key.key_id == KEY_ID
 
 
 def test_a_descriptor_that_is_not_open_is_refused(store: Path) -> None:
     with pytest.raises(PassphraseMissing, match="file descriptor 4711"):
-        read_model_key("acme", keystore=store, passphrase_fd=4711)
+        read_model_key("acme", Unlock(keystore=store, passphrase_fd=4711))
 
 
 def test_an_identity_file_opens(store: Path, tmp_path: Path) -> None:
-    key = read_model_key("acme", keystore=store, identity=tmp_path / "identity")
+    key = read_model_key("acme", Unlock(keystore=store, identity=tmp_path / "identity"))
     assert key.key_id == KEY_ID
 
 
@@ -104,7 +105,7 @@ def test_the_environment_names_a_file(
 ) -> None:
     passphrase_file(tmp_path, "right")
     monkeypatch.setenv(variable, str(tmp_path / file))
-    assert read_model_key("acme", keystore=store).key_id == KEY_ID
+    assert read_model_key("acme", Unlock(keystore=store)).key_id == KEY_ID
 
 
 def test_the_command_line_beats_the_environment(
@@ -113,7 +114,7 @@ def test_the_command_line_beats_the_environment(
     monkeypatch.setenv("MLGUARD_IDENTITY_FILE", str(tmp_path / "identity"))
     file = passphrase_file(tmp_path, "wrong")
     with pytest.raises(NoSlotOpens, match="passphrase does not open"):
-        read_model_key("acme", keystore=store, passphrase_file=file)
+        read_model_key("acme", Unlock(keystore=store, passphrase_file=file))
 
 
 def test_an_empty_variable_counts_as_none(
@@ -121,19 +122,19 @@ def test_an_empty_variable_counts_as_none(
 ) -> None:
     monkeypatch.setenv("MLGUARD_IDENTITY_FILE", "")
     with pytest.raises(PassphraseMissing, match="no terminal to ask on"):
-        read_model_key("acme", keystore=store)
+        read_model_key("acme", Unlock(keystore=store))
 
 
 def test_without_any_source_the_hint_names_them_all(store: Path) -> None:
     with pytest.raises(PassphraseMissing, match="no terminal to ask on") as refusal:
-        read_model_key("acme", keystore=store)
+        read_model_key("acme", Unlock(keystore=store))
     for source in ("--identity", "--passphrase-file", "MLGUARD_PASSPHRASE_FILE"):
         assert source in refusal.value.hint
 
 
 def test_a_missing_store_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
     with pytest.raises(KeystoreNotFound, match="no keystore at"):
-        read_model_key("acme", keystore=tmp_path / "nothing")
+        read_model_key("acme", Unlock(keystore=tmp_path / "nothing"))
 
 
 @pytest.mark.parametrize(
@@ -152,12 +153,14 @@ def test_a_file_that_is_no_passphrase_is_refused(
 ) -> None:
     file = passphrase_file(tmp_path, content)
     with pytest.raises(PassphraseRefused, match=reason):
-        read_model_key("acme", keystore=store, passphrase_file=file)
+        read_model_key("acme", Unlock(keystore=store, passphrase_file=file))
 
 
 def test_a_missing_passphrase_file_is_refused(store: Path, tmp_path: Path) -> None:
     with pytest.raises(PassphraseMissing, match="cannot read the passphrase file"):
-        read_model_key("acme", keystore=store, passphrase_file=tmp_path / "nothing")
+        read_model_key(
+            "acme", Unlock(keystore=store, passphrase_file=tmp_path / "nothing")
+        )
 
 
 def test_a_passphrase_file_open_to_others_is_warned_of(
@@ -165,7 +168,7 @@ def test_a_passphrase_file_open_to_others_is_warned_of(
 ) -> None:
     file = passphrase_file(tmp_path, "right")
     file.chmod(0o644)
-    read_model_key("acme", keystore=store, passphrase_file=file)
+    read_model_key("acme", Unlock(keystore=store, passphrase_file=file))
     assert "can be read by other users" in capsys.readouterr().err
 
 
@@ -173,14 +176,15 @@ def test_a_secret_that_is_no_model_key_is_refused(store: Path, tmp_path: Path) -
     opened = Keystore.open(store, Passphrase("right"))
     opened.add("token", b"short", purpose="token")
     with pytest.raises(KeyNotUsable, match="expected 32 bytes, got 5"):
-        read_model_key("token", keystore=store, identity=tmp_path / "identity")
+        read_model_key("token", Unlock(keystore=store, identity=tmp_path / "identity"))
 
 
 ASK = """
 import sys
 from pathlib import Path
-from mlguard.cli.unlock import read_model_key
-print("key", read_model_key("acme", keystore=Path(sys.argv[1])).key_id)
+from mlguard.cli.model_key import read_model_key
+from mlguard.cli.unlock import Unlock
+print("key", read_model_key("acme", Unlock(keystore=sys.argv[1])).key_id)
 """
 
 

@@ -12,7 +12,7 @@ COMMON = {"mlguard.errors", "mlguard.files"}
 PICTURES = {"mlguard.palette", "mlguard.pictures", "PIL"}
 TORCH = {"torch", "torchvision", "numpy"}
 MAY_IMPORT = {
-    "keystore": {"cryptography", "filelock"},
+    "keystore": {"cryptography", "filelock", "pkcs11", "sqlalchemy"},
     "mlguard.__init__": set(),
     "mlguard.__main__": {"mlguard.cli"},
     "mlguard.errors": set(),
@@ -109,7 +109,9 @@ def test_every_source_file_belongs_to_a_room() -> None:
     "module",
     ["mlguard", "mlguard.cli.app", "keystore", "mlguard.runtime", "mlguard.bundle"],
 )
-@pytest.mark.parametrize("heavy", ["torch", "onnx", "matplotlib"])
+@pytest.mark.parametrize(
+    "heavy", ["torch", "onnx", "matplotlib", "sqlalchemy", "pkcs11"]
+)
 def test_heavy_package_is_not_loaded_by(module: str, heavy: str) -> None:
     probe = f"import sys, {module}; sys.exit({heavy!r} in sys.modules)"
     done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, check=False)

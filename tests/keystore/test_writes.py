@@ -22,6 +22,8 @@ from keystore import (
     KeystoreError,
     KeystoreNotWritable,
     MalformedKeystore,
+    backup,
+    restore,
 )
 
 SECRET = b"\x07" * 32
@@ -117,7 +119,12 @@ def test_a_busy_store_is_refused_after_a_while(path: Path, identity: Identity) -
     store.add("second", SECRET)
 
 
-CALLS = ("open", "write", "fsync", "link", "replace", "fstat", "close")
+CALLS = (
+    *("open", "write", "fsync", "link", "replace", "fstat", "close"),
+    *("unlink", "mkdir", "ftruncate", "lseek", "pread"),
+)
+CREATE_CALLS = ("open", "write", "fsync", "replace", "rename", "ftruncate", "mkdir")
+RESTORE_CALLS = ("open", "write", "fsync", "link", "replace", "unlink", "ftruncate")
 FAULTS = (errno.ENOSPC, errno.EIO, errno.EACCES)
 
 
@@ -148,6 +155,51 @@ def test_a_failing_call_leaves_the_old_state_or_the_new_one(
         pytest.fail("never got through")
     assert nth > 0
     assert new in after
+
+
+@pytest.mark.parametrize("call", CREATE_CALLS)
+def test_a_store_is_made_whole_or_not_at_all(
+    tmp_path: Path, identity: Identity, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    for nth in range(20):
+        path = tmp_path / f"{nth}" / "keystore.mlgk"
+        if call != "mkdir":
+            path.parent.mkdir()
+            path.with_name("keystore.mlgk.log").write_bytes(b"of an earlier store\n")
+        with monkeypatch.context() as patch:
+            calls = _fail(patch, call, nth, errno.ENOSPC)
+            with contextlib.suppress(KeystoreError):
+                Keystore.create(path, identity)
+        assert not path.exists() or names(path) == set()
+        assert path.parent.exists() is False or strays(path) == []
+        if len(calls) <= nth:
+            break
+    assert nth > 0
+    assert names(path) == set()
+
+
+@pytest.mark.parametrize("call", RESTORE_CALLS)
+def test_a_restore_leaves_the_old_state_or_the_restored_one(
+    path: Path,
+    identity: Identity,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+) -> None:
+    backup(Keystore.open(path, identity), tmp_path / "copy")
+    Keystore.open(path, identity).add("second", SECRET)
+    for nth in range(20):
+        with monkeypatch.context() as patch:
+            calls = _fail(patch, call, nth, errno.EIO)
+            with contextlib.suppress(KeystoreError):
+                restore(path, tmp_path / "copy", identity)
+        assert names(path) in ({"unet", "second"}, {"unet"})
+        assert strays(path) == []
+        if len(calls) <= nth:
+            break
+    assert nth > 0
+    assert names(path) == {"unet"}
+    Keystore.open(path, identity).check()
 
 
 def _fail(patch: pytest.MonkeyPatch, call: str, nth: int, fault: int) -> list[None]:

@@ -1,7 +1,10 @@
 """Exporting a run: the bundle computes what the model computes, or is not written."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from mlguard.errors import (
     OutputExists,
     ParityError,
     RunError,
+    TamperedRun,
     WrongKey,
 )
 from mlguard.keys import ModelKey
@@ -166,7 +170,7 @@ def test_a_plain_run_has_no_key_to_bind(tmp_path: Path) -> None:
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     done = finished(tmp_path / "run")
     (tmp_path / "run" / run.MODEL).write_bytes(b"damaged")
-    with pytest.raises(MalformedRun, match="missing, damaged or of another model"):
+    with pytest.raises(TamperedRun, match="is not what the holder of the key left"):
         export_run(done, KEY, tmp_path / "acme.mlgb")
 
 
@@ -337,11 +341,13 @@ def test_the_command_asks_for_the_key_that_the_run_names(
 ) -> None:
     asked: list[str] = []
 
-    def read_model_key(name: str, **_: object) -> ModelKey:
+    @contextmanager
+    def open_model_key(name: str, *_: object, key_id: str) -> Iterator[Mock]:
+        assert key_id == KEY.key_id
         asked.append(name)
-        return KEY
+        yield Mock(key=KEY)
 
-    monkeypatch.setattr(command, "read_model_key", read_model_key)
+    monkeypatch.setattr(command, "open_model_key", open_model_key)
     finished(tmp_path / "run")
     command.export(tmp_path / "run", tmp_path / "acme.mlgb")
     assert asked == ["acme"]

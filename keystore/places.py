@@ -1,0 +1,28 @@
+"""From the words a user names a keystore with to the storage that holds it."""
+
+import re
+from pathlib import Path
+
+from keystore.errors import KeystoreNotReadable
+from keystore.file_storage import FileStorage
+from keystore.storage import Storage
+
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://", re.ASCII)
+
+
+def storage_at(place: str | Path) -> Storage:
+    """A path is a file; a URL is a database.
+
+    Raises:
+        KeystoreNotReadable: The URL is none we know, or the extra `sql` is missing.
+    """
+    if isinstance(place, Path) or not URL.match(place):
+        return FileStorage(Path(place))
+    try:
+        from keystore.sql_storage import SqlStorage
+    except ModuleNotFoundError as error:
+        raise KeystoreNotReadable(
+            f"a keystore in a database needs the package {error.name}",
+            hint="install it with `pip install 'mlguard[sql]'`",
+        ) from None
+    return SqlStorage(place)

@@ -1,0 +1,92 @@
+"""PKCS#11 URIs: which module, token and key. RFC 7512, without PINs.
+
+Example:
+    >>> uri = TokenUri.parse("pkcs11:token=team;object=mlguard?module-path=/lib/hsm.so")
+    >>> uri.object, uri.module_path
+    ('mlguard', '/lib/hsm.so')
+    >>> str(uri)
+    'pkcs11:token=team;object=mlguard'
+"""
+
+from dataclasses import dataclass
+from urllib.parse import quote, unquote, unquote_to_bytes
+
+from keystore.errors import TokenError
+
+SCHEME = "pkcs11:"
+TOKEN_WORDS = ("token", "serial", "model", "manufacturer")
+WORDS = (*TOKEN_WORDS, "object", "id", "type")
+EXAMPLE = "pkcs11:token=team;object=mlguard?module-path=/usr/lib/softhsm/libsofthsm2.so"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenUri:
+    """What a URI names. Empty fields match everything.
+
+    Attributes:
+        module_path: The PKCS#11 library of the token's maker. It is code that runs:
+            it comes from the user, never from a keystore.
+        id: The key's CKA_ID.
+        object: The key's label.
+    """
+
+    module_path: str
+    token: str = ""
+    serial: str = ""
+    model: str = ""
+    manufacturer: str = ""
+    object: str = ""
+    id: bytes = b""
+
+    @classmethod
+    def parse(cls, text: str) -> "TokenUri":
+        """Read a URI.
+
+        Raises:
+            TokenError: Not such a URI, or it holds a PIN.
+        """
+        if "pin-value" in text or "pin-source" in text:
+            raise TokenError(  # the text is not shown: it may hold the PIN
+                "the URI of the token names a PIN",
+                hint="others may read it with `ps`: use --pin-file, --pin-fd, or type "
+                "it when asked",
+            )
+        if not text.startswith(SCHEME):
+            raise _refused(text, "it does not begin with pkcs11:")
+        path, _, query = text.removeprefix(SCHEME).partition("?")
+        words = _pairs(text, path, ";", WORDS)
+        if words.pop("type", "secret-key") != "secret-key":
+            raise _refused(text, "its type is not secret-key")
+        module = _pairs(text, query, "&", ("module-path",)).get("module-path", "")
+        if not module:
+            raise _refused(text, "it has no module-path")
+        if not (words.get("object") or words.get("id")):
+            raise _refused(text, "it names no object")
+        return cls(
+            module_path=unquote(module),
+            id=unquote_to_bytes(words.pop("id", "")),
+            **{name: unquote(value) for name, value in words.items()},
+        )
+
+    def __str__(self) -> str:
+        """The URI without the module."""
+        found = {name: getattr(self, name) for name in WORDS if name != "type"}
+        words = (f"{name}={quote(value)}" for name, value in found.items() if value)
+        return SCHEME + ";".join(words)
+
+
+def _pairs(text: str, part: str, end: str, known: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in filter(None, part.split(end)):
+        name, equals, value = pair.partition("=")
+        if not equals or name not in known or name in found:
+            raise _refused(text, f"{name!r} is not known there, or is there twice")
+        found[name] = value
+    return found
+
+
+def _refused(text: str, reason: str) -> TokenError:
+    return TokenError(
+        f"{text!r} does not name a key on a token: {reason}",
+        hint=f"write it like {EXAMPLE}",
+    )

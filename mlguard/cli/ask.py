@@ -1,0 +1,114 @@
+"""Read a passphrase from a descriptor, a file or the terminal; never from a flag.
+
+A secret on the command line would be shown to everyone by `ps`.
+"""
+
+import getpass
+import os
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from keystore import PassphraseMissing, PassphraseRefused
+
+MAX_FILE_BYTES = 4096  # a passphrase is a line; more is another file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a secret that a person could type is read from, first found wins.
+
+    Attributes:
+        what: What it is, in questions and refusals: "passphrase".
+        descriptor: An open file descriptor.
+        file: A file with one line.
+        variable: An environment variable that names such a file.
+        hint: What to say if there is none of these, and no terminal.
+    """
+
+    what: str
+    descriptor: int | None = None
+    file: Path | None = None
+    variable: str | None = None
+    hint: str = PassphraseMissing.hint
+
+    def read(self, question: str, *, confirm: bool = False) -> str:
+        """Read it, or ask for it.
+
+        Args:
+            question: What to ask on the terminal.
+            confirm: Ask twice.
+
+        Raises:
+            PassphraseMissing: No source, and no terminal to ask on.
+            PassphraseRefused: It is more than a line, not text, or typed differently.
+        """
+        if self.descriptor is not None:
+            return self._from(self.descriptor, f"file descriptor {self.descriptor}")
+        named = os.environ.get(self.variable) if self.variable else None
+        path = self.file or (Path(named) if named else None)
+        if path is not None:
+            return self._from_file(path)
+        answer = ask(f"{question}: ", hint=self.hint)
+        if confirm and answer != ask("Again: ", hint=self.hint):
+            raise PassphraseRefused(
+                f"the two {self.what}s differ", hint="nothing was changed; try again"
+            )
+        return answer
+
+    def _from_file(self, path: Path) -> str:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise PassphraseMissing(
+                f"cannot read the {self.what} file {path}: {error.strerror}",
+                hint=self.hint,
+            ) from None
+        # A warning and not a refusal: container secrets are mounted like this.
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
+            warn(f"{path} can be read by other users; `chmod 600` it")
+        return self._from(descriptor, str(path))
+
+    def _from(self, descriptor: int, source: str) -> str:
+        try:
+            with open(descriptor, "rb") as file:
+                data = file.read(MAX_FILE_BYTES + 1)
+        except OSError as error:
+            raise PassphraseMissing(
+                f"cannot read the {self.what} from {source}: {error.strerror}",
+                hint=self.hint,
+            ) from None
+        line, _, rest = data.partition(b"\n")
+        if len(data) > MAX_FILE_BYTES or rest:
+            raise PassphraseRefused(
+                f"{source} holds more than one line", hint="was another file named?"
+            )
+        try:
+            return line.removesuffix(b"\r").decode("utf-8")
+        except UnicodeDecodeError:
+            raise PassphraseRefused(
+                f"the {self.what} in {source} is not UTF-8"
+            ) from None
+
+
+def ask(question: str, *, hint: str = PassphraseMissing.hint) -> str:
+    """Ask on the terminal without showing the answer.
+
+    Raises:
+        PassphraseMissing: There is no terminal, or nothing was typed.
+    """
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise PassphraseMissing(
+            f"there is no terminal to ask on: {question.removesuffix(': ')}", hint=hint
+        )
+    try:
+        return getpass.getpass(question, stream=sys.stderr)
+    except EOFError:
+        raise PassphraseMissing("nothing was typed", hint=hint) from None
+
+
+def warn(message: str) -> None:
+    """Say something that stops nothing."""
+    print(f"mlguard: warning: {message}", file=sys.stderr)

@@ -1,0 +1,115 @@
+"""One model key out of the keystore, and a word to the keystore about who needs it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from keystore import KeyNotUsable, Keystore, KeystoreError
+from mlguard.cli.ask import warn
+from mlguard.cli.unlock import Unlock
+from mlguard.errors import WrongKey
+from mlguard.keys import KEY_BYTES, ModelKey
+
+NO_ID = "-"  # of a secret that is no model key
+
+
+@dataclass(frozen=True)
+class HeldKey:
+    """A model key, while its keystore is open."""
+
+    key: ModelKey
+    name: str
+    version: int
+    _store: Keystore = field(repr=False)
+
+    def register(self, kind: str, reference: str) -> None:
+        """Note that something needs this version, so that nobody destroys it lightly.
+
+        A keystore that cannot be written stops nothing: it is said, and that is all.
+        """
+        try:
+            self._store.add_use(self.name, kind, reference, version=self.version)
+        except KeystoreError as refusal:
+            warn(
+                f"the keystore does not know that {kind} {reference} needs "
+                f"{self.name}@{self.version}: {refusal}"
+            )
+
+
+@contextmanager
+def open_model_key(
+    name: str, unlock: Unlock, *, key_id: str | None = None
+) -> Iterator[HeldKey]:
+    """Open the keystore and take one model key out of it.
+
+    Args:
+        name: The key's name; "acme@2" asks for version 2.
+        unlock: The keystore, and how to open it.
+        key_id: The key that is needed, if that is known: any version will do, so that
+            a model outlives the rotation of its key.
+
+    Raises:
+        KeystoreError: The keystore does not open, or has no such usable key.
+        KeyNotUsable: What is stored under the name is not a model key.
+        WrongKey: No version is the key that is needed.
+    """
+    plain, asked = parse_key_name(name)
+    with unlock.open() as store:
+        version = asked or store.info(plain).primary
+        if key_id is not None:
+            version = _find(store, plain, asked, key_id)
+        secret = store.get(plain, version)
+        if len(secret) != KEY_BYTES:
+            raise KeyNotUsable(
+                f"{name} is not a model key: expected {KEY_BYTES} bytes, "
+                f"got {len(secret)}"
+            )
+        yield HeldKey(ModelKey(secret), plain, version, store)
+
+
+def read_model_key(name: str, unlock: Unlock, *, key_id: str | None = None) -> ModelKey:
+    """As `open_model_key`, for a key alone. Raises the same."""
+    with open_model_key(name, unlock, key_id=key_id) as held:
+        return held.key
+
+
+def parse_key_name(text: str) -> tuple[str, int | None]:
+    """Split "acme@2" into a name and a version; without @ there is no version.
+
+    Raises:
+        KeyNotUsable: What follows the @ is not a version number.
+
+    Example:
+        >>> parse_key_name("acme@2"), parse_key_name("acme")
+        (('acme', 2), ('acme', None))
+    """
+    name, at, version = text.partition("@")
+    if not at:
+        return name, None
+    if not (version.isascii() and version.isdigit() and len(version) < 10):
+        raise KeyNotUsable(
+            f"{text!r} does not name a version",
+            hint="write NAME, or NAME@2 for version 2",
+        )
+    return name, int(version)
+
+
+def key_id_of(secret: bytes) -> str:
+    """The public name of a stored secret."""
+    return ModelKey(secret).key_id if len(secret) == KEY_BYTES else NO_ID
+
+
+def _find(store: Keystore, name: str, asked: int | None, key_id: str) -> int:
+    """The version with a key id: the one asked for, or else the newest."""
+    info, ids = store.info(name), store.public_ids(name, key_id_of)
+    tried = [info.version(asked)] if asked else list(reversed(info.versions))
+    fitting = [version for version in tried if ids.get(version.id) == key_id]
+    fitting.sort(key=lambda version: version.state != "enabled")  # enabled ones first
+    if fitting:
+        return fitting[0].id
+    shown = info.version(asked)
+    more = "" if asked or len(tried) == 1 else ", nor is any other version"
+    raise WrongKey(
+        f"the model was protected with key {key_id}, but {name}@{shown.id} is key "
+        f"{ids.get(shown.id, NO_ID)}{more}"
+    )
