@@ -6,38 +6,24 @@ turned into colours, and a grey PNG of few bits is not stretched to 0…255.
 
 import hashlib
 import io
-import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mlguard import recipe
 from mlguard.data.segmentation import Pair
 from mlguard.errors import DatasetError
 from mlguard.files import read_bounded
+from mlguard.images import DAMAGED, UnknownMode, decode_rgb
 
 MAX_PIXELS = 1 << 26  # 67 megapixels; checked before anything is decoded
 MAX_FILE_BYTES = 1 << 29  # 512 MiB: so many pixels at 8 bytes, not compressed at all
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 INDEX_HINT = "save masks as 8-bit PNG, grey or palette, whose numbers are the classes"
-# What Pillow's decoders raise on damaged files; they have no common base.
-DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    EOFError,
-    LookupError,
-    ArithmeticError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-)
 _TRUECOLOUR = {2, 4, 6}  # PNG colour types: RGB, grey with alpha, RGBA
 _GREY = 0
 
@@ -83,9 +69,7 @@ class FilePairs:
 def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
     """Decode a JPEG or PNG of any kind to RGB, turned upright.
 
-    As the runtime reads what it predicts: grey is repeated in three channels, a
-    palette is looked up, transparent parts are laid on black, 16-bit grey keeps its
-    upper eight bits.
+    As the runtime reads what it predicts: both use mlguard/images.py.
 
     Shape:
         returns  (H, W, 3) uint8
@@ -93,8 +77,15 @@ def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
         DatasetError: Not an image, cut short, or above MAX_PIXELS.
     """
     with _open(content, path, "image") as image:
-        rgb: NDArray[np.uint8] = np.asarray(_rgb(_decoded(image, path, "image")))
-        return rgb
+        try:
+            return decode_rgb(image)
+        except UnknownMode as mode:
+            raise DatasetError(
+                f"image {path} has pixels of mode {mode}, expected grey or colour",
+                hint="convert it to 8-bit RGB",
+            ) from None
+        except DAMAGED as error:
+            raise _damaged(path, "image", error) from None
 
 
 def decode_mask(content: bytes, path: Path) -> NDArray[np.uint8]:
@@ -114,7 +105,11 @@ def decode_mask(content: bytes, path: Path) -> NDArray[np.uint8]:
             f"mask {path} is a {kind} PNG, expected 8-bit numbers", hint=INDEX_HINT
         )
     with _open(content, path, "mask") as image:
-        mask = np.asarray(_decoded(image, path, "mask"), dtype=np.uint8)
+        try:
+            image.load()
+            mask = np.asarray(image, dtype=np.uint8)
+        except DAMAGED as error:
+            raise _damaged(path, "mask", error) from None
     if colour_type == _GREY and bits in (2, 4):
         mask = mask // (255 // ((1 << bits) - 1))  # the decoder stretched them
     return mask
@@ -152,25 +147,11 @@ def _too_large(path: Path, what: str) -> DatasetError:
     )
 
 
-def _decoded(image: Image.Image, path: Path, what: str) -> Image.Image:
-    try:
-        image.load()
-        return ImageOps.exif_transpose(image) if what == "image" else image
-    except DAMAGED as error:
-        raise DatasetError(
-            f"{what} {path} is damaged: {error}",
-            hint="fetch the file again, or take its id out of the list",
-        ) from None
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        black = Image.new("RGBA", layer.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, layer).convert("RGB")
-    return image.convert("RGB")
+def _damaged(path: Path, what: str, error: Exception) -> DatasetError:
+    return DatasetError(
+        f"{what} {path} is damaged: {error}",
+        hint="fetch the file again, or take its id out of the list",
+    )
 
 
 def _check_values(mask: NDArray[np.uint8], path: Path, spec: recipe.Data) -> None:

@@ -5,42 +5,23 @@ user where something is lost, and refused if there is not. docs/deploy.md has th
 """
 
 import io
-import struct
 import warnings
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mlguard.errors import ImageError
 from mlguard.files import read_bounded
+from mlguard.images import DAMAGED, UnknownMode, decode_rgb
 
 MAX_PIXELS = 1 << 25  # 33 megapixels; the logits of 21 classes are then 2.8 GB
 MAX_FILE_BYTES = 1 << 29  # 512 MiB: twice so many pixels at 8 bytes, not compressed
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 PHOTOGRAPHS = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 SUFFIXES = frozenset({*PHOTOGRAPHS, ".bmp", ".gif", ".pbm", ".pgm", ".ppm"})
-SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
-AS_RGB = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
-WITH_ALPHA = ("LA", "PA", "La", "RGBA", "RGBa")
-
-# What Pillow's decoders raise on damaged files; they have no common base.
-DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    EOFError,
-    LookupError,
-    ArithmeticError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 def read_image(
@@ -51,10 +32,8 @@ def read_image(
 ) -> NDArray[np.uint8]:
     """Read one image.
 
-    Grey and palette images become RGB; the EXIF orientation is applied. Transparent
-    pixels are composited on black, because the colour stored under them is not part of
-    what the sender sees. 16-bit grey keeps the high byte, as Pillow does for 16-bit
-    colour. Animations are refused: there is no one image to predict.
+    It becomes RGB as the training images did (mlguard/images.py). Animations are
+    refused: there is no one image to predict.
 
     Args:
         path: The file.
@@ -68,23 +47,31 @@ def read_image(
         ImageError: There is no such file, it is damaged, or of a kind not listed here.
     """
     content = _read(path)
+
+    def tell(words: str) -> None:
+        if notice is not None:
+            notice(f"{path}: {words}")
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd EXIF and of size
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 _check(image, path, max_pixels)
-                image.load()
-                upright = ImageOps.exif_transpose(image)
-                rgb = _rgb(upright, path, notice or _ignore)
-    except DAMAGED as error:
-        if isinstance(error, Image.DecompressionBombError):
-            raise _huge(path, str(error).partition(",")[0]) from None
+                rgb = decode_rgb(image, tell)
+    except Image.DecompressionBombError as error:
+        raise _huge(path, str(error).partition(",")[0]) from None
+    except UnknownMode as mode:
+        raise ImageError(
+            f"{path} has pixels of mode {mode}, expected 8-bit grey or colour",
+            hint="convert it to 8-bit RGB; only you know how its values scale",
+        ) from None
+    except DAMAGED:
         raise ImageError(
             f"{path} cannot be read as an image",
             hint="it may be damaged; open it "
             f"in another program, or use one of {', '.join(FORMATS)}",
         ) from None
-    return np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1)[None])
+    return np.ascontiguousarray(rgb.transpose(2, 0, 1)[None])
 
 
 def _read(path: Path) -> bytes:
@@ -113,35 +100,3 @@ def _check(image: Image.Image, path: Path, max_pixels: int) -> None:
 
 def _huge(path: Path, found: str) -> ImageError:
     return ImageError(f"{path}: {found}", hint="scale it down, or cut it into tiles")
-
-
-def _rgb(image: Image.Image, path: Path, notice: Callable[[str], None]) -> Image.Image:
-    if image.mode in SIXTEEN_BITS:
-        notice(f"{path}: 16-bit grey; the low byte of each pixel is dropped")
-        high = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
-        return Image.fromarray(high).convert("RGB")
-    if image.mode in WITH_ALPHA or "transparency" in image.info:
-        return _opaque(image.convert("RGBA"), path, notice)
-    if image.mode not in AS_RGB:
-        raise ImageError(
-            f"{path} has pixels of mode {image.mode}, expected 8-bit grey or colour",
-            hint="convert it to 8-bit RGB; only you know how its values scale",
-        )
-    if image.mode == "CMYK":
-        notice(f"{path}: CMYK is converted without its colour profile")
-    return image.convert("RGB")
-
-
-def _opaque(
-    image: Image.Image, path: Path, notice: Callable[[str], None]
-) -> Image.Image:
-    lowest, _ = image.getchannel("A").getextrema()
-    if lowest == 255:
-        return image.convert("RGB")
-    notice(f"{path}: transparent pixels are put on black")
-    black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-    return Image.alpha_composite(black, image).convert("RGB")
-
-
-def _ignore(_: str) -> None:
-    """The notice of a caller who wants none."""

@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "mlguard.__main__": {"mlguard.cli"},
     "mlguard.errors": set(),
     "mlguard.files": {"mlguard.errors"},
+    "mlguard.images": {"numpy", "PIL"},
     "mlguard.palette": {"numpy"},
     "mlguard.pictures": {"mlguard.palette", "numpy", "PIL"},
     "mlguard.metrics": {"numpy"},
@@ -29,7 +30,7 @@ MAY_IMPORT = {
         "numpy",
         "pyffx",
     },
-    "mlguard.data": COMMON | TORCH | {"mlguard.recipe", "PIL"},
+    "mlguard.data": COMMON | TORCH | {"mlguard.images", "mlguard.recipe", "PIL"},
     "mlguard.models": COMMON
     | TORCH
     | {"mlguard.recipe", "mlguard.transforms", "safetensors"},
@@ -37,7 +38,7 @@ MAY_IMPORT = {
     | {"mlguard.keys", "mlguard.transforms", "numpy", "onnx", "pydantic"},
     "mlguard.runtime": COMMON
     | {"mlguard.keys", "mlguard.transforms", "mlguard.bundle"}
-    | {"numpy", "onnxruntime", "PIL"},
+    | {"mlguard.images", "numpy", "onnxruntime", "PIL"},
     "mlguard.protect": COMMON
     | TORCH
     | {"mlguard.recipe", "mlguard.metrics", "mlguard.keys", "mlguard.transforms"}

@@ -1,0 +1,88 @@
+"""One way from a decoded image file to 8-bit RGB, for training and for predicting.
+
+A model must be shown what it was trained on, so both rooms convert here. Knows no
+files, formats or limits: each room has its own, and its own refusal.
+"""
+
+import struct
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+AS_RGB = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
+WITH_ALPHA = ("LA", "PA", "La", "RGBA", "RGBa")
+
+# What Pillow's decoders raise on damaged files; they have no common base.
+DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+
+
+class UnknownMode(Exception):
+    """The mode of an image that has no one obvious way to 8-bit RGB."""
+
+
+def decode_rgb(
+    image: Image.Image, notice: Callable[[str], None] | None = None
+) -> NDArray[np.uint8]:
+    """Decode an opened image to RGB, turned upright as its camera says.
+
+    Grey is repeated in three channels and a palette looked up. Transparent pixels are
+    composited on black, because the colour stored under them is not part of what the
+    sender sees. 16-bit grey keeps the high byte, as Pillow does for 16-bit colour.
+
+    Args:
+        image: Opened, its size found acceptable.
+        notice: Called with a few words for each conversion that loses something.
+
+    Shape:
+        returns  (H, W, 3) uint8
+
+    Raises:
+        UnknownMode: Its pixels are numbers of another kind; only their maker knows how
+            they scale. Holds the mode's name.
+        Exception: One of DAMAGED.
+    """
+    image.load()
+    rgb = _rgb(ImageOps.exif_transpose(image), notice or _ignore)
+    return np.asarray(rgb, dtype=np.uint8)
+
+
+def _rgb(image: Image.Image, notice: Callable[[str], None]) -> Image.Image:
+    if image.mode in SIXTEEN_BITS:
+        notice("16-bit grey; the low byte of each pixel is dropped")
+        high = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return Image.fromarray(high).convert("RGB")
+    if image.mode in WITH_ALPHA or "transparency" in image.info:
+        return _opaque(image.convert("RGBA"), notice)
+    if image.mode not in AS_RGB:
+        raise UnknownMode(image.mode)
+    if image.mode == "CMYK":
+        notice("CMYK is converted without its colour profile")
+    return image.convert("RGB")
+
+
+def _opaque(image: Image.Image, notice: Callable[[str], None]) -> Image.Image:
+    lowest, _ = image.getchannel("A").getextrema()
+    if lowest == 255:
+        return image.convert("RGB")
+    notice("transparent pixels are put on black")
+    black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+    return Image.alpha_composite(black, image).convert("RGB")
+
+
+def _ignore(_: str) -> None:
+    """The notice of a caller who wants none."""
