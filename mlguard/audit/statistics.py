@@ -81,7 +81,7 @@ def find(
     total = measured.correct.sum(0)
     if not total[:, metrics.TRUTH].any():
         raise DatasetError("no pixel of the split is scored: every mask is ignored")
-    scale = _Scale.of(measured, image_draws(len(measured.correct), seed=seed))
+    scale = Scale.of(measured, image_draws(len(measured.correct), seed=seed))
     baseline = measured.baseline
     redrawn = np.stack([scale.redrawn(counts) for counts in measured.incorrect])
     no_key, incorrect = (
@@ -114,7 +114,7 @@ def leakage(unauthorised: Floats, floor: Floats, reference: Floats) -> Floats:
 
     NaN where the reference is not above the floor: there is nothing to leak.
     """
-    return np.clip(_ratio(unauthorised - floor, reference - floor), 0.0, 1.0)
+    return np.clip(ratio(unauthorised - floor, reference - floor), 0.0, 1.0)
 
 
 def image_draws(images: int, *, seed: int, replicates: int = REPLICATES) -> Floats:
@@ -143,7 +143,7 @@ def redraw(counts: Counts, draws: Floats) -> Counts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Scale:
+class Scale:
     """The two ends that leakage is measured between, and the shared redraws."""
 
     floor: float
@@ -154,32 +154,37 @@ class _Scale:
 
     @classmethod
     def of(cls, measured: Measured, draws: Floats) -> Self:
+        """The scale of an audit, under its redraws."""
         redrawn = redraw(measured.reference, draws)
         return cls(
             floor=metrics.floor_miou(measured.correct.sum(0)),
-            reference=_miou(measured.reference),
+            reference=miou_of(measured.reference),
             draws=draws,
             redrawn_floor=np.array([metrics.floor_miou(total) for total in redrawn]),
             redrawn_reference=metrics.mean_iou(redrawn),
         )
 
     def redrawn(self, counts: Counts) -> Floats:
+        """Mean IoU in every replicate."""
         return metrics.mean_iou(redraw(counts, self.draws))
 
     def leakage(self, miou: float) -> float | None:
+        """How far from the floor to the reference."""
         ends = np.float64(self.floor), np.float64(self.reference)
-        return _known(leakage(np.asarray(miou), *map(np.asarray, ends)))
+        return known(leakage(np.asarray(miou), *map(np.asarray, ends)))
 
     def leakage_interval(self, redrawn: Floats) -> Interval | None:
+        """The interval of the leakage of redrawn mIoU."""
         if self.reference <= self.floor:
             return None
-        return _interval(leakage(redrawn, self.redrawn_floor, self.redrawn_reference))
+        return interval_of(leakage(redrawn, self.redrawn_floor, self.redrawn_reference))
 
     def score(self, counts: Counts, *, authorised: bool = False) -> Score:
-        total, miou = counts.sum(0), _miou(counts)
+        """One condition with its interval."""
+        total, miou = counts.sum(0), miou_of(counts)
         return Score(
             miou=miou,
-            miou_interval=_interval(self.redrawn(counts)),
+            miou_interval=interval_of(self.redrawn(counts)),
             pixel_accuracy=float(metrics.pixel_accuracy(total)),
             class_iou=_class_iou(total),
             of_reference=miou / self.reference if self.reference > 0 else None,
@@ -187,17 +192,17 @@ class _Scale:
         )
 
 
-def _incorrect(measured: Measured, scale: _Scale, redrawn: Floats) -> IncorrectKeys:
+def _incorrect(measured: Measured, scale: Scale, redrawn: Floats) -> IncorrectKeys:
     totals = np.stack([counts.sum(0) for counts in measured.incorrect])
     miou = metrics.mean_iou(totals)
     mean, maximum = float(miou.mean()), float(miou.max())
     return IncorrectKeys(
         miou=tuple(float(value) for value in miou),
         mean=mean,
-        mean_interval=_interval(redrawn.mean(0)),
+        mean_interval=interval_of(redrawn.mean(0)),
         standard_deviation=float(miou.std(ddof=1)) if len(miou) > 1 else None,
         maximum=maximum,
-        maximum_interval=_interval(redrawn.max(0)),
+        maximum_interval=interval_of(redrawn.max(0)),
         mean_pixel_accuracy=float(metrics.pixel_accuracy(totals).mean()),
         mean_class_iou=_class_iou(totals),
         mean_leakage=scale.leakage(mean),
@@ -207,7 +212,7 @@ def _incorrect(measured: Measured, scale: _Scale, redrawn: Floats) -> IncorrectK
 
 
 def _nearby(point: NearbyCounts) -> NearbyKeys:
-    miou = tuple(_miou(counts) for counts in point.counts)
+    miou = tuple(miou_of(counts) for counts in point.counts)
     return NearbyKeys(
         share=point.share,
         changed=point.changed,
@@ -218,15 +223,16 @@ def _nearby(point: NearbyCounts) -> NearbyKeys:
 
 
 def _fidelity(
-    measured: Measured, scale: _Scale
+    measured: Measured, scale: Scale
 ) -> tuple[float, Interval] | tuple[None, None]:
     if measured.baseline is None or scale.reference <= 0:
         return None, None
-    redrawn = _ratio(scale.redrawn(measured.correct), scale.redrawn_reference)
-    return _miou(measured.correct) / scale.reference, _interval(redrawn)
+    redrawn = ratio(scale.redrawn(measured.correct), scale.redrawn_reference)
+    return miou_of(measured.correct) / scale.reference, interval_of(redrawn)
 
 
-def _miou(counts: Counts) -> float:
+def miou_of(counts: Counts) -> float:
+    """Mean IoU of counts per image. Shape: (images, classes, 3)."""
     return float(metrics.mean_iou(counts.sum(0)))
 
 
@@ -234,21 +240,22 @@ def _class_iou(totals: Counts) -> tuple[float | None, ...]:
     """IoU of each class, averaged over leading axes; None where no mask shows it."""
     present = totals[..., metrics.TRUTH] > 0
     iou = np.where(present, metrics.class_iou(totals), np.nan)
-    return tuple(_known(value) for value in iou.reshape(-1, iou.shape[-1]).mean(0))
+    return tuple(known(value) for value in iou.reshape(-1, iou.shape[-1]).mean(0))
 
 
-def _ratio(part: Floats, whole: Floats) -> Floats:
+def ratio(part: Floats, whole: Floats) -> Floats:
     """`part / whole`, NaN where `whole` is not above zero."""
     unknown = np.full(np.broadcast(part, whole).shape, np.nan)
-    ratio: Floats = np.divide(part, whole, out=unknown, where=whole > 0)
-    return ratio
+    share: Floats = np.divide(part, whole, out=unknown, where=whole > 0)
+    return share
 
 
-def _known(value: Floats) -> float | None:
+def known(value: Floats) -> float | None:
+    """A number, or None for NaN."""
     return None if np.isnan(value) else float(value)
 
 
-def _interval(values: Floats) -> Interval:
+def interval_of(values: Floats) -> Interval:
     """Percentiles of the replicates. One that drew only ignored images has none."""
     low, high = np.percentile(values[~np.isnan(values)], PERCENTILES)
     return Interval(low=float(low), high=float(high))

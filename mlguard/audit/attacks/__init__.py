@@ -1,0 +1,21 @@
+"""Attacks: what a thief with the weights does next. Needs torch.
+
+Every attack states its adversary, budget, success, limits and source, and gives numbers
+only. docs/spec/audit-v2.md, section 2.
+"""
+
+from mlguard.audit.attacks.base import Attack, Leaks, Pool, Scene
+from mlguard.audit.attacks.exhaustive import Exhaustive
+from mlguard.audit.attacks.hill_climbing import HillClimbing
+from mlguard.audit.attacks.known_plaintext import KnownPlaintext
+from mlguard.audit.attacks.retraining import Retraining
+from mlguard.audit.outcomes import Outcome
+
+__all__ = ["ATTACKS", "Attack", "Leaks", "Outcome", "Pool", "Scene"]
+
+ATTACKS: dict[str, type[Attack]] = {
+    "exhaustive": Exhaustive,
+    "hill-climbing": HillClimbing,
+    "known-plaintext": KnownPlaintext,
+    "retraining": Retraining,
+}

@@ -1,0 +1,166 @@
+"""What an attack is given, what it may ask of its owner, and what it gives back.
+
+An attack sees the stolen weights, its own images, and only those leaks that its rung
+says; it never sees the correct key, and the images it is scored on never reach it.
+docs/spec/audit-v2.md, section 2.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mlguard import recipe
+from mlguard.audit.budgets import Budget
+from mlguard.audit.measure import Subject
+from mlguard.audit.outcomes import Outcome
+from mlguard.audit.statistics import Counts
+from mlguard.data import SegmentationSet, epoch_positions
+from mlguard.protect.evaluate import Condition, evaluate
+from mlguard.transforms import Compose, FormatPreserving, Transform
+
+Tick = Callable[[int], None]  # how much work was done, in predictions of one image
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The adversary's own images, in the order in which it gets them.
+
+    Attributes:
+        images: Plain images.
+        masks: Their masks; an attack on a rung without labels does not look at them.
+        ignore_index: The value of pixels without a label.
+
+    Shape:
+        images  (N, 3, H, W) uint8
+        masks   (N, H, W) uint8
+    """
+
+    images: Tensor
+    masks: Tensor
+    ignore_index: int
+
+    @classmethod
+    def draw(cls, dataset: SegmentationSet, number: int, *, seed: int) -> Self:
+        """Draw at most `number` images; fewer images are the first of more."""
+        order = epoch_positions(len(dataset), seed=seed, epoch=0)[:number]
+        samples = [dataset[index] for index in order]
+        images, masks = (torch.stack(part) for part in zip(*samples, strict=True))
+        return cls(images, masks, dataset.ignore_index)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+class Leaks:
+    """What an adversary has of the key's work, and nothing more.
+
+    Holds the correct transform; gives only what a rung says.
+    """
+
+    def __init__(self, transform: Transform) -> None:
+        self._transform = transform
+
+    def pair(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Rung T6: what the key makes of one of the adversary's images.
+
+        Shape:
+            image    (3, H, W) uint8
+            returns  (3, H, W) float32 in [0, 1]
+        """
+        transformed: NDArray[np.float32] = self._transform.apply(image[None])[0]
+        return transformed
+
+    def table(self) -> NDArray[np.int32] | None:
+        """The encryption table of `ffx`, if the chain has one.
+
+        The worst case, and the published one: arXiv:2107.09362 fixes the password.
+        """
+        chain = self._transform
+        stages = chain.transforms if isinstance(chain, Compose) else (chain,)
+        tables = [
+            stage.table for stage in stages if isinstance(stage, FormatPreserving)
+        ]
+        return tables[0] if tables else None
+
+
+class Referee(Protocol):
+    """Scores what an attack made; the adversary never sees its images."""
+
+    def __call__(self, model: nn.Module, condition: Condition) -> Counts:
+        """Count a model under a condition on the audited split."""
+
+
+@dataclass(frozen=True)
+class SplitReferee:
+    """The referee of an audit: the audited split."""
+
+    subject: Subject
+    dataset: SegmentationSet
+    batch: int
+
+    def __call__(self, model: nn.Module, condition: Condition) -> Counts:
+        """Count a model under a condition on the audited split."""
+        return evaluate(
+            model.eval(),
+            self.dataset,
+            {"attack": condition},
+            normalization=self.subject.normalization,
+            device=self.subject.device,
+            batch=self.batch,
+        )["attack"]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything one adversary has, and who scores it.
+
+    Attributes:
+        stolen: The protected model.
+        spec: What kind of transform its key makes; public.
+        model: The recipe's [model] section, for controls; public.
+        classes: Without the ignored one.
+        pool: The adversary's own images.
+        leaks: What it has seen of the key's work.
+        referee: Scores on images it does not have.
+        tick: Told how the work goes.
+    """
+
+    stolen: Subject
+    spec: recipe.Transform
+    model: recipe.Model
+    classes: int
+    pool: Pool
+    leaks: Leaks
+    referee: Referee
+    tick: Tick = lambda work: None
+
+
+@dataclass(frozen=True)
+class Attack(ABC):
+    """One way to use stolen weights without the key.
+
+    Attributes:
+        seed: Of everything random in it.
+    """
+
+    name: ClassVar[str]
+    seed: int
+
+    @classmethod
+    @abstractmethod
+    def within(cls, budget: Budget, *, seed: int) -> Self:
+        """The attack as strong as a budget allows."""
+
+    @abstractmethod
+    def impossible(self, scene: Scene) -> str:
+        """Why it cannot run on this model, in words; empty if it can."""
+
+    @abstractmethod
+    def run(self, scene: Scene) -> Iterator[Outcome]:
+        """Run every variant; the same seed always gives the same outcomes."""

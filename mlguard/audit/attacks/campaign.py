@@ -1,0 +1,94 @@
+"""Run the attacks asked for, with their controls, and say what was not run."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from mlguard.audit.attack_findings import NotRun
+from mlguard.audit.attacks import ATTACKS
+from mlguard.audit.attacks.base import Attack, Scene
+from mlguard.audit.attacks.controls import Controls
+from mlguard.audit.budgets import BUDGETS, Budget, BudgetName
+from mlguard.audit.outcomes import AdversaryImages, Campaign, Outcome
+from mlguard.errors import RunError
+
+Announce = Callable[[str], None]  # the name of what is being run
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse attacks that do not exist.
+
+    Raises:
+        RunError: One of the names is unknown.
+    """
+    unknown = sorted(set(names) - set(ATTACKS))
+    if unknown:
+        raise RunError(
+            f"--attacks: expected some of {', '.join(ATTACKS)}; "
+            f"got {', '.join(map(repr, unknown))}"
+        )
+
+
+def pool_size(budget: Budget) -> int:
+    """How many images of its own an adversary needs at most."""
+    return max(budget.search_images, *budget.labelled)
+
+
+def run_attacks(
+    scene: Scene,
+    names: Sequence[str],
+    *,
+    budget: BudgetName,
+    seed: int,
+    source: AdversaryImages,
+    announce: Announce = lambda name: None,
+) -> Campaign:
+    """Run attacks in the registry's order.
+
+    Args:
+        scene: What the adversary has.
+        names: Of ATTACKS.
+        budget: Its name in BUDGETS.
+        seed: Of everything random in the attacks and their controls.
+        source: Where the pool comes from, for the report.
+        announce: Told what is being run.
+
+    Raises:
+        RunError: One of the names is unknown.
+    """
+    check_names(names)
+    limits = BUDGETS[budget]
+    outcomes: list[tuple[Outcome, float]] = []
+    not_run: list[NotRun] = []
+    for name, kind in ATTACKS.items():
+        attack = kind.within(limits, seed=seed)
+        left_out = _left_out(attack, scene, asked=name in names)
+        if left_out is None:
+            announce(name)
+            outcomes += _timed(attack, scene)
+        else:
+            not_run.append(left_out)
+    controls = Controls(scene, limits, seed)
+    for labels in sorted({outcome.labels for outcome, _ in outcomes} - {0}):
+        announce(f"control, {labels} labelled")
+        controls.at(labels)
+    made = [controls.done[labels] for labels in sorted(controls.done)]
+    return Campaign(budget, outcomes, made, not_run, source)
+
+
+def _left_out(attack: Attack, scene: Scene, *, asked: bool) -> NotRun | None:
+    if not asked:
+        message = "it was not asked for"
+        return NotRun(attack=attack.name, reason="not-asked", message=message)
+    why = attack.impossible(scene)
+    return NotRun(attack=attack.name, reason="impossible", message=why) if why else None
+
+
+def _timed(attack: Attack, scene: Scene) -> list[tuple[Outcome, float]]:
+    """Every outcome with the seconds since the one before it."""
+    outcomes = []
+    since = time.monotonic()
+    for outcome in attack.run(scene):
+        now = time.monotonic()
+        outcomes.append((outcome, now - since))
+        since = now
+    return outcomes

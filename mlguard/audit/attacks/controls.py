@@ -1,0 +1,81 @@
+"""The fair control: the same images and steps, without the stolen weights.
+
+Whoever has n labelled images can train a model without stealing one. Only what an
+attack gives beyond that is the theft's worth.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mlguard import recipe
+from mlguard.audit.attacks.base import Scene
+from mlguard.audit.attacks.learning import BATCH, Lesson
+from mlguard.audit.attacks.search import subset
+from mlguard.audit.budgets import Budget
+from mlguard.audit.measure import Subject
+from mlguard.audit.outcomes import Control
+from mlguard.audit.statistics import Counts, miou_of
+from mlguard.models import build_model
+from mlguard.models.keyed_transform import plain
+
+
+@dataclass
+class Controls:
+    """Controls of one scene, each trained once."""
+
+    scene: Scene
+    budget: Budget
+    seed: int
+    done: dict[int, Control] = field(default_factory=dict)
+
+    def at(self, images: int) -> Control:
+        """The control with so many labelled images."""
+        if images not in self.done:
+            self.done[images] = self._train(images)
+        return self.done[images]
+
+    def _train(self, images: int) -> Control:
+        blank = self.scene.model.model_copy(update={"weights": "none"})
+        scratch, settled = self._best(images, blank)
+        ancestor = None
+        starts = 1
+        if has_ancestor(self.scene.model):
+            ancestor, also = self._best(images, self.scene.model)
+            starts, settled = 2, settled and also
+        steps = starts * len(self.budget.rates) * self.budget.steps
+        return Control(
+            images=images,
+            scratch=scratch,
+            ancestor=ancestor,
+            queries=steps * BATCH,
+            converged=settled,
+        )
+
+    def _best(self, images: int, start: recipe.Model) -> tuple[Counts, bool]:
+        scene = self.scene
+        pool = subset(scene.pool, images)
+        lesson = Lesson(pool, self.budget.steps, self.seed, scene.tick)
+        tried = []
+        for rate in self.budget.rates:
+            model = self._new_model(start)
+            subject = Subject(model, scene.stolen.normalization, scene.stolen.device)
+            settled = lesson.teach(subject, model.train().parameters(), plain, rate)
+            tried.append((scene.referee(model, plain), settled))
+        return max(tried, key=lambda one: miou_of(one[0]))
+
+    def _new_model(self, start: recipe.Model) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            model = build_model(start, self.scene.classes)
+        return model.to(self.scene.stolen.device).to(memory_format=torch.channels_last)
+
+
+def has_ancestor(spec: recipe.Model) -> bool:
+    """Whether the weights that the recipe starts from are a file on this machine.
+
+    Weights that torchvision would have to download are not fetched for a control.
+    """
+    return spec.weights.endswith(".safetensors") and Path(spec.weights).is_file()

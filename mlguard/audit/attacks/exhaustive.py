@@ -1,0 +1,81 @@
+"""Try every key there is."""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+
+from mlguard.audit.attacks.base import Attack, Scene
+from mlguard.audit.attacks.guesses import Guess, GuessSpace
+from mlguard.audit.attacks.objectives import Judge, label_free
+from mlguard.audit.attacks.search import found, subset
+from mlguard.audit.budgets import Budget
+from mlguard.audit.outcomes import Outcome
+
+AT_ONCE = 256  # guesses handed over together
+
+
+@dataclass(frozen=True)
+class Exhaustive(Attack):
+    """Score every transform the key could have chosen, and keep the best.
+
+    Adversary: has the weights and this code, and a few images of its own; no key. For
+               `ffx` it also has the table, as where the password is published.
+    Budget:    at most `guesses` transforms, each on `images` images.
+    Success:   the best guess gives the correct key's mIoU on other images.
+    Limits:    says nothing where the key space is larger than `guesses`.
+    Source:    the brute-force attack named by AprilPyone and Kiya 2021,
+               arXiv:2109.00224; the label-free objective is our own.
+
+    Attributes:
+        images: The adversary's images.
+        guesses: The largest key space it will go through.
+    """
+
+    name: ClassVar[str] = "exhaustive"
+    images: int = 16
+    guesses: int = 2000
+
+    @classmethod
+    def within(cls, budget: Budget, *, seed: int) -> Self:
+        """The attack as strong as a budget allows."""
+        return cls(seed=seed, images=budget.search_images, guesses=budget.guesses)
+
+    def impossible(self, scene: Scene) -> str:
+        """Why it cannot run on this model, in words; empty if it can."""
+        size = GuessSpace.of(scene.spec, None).size
+        if size <= self.guesses:
+            return ""
+        return f"the key space has more than the {self.guesses:,} keys of this budget"
+
+    def run(self, scene: Scene) -> Iterator[Outcome]:
+        """Judge every guess once, with and without labels."""
+        space = GuessSpace.of(scene.spec, scene.leaks.table())
+        free = label_free(scene.stolen.model)
+        pool = subset(scene.pool, self.images)
+        judge = Judge(scene, space, pool, (free, "cross-entropy"))
+        best: list[tuple[float, Guess | None]] = [(math.inf, None)] * 2
+        guesses = space.every()
+        while batch := list(itertools.islice(guesses, AT_ONCE)):
+            scores = judge(np.stack(batch))
+            for row, (known, _) in enumerate(best):
+                index = int(torch.argmin(scores[row]))
+                if float(scores[row, index]) < known:
+                    best[row] = (float(scores[row, index]), batch[index])
+        for objective, (_, guess) in zip((free, "cross-entropy"), best, strict=True):
+            if guess is None:  # every score is NaN: the weights are broken
+                guess = next(space.every())
+            yield found(
+                scene,
+                space,
+                guess,
+                attack=self.name,
+                objective=objective,
+                images=len(pool),
+                queries=judge.queries,
+                converged=True,
+            )

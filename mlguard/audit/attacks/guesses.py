@@ -1,0 +1,205 @@
+"""Guesses of a key's transform: many at once, without a key.
+
+A guess is a row of numbers for each transform of the chain: an order, or a mask of
+zeros and ones. One step from a guess swaps two entries of one row; that moves an entry
+of an order, or a set bit of a mask, so every step leads to another possible transform.
+Guesses are key material once they are right: they stay in memory.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mlguard import recipe
+from mlguard.data.draws import Draws
+from mlguard.transforms import (
+    Compose,
+    FormatPreserving,
+    NegativePositive,
+    PixelShuffle,
+    Transform,
+)
+from mlguard.transforms.blocks import CHANNELS, block_length
+
+BYTE_MAX = 255
+MAX_STEPS_LISTED = 1 << 20  # above this, steps are drawn and not listed
+
+Guess = NDArray[np.int64]  # (transforms, L)
+Guesses = NDArray[np.int64]  # (K, transforms, L)
+Step = tuple[int, int, int]  # transform, and the two positions to swap
+
+
+@dataclass(frozen=True)
+class GuessSpace:
+    """Every transform that a key could have chosen.
+
+    Attributes:
+        methods: The chain, in its order.
+        block_size: M, in pixels.
+        table: The table of `ffx`, assumed known; None without `ffx`.
+    """
+
+    methods: tuple[str, ...]
+    block_size: int
+    table: NDArray[np.int32] | None = None
+
+    @classmethod
+    def of(
+        cls, spec: recipe.Transform, table: NDArray[np.int32] | None
+    ) -> "GuessSpace":
+        """The space of a recipe's [transform] section."""
+        return cls(spec.methods, spec.block_size, table)
+
+    @property
+    def length(self) -> int:
+        """L = 3·M², the entries of a row."""
+        return block_length(self.block_size)
+
+    @property
+    def size(self) -> int:
+        """How many guesses there are."""
+        orders = math.factorial(self.length) if "shf" in self.methods else 1
+        masks = math.comb(self.length, self.length // 2)
+        chosen = sum(method != "shf" for method in self.methods)
+        return int(orders * masks**chosen)
+
+    def every(self) -> Iterator[Guess]:
+        """All of them, in a fixed order."""
+        rows = [self._rows(method) for method in self.methods]
+        for chosen in itertools.product(*rows):
+            yield np.stack(chosen)
+
+    def draw(self, draws: Draws) -> Guess:
+        """One at random."""
+        rows = []
+        for method in self.methods:
+            order = _shuffled(self.length, draws)
+            half = (order < self.length // 2).astype(np.int64)
+            rows.append(order if method == "shf" else half)
+        return np.stack(rows)
+
+    def steps(self, guess: Guess, draws: Draws) -> list[Step]:
+        """The steps that change a guess, shuffled; a share of them if they are many."""
+        pairs = math.comb(self.length, 2)
+        listed: list[Step] = []
+        for row in range(len(self.methods)):
+            if pairs <= MAX_STEPS_LISTED:
+                swaps = list(itertools.combinations(range(self.length), 2))
+            else:
+                last = self.length - 1
+                swaps = [
+                    (draws.between(0, last), draws.between(0, last))
+                    for _ in range(MAX_STEPS_LISTED >> 4)
+                ]
+            listed += [(row, i, j) for i, j in swaps if guess[row, i] != guess[row, j]]
+        return [listed[index] for index in _shuffled(len(listed), draws)]
+
+    def lists_every_step(self) -> bool:
+        """Whether `steps` gives all of them."""
+        return math.comb(self.length, 2) <= MAX_STEPS_LISTED
+
+    def transform(self, guess: Guess) -> Transform:
+        """The transform a guess stands for. Key material if it is right."""
+        size = self.block_size
+        chain: list[Transform] = []
+        for method, row in zip(self.methods, guess, strict=True):
+            if method == "shf":
+                chain.append(PixelShuffle(size, row))
+            elif method == "np":
+                chain.append(NegativePositive(size, row.astype(np.bool_)))
+            else:
+                chain.append(
+                    FormatPreserving(size, row.astype(np.bool_), self._known_table())
+                )
+        return chain[0] if len(chain) == 1 else Compose(chain)
+
+    def apply(self, guesses: Guesses, images: Tensor) -> Tensor:
+        """Transform the same images under every guess, in one go.
+
+        Shape:
+            images   (n, 3, H, W) uint8
+            returns  (K, n, 3, H, W) float32 in [0, 1]
+        """
+        blocks = cut(images, self.block_size).to(torch.int32)
+        values = blocks.expand(len(guesses), *blocks.shape)  # (K, n, blocks, L)
+        scale = BYTE_MAX
+        chosen = torch.from_numpy(guesses).to(images.device)
+        for row, method in enumerate(self.methods):
+            rows = chosen[:, row, None, None]  # (K, 1, 1, L)
+            if method == "shf":
+                values = values.gather(-1, rows.expand(values.shape))
+            elif method == "np":
+                values = torch.where(rows > 0, BYTE_MAX - values, values)
+            else:
+                known = self._known_table()
+                scale = int(known.max())
+                table = torch.from_numpy(known.copy()).to(images.device)
+                values = torch.where(rows > 0, table[values.long()], values)
+        joined = join(values.flatten(0, 1), self.block_size, images.shape[-2:])
+        return joined.view(len(guesses), *images.shape).float() / scale
+
+    def _rows(self, method: str) -> Iterator[Guess]:
+        positions = range(self.length)
+        if method == "shf":
+            yield from map(np.array, itertools.permutations(positions))
+            return
+        for set_ones in itertools.combinations(positions, self.length // 2):
+            row = np.zeros(self.length, dtype=np.int64)
+            row[list(set_ones)] = 1
+            yield row
+
+    def _known_table(self) -> NDArray[np.int32]:
+        if self.table is None:
+            raise ValueError("a search over ffx masks needs the table")
+        return self.table
+
+
+def cut(images: Tensor, block_size: int) -> Tensor:
+    """Cut images into flattened blocks, as mlguard.transforms.blocks does in numpy.
+
+    Shape:
+        images   (n, 3, H, W)
+        returns  (n, H/M · W/M, L)
+    """
+    size = block_size
+    count, _, height, width = images.shape
+    pieces = images.reshape(
+        count, CHANNELS, height // size, size, width // size, size
+    ).permute(0, 2, 4, 3, 5, 1)
+    return pieces.reshape(count, -1, CHANNELS * size**2)
+
+
+def join(blocks: Tensor, block_size: int, size: tuple[int, ...]) -> Tensor:
+    """Put flattened blocks together; undoes `cut`.
+
+    Args:
+        blocks: From `cut`.
+        block_size: M, in pixels.
+        size: Height and width of the images.
+
+    Shape:
+        blocks   (n, H/M · W/M, L)
+        returns  (n, 3, H, W)
+    """
+    height, width = size
+    rows, columns = height // block_size, width // block_size
+    pieces = blocks.reshape(-1, rows, columns, block_size, block_size, CHANNELS)
+    return pieces.permute(0, 5, 1, 3, 2, 4).reshape(-1, CHANNELS, height, width)
+
+
+def stepped(guess: Guess, steps: list[Step]) -> Guess:
+    """The guess after some steps, one after the other."""
+    changed = guess.copy()
+    for row, i, j in steps:
+        changed[row, [i, j]] = changed[row, [j, i]]
+    return changed
+
+
+def _shuffled(length: int, draws: Draws) -> NDArray[np.int64]:
+    return np.argsort(draws.words(length), kind="stable")

@@ -1,0 +1,213 @@
+"""Read the key off one image and the same image transformed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlguard.audit.attacks.base import Attack, Scene
+from mlguard.audit.budgets import Budget
+from mlguard.audit.outcomes import Outcome
+from mlguard.models.keyed_transform import TorchTransform
+from mlguard.transforms import (
+    Compose,
+    FormatPreserving,
+    NegativePositive,
+    PixelShuffle,
+    Transform,
+)
+from mlguard.transforms.blocks import Scalar, to_blocks
+
+BYTE_MAX = 255
+TABLE_SIZE = 256
+MAX_SCALE = 999  # the largest value of ffx: three decimal digits
+
+Columns = NDArray[np.int32]  # (blocks of the image, L)
+
+
+@dataclass(frozen=True)
+class KnownPlaintext(Attack):
+    """Compare a plain image with what the key made of it, position by position.
+
+    Adversary: has the weights, this code, and one image before and after the
+               transform; no labels.
+    Budget:    one pair; seconds.
+    Success:   the recovered transform gives the correct key's mIoU on other images.
+    Limits:    chains of `ffx` with another method are not taken apart. A position that
+               the one image cannot tell from another is guessed, and so is what `ffx`
+               makes of a value that the image does not have.
+    Source:    AprilPyone and Kiya 2021, arXiv:2109.00224, name the pair as the
+               adversary that blocks with one fixed key cannot withstand; the matching
+               of columns is our own.
+    """
+
+    name: ClassVar[str] = "known-plaintext"
+
+    @classmethod
+    def within(cls, budget: Budget, *, seed: int) -> Self:
+        """The same in every budget: one pair is enough."""
+        return cls(seed=seed)
+
+    def impossible(self, scene: Scene) -> str:
+        """Why it cannot run on this model, in words; empty if it can."""
+        methods = scene.spec.methods
+        if "ffx" in methods and len(methods) > 1:
+            return "chains of ffx with another method are not taken apart"
+        return ""
+
+    def run(self, scene: Scene) -> Iterator[Outcome]:
+        """Recover the transform from the pool's first image, and use it."""
+        image = scene.pool.images[0].numpy()
+        recovered = recover(
+            image, scene.leaks.pair(image), scene.spec.methods, scene.spec.block_size
+        )
+        condition = TorchTransform(recovered.transform, scene.stolen.device)
+        yield Outcome(
+            attack=self.name,
+            variant="one pair",
+            rung="T6",
+            images=1,
+            labels=0,
+            queries=0,
+            counts=scene.referee(scene.stolen.model, condition),
+            converged=recovered.explains,
+            notes=() if recovered.complete else ("pair-leaves-a-choice",),
+        )
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A transform read off a pair.
+
+    Attributes:
+        transform: Key material, if it is right.
+        explains: Whether it makes the transformed image of the plain one, exactly.
+        complete: Whether the pair left no choice.
+    """
+
+    transform: Transform
+    explains: bool
+    complete: bool
+
+
+def recover(
+    plain: NDArray[np.uint8],
+    transformed: NDArray[np.float32],
+    methods: tuple[str, ...],
+    block_size: int,
+) -> Recovered:
+    """Recover a transform from one pair.
+
+    Args:
+        plain: The image before.
+        transformed: The image after, before normalization.
+        methods: The chain: `shf`, `np` or both, or `ffx` alone.
+        block_size: M, in pixels.
+
+    Shape:
+        plain        (3, H, W) uint8
+        transformed  (3, H, W) float32 in [0, 1]
+    """
+    before = _columns(plain[None].astype(np.int32), block_size)
+    if methods == ("ffx",):
+        scale = _scale(before, _columns(transformed[None], block_size))
+        after = _columns(_whole(transformed[None], scale), block_size)
+        transform, complete = _recover_ffx(before, after, scale, block_size)
+    else:
+        after = _columns(_whole(transformed[None], BYTE_MAX), block_size)
+        transform, complete = _recover_chain(before, after, methods, block_size)
+    made = transform.apply(plain[None])[0]
+    return Recovered(transform, bool(np.array_equal(made, transformed)), complete)
+
+
+def _recover_chain(
+    before: Columns, after: Columns, methods: tuple[str, ...], block_size: int
+) -> tuple[Transform, bool]:
+    """Find the plain column that each transformed column shows, as it is or inverted.
+
+    Works for `shf`, `np`, and both in either order.
+    """
+    length = before.shape[1]
+    sources, complete = np.arange(length), True
+    upright, inverted = before, BYTE_MAX - before
+    if "shf" in methods:
+        sources, complete = _match(before, after, inverting="np" in methods)
+    mask = np.zeros(length, dtype=np.bool_)
+    if "np" in methods:
+        same, other = upright[:, sources] == after, inverted[:, sources] == after
+        mask = other.sum(0) > same.sum(0)
+        complete &= not bool((other.sum(0) == same.sum(0)).any())
+    chain: list[Transform] = []
+    for position, method in enumerate(methods):
+        if method == "shf":
+            chain.append(PixelShuffle(block_size, sources))
+        else:
+            first = "shf" in methods[position:]  # then the mask is of plain positions
+            own = mask[np.argsort(sources)] if first else mask
+            chain.append(NegativePositive(block_size, own))
+    return (chain[0] if len(chain) == 1 else Compose(chain)), complete
+
+
+def _match(
+    before: Columns, after: Columns, *, inverting: bool
+) -> tuple[NDArray[np.int64], bool]:
+    """For each transformed position, the plain position it shows; each used once."""
+    forms = [before, BYTE_MAX - before] if inverting else [before]
+    waiting: dict[bytes, list[int]] = {}
+    for form in forms:
+        for position in range(before.shape[1]):
+            waiting.setdefault(form[:, position].tobytes(), []).append(position)
+    complete = all(len(found) == 1 for found in waiting.values())
+    free = dict.fromkeys(range(before.shape[1]))  # ordered
+    sources = np.full(before.shape[1], -1, dtype=np.int64)
+    for position in range(before.shape[1]):
+        candidates = waiting.get(after[:, position].tobytes(), [])
+        source = next((one for one in candidates if one in free), None)
+        if source is not None:
+            sources[position] = source
+            del free[source]
+    unmatched = np.flatnonzero(sources < 0)
+    sources[unmatched] = list(free)
+    return sources, complete and not len(unmatched)
+
+
+def _recover_ffx(
+    before: Columns, after: Columns, scale: int, block_size: int
+) -> tuple[Transform, bool]:
+    """A position whose values changed is masked; the table is read off those."""
+    mask = (before != after).any(0)
+    table = np.full(TABLE_SIZE, -1, dtype=np.int64)
+    table[before[:, mask].ravel()] = after[:, mask].ravel()
+    unknown = np.flatnonzero(table < 0)
+    unused = np.setdiff1d(np.arange(scale, -1, -1), table)[::-1]  # the scale first
+    fitting = unused[: len(unknown)]
+    if len(fitting) < len(unknown) or len(np.unique(table[table >= 0])) < int(
+        (table >= 0).sum()
+    ):
+        # The pair is not of this transform: any table will do.
+        table, fitting = np.arange(TABLE_SIZE), np.arange(0)
+        unknown = fitting
+    table[unknown] = fitting
+    return FormatPreserving(block_size, mask, table), not len(unknown)
+
+
+def _scale(before: Columns, after: NDArray[np.float32]) -> int:
+    """What values were divided by: the positions that kept theirs tell.
+
+    The whole number that makes the most values of `after` those of `before`.
+    """
+    lit = after > 0
+    ratios = np.rint(before[lit] / after[lit].astype(np.float64)).astype(np.int64)
+    fitting = ratios[(ratios >= BYTE_MAX) & (ratios <= MAX_SCALE)]
+    return int(np.bincount(fitting).argmax()) if len(fitting) else BYTE_MAX
+
+
+def _whole(pixels: NDArray[np.float32], scale: int) -> NDArray[np.int32]:
+    return np.rint(pixels.astype(np.float64) * scale).astype(np.int32)
+
+
+def _columns(images: NDArray[Scalar], block_size: int) -> NDArray[Scalar]:
+    blocks = to_blocks(images, block_size)
+    return blocks.reshape(-1, blocks.shape[-1])

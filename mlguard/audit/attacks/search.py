@@ -1,0 +1,38 @@
+"""What the searches for a key share: their images, and how a guess is scored."""
+
+from mlguard.audit.attacks.base import Pool, Scene
+from mlguard.audit.attacks.guesses import Guess, GuessSpace
+from mlguard.audit.outcomes import Outcome
+from mlguard.models.keyed_transform import TorchTransform
+
+
+def subset(pool: Pool, number: int) -> Pool:
+    """The first images of a pool; all of them if there are fewer."""
+    return Pool(pool.images[:number], pool.masks[:number], pool.ignore_index)
+
+
+def found(
+    scene: Scene,
+    space: GuessSpace,
+    guess: Guess,
+    *,
+    attack: str,
+    objective: str,
+    images: int,
+    queries: int,
+    converged: bool,
+) -> Outcome:
+    """Score a guess by what it gives, not by how many of its entries are right."""
+    condition = TorchTransform(space.transform(guess), scene.stolen.device)
+    labelled = objective == "cross-entropy"
+    return Outcome(
+        attack=attack,
+        variant=objective,
+        rung="T4" if labelled else "T3",
+        images=images,
+        labels=images if labelled else 0,
+        queries=queries,
+        counts=scene.referee(scene.stolen.model, condition),
+        converged=converged,
+        notes=("table-assumed-known",) if space.table is not None else (),
+    )

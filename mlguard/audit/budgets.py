@@ -1,0 +1,67 @@
+"""How much an adversary may spend. One table; the numbers are in docs/audit.md too.
+
+A budget counts guesses, steps and images, never seconds, so that the same seed gives
+the same findings on a slow machine and on a fast one.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+BudgetName = Literal["quick", "standard", "thorough"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What every attack may use.
+
+    Attributes:
+        search_images: Images a guess of the key is judged by.
+        guesses: Keys tried by each search, for each objective.
+        starts: Random keys a step-by-step search may start from.
+        labelled: With how many labelled images the model is re-trained.
+        steps: Steps of each training, of 16 images each.
+        rates: Learning rates tried when everything is trained; the best one counts.
+        adapter_rates: The same for an adapter.
+    """
+
+    search_images: int
+    guesses: int
+    starts: int
+    labelled: tuple[int, ...]
+    steps: int
+    rates: tuple[float, ...]
+    adapter_rates: tuple[float, ...]
+
+
+BUDGETS: dict[BudgetName, Budget] = {
+    # about 5 minutes on two cores for a model like the demo's
+    "quick": Budget(
+        search_images=16,
+        guesses=1500,
+        starts=4,
+        labelled=(4, 16),
+        steps=100,
+        rates=(2e-3,),
+        adapter_rates=(1e-2,),
+    ),
+    # about an hour
+    "standard": Budget(
+        search_images=16,
+        guesses=15_000,
+        starts=8,
+        labelled=(1, 4, 16, 64),
+        steps=400,
+        rates=(1e-3, 3e-3),
+        adapter_rates=(3e-3, 1e-2),
+    ),
+    # overnight
+    "thorough": Budget(
+        search_images=64,
+        guesses=60_000,
+        starts=32,
+        labelled=(1, 4, 16, 64, 256),
+        steps=2000,
+        rates=(3e-4, 1e-3, 3e-3),
+        adapter_rates=(1e-3, 3e-3, 1e-2),
+    ),
+}

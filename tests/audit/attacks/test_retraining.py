@@ -1,0 +1,147 @@
+"""Re-training and its control: what must be learned, and what cannot be."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from mlguard import recipe
+from mlguard.audit.attacks.controls import Controls, has_ancestor
+from mlguard.audit.attacks.learning import Lesson, settled
+from mlguard.audit.attacks.retraining import BlockAdapter, Retraining
+from mlguard.audit.budgets import BUDGETS, Budget
+from mlguard.audit.measure import Subject
+from mlguard.audit.statistics import miou_of
+from mlguard.models import Normalization, build_model
+from mlguard.models.keyed_transform import plain
+from tests.planted import Noise, np_transform, planted, scene_of, shf_transform
+
+ATTACK = Retraining(
+    seed=0, labelled=(8,), steps=150, rates=(1e-2,), adapter_rates=(2e-2,)
+)
+TINY = Budget(
+    search_images=4,
+    guesses=50,
+    starts=1,
+    labelled=(2, 4),
+    steps=3,
+    rates=(1e-3,),
+    adapter_rates=(1e-2,),
+)
+
+
+def attacked(model: torch.nn.Module, transform, method: str) -> dict[str, float]:
+    scene = scene_of(model, transform, method)
+    return {one.variant: miou_of(one.counts) for one in ATTACK.run(scene)}
+
+
+@pytest.mark.parametrize(
+    ("transform", "method"),
+    [(np_transform(), "np"), (shf_transform(), "shf")],
+    ids=["np", "shf"],
+)
+def test_few_labels_undo_a_planted_key(transform, method: str) -> None:
+    model = planted(transform)
+    before = miou_of(scene_of(model, transform, method).referee(model, plain))
+    found = attacked(model, transform, method)
+    assert before < 0.6
+    assert found["everything"] > 0.9
+    assert found["block adapter"] > 0.9
+
+
+def test_an_adapter_before_weights_of_noise_learns_nothing_of_worth() -> None:
+    assert attacked(Noise(), np_transform(), "np")["block adapter"] < 0.8
+
+
+def test_the_stolen_model_is_left_as_it_was() -> None:
+    model = planted(np_transform())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    attacked(model, np_transform(), "np")
+    after = model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_an_adapter_starts_as_the_plain_image() -> None:
+    images = torch.arange(3 * 8 * 8).remainder(256).view(1, 3, 8, 8).to(torch.uint8)
+    adapter = BlockAdapter(4)
+    assert torch.allclose(adapter(images), plain(images))
+
+
+def test_a_pool_without_enough_labels_leaves_out_the_larger_numbers() -> None:
+    scene = scene_of(Noise(), np_transform(), "np")
+    attack = Retraining(seed=0, labelled=(2, 500), steps=1)
+    assert {outcome.labels for outcome in attack.run(scene)} == {2}
+    assert "500" in Retraining(seed=0, labelled=(500,)).impossible(scene)
+
+
+def test_a_control_is_trained_once() -> None:
+    controls = Controls(scene_of(Noise(), np_transform(), "np"), TINY, seed=0)
+    first = controls.at(2)
+    assert controls.at(2) is first
+    assert first.ancestor is None
+
+
+def test_a_control_is_the_same_whatever_was_drawn_before() -> None:
+    def scratch(global_seed: int) -> np.ndarray:
+        torch.manual_seed(global_seed)
+        scene = scene_of(Noise(), np_transform(), "np")
+        return Controls(scene, TINY, seed=0).at(2).scratch
+
+    assert np.array_equal(scratch(1), scratch(2))
+
+
+def test_dropout_in_a_training_follows_from_its_seed() -> None:
+    def weights(global_seed: int, seed: int) -> torch.Tensor:
+        torch.manual_seed(global_seed)
+        model = nn.Sequential(Noise(), nn.Dropout(0.5)).train()
+        scene = scene_of(Noise(), np_transform(), "np")
+        subject = Subject(model, Normalization(), torch.device("cpu"))
+        lesson = Lesson(scene.pool, 3, seed, scene.tick)
+        lesson.teach(subject, model.parameters(), plain, 1e-2)
+        return next(model.parameters())
+
+    assert torch.equal(weights(1, 0), weights(2, 0))
+    assert not torch.equal(weights(1, 0), weights(1, 1))
+
+
+def test_an_ancestor_that_is_on_this_machine_is_a_control_too(tmp_path) -> None:
+    spec = recipe.Model(name="fcn_small")
+    path = tmp_path / "public.safetensors"
+    save_file(build_model(spec, 2).state_dict(), path)
+    middle = (0.5, 0.5, 0.5)
+    public = recipe.Model(name="fcn_small", weights=str(path), mean=middle, std=middle)
+    scene = scene_of(Noise(), np_transform(), "np")
+    scene = dataclasses.replace(scene, model=public)
+    control = Controls(scene, TINY, seed=0).at(2)
+    assert control.ancestor is not None
+    assert len(control.parts) == 2
+
+
+@pytest.mark.parametrize("weights", ["none", "ResNet50_Weights.IMAGENET1K_V1"])
+def test_nothing_is_downloaded_for_a_control(weights: str) -> None:
+    assert not has_ancestor(recipe.Model(name="fcn_resnet50", weights=weights))
+
+
+@pytest.mark.parametrize(
+    ("losses", "answer"),
+    [
+        ([4.0, 3.0, 2.0, 1.0], False),
+        ([4.0, 1.0, 1.0, 1.0], True),
+        ([4.0, 1.0, 0.5, 0.01], True),
+        ([1.0], True),
+    ],
+    ids=["falling", "flat", "learned", "one step"],
+)
+def test_a_training_has_settled_when_its_loss_is_flat_or_small(losses, answer) -> None:
+    assert settled(losses) == answer
+
+
+def test_a_larger_budget_is_larger_in_everything() -> None:
+    quick, standard, thorough = (
+        (b.guesses, b.starts, max(b.labelled), b.steps, len(b.rates))
+        for b in BUDGETS.values()
+    )
+    assert all(a < b < c for a, b, c in zip(quick, standard, thorough, strict=True))
