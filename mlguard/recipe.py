@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import tomli_w
 from pydantic import (
@@ -41,6 +41,8 @@ UNREADABLE = "holds a number with thousands of digits, or too much within each o
 BLOCK_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # pixels; arXiv:2107.09362, table 1
 
 Method = Literal["shf", "np", "ffx"]
+AttackName = Literal["exhaustive", "hill-climbing", "known-plaintext", "retraining"]
+ALL_ATTACKS: tuple[AttackName, ...] = get_args(AttackName)
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
@@ -191,6 +193,14 @@ class Audit(_Section):
     nearby_keys: Keys = 5  # keys at each share
     batch: Annotated[int, Field(ge=1, le=MAX_BATCH)] = 16
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    budget: Literal["none", "quick", "standard", "thorough"] = "none"
+    attacks: tuple[AttackName, ...] = ALL_ATTACKS
+    # A claim is made by setting its threshold.
+    min_fidelity: Fraction | None = None  # correct key / baseline
+    max_leakage: Fraction | None = None  # of no key and of every random key
+    max_key_search: Fraction | None = None  # stolen value, as the next two
+    max_retraining: Fraction | None = None
+    max_known_plaintext: Fraction | None = None
 
 
 class Recipe(_Section):

@@ -1,0 +1,113 @@
+"""Claims are decided from numbers and flags; what nobody claimed is not decided."""
+
+import dataclasses
+
+import pytest
+
+from mlguard import recipe
+from mlguard.audit.findings import Interval
+from mlguard.audit.verdicts import Verdict, decide, exit_code
+from tests.audits import VERDICTS, attacks, findings
+
+NO_ATTACK = attacks(outcomes=[])
+
+
+def answers(*flags: str, found=None, section=None, **limits: float) -> dict[str, tuple]:
+    settings = recipe.Audit(**limits)
+    section = attacks() if section is None else section
+    decided = decide(settings, found or findings(), section, flags)
+    return {one.claim: (one.answer, one.reasons) for one in decided}
+
+
+def test_without_a_threshold_nothing_is_decided() -> None:
+    assert answers() == {}
+
+
+@pytest.mark.parametrize(
+    ("claim", "limit", "passing", "failing"),
+    [
+        ("fidelity", "min_fidelity", 0.7, 0.95),
+        ("random-keys", "max_leakage", 0.9, 0.1),
+        ("key-search", "max_key_search", 0.9, 0.1),
+        ("retraining", "max_retraining", 0.9, 0.1),
+        ("known-plaintext", "max_known_plaintext", 1.0, 0.1),
+    ],
+)
+def test_a_number_passes_or_fails_its_threshold(
+    claim: str, limit: str, passing: float, failing: float
+) -> None:
+    assert answers(**{limit: passing}) == {claim: ("PASS", ())}
+    assert answers(**{limit: failing}) == {claim: ("FAIL", ())}
+
+
+@pytest.mark.parametrize(
+    "flag", ["few-images", "training-images", "reference-near-floor"]
+)
+def test_a_doubt_turns_a_pass_into_inconclusive_and_leaves_a_fail(flag: str) -> None:
+    assert answers(flag, max_leakage=0.9) == {"random-keys": ("INCONCLUSIVE", (flag,))}
+    assert answers(flag, max_leakage=0.1) == {"random-keys": ("FAIL", ())}
+
+
+def test_a_doubt_about_one_claim_leaves_the_others() -> None:
+    limits = {"max_leakage": 0.9, "max_retraining": 0.9}
+    assert answers("control-strong", **limits) == {
+        "random-keys": ("PASS", ()),
+        "retraining": ("INCONCLUSIVE", ("control-strong",)),
+    }
+
+
+def test_another_attack_that_did_not_converge_is_no_doubt() -> None:
+    found = attacks().findings
+    rough = (dataclasses.replace(found[0], converged=False), *found[1:])
+    section = dataclasses.replace(attacks(), findings=rough)
+    limits = {"max_key_search": 0.9, "max_retraining": 0.9}
+    assert answers("attack-not-converged", section=section, **limits) == {
+        "key-search": ("INCONCLUSIVE", ("attack-not-converged",)),
+        "retraining": ("PASS", ()),
+    }
+
+
+def test_an_interval_that_crosses_the_threshold_is_inconclusive() -> None:
+    wide = Interval(low=0.1, high=0.95)
+    found = dataclasses.replace(findings(), leakage=0.5, leakage_interval=wide)
+    assert answers(found=found, max_leakage=0.9) == {
+        "random-keys": ("INCONCLUSIVE", ("interval-crosses-threshold",))
+    }
+
+
+def test_what_was_not_measured_is_inconclusive() -> None:
+    unmeasured = ("INCONCLUSIVE", ("not-measured",))
+    limits = {"max_key_search": 0.9, "max_retraining": 0.9}
+    assert answers(section=NO_ATTACK, **limits) == {
+        "key-search": unmeasured,
+        "retraining": unmeasured,
+    }
+    settings = recipe.Audit(**limits)
+    decided = decide(settings, findings(baseline=None), None, ())
+    assert {one.answer for one in decided} == {"INCONCLUSIVE"}
+
+
+def test_a_search_that_was_not_asked_for_leaves_its_claim_open() -> None:
+    section = dataclasses.replace(
+        attacks(),
+        not_run=(dataclasses.replace(attacks().not_run[0], reason="not-asked"),),
+    )
+    assert answers(section=section, max_key_search=0.9) == {
+        "key-search": ("INCONCLUSIVE", ("not-measured",))
+    }
+
+
+def test_a_model_below_its_baseline_is_a_doubt_unless_the_owner_meant_it() -> None:
+    flag = "correct-below-baseline"
+    assert answers(flag, max_leakage=0.9)["random-keys"][0] == "INCONCLUSIVE"
+    meant = answers(flag, min_fidelity=0.7, max_leakage=0.9)
+    assert meant == {"fidelity": ("PASS", ()), "random-keys": ("PASS", ())}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "status"),
+    [((), 0), ((0,), 0), ((0, 1), 30), ((0, 1, 2), 31), ((2,), 31)],
+)
+def test_the_exit_code_is_that_of_the_gravest_answer(chosen, status: int) -> None:
+    verdicts: list[Verdict] = [VERDICTS[index] for index in chosen]
+    assert exit_code(verdicts) == status
