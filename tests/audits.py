@@ -1,5 +1,6 @@
 """A whole report made by hand, and tiny runs, for the tests of the audit room."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,10 +8,14 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from mlguard.audit.attack_findings import AttackSection, NotRun
+from mlguard.audit.attack_statistics import find_attacks
 from mlguard.audit.findings import Findings
 from mlguard.audit.flags import flags_of
+from mlguard.audit.outcomes import AdversaryImages, Campaign, Control, Outcome
 from mlguard.audit.report import AuditReport, Machine, Material, Subject
 from mlguard.audit.statistics import Measured, NearbyCounts, find
+from mlguard.audit.verdicts import Verdict
 from mlguard.keys import ModelKey
 from mlguard.protect.run import (
     BASELINE,
@@ -29,6 +34,22 @@ KEY = ModelKey(bytes(range(32)))
 OTHER_KEY = ModelKey(bytes(range(1, 33)))
 PROTECTION_ID = bytes(range(16))
 NAMES = ("sky", "grass", "<tiger>")
+
+VERDICTS = tuple(
+    Verdict(
+        claim=claim,
+        answer=answer,
+        measured=0.5,
+        interval=None,
+        threshold=0.4,
+        reasons=reasons,
+    )
+    for claim, answer, reasons in (
+        ("fidelity", "PASS", ()),
+        ("random-keys", "FAIL", ()),
+        ("key-search", "INCONCLUSIVE", ("few-images",)),
+    )
+)
 
 RECIPE = """
 recipe = 1
@@ -86,7 +107,7 @@ def findings(**changes: object) -> Findings:
 def report(**changes: object) -> AuditReport:
     found = findings(**changes)
     return AuditReport(
-        schema="mlguard.audit/1",
+        schema="mlguard.audit/2",
         created="2026-01-02T03:04:05Z",
         subject=Subject(
             key_id="ab" * 8,
@@ -109,7 +130,57 @@ def report(**changes: object) -> AuditReport:
         ),
         flags=flags_of(found),
         findings=found,
+        attacks=None,
+        verdicts=(),
     )
+
+
+def campaign(**changes: object) -> Campaign:
+    """Three attacks of known worth, beside a control; correct is 0.9, floor 0.25."""
+    fields = {
+        "budget": "quick",
+        "outcomes": [
+            (outcome("hill-climbing", "batch-norm", "T3", right=0.6), 1.5),
+            (outcome("known-plaintext", "one pair", "T6", right=0.9), 0.1),
+            (outcome("retraining", "everything", "T4", right=0.8, labels=4), 2.0),
+            (outcome("retraining", "everything", "T4", right=0.85, labels=16), 2.0),
+        ],
+        "controls": [control(4, 0.6), control(16, 0.7)],
+        "not_run": [
+            NotRun(attack="exhaustive", reason="impossible", message="too many keys")
+        ],
+        "source": AdversaryImages("validation", "ab" * 32, 64),
+    }
+    return Campaign(**(fields | changes))
+
+
+def outcome(
+    attack: str, variant: str, rung: str, *, right: float, labels: int = 0, **more
+) -> Outcome:
+    fields = {"queries": 100, "converged": True, "images": labels or 16}
+    return Outcome(
+        attack=attack,
+        variant=variant,
+        rung=rung,
+        labels=labels,
+        counts=images(right),
+        **(fields | more),
+    )
+
+
+def control(number: int, right: float, **changes: object) -> Control:
+    fields = {"ancestor": None, "queries": 100, "converged": True}
+    return Control(images=number, scratch=images(right), **(fields | changes))
+
+
+def attacks(**changes: object) -> AttackSection:
+    return find_attacks(campaign(**changes), measured(), seed=0)
+
+
+def attacked_report(**changes: object) -> AuditReport:
+    """A report with attacks, and a claim of each answer."""
+    fields = {"attacks": attacks(), "verdicts": VERDICTS}
+    return dataclasses.replace(report(), **(fields | changes))
 
 
 def recipe(*overrides: str) -> Recipe:

@@ -5,17 +5,20 @@ content security policy forbids it to load anything.
 """
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from mlguard.audit import words
+from mlguard.audit.attack_chart import attack_chart
+from mlguard.audit.attack_findings import AttackFinding
 from mlguard.audit.charts import conditions_chart, nearby_chart
 from mlguard.audit.findings import Findings
 from mlguard.audit.pictures import Gallery, Picture
 from mlguard.audit.report import AuditReport
-from mlguard.audit.terminal import rows
+from mlguard.audit.terminal import ATTACK_HEADINGS, attack_rows, rows, verdict_words
 from mlguard.palette import palette
 
 
@@ -45,6 +48,8 @@ def render_page(report: AuditReport, gallery: Gallery | None = None) -> str:
     """
     findings = report.findings
     columns, classes = per_class(findings)
+    attacks = report.attacks
+    found = attacks.findings if attacks else ()
     return (
         _environment()
         .get_template("audit.html")
@@ -57,6 +62,12 @@ def render_page(report: AuditReport, gallery: Gallery | None = None) -> str:
             classes=classes,
             conditions_chart=conditions_chart(findings),
             nearby_chart=nearby_chart(findings),
+            ran={finding.attack for finding in found},
+            attack_headings=ATTACK_HEADINGS,
+            attack_rows=attack_rows(attacks) if attacks else [],
+            attack_notes=_notes(found),
+            attack_chart=attack_chart(attacks, findings) if attacks else None,
+            verdict_words=verdict_words,
             words=words,
         )
     )
@@ -82,6 +93,13 @@ def per_class(findings: Findings) -> tuple[list[str], list[ClassRow]]:
         )
         for index, name in enumerate(findings.class_names)
     ]
+
+
+def _notes(found: Sequence[AttackFinding]) -> list[str]:
+    """The notes of all findings as sentences, each once; unknown codes as they are."""
+    codes = dict.fromkeys(code for finding in found for code in finding.notes)
+    said = [words.NOTES.get(code, code) for code in codes]
+    return [f"{one[:1].upper()}{one[1:]}." for one in said]
 
 
 def _environment() -> Environment:

@@ -2,7 +2,8 @@
 
 It holds no key, no path and no name of a machine or a person, so that it can be
 handed to a buyer. The reader is strict: an unknown field, a missing one or another
-type is refused, and so is a file of a newer schema. Spec: docs/spec/audit-v1.md.
+type is refused, and so is a file of a newer schema. A file of the older schema is read
+as what it is: an audit without attacks. Spec: docs/spec/audit-v2.md.
 """
 
 import json
@@ -13,11 +14,15 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from mlguard.audit.attack_findings import AttackSection
 from mlguard.audit.findings import STRICT, Count, Findings, Positive
+from mlguard.audit.verdicts import Verdict
 from mlguard.errors import ReportError
 from mlguard.palette import MAX_CLASSES
 
-SCHEMA = "mlguard.audit/1"
+SCHEMA = "mlguard.audit/2"
+FIRST_SCHEMA = "mlguard.audit/1"  # without the fields of NEW
+NEW: dict[str, Any] = {"attacks": None, "verdicts": []}
 SCHEMA_FAMILY = "mlguard.audit/"
 MAX_REPORT_BYTES = 64 << 20  # 100 keys and 255 classes make well under 1 MiB
 
@@ -112,21 +117,23 @@ class AuditReport:
     """One audit.
 
     Attributes:
-        schema: Always "mlguard.audit/1".
+        schema: "mlguard.audit/2"; "mlguard.audit/1" only when an older file was read.
         created: UTC, to the second.
         subject: Which model.
         material: Which images.
-        seed: Of the incorrect keys, the nearby keys and the intervals.
+        seed: Of the incorrect keys, the nearby keys, the attacks and the intervals.
         command: What to type to get the same findings; paths are placeholders.
         versions: Of the packages that computed the findings.
         machine: Where.
         flags: Reasons to read the findings with care.
-        findings: The numbers.
+        findings: The numbers of the first two rungs.
+        attacks: The numbers of the rungs above; None where no attack was run.
+        verdicts: One for each claim of the recipe.
     """
 
     __pydantic_config__ = STRICT
 
-    schema: Literal["mlguard.audit/1"]
+    schema: Literal["mlguard.audit/1", "mlguard.audit/2"]
     created: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
     subject: Subject
     material: Material
@@ -136,6 +143,8 @@ class AuditReport:
     machine: Machine
     flags: tuple[Flag, ...]
     findings: Findings
+    attacks: AttackSection | None
+    verdicts: tuple[Verdict, ...]
 
 
 _ADAPTER = TypeAdapter(AuditReport)
@@ -178,6 +187,8 @@ def parse_report(content: bytes, *, name: str) -> AuditReport:
     except (ValueError, RecursionError) as error:
         raise ReportError(f"{name} is not JSON: {error}") from None
     _check_schema(table, name)
+    if table["schema"] == FIRST_SCHEMA:
+        content = json.dumps(_upgraded(table, name)).encode()
     try:
         # From the bytes, so that JSON arrays may stand for tuples and nothing else.
         report = _ADAPTER.validate_json(content)
@@ -185,11 +196,12 @@ def parse_report(content: bytes, *, name: str) -> AuditReport:
         raise ReportError(f"{name}: {_problems(error)}") from None
     _check_lengths(report.findings, name)
     _check_ranges(report.findings, name)
+    _check_worst(report.attacks, name)
     return report
 
 
 def json_schema() -> dict[str, Any]:
-    """The published JSON Schema, docs/spec/audit-v1.schema.json."""
+    """The published JSON Schema, docs/spec/audit-v2.schema.json."""
     schema = _ADAPTER.json_schema(mode="serialization")
     address = "https://json-schema.org/draft/2020-12/schema"
     return {"$schema": address, "$id": SCHEMA, **schema}
@@ -197,7 +209,7 @@ def json_schema() -> dict[str, Any]:
 
 def _check_schema(table: Any, name: str) -> None:
     found = table.get("schema") if isinstance(table, dict) else None
-    if found == SCHEMA:
+    if found in (FIRST_SCHEMA, SCHEMA):
         return
     number = str(found).removeprefix(SCHEMA_FAMILY)
     if str(found).startswith(SCHEMA_FAMILY) and number.isdecimal():
@@ -206,6 +218,20 @@ def _check_schema(table: Any, name: str) -> None:
             f"{name} is of schema {found}, this version reads {SCHEMA}", hint=hint
         )
     raise ReportError(f"{name} is not an audit: its schema is not {SCHEMA}")
+
+
+def _upgraded(table: dict[str, Any], name: str) -> dict[str, Any]:
+    """A file of the first schema with the fields it could not have."""
+    if strays := sorted(set(table) & set(NEW)):
+        raise ReportError(f"{name}: {FIRST_SCHEMA} has no field {', '.join(strays)}")
+    return table | NEW
+
+
+def _check_worst(attacks: AttackSection | None, name: str) -> None:
+    if attacks is None or attacks.worst is None:
+        return
+    if attacks.worst >= len(attacks.findings):
+        raise ReportError(f"{name}: attacks.worst names no finding")
 
 
 def _check_lengths(findings: Findings, name: str) -> None:

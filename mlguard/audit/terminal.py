@@ -1,14 +1,38 @@
 """An audit as a table for a terminal."""
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mlguard.audit.attack_findings import AttackFinding, AttackSection
 from mlguard.audit.findings import Findings, Interval, Score
 from mlguard.audit.report import AuditReport
-from mlguard.audit.words import NOTHING, number, percent, reference_column, verdict
+from mlguard.audit.verdicts import Verdict
+from mlguard.audit.words import (
+    CLAIMS,
+    NOTHING,
+    attack_images,
+    attack_name,
+    headline,
+    number,
+    percent,
+    reference_column,
+    verdict,
+)
 
 Cells = tuple[str, str, str, str, str]
+AttackCells = tuple[str, str, str, str, str, str, str, str]
+ATTACK_HEADINGS = (
+    "attack",
+    "rung",
+    "images",
+    "mIoU",
+    "leakage",
+    "control",
+    "stolen value",
+    "95 % interval",
+)
+STYLES = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
 
 
 def report_table(report: AuditReport) -> Group:
@@ -23,7 +47,62 @@ def report_table(report: AuditReport) -> Group:
         table.add_row(*cells)
     flags = [Text(f"warning: {flag.message}", style="yellow") for flag in report.flags]
     bits = Text(f"Effective key space: {findings.key_space_bits:.1f} bits.")
-    return Group(table, Text(verdict(findings)), bits, *flags)
+    return Group(
+        table,
+        *_attacks(report.attacks),
+        Text(verdict(findings)),
+        *([Text(headline(report.attacks))] if report.attacks else []),
+        bits,
+        *flags,
+        *(_verdict_line(one) for one in report.verdicts),
+    )
+
+
+def attack_rows(section: AttackSection) -> list[AttackCells]:
+    """Every attack, as words."""
+    return [_attack_row(finding) for finding in section.findings]
+
+
+def verdict_words(one: Verdict) -> str:
+    """A verdict's claim, number and reasons."""
+    measured = "not measured" if one.measured is None else f"{one.measured:.3f}"
+    why = f" ({', '.join(one.reasons)})" if one.reasons else ""
+    return f"{CLAIMS[one.claim]} {one.threshold:g}: {measured}{why}"
+
+
+def _attack_row(finding: AttackFinding) -> AttackCells:
+    between = finding.stolen_value_interval
+    return (
+        attack_name(finding) + ("" if finding.converged else " *"),
+        finding.rung,
+        attack_images(finding),
+        number(finding.miou),
+        percent(finding.leakage),
+        number(finding.control),
+        percent(finding.stolen_value),
+        f"{percent(between.low)} – {percent(between.high)}" if between else NOTHING,
+    )
+
+
+def _attacks(section: AttackSection | None) -> list[RenderableType]:
+    if section is None:
+        return []
+    table = Table(title="Who gets more", title_justify="left")
+    table.add_column("attack", no_wrap=True)
+    table.add_column("rung, images")
+    for heading in ("mIoU", "control", "stolen value"):
+        table.add_column(heading, justify="right")
+    for name, rung, images, miou, _, control, stolen, _ in attack_rows(section):
+        table.add_row(name, f"{rung}, {images}", miou, control, stolen)
+    below = [f"not run: {one.attack}: {one.message}" for one in section.not_run]
+    if not all(finding.converged for finding in section.findings):
+        below.insert(0, "* did not converge within the budget")
+    return [table, *map(Text, below)]
+
+
+def _verdict_line(one: Verdict) -> Text:
+    style = STYLES[one.answer]
+    return Text.assemble((one.answer, style), f"  {verdict_words(one)}")
 
 
 def rows(findings: Findings) -> list[Cells]:

@@ -1,5 +1,6 @@
 """The sentences of a report, the same in the terminal and on the page."""
 
+from mlguard.audit.attack_findings import AttackFinding, AttackSection
 from mlguard.audit.findings import Findings
 from mlguard.audit.report import AuditReport
 
@@ -11,6 +12,29 @@ FIRST_RUNG = (
     "key, and a user who tries keys at random. Nobody here searched for the key, "
     "re-trained the model, or had a transformed image to look at."
 )
+FIRST_RUNG_OF_MORE = (
+    "These are the first two of the adversaries in the threat model: a user without a "
+    "key, and a user who tries keys at random. Those who do more come after."
+)
+RUNGS = {
+    "T2": "weights and algorithm",
+    "T3": "unlabelled images",
+    "T4": "labelled images",
+    "T5": "a public ancestor of the weights",
+    "T6": "an image and the same image transformed",
+}
+NOTES = {
+    "table-assumed-known": "the table of ffx was assumed known, as where the password "
+    "is published",
+    "pair-leaves-a-choice": "the one image left a choice, which was guessed",
+}
+CLAIMS = {
+    "fidelity": "fidelity at least",
+    "random-keys": "leakage of no key and random keys at most",
+    "key-search": "stolen value of key searches at most",
+    "retraining": "stolen value of re-training at most",
+    "known-plaintext": "stolen value of known plaintext at most",
+}
 
 
 def number(value: float | None) -> str:
@@ -73,4 +97,57 @@ def leakage_line(findings: Findings) -> str:
         f"leakage: the best of {findings.unauthorised_tries} tries without the key, on "
         f"a scale from a constant answer ({percent(0)}) to {reference_name(findings)} "
         f"({percent(1)})"
+    )
+
+
+def attack_name(finding: AttackFinding) -> str:
+    """An attack and its variant."""
+    return f"{finding.attack}, {finding.variant}"
+
+
+def attack_images(finding: AttackFinding) -> str:
+    """Which images an attack had."""
+    if finding.rung == "T6":
+        return "1 pair"
+    return f"{finding.images} {'labelled' if finding.labels else 'unlabelled'}"
+
+
+def headline(section: AttackSection) -> str:
+    """The worst attack in a sentence, and the worst that needs no transformed image."""
+    worst = section.worst_finding
+    if worst is None:
+        return "No attack gives anything that could be compared with the correct key."
+    said = (
+        f"The worst of {len(section.findings)} attacks, {_described(worst)}, steals "
+        f"{percent(worst.stolen_value)} of the worth of the correct key"
+    )
+    others = [
+        finding
+        for finding in section.findings
+        if finding.rung != "T6" and finding.stolen_value is not None
+    ]
+    if worst.rung != "T6":
+        return f"{said}."
+    if not others:
+        return (
+            f"{said}; it needs a transformed image, and no other attack was compared."
+        )
+    next_one = max(others, key=lambda finding: finding.stolen_value or 0.0)
+    return (
+        f"{said}; it needs a transformed image. Without one the worst is "
+        f"{_described(next_one)}: {percent(next_one.stolen_value)}."
+    )
+
+
+def _described(finding: AttackFinding) -> str:
+    if finding.rung == "T6":
+        return attack_name(finding)
+    return f"{attack_name(finding)} with {attack_images(finding)} images"
+
+
+def stolen_value_line(section: AttackSection) -> str:
+    """What the second number is, in words."""
+    return (
+        "stolen value: the worst attack, on a scale from what the same adversary gets "
+        f"without the stolen weights ({percent(0)}) to the correct key ({percent(1)})"
     )

@@ -8,7 +8,9 @@ from rich.console import Console
 
 from mlguard.audit import report_folder, report_table, write_report
 from mlguard.audit.report import AuditReport, dump_report
+from mlguard.audit.verdicts import exit_code
 from mlguard.audit.write import HTML
+from mlguard.cli.audit_progress import audit_on_terminal
 from mlguard.cli.checking_progress import count_on_terminal
 from mlguard.cli.extras import need
 from mlguard.cli.model_key import read_model_key
@@ -39,6 +41,17 @@ def audit(
         int | None,
         typer.Option(min=0, max=MAX_SEED, help="Of the keys tried; else the recipe's."),
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="What attacks may spend: none, quick, standard, thorough; "
+            "the recipe's if left out."
+        ),
+    ] = None,
+    attacks: Annotated[
+        str | None,
+        typer.Option(help="Names of attacks, with commas; the recipe's if left out."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     examples: Annotated[
         int, typer.Option(min=0, help="Test images to show; 0 keeps all images out.")
@@ -49,7 +62,10 @@ def audit(
     *,
     unlock: Unlock,
 ) -> None:
-    """Measure what users with and without the key get, and write a report to OUT."""
+    """Measure what users with and without the key get, and write a report to OUT.
+
+    Exits with 30 if the recipe makes a claim that fails, 31 if one is inconclusive.
+    """
     task = need("mlguard.cli.audit_task").AuditTask.open(
         run,
         data,
@@ -58,15 +74,19 @@ def audit(
         examples=examples,
         incorrect_keys=incorrect_keys,
         seed=seed,
+        budget=budget,
+        attacks=attacks,
     )
     with report_folder(out) as folder:
         model_key = read_model_key(key or task.key_name, unlock, key_id=task.key_id)
         with count_on_terminal("checking images") as count:
             task.check_images(count)
-        with count_on_terminal("predicting") as count:
-            found = task.run(model_key, count)
+        with audit_on_terminal() as (count, attacking):
+            found = task.run(model_key, count, attacking)
+        status = exit_code(found.report.verdicts)
         write_report(folder, found.report, found.gallery)
     _print_report(found.report, out, json=json)
+    raise typer.Exit(status)
 
 
 def _print_report(report: AuditReport, out: Path, *, json: bool) -> None:

@@ -8,9 +8,17 @@ from typing import Literal, Self, get_args
 import torch
 
 from mlguard import recipe
-from mlguard.audit.run import Audit, audit_run, protection_of
+from mlguard.audit.attacks.campaign import check_names
+from mlguard.audit.budgets import BUDGETS
+from mlguard.audit.run import (
+    Adversary,
+    AttackProgress,
+    Audit,
+    audit_run,
+    protection_of,
+)
 from mlguard.data import SegmentationSet, open_split
-from mlguard.errors import DatasetError
+from mlguard.errors import DatasetError, RunError
 from mlguard.keys import ModelKey
 from mlguard.protect.device import pick_device
 from mlguard.protect.run import Run, read_run
@@ -28,6 +36,7 @@ class AuditTask:
     dataset: SegmentationSet
     settings: recipe.Audit
     split: str
+    adversary: Adversary | None
     device: torch.device
     examples: int
 
@@ -42,27 +51,42 @@ class AuditTask:
         examples: int,
         incorrect_keys: int | None,
         seed: int | None,
+        budget: str | None,
+        attacks: str | None,
     ) -> Self:
         """Read the run folder and find the images.
 
         Raises:
             MalformedRun: The folder is not a finished, protected run.
-            RunError: There is no such device here.
+            RunError: There is no such device here, or no such attack or budget.
             DatasetError: The images are missing, or there is no such split.
         """
         run = read_run(path)
         protection_of(run)
         place = pick_device(device)
         known = _known_split(split)
-        changes = {"incorrect_keys": incorrect_keys, "seed": seed}
-        given = {name: value for name, value in changes.items() if value is not None}
+        settings = _settings(
+            run.recipe.audit,
+            incorrect_keys=incorrect_keys,
+            seed=seed,
+            budget=budget,
+            attacks=attacks,
+        )
+
+        def images(of: Split) -> SegmentationSet:
+            # The run's seed, so that held-out validation images are the same ones.
+            return open_split(run.recipe.data, data, of, seed=run.recipe.train.seed)
+
+        adversary = None
+        if settings.budget != "none":
+            # Never the audited images, and none the model was trained on.
+            other: Split = "test" if known == "validation" else "validation"
+            adversary = Adversary(images(other), other)
         return cls(
             subject=run,
-            # The run's seed, so that held-out validation images are the same ones.
-            dataset=open_split(
-                run.recipe.data, data, known, seed=run.recipe.train.seed
-            ),
-            settings=run.recipe.audit.model_copy(update=given),
+            dataset=images(known),
+            settings=settings,
+            adversary=adversary,
             split=known,
             device=place,
             examples=examples,
@@ -85,8 +109,12 @@ class AuditTask:
             DatasetError: An image or a mask is missing, damaged, or has other classes.
         """
         self.dataset.check(progress)
+        if self.adversary is not None:
+            self.adversary.dataset.check(progress)
 
-    def run(self, key: ModelKey, progress: Progress) -> Audit:
+    def run(
+        self, key: ModelKey, progress: Progress, attack_progress: AttackProgress
+    ) -> Audit:
         """Measure, and give the report and its pictures."""
         return audit_run(
             self.subject,
@@ -94,10 +122,37 @@ class AuditTask:
             self.dataset,
             split=self.split,
             settings=self.settings,
+            adversary=self.adversary,
             device=self.device,
             examples=self.examples,
             progress=progress,
+            attack_progress=attack_progress,
         )
+
+
+def _settings(
+    settings: recipe.Audit,
+    *,
+    incorrect_keys: int | None,
+    seed: int | None,
+    budget: str | None,
+    attacks: str | None,
+) -> recipe.Audit:
+    """The recipe's settings, changed by options. Attacks without a budget are quick."""
+    changes: dict[str, object] = {"incorrect_keys": incorrect_keys, "seed": seed}
+    if budget is not None:
+        if budget not in BUDGETS and budget != "none":
+            known = ", ".join(["none", *BUDGETS])
+            raise RunError(f"--budget: expected one of {known}, got {budget!r}")
+        changes["budget"] = budget
+    if attacks is not None:
+        names = tuple(name.strip() for name in attacks.split(",") if name.strip())
+        check_names(names)
+        changes["attacks"] = names
+        if budget is None and settings.budget == "none":
+            changes["budget"] = "quick"
+    given = {name: value for name, value in changes.items() if value is not None}
+    return settings.model_copy(update=given)
 
 
 def _known_split(name: str) -> Split:

@@ -2,16 +2,19 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mlguard.audit.page import render_page
 from mlguard.audit.pictures import Gallery, Picture, Row
-from mlguard.audit.words import percent, verdict
+from mlguard.audit.report import read_report
+from mlguard.audit.words import headline, percent, verdict
 from mlguard.pictures import image_png
-from tests.audits import findings, images, report
+from tests.audits import attacked_report, attacks, findings, images, report
 
+FIRST = Path(__file__).parents[1] / "vectors/audit-v1.json"
 VOID_TAGS = {"meta", "img", "hr", "br", "line", "link"}
 PICTURE = Picture(image_png(np.zeros((3, 2, 2), np.uint8)), "input", "A test image")
 GALLERY = Gallery((Row("shf", (PICTURE,)),), (Row("Image 1", (PICTURE,)),))
@@ -114,6 +117,58 @@ def test_the_page_says_what_was_not_measured() -> None:
     html = render_page(report())
     for words in ("Searching for the key", "Re-training", "Known pictures", "insider"):
         assert words in html
+
+
+def test_attacks_have_a_headline_a_table_a_chart_and_reasons() -> None:
+    written = attacked_report()
+    html = render_page(written, GALLERY)
+    page = Page(html)
+    assert headline(written.attacks) in html
+    assert len(page.all("svg")) == 3
+    for words in ("Who gets more", "stolen value", "too many keys", "control"):
+        assert words in html
+    assert html.count("known-plaintext, one pair") >= 2
+
+
+def test_the_chart_has_a_point_for_every_number_of_labels() -> None:
+    html = render_page(attacked_report())
+    assert html.count('<circle class="dot curve0"') == 2  # the control
+    assert html.count('<circle class="dot curve1"') == 2
+    assert "everything: 4 images 0.667, 16 images" in html
+
+
+def test_without_re_training_there_is_no_chart_of_it() -> None:
+    section = attacks(outcomes=[], controls=[])
+    html = render_page(attacked_report(attacks=section, verdicts=()))
+    assert len(Page(html).all("svg")) == 2
+    assert 'id="claims"' not in html
+
+
+def test_what_was_run_is_not_listed_as_not_measured() -> None:
+    listed = render_page(attacked_report())
+    assert "<strong>Re-training</strong>" not in listed
+    assert "More of the same" in listed
+    assert "insider" in listed
+
+
+def test_every_claim_is_answered_in_words() -> None:
+    html = render_page(attacked_report())
+    for answer in ("PASS", "FAIL", "INCONCLUSIVE"):
+        assert f'<strong class="{answer.lower()}">{answer}</strong>' in html
+    assert "0.500 (few-images)" in html
+
+
+def test_a_report_of_the_first_schema_is_still_a_page() -> None:
+    html = render_page(read_report(FIRST))
+    Page(html)
+    assert "mlguard.audit/1" in html
+    assert "Nobody here searched for the key" in html
+
+
+def test_an_attack_that_needs_a_transformed_image_is_not_the_only_headline() -> None:
+    said = headline(attacks())
+    assert "known-plaintext, one pair, steals 100" in said
+    assert "Without one the worst is retraining, everything" in said
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ import pytest
 from mlguard.audit.page import render_page
 from mlguard.audit.report import dump_report, json_schema, parse_report, read_report
 from mlguard.errors import ReportError
-from tests.audits import images, report
+from tests.audits import attacked_report, images, report
 
-SCHEMA_FILE = Path(__file__).parents[2] / "docs/spec/audit-v1.schema.json"
+SCHEMA_FILE = Path(__file__).parents[2] / "docs/spec/audit-v2.schema.json"
+FIRST = Path(__file__).parents[1] / "vectors/audit-v1.json"  # written by version 0.1.0
 
 
 def edited(**changes: object) -> bytes:
@@ -24,14 +25,48 @@ def test_a_report_is_read_back_equal(tmp_path: Path, baseline: object) -> None:
     assert read_report(path) == written
 
 
+def test_a_report_with_attacks_is_read_back_equal() -> None:
+    written = attacked_report()
+    assert parse_report(dump_report(written), name="audit.json") == written
+
+
+def test_a_report_of_the_first_schema_is_read_as_one_without_attacks() -> None:
+    found = read_report(FIRST)
+    assert found.schema == "mlguard.audit/1"
+    assert found.attacks is None
+    assert found.findings == report().findings
+
+
+@pytest.mark.parametrize("field", ["attacks", "verdicts"])
+def test_the_first_schema_has_none_of_the_new_fields(field: str) -> None:
+    content = json.dumps(json.loads(FIRST.read_text()) | {field: None}).encode()
+    with pytest.raises(ReportError, match=f"audit/1 has no field {field}"):
+        parse_report(content, name="audit.json")
+
+
+@pytest.mark.parametrize("field", ["attacks", "verdicts"])
+def test_the_second_schema_needs_its_new_fields(field: str) -> None:
+    table = json.loads(dump_report(report()))
+    del table[field]
+    with pytest.raises(ReportError, match=field):
+        parse_report(json.dumps(table).encode(), name="audit.json")
+
+
+def test_a_worst_attack_that_is_not_there_is_refused() -> None:
+    table = json.loads(dump_report(attacked_report()))
+    table["attacks"]["worst"] = 99
+    with pytest.raises(ReportError, match="names no finding"):
+        parse_report(json.dumps(table).encode(), name="audit.json")
+
+
 def test_the_published_schema_is_the_code_s() -> None:
     """Run tests/audit/make_schema.py after a change that is meant."""
     assert json.loads(SCHEMA_FILE.read_text()) == json_schema()
 
 
 def test_a_newer_schema_is_refused_with_advice() -> None:
-    with pytest.raises(ReportError, match=r"schema mlguard\.audit/2, this") as refusal:
-        parse_report(edited(schema="mlguard.audit/2"), name="audit.json")
+    with pytest.raises(ReportError, match=r"schema mlguard\.audit/3, this") as refusal:
+        parse_report(edited(schema="mlguard.audit/3"), name="audit.json")
     assert "newer" in refusal.value.hint
 
 

@@ -1,12 +1,13 @@
 """The table in the terminal."""
 
+import dataclasses
 import io
 
 from rich.console import Console
 
 from mlguard.audit import report_table
-from mlguard.audit.terminal import rows
-from tests.audits import findings, report
+from mlguard.audit.terminal import attack_rows, rows
+from tests.audits import attacked_report, findings, report
 
 
 def test_every_condition_is_a_row_and_ratios_are_to_the_baseline() -> None:
@@ -38,3 +39,23 @@ def test_the_table_ends_with_the_verdict_and_the_flags() -> None:
     assert verdict.startswith("With the correct key")
     assert bits == "Effective key space: 202.9 bits."
     assert all(flag.startswith("warning: ") for flag in flags)
+
+
+def test_attacks_are_a_table_and_claims_are_the_last_lines() -> None:
+    out = io.StringIO()
+    Console(file=out, width=400).print(report_table(attacked_report()))
+    shown = out.getvalue()
+    assert "Who gets more" in shown
+    assert "not run: exhaustive: too many keys" in shown
+    answers = [line.split()[0] for line in shown.splitlines()[-3:]]
+    assert answers == ["PASS", "FAIL", "INCONCLUSIVE"]
+
+
+def test_an_attack_that_did_not_converge_has_a_star() -> None:
+    section = attacked_report().attacks
+    rough = dataclasses.replace(section.findings[0], converged=False)
+    names = [
+        cells[0]
+        for cells in attack_rows(dataclasses.replace(section, findings=(rough,)))
+    ]
+    assert names == ["hill-climbing, batch-norm *"]

@@ -8,7 +8,7 @@ import pytest
 from keystore import Identity, Keystore
 from mlguard.audit import read_report
 from mlguard.cli.app import run as mlguard
-from tests.audits import KEY, OTHER_KEY, make_run
+from tests.audits import KEY, OTHER_KEY, VERDICTS, make_run
 
 IDENTITY = Identity(bytes(range(32)))
 
@@ -51,7 +51,7 @@ def test_json_is_the_file_and_nothing_else(audit, tmp_path, capsys) -> None:
     assert audit("--json") == 0
     shown = capsys.readouterr().out
     assert shown == (tmp_path / "report/audit.json").read_text()
-    assert json.loads(shown)["schema"] == "mlguard.audit/1"
+    assert json.loads(shown)["schema"] == "mlguard.audit/2"
 
 
 def test_the_key_is_the_run_s_own_if_left_out(audit, tmp_path) -> None:
@@ -74,6 +74,8 @@ def test_options_override_the_recipe(audit, tmp_path) -> None:
         (["--key", "none"], 15, "none"),
         (["--split", "holiday"], 40, "expected one of train, validation, test"),
         (["--incorrect-keys", "0"], 2, "--incorrect-keys"),
+        (["--attacks", "magic"], 40, "expected some of exhaustive"),
+        (["--budget", "endless"], 40, "expected one of none, quick"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -83,6 +85,38 @@ def test_refusals_leave_nothing(
     assert audit(*options) == status
     assert words in capsys.readouterr().err
     assert not [path for path in tmp_path.iterdir() if "report" in path.name]
+
+
+def test_attacks_are_run_when_they_are_named(audit, tmp_path, capsys) -> None:
+    assert audit("--attacks", "known-plaintext") == 0
+    assert "known-plaintext, one pair" in capsys.readouterr().out
+    report = read_report(tmp_path / "report/audit.json")
+    assert report.attacks is not None
+    assert (report.attacks.budget, report.attacks.split) == ("quick", "validation")
+
+
+@pytest.mark.parametrize(
+    ("claim", "status"),
+    [("max_leakage=1.0", 31), ("max_leakage=0.0", 31), ("min_fidelity=1.0", 31)],
+)
+def test_a_claim_decides_the_exit_code(
+    folder, tmp_path, capsys, claim: str, status: int
+) -> None:
+    make_run(tmp_path / "run", f"audit.{claim}")
+    words = ["audit", str(tmp_path / "run"), "--out", str(tmp_path / "report")]
+    store = ["--keystore", str(folder / "keys.mlgk")]
+    assert mlguard([*words, *store, "--identity", str(folder / "identity")]) == status
+    assert "INCONCLUSIVE" in capsys.readouterr().out
+    (verdict,) = read_report(tmp_path / "report/audit.json").verdicts
+    assert verdict.answer == "INCONCLUSIVE"
+
+
+def test_a_claim_that_fails_exits_with_30(folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("mlguard.audit.run.decide", lambda *_: VERDICTS[:2])
+    words = ["audit", str(folder / "run"), "--out", str(tmp_path / "report")]
+    store = ["--keystore", str(folder / "keys.mlgk")]
+    assert mlguard([*words, *store, "--identity", str(folder / "identity")]) == 30
+    assert (tmp_path / "report/audit.html").exists()
 
 
 def test_a_folder_that_is_no_run_is_refused(audit, tmp_path, capsys) -> None:
