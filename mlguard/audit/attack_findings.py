@@ -84,7 +84,7 @@ class ControlFinding:
 
 @dataclass(frozen=True, kw_only=True)
 class NotRun:
-    """An attack that did not run, and why.
+    """An attack, a part of one, or a control that did not run, and why.
 
     Attributes:
         attack: Its name.

@@ -66,8 +66,8 @@ def stolen_value(attack: Floats, control: Floats, correct: Floats) -> Floats:
 
     NaN where the control is within MIN_MARGIN of the correct key.
 
-    Source: the reference attacker of Zhang et al. 2024 (TEESlice, arXiv:2411.09945),
-        who judge a protection by what the same adversary gets without the weights.
+    Source: Zhang et al. 2024, arXiv:2310.07152, who judge a protection by what the same
+        adversary gets where all weights are out of reach.
     """
     margin = correct - control
     value = ratio(attack - control, np.where(margin < MIN_MARGIN, 0.0, margin))

@@ -161,6 +161,10 @@ class Attack(ABC):
     def impossible(self, scene: Scene) -> str:
         """Why it cannot run on this model, in words; empty if it can."""
 
+    def left_out(self, scene: Scene) -> tuple[str, ...]:
+        """Parts of it that cannot run on this model, and why, in words."""
+        return ()
+
     @abstractmethod
     def run(self, scene: Scene) -> Iterator[Outcome]:
         """Run every variant; the same seed always gives the same outcomes."""

@@ -6,10 +6,16 @@ from collections.abc import Callable, Sequence
 from mlguard.audit.attack_findings import NotRun
 from mlguard.audit.attacks import ATTACKS
 from mlguard.audit.attacks.base import Attack, Scene
-from mlguard.audit.attacks.controls import Controls
+from mlguard.audit.attacks.controls import Controls, has_ancestor
 from mlguard.audit.budgets import BUDGETS, Budget, BudgetName
 from mlguard.audit.outcomes import AdversaryImages, Campaign, Outcome
 from mlguard.errors import RunError
+
+NO_ANCESTOR = (
+    "the weights that the recipe starts from are not a .safetensors file on this "
+    "machine, so the control was trained from scratch only, and stolen values are too "
+    "high rather than too low"
+)
 
 Announce = Callable[[str], None]  # the name of what is being run
 
@@ -65,12 +71,19 @@ def run_attacks(
         if left_out is None:
             announce(name)
             outcomes += _timed(attack, scene)
+            not_run += [_impossible(name, why) for why in attack.left_out(scene)]
         else:
             not_run.append(left_out)
     controls = Controls(scene, limits, seed)
     for labels in sorted({outcome.labels for outcome, _ in outcomes} - {0}):
         announce(f"control, {labels} labelled")
         controls.at(labels)
+    if (
+        controls.done
+        and scene.model.weights != "none"
+        and not has_ancestor(scene.model)
+    ):
+        not_run.append(_impossible("ancestor-control", NO_ANCESTOR))
     made = [controls.done[labels] for labels in sorted(controls.done)]
     return Campaign(budget, outcomes, made, not_run, source)
 
@@ -80,7 +93,11 @@ def _left_out(attack: Attack, scene: Scene, *, asked: bool) -> NotRun | None:
         message = "it was not asked for"
         return NotRun(attack=attack.name, reason="not-asked", message=message)
     why = attack.impossible(scene)
-    return NotRun(attack=attack.name, reason="impossible", message=why) if why else None
+    return _impossible(attack.name, why) if why else None
+
+
+def _impossible(name: str, why: str) -> NotRun:
+    return NotRun(attack=name, reason="impossible", message=why)
 
 
 def _timed(attack: Attack, scene: Scene) -> list[tuple[Outcome, float]]:

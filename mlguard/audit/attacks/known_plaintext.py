@@ -38,9 +38,8 @@ class KnownPlaintext(Attack):
     Limits:    chains of `ffx` with another method are not taken apart. A position that
                the one image cannot tell from another is guessed, and so is what `ffx`
                makes of a value that the image does not have.
-    Source:    AprilPyone and Kiya 2021, arXiv:2109.00224, name the pair as the
-               adversary that blocks with one fixed key cannot withstand; the matching
-               of columns is our own.
+    Source:    our own; the classic setting of cryptanalysis. Why one pair is enough:
+               docs/decisions/0002-no-picture-of-a-models-own-transform.md.
     """
 
     name: ClassVar[str] = "known-plaintext"

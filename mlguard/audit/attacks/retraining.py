@@ -68,6 +68,21 @@ class Retraining(Attack):
             return f"it needs {min(self.labelled)} labelled images"
         return ""
 
+    def left_out(self, scene: Scene) -> tuple[str, ...]:
+        """Numbers of labels above the pool, and an adapter that would be too large."""
+        own = len(scene.pool)
+        parts = [
+            f"with {number} labelled images: the adversary has {own}"
+            for number in self.labelled
+            if number > own
+        ]
+        if not _fits(scene):
+            size = scene.spec.block_size
+            parts.append(
+                f"block adapter: a matrix for {size}×{size} blocks is too large"
+            )
+        return tuple(parts)
+
     def run(self, scene: Scene) -> Iterator[Outcome]:
         """Both variants, with more and more labelled images."""
         for number in self.labelled:
@@ -77,7 +92,7 @@ class Retraining(Attack):
             lesson = Lesson(pool, self.steps, self.seed, scene.tick)
             everything = [self._everything(scene, lesson, r) for r in self.rates]
             yield self._outcome("everything", number, everything)
-            if block_length(scene.spec.block_size) <= MAX_ADAPTER_LENGTH:
+            if _fits(scene):
                 adapted = [self._adapter(scene, lesson, r) for r in self.adapter_rates]
                 yield self._outcome("block adapter", number, adapted)
 
@@ -106,6 +121,10 @@ class Retraining(Attack):
             counts=counts,
             converged=settled,
         )
+
+
+def _fits(scene: Scene) -> bool:
+    return block_length(scene.spec.block_size) <= MAX_ADAPTER_LENGTH
 
 
 class BlockAdapter(nn.Module):

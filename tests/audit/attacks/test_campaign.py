@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from mlguard import recipe
 from mlguard.audit import report_folder, write_report
 from mlguard.audit.attacks import ATTACKS
-from mlguard.audit.attacks.campaign import check_names
+from mlguard.audit.attacks.campaign import check_names, run_attacks
 from mlguard.audit.budgets import BUDGETS, Budget
+from mlguard.audit.outcomes import AdversaryImages
 from mlguard.audit.run import Adversary, Audit, audit_run
 from mlguard.data import open_split
 from mlguard.errors import DatasetError, RunError
@@ -16,6 +18,7 @@ from mlguard.protect.run import Run
 from mlguard.recipe import ALL_ATTACKS
 from tests.audit.test_audit_run import secrets_of
 from tests.audits import KEY, make_run
+from tests.planted import Noise, np_transform, scene_of
 
 TINY = Budget(
     search_images=2,
@@ -126,6 +129,19 @@ def test_an_adversary_with_other_classes_is_refused(run: Run) -> None:
             settings=settings,
             adversary=Adversary(images, "validation"),
         )
+
+
+@pytest.mark.parametrize("weights", ["none", "ResNet50_Weights.IMAGENET1K_V1"])
+def test_a_control_without_its_ancestor_is_said(weights: str) -> None:
+    mask = np_transform()
+    scene = dataclasses.replace(
+        scene_of(Noise(), mask, "np"),
+        model=recipe.Model(name="fcn_small", weights=weights),
+    )
+    images = AdversaryImages("validation", "0" * 64, 32)
+    campaign = run_attacks(scene, ["retraining"], budget="quick", seed=0, source=images)
+    said = [one.attack for one in campaign.not_run if one.reason == "impossible"]
+    assert said == ([] if weights == "none" else ["ancestor-control"])
 
 
 def test_unknown_attacks_are_refused_by_name() -> None:

@@ -74,7 +74,17 @@ def test_a_pool_without_enough_labels_leaves_out_the_larger_numbers() -> None:
     scene = scene_of(Noise(), np_transform(), "np")
     attack = Retraining(seed=0, labelled=(2, 500), steps=1)
     assert {outcome.labels for outcome in attack.run(scene)} == {2}
+    assert attack.left_out(scene) == ("with 500 labelled images: the adversary has 32",)
     assert "500" in Retraining(seed=0, labelled=(500,)).impossible(scene)
+
+
+def test_an_adapter_for_large_blocks_is_left_out_and_said() -> None:
+    scene = scene_of(Noise(), np_transform(), "np")
+    large = recipe.Transform(method="np", block_size=64)
+    scene = dataclasses.replace(scene, spec=large)
+    attack = Retraining(seed=0, labelled=(2,), steps=1)
+    assert {outcome.variant for outcome in attack.run(scene)} == {"everything"}
+    assert "too large a matrix for 64×64 blocks" in attack.left_out(scene)[0]
 
 
 def test_a_control_is_trained_once() -> None:
