@@ -78,9 +78,7 @@ class Retraining(Attack):
         ]
         if not _fits(scene):
             size = scene.spec.block_size
-            parts.append(
-                f"block adapter: a matrix for {size}×{size} blocks is too large"
-            )
+            parts.append(f"block adapter: too large a matrix for {size}×{size} blocks")
         return tuple(parts)
 
     def run(self, scene: Scene) -> Iterator[Outcome]:
