@@ -194,7 +194,7 @@ class Audit(_Section):
     batch: Annotated[int, Field(ge=1, le=MAX_BATCH)] = 16
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     budget: Literal["none", "quick", "standard", "thorough"] = "none"
-    attacks: tuple[AttackName, ...] = ALL_ATTACKS
+    attacks: Annotated[tuple[AttackName, ...], Field(min_length=1)] = ALL_ATTACKS
     # A claim is made by setting its threshold.
     min_fidelity: Fraction | None = None  # correct key / baseline
     max_leakage: Fraction | None = None  # of no key and of every random key

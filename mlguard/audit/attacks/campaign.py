@@ -24,13 +24,14 @@ def check_names(names: Sequence[str]) -> None:
     """Refuse attacks that do not exist.
 
     Raises:
-        RunError: One of the names is unknown.
+        RunError: There are none, or one of the names is unknown.
     """
     unknown = sorted(set(names) - set(ATTACKS))
-    if unknown:
+    if unknown or not names:
+        got = ", ".join(map(repr, unknown)) or "none"
         raise RunError(
-            f"--attacks: expected some of {', '.join(ATTACKS)}; "
-            f"got {', '.join(map(repr, unknown))}"
+            f"--attacks: expected some of {', '.join(ATTACKS)}; got {got}",
+            hint="separate names with commas; without --attacks all are run",
         )
 
 

@@ -147,6 +147,8 @@ def test_a_control_without_its_ancestor_is_said(weights: str) -> None:
 def test_unknown_attacks_are_refused_by_name() -> None:
     with pytest.raises(RunError, match=r"expected some of exhaustive, .* got 'magic'"):
         check_names(["retraining", "magic"])
+    with pytest.raises(RunError, match="got none"):
+        check_names([])
 
 
 def test_the_recipe_names_the_attacks_of_the_registry() -> None:
