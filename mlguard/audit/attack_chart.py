@@ -20,7 +20,7 @@ def curves_of(section: AttackSection) -> dict[str, Curve]:
         "control": [(control.images, control.miou) for control in section.controls]
     }
     for finding in section.findings:
-        if finding.attack == ATTACK:
+        if finding.attack == ATTACK and finding.labels:
             curves.setdefault(finding.variant, []).append(
                 (finding.labels, finding.miou)
             )

@@ -196,7 +196,7 @@ def parse_report(content: bytes, *, name: str) -> AuditReport:
         raise ReportError(f"{name}: {_problems(error)}") from None
     _check_lengths(report.findings, name)
     _check_ranges(report.findings, name)
-    _check_worst(report.attacks, name)
+    _check_attacks(report.attacks, name)
     return report
 
 
@@ -227,11 +227,20 @@ def _upgraded(table: dict[str, Any], name: str) -> dict[str, Any]:
     return table | NEW
 
 
-def _check_worst(attacks: AttackSection | None, name: str) -> None:
-    if attacks is None or attacks.worst is None:
+def _check_attacks(attacks: AttackSection | None, name: str) -> None:
+    """What no audit finds, and no page can draw."""
+    if attacks is None:
         return
-    if attacks.worst >= len(attacks.findings):
+    if attacks.worst is not None and attacks.worst >= len(attacks.findings):
         raise ReportError(f"{name}: attacks.worst names no finding")
+    found = attacks.findings
+    intervals = [
+        *(finding.miou_interval for finding in found),
+        *(finding.stolen_value_interval for finding in found),
+        attacks.stolen_value_interval,
+    ]
+    if any(i is not None and not i.low <= i.high for i in intervals):
+        raise ReportError(f"{name}: an interval of an attack ends before it begins")
 
 
 def _check_lengths(findings: Findings, name: str) -> None:

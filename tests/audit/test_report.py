@@ -59,6 +59,13 @@ def test_a_worst_attack_that_is_not_there_is_refused() -> None:
         parse_report(json.dumps(table).encode(), name="audit.json")
 
 
+def test_an_interval_of_an_attack_that_is_none_is_refused() -> None:
+    table = json.loads(dump_report(attacked_report()))
+    table["attacks"]["findings"][0]["miou_interval"] = {"low": 0.9, "high": 0.1}
+    with pytest.raises(ReportError, match="ends before it begins"):
+        parse_report(json.dumps(table).encode(), name="audit.json")
+
+
 def test_the_published_schema_is_the_code_s() -> None:
     """Run tests/audit/make_schema.py after a change that is meant."""
     assert json.loads(SCHEMA_FILE.read_text()) == json_schema()
