@@ -23,6 +23,6 @@ def storage_at(place: str | Path) -> Storage:
     except ModuleNotFoundError as error:
         raise KeystoreNotReadable(
             f"a keystore in a database needs the package {error.name}",
-            hint="install it with `pip install 'mlguard[sql]'`",
+            hint="install it with `pip install '.[sql]'` in a checkout of mlguard",
         ) from None
     return SqlStorage(place)

@@ -83,7 +83,7 @@ class Address:
         except ModuleNotFoundError as error:
             raise KeystoreNotReadable(
                 f"the package {error.name} is not installed",
-                hint="install it with `pip install 'mlguard[sql]'`",
+                hint="install it with `pip install '.[sql]'` in a checkout of mlguard",
             ) from None
 
     def refusal(self, error: exc.SQLAlchemyError, base: type[KeystoreError]) -> Any:

@@ -135,6 +135,6 @@ def _driver() -> ModuleType:
     except ModuleNotFoundError:
         raise TokenError(
             "the package python-pkcs11 is not installed",
-            hint="install it with `pip install 'mlguard[pkcs11]'`",
+            hint="install it with `pip install '.[pkcs11]'`",
         ) from None
     return pkcs11_key

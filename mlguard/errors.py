@@ -126,7 +126,7 @@ class ProviderError(MlguardError):
 class MissingExtra(MlguardError):
     """A package of an optional extra is not installed."""
 
-    hint = "install it with `pip install 'mlguard[train]'`"
+    hint = "install it with `pip install '.[train]'` in a checkout of mlguard"
 
 
 class OutputError(MlguardError):

@@ -61,7 +61,7 @@ def _training() -> Iterator[str]:
     missing = [name for name in train if not _version(name)]
     yield from (f"{name} {_version(name)}" for name in train if name not in missing)
     if missing:
-        yield f"missing {', '.join(missing)}: pip install 'mlguard[train]'"
+        yield f"missing {', '.join(missing)}: pip install '.[train]'"
     if not _version("torch"):
         return
     import torch

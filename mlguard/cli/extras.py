@@ -20,5 +20,5 @@ def need(module: str, *, extra: str = "train") -> ModuleType:
             raise
         raise MissingExtra(
             f"this command needs the package {package}, which is not installed",
-            hint=f"install it with `pip install 'mlguard[{extra}]'`",
+            hint=f"install it with `pip install '.[{extra}]'` in a checkout of mlguard",
         ) from None

@@ -21,7 +21,7 @@ from mlguard.models.keyed_transform import TorchTransform, plain
 from mlguard.protect import run as folder
 from mlguard.protect.device import new_accelerator
 from mlguard.protect.evaluate import Condition
-from mlguard.protect.loop import train
+from mlguard.protect.loop import check_batch, train
 from mlguard.protect.proofs import check_setup
 from mlguard.protect.provenance import machine, versions
 from mlguard.protect.run import Protection, Run, read_run, read_setup
@@ -156,6 +156,11 @@ class Job:
             return read_run(self.path, build=self.build)
         training_set = self._open("train")
         validation_set = self._open("validation")
+        check_batch(
+            self.recipe.train.batch,
+            images=len(training_set),
+            processes=self._accelerator.num_processes,
+        )
         model = self._new_model()
         if self._accelerator.is_main_process:
             data = self._data_facts(training_set, validation_set)

@@ -63,17 +63,7 @@ def train(
         MalformedRun: The checkpoint is damaged.
         OutputError: There is no space, or the folder is not writable.
     """
-    if len(data) < spec.batch:
-        raise DatasetError(
-            f"train.batch is {spec.batch}, but there are {len(data)} training images",
-            hint="lower it with --set train.batch=N",
-        )
-    if spec.batch % accelerator.num_processes:
-        raise RunError(
-            f"train.batch is {spec.batch}, which {accelerator.num_processes} processes "
-            "cannot share evenly",
-            hint="change it with --set train.batch=N, or the number of processes",
-        )
+    check_batch(spec.batch, images=len(data), processes=accelerator.num_processes)
     training = Training(
         path, model, data, spec, condition, normalization, accelerator, workers
     )
@@ -91,3 +81,22 @@ def train(
                     hint="go on with the same command and --resume",
                 )
     training.close()
+
+
+def check_batch(batch: int, *, images: int, processes: int) -> None:
+    """Refuse a batch that there are too few images for, or that cannot be shared.
+
+    Raises:
+        DatasetError: There are fewer training images than one batch.
+        RunError: The processes cannot share a batch evenly.
+    """
+    if images < batch:
+        raise DatasetError(
+            f"train.batch is {batch}, but there are {images} training images",
+            hint="lower it with --set train.batch=N",
+        )
+    if batch % processes:
+        raise RunError(
+            f"train.batch is {batch}, which {processes} processes cannot share evenly",
+            hint="change it with --set train.batch=N, or the number of processes",
+        )

@@ -193,7 +193,7 @@ def test_command_that_needs_an_extra_names_it(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "accelerate", None)
     assert run([*PROTECT, *SMALL_SETS]) == 2
-    assert "pip install 'mlguard[train]'" in capsys.readouterr().err
+    assert "pip install '.[train]'" in capsys.readouterr().err
 
 
 def test_version_and_help_need_nothing() -> None:

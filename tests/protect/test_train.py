@@ -193,6 +193,7 @@ def test_resuming_with_another_key_names_both(finished: Path) -> None:
 def test_fewer_images_than_a_batch_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"batch is 13, but there are 12"):
         small_run(tmp_path / "run", "train.batch=13")
+    assert not (tmp_path / "run").exists()
 
 
 def test_diverging_training_is_stopped_with_advice(tmp_path: Path) -> None:
