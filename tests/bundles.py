@@ -28,6 +28,7 @@ def facts(**changes: object) -> Facts:
         "normalization": NormalizationFacts(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 1.0)),
         "class_names": tuple(f"class {number}" for number in range(CLASSES)),
         "ignore_index": 255,
+        "image_size": (64, 64),
         "opset": OPSET,
         "licence": "Täglich nur einmal.\nNo warranty.",
         "provenance": Provenance(

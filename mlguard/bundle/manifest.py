@@ -40,6 +40,7 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Rgb = tuple[Number, Number, Number]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
+Side = Annotated[int, Field(ge=1, le=1 << 16)]
 
 
 class _Part(BaseModel):
@@ -117,6 +118,7 @@ class Facts(_Part):
     normalization: NormalizationFacts
     class_names: Annotated[tuple[Text, ...], Field(min_length=2, max_length=255)]
     ignore_index: Annotated[int, Field(ge=0, le=255)]
+    image_size: tuple[Side, Side]  # height, width the model was trained at; pixels
     opset: Annotated[int, Field(ge=18, le=23)]
     licence: Text = ""
     provenance: Provenance

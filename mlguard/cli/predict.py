@@ -6,7 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
@@ -19,6 +22,7 @@ from mlguard.files import atomic_write, prepare_output_folder
 from mlguard.pictures import mask_png, overlay_png
 from mlguard.runtime import SUFFIXES, Session, read_image
 
+SCALE_TOLERANCE = 1.5  # of a side, against the size of training
 OVERLAYS = "overlays"  # folder inside --out
 
 
@@ -30,6 +34,12 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for the masks; new or empty.")],
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Write the masks over the images too.")
+    ] = False,
+    resize: Annotated[
+        bool,
+        typer.Option(
+            "--resize", help="Predict at the size of training, and scale the mask back."
+        ),
     ] = False,
     provider: Annotated[
         str, typer.Option(help="cpu, cuda, auto, or an execution provider's name.")
@@ -45,7 +55,7 @@ def predict(
     prepare_output_folder(out)
     if overlay:
         prepare_output_folder(out / OVERLAYS)
-    refused = predict_all(session, paths, out, overlay=overlay)
+    refused = predict_all(session, paths, out, overlay=overlay, resize=resize)
     print(f"wrote {len(paths) - len(refused)} of {len(paths)} masks to {out}")
     if refused:
         raise ImageError(
@@ -78,7 +88,7 @@ def find_images(arguments: list[Path]) -> dict[str, Path]:
 
 
 def predict_all(
-    session: Session, paths: dict[str, Path], out: Path, *, overlay: bool
+    session: Session, paths: dict[str, Path], out: Path, *, overlay: bool, resize: bool
 ) -> list[str]:
     """Write the masks, going on after an image that is refused.
 
@@ -88,7 +98,7 @@ def predict_all(
     Raises:
         OutputError: There is no space, or the folder is not writable.
     """
-    refused = []
+    refused, scaled = [], []
     with _progress(list(paths)) as names:
         for name in names:
             try:
@@ -97,13 +107,41 @@ def predict_all(
                 _warn(f"{refusal}; {refusal.hint}" if refusal.hint else str(refusal))
                 refused.append(name)
                 continue
-            (mask,) = session.predict(pixels)
+            if not resize and _is_another_scale(pixels, session):
+                scaled.append(name)
+            mask = _predict(session, pixels, resize=resize)
             atomic_write(out / f"{name}.png", mask_png(mask))
             if overlay:
                 atomic_write(
                     out / OVERLAYS / f"{name}.png", overlay_png(pixels[0], mask)
                 )
+    if scaled:
+        height, width = session.manifest.image_size
+        _warn(
+            f"{_some(scaled)}: far from the {height} x {width} pixels the model was "
+            "trained at, so expect poor masks; --resize predicts at that size"
+        )
     return refused
+
+
+def _is_another_scale(pixels: NDArray[np.uint8], session: Session) -> bool:
+    sides = zip(pixels.shape[-2:], session.manifest.image_size, strict=True)
+    return any(max(a / b, b / a) > SCALE_TOLERANCE for a, b in sides)
+
+
+def _predict(
+    session: Session, pixels: NDArray[np.uint8], *, resize: bool
+) -> NDArray[np.uint8]:
+    """The mask of one image. Shape: (1, 3, H, W) uint8 to (H, W) uint8."""
+    if not resize:
+        mask: NDArray[np.uint8] = session.predict(pixels)[0]
+        return mask
+    height, width = session.manifest.image_size
+    picture = Image.fromarray(np.ascontiguousarray(pixels[0].transpose(1, 2, 0)))
+    small = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+    (mask,) = session.predict(small.transpose(2, 0, 1)[None])
+    scaled = Image.fromarray(mask).resize(picture.size, Image.Resampling.NEAREST)
+    return np.asarray(scaled)
 
 
 def _expand(argument: Path) -> list[Path]:

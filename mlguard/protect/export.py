@@ -130,6 +130,7 @@ def _facts(run: Run) -> Facts:
         ),
         class_names=recipe.data.class_names,
         ignore_index=recipe.data.ignore_index,
+        image_size=recipe.data.size,
         opset=recipe.export.opset,
         licence=recipe.export.licence,
         provenance=Provenance(

@@ -64,7 +64,8 @@ def test_every_image_of_a_folder_gets_a_mask_of_its_name_and_size(
             assert tuple(mask.getpalette()[3:6]) == palette()[1]
     out, err = capsys.readouterr()
     assert out == f"wrote 3 of 3 masks to {tmp_path / 'masks'}\n"
-    assert err == ""
+    assert err.count("\n") == 1
+    assert "a, b, c: far from the 64 x 64 pixels" in err
 
 
 def test_overlays_are_written_beside_the_masks_when_asked_for(
@@ -211,3 +212,28 @@ def test_exporting_what_is_no_run_is_refused(
     out = str(tmp_path / "acme.mlgb")
     assert app.run(["export", str(tmp_path), "--out", out]) == 40
     assert "is not a run folder" in capsys.readouterr().err
+
+
+def test_image_far_from_the_size_of_training_is_named_and_can_be_resized(
+    bundle: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(bundle, photos / "a.png", out=tmp_path / "native")
+    told = capsys.readouterr().err
+    assert "a: far from the 64 x 64 pixels the model was trained at" in told
+    run(bundle, photos / "a.png", out=tmp_path / "resized", resize=True)
+    assert "far from" not in capsys.readouterr().err
+    native = np.asarray(Image.open(tmp_path / "native" / "a.png"))
+    resized = np.asarray(Image.open(tmp_path / "resized" / "a.png"))
+    assert native.shape == resized.shape == (9, 13)
+    assert (native != resized).any()
+
+
+def test_image_of_the_size_of_training_is_predicted_alike_either_way(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(bundles.images(64, 64, 3)).save(tmp_path / "a.png")
+    for name in ("native", "resized"):
+        run(bundle, tmp_path / "a.png", out=tmp_path / name, resize=name == "resized")
+    assert "far from" not in capsys.readouterr().err
+    masks = [(tmp_path / n / "a.png").read_bytes() for n in ("native", "resized")]
+    assert masks[0] == masks[1]

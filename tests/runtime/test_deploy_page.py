@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keystore import Identity, Keystore
 from mlguard.bundle import write_bundle
 from mlguard.transforms import derive_transform
 from tests.bundles import KEY, PROTECTION_ID, images, small_bundle
@@ -25,7 +26,11 @@ def test_an_example_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_bundle(Path("acme.mlgb"), small_bundle())
-    Path("key.bin").write_bytes(KEY.reveal())
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    identity = Identity.generate()
+    identity.write(Path("owner.identity"))
+    with Keystore.create(Path("keystore.mlgk"), identity) as store:
+        store.add("acme", KEY.reveal())
     Image.fromarray(images(9, 13, 3)).save("photo.jpg")
     subkeys = KEY.for_model(PROTECTION_ID)
     names = {"slots": derive_transform(["shf"], subkeys, block_size=4).slots()}
