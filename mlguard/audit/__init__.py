@@ -1,4 +1,4 @@
-"""Step 7: measure what an unauthorised user still gets, and report it.
+"""Step 7: measure what an unauthorized user still gets, and report it.
 
 Importing this room loads no torch, so that a report can be read anywhere; the
 measuring itself is `mlguard.audit.run.audit_run`, which needs it.

@@ -160,6 +160,6 @@ class Findings:
         return tuple(name for name, pixels in pairs if pixels == 0)
 
     @property
-    def unauthorised_tries(self) -> int:
+    def unauthorized_tries(self) -> int:
         """How many tries `leakage` is the largest of."""
         return 1 + len(self.incorrect.miou)

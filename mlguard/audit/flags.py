@@ -78,7 +78,7 @@ def _about_the_model(findings: Findings) -> Iterator[Flag]:
         )
     if max(findings.no_key.miou, findings.incorrect.maximum) >= findings.correct.miou:
         yield Flag(
-            code="unauthorised-not-below-correct",
+            code="unauthorized-not-below-correct",
             message="a try without the key scores as well as the correct key",
         )
 

@@ -96,8 +96,8 @@ def find(
         images=len(measured.correct),
         floor=scale.floor,
         reference="correct" if baseline is None else "baseline",
-        baseline=None if baseline is None else scale.score(baseline, authorised=True),
-        correct=scale.score(measured.correct, authorised=True),
+        baseline=None if baseline is None else scale.score(baseline, authorized=True),
+        correct=scale.score(measured.correct, authorized=True),
         no_key=no_key,
         incorrect=incorrect,
         nearby=tuple(_nearby(point) for point in measured.nearby),
@@ -109,12 +109,12 @@ def find(
     )
 
 
-def leakage(unauthorised: Floats, floor: Floats, reference: Floats) -> Floats:
+def leakage(unauthorized: Floats, floor: Floats, reference: Floats) -> Floats:
     """How far from the floor (0) to the reference (1), clipped to [0, 1].
 
     NaN where the reference is not above the floor: there is nothing to leak.
     """
-    return np.clip(ratio(unauthorised - floor, reference - floor), 0.0, 1.0)
+    return np.clip(ratio(unauthorized - floor, reference - floor), 0.0, 1.0)
 
 
 def image_draws(images: int, *, seed: int, replicates: int = REPLICATES) -> Floats:
@@ -179,7 +179,7 @@ class Scale:
             return None
         return interval_of(leakage(redrawn, self.redrawn_floor, self.redrawn_reference))
 
-    def score(self, counts: Counts, *, authorised: bool = False) -> Score:
+    def score(self, counts: Counts, *, authorized: bool = False) -> Score:
         """One condition with its interval."""
         total, miou = counts.sum(0), miou_of(counts)
         return Score(
@@ -188,7 +188,7 @@ class Scale:
             pixel_accuracy=float(metrics.pixel_accuracy(total)),
             class_iou=_class_iou(total),
             of_reference=miou / self.reference if self.reference > 0 else None,
-            leakage=None if authorised else self.leakage(miou),
+            leakage=None if authorized else self.leakage(miou),
         )
 
 

@@ -73,7 +73,7 @@ def verdict(findings: Findings) -> str:
             f"{findings.baseline.miou:.3f}"
         )
     without = (
-        f"Without it, the best of {findings.unauthorised_tries} tries (no key, and "
+        f"Without it, the best of {findings.unauthorized_tries} tries (no key, and "
         f"{tries} random {'key' if tries == 1 else 'keys'}) reaches {best:.3f}"
     )
     if findings.leakage is not None:
@@ -94,7 +94,7 @@ def subject_line(report: AuditReport) -> str:
 def leakage_line(findings: Findings) -> str:
     """What the one number is, in words."""
     return (
-        f"leakage: the best of {findings.unauthorised_tries} tries without the key, on "
+        f"leakage: the best of {findings.unauthorized_tries} tries without the key, on "
         f"a scale from a constant answer ({percent(0)}) to {reference_name(findings)} "
         f"({percent(1)})"
     )

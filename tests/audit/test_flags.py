@@ -34,7 +34,7 @@ def test_a_sound_audit_is_flagged_only_for_its_absent_class() -> None:
         ("few-keys", {"incorrect": [images(0.4, MANY)] * 19}),
         ("key-collision", {"same_transform": 1}),
         ("correct-below-baseline", {"correct": images(0.9, MANY)}),
-        ("unauthorised-not-below-correct", {"no_key": images(1.0, MANY)}),
+        ("unauthorized-not-below-correct", {"no_key": images(1.0, MANY)}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
