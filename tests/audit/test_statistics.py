@@ -53,7 +53,7 @@ def test_without_a_baseline_the_correct_key_is_the_reference() -> None:
     assert found.leakage == pytest.approx((best - 0.25) / (reference - 0.25))
 
 
-def test_what_authorised_users_get_is_not_leakage() -> None:
+def test_what_authorized_users_get_is_not_leakage() -> None:
     assert findings().correct.leakage is None
     assert findings().baseline.leakage is None
 
