@@ -151,6 +151,7 @@ class FileStorage(Storage):
         """Hold the lock file; the kernel drops it if we die."""
         try:
             self._path.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+            self._make_lock_file()
             self._lock.acquire(timeout=timeout_s, poll_interval=POLL_S)
         except Timeout:
             raise KeystoreBusy(
@@ -164,6 +165,12 @@ class FileStorage(Storage):
             yield
         finally:
             self._lock.release()
+
+    def _make_lock_file(self) -> None:
+        # filelock takes a place where no file can be made for one in use, and waits.
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(f"{self._path}.lock", flags, FILE_MODE))
 
     def _compare(self, old: Revision | None) -> None:
         if old is None:

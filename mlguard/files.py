@@ -120,6 +120,11 @@ def _write(
     except FileExistsError:
         raise OutputExists(f"{path} exists already") from None
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.parent.exists():
+            raise OutputError(
+                f"cannot write {path}: there is no folder {path.parent}",
+                hint="make the folder first, or name one that is there",
+            ) from None
         raise OutputError(f"cannot write {path}: {error.strerror}") from None
     finally:
         with suppress(OSError):  # gone already, or never made

@@ -6,13 +6,15 @@ docs/spec/audit-v1.md, section 4.
 
 from collections.abc import Iterator
 
-from mlguard.audit.findings import Findings
+from mlguard.audit.findings import Findings, NearbyKeys
 from mlguard.audit.report import Flag
 from mlguard.transforms import MIN_KEY_SPACE_BITS
 
 MIN_IMAGES = 30  # below this a bootstrap interval over images says little
 MIN_INCORRECT_KEYS = 20  # below this the largest of them says little
 MIN_WORTH = 0.1  # mIoU of the reference above the floor
+NEARBY_SHARE = 0.25  # of the key's entries wrong; up to this a key is nearly right
+NEARBY_LEAKAGE = 0.25  # mean leakage from which nearly right keys help a search
 
 
 def flags_of(findings: Findings) -> tuple[Flag, ...]:
@@ -30,15 +32,17 @@ def _about_the_audit(findings: Findings) -> Iterator[Flag]:
             "leakage is a ratio of small numbers",
         )
     if findings.images < MIN_IMAGES:
+        plural = "" if findings.images == 1 else "s"
         yield Flag(
             code="few-images",
-            message=f"{findings.images} images; below {MIN_IMAGES} the intervals say "
-            "little",
+            message=f"{findings.images} image{plural}; below {MIN_IMAGES} the "
+            "intervals say little",
         )
     if len(findings.incorrect.miou) < MIN_INCORRECT_KEYS:
+        keys = len(findings.incorrect.miou)
         yield Flag(
             code="few-keys",
-            message=f"{len(findings.incorrect.miou)} incorrect keys; below "
+            message=f"{keys} incorrect key{'' if keys == 1 else 's'}; below "
             f"{MIN_INCORRECT_KEYS} the largest of them says little",
         )
     if findings.baseline is None:
@@ -69,6 +73,15 @@ def _about_the_model(findings: Findings) -> Iterator[Flag]:
             f"{len(findings.incorrect.miou)} random keys gave exactly the correct "
             "transform, by chance",
         )
+    helping = _nearby_that_help(findings)
+    if helping is not None:
+        yield Flag(
+            code="nearby-keys-help",
+            message=f"keys with {100 * helping.changed:.0f} % of their entries wrong "
+            f"reach {helping.mean:.3f} mIoU in the mean, the best incorrect key "
+            f"{findings.incorrect.maximum:.3f}: a search that improves step by step "
+            "will find its way",
+        )
     interval = findings.fidelity_interval
     if interval is not None and interval.high < 1:
         yield Flag(
@@ -81,6 +94,24 @@ def _about_the_model(findings: Findings) -> Iterator[Flag]:
             code="unauthorized-not-below-correct",
             message="a try without the key scores as well as the correct key",
         )
+
+
+def _nearby_that_help(findings: Findings) -> NearbyKeys | None:
+    """The keys furthest from the correct one of those that are nearly right and help.
+
+    A single random key can be near by luck, so the best of them must be beaten too.
+    """
+    reference = (findings.baseline or findings.correct).miou
+    enough = max(
+        findings.floor + NEARBY_LEAKAGE * (reference - findings.floor),
+        findings.incorrect.maximum,
+    )
+    helping = [
+        point
+        for point in findings.nearby
+        if point.share <= NEARBY_SHARE and point.changed > 0 and point.mean > enough
+    ]
+    return max(helping, key=lambda point: point.changed, default=None)
 
 
 def _name(findings: Findings) -> str:

@@ -6,6 +6,7 @@ from rich.text import Text
 
 from mlguard.audit.attack_findings import AttackFinding, AttackSection
 from mlguard.audit.findings import Findings, Interval, Score
+from mlguard.audit.flags import NEARBY_SHARE
 from mlguard.audit.report import AuditReport
 from mlguard.audit.verdicts import Verdict
 from mlguard.audit.words import (
@@ -120,6 +121,7 @@ def rows(findings: Findings) -> list[Cells]:
     def score(name: str, of: Score) -> Cells:
         return row(name, of.miou, of.leakage, of.miou_interval)
 
+    nearest = _nearly_right(findings, reference)
     return [
         *([score("baseline", findings.baseline)] if findings.baseline else []),
         score("correct key", findings.correct),
@@ -136,5 +138,21 @@ def rows(findings: Findings) -> list[Cells]:
             keys.maximum_leakage,
             keys.maximum_interval,
         ),
+        *([row(*nearest)] if nearest else []),
         row("floor (constant answer)", floor, 0.0, None),
     ]
+
+
+def _nearly_right(
+    findings: Findings, reference: float
+) -> tuple[str, float, float | None, None] | None:
+    """The nearby keys whose share of wrong entries is nearest to NEARBY_SHARE."""
+    wrong = [point for point in findings.nearby if point.changed > 0]
+    if not wrong:
+        return None
+    point = min(wrong, key=lambda point: abs(point.changed - NEARBY_SHARE))
+    worth = reference - findings.floor
+    reached = (point.mean - findings.floor) / worth if worth > 0 else None
+    leakage = None if reached is None else min(max(reached, 0.0), 1.0)
+    name = f"keys {percent(point.changed)} wrong, mean of {len(point.miou)}"
+    return name, point.mean, leakage, None

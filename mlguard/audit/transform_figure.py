@@ -17,6 +17,7 @@ from mlguard.pictures import image_png
 from mlguard.recipe import Recipe
 
 GAP, HEADING, TEXT = 12, 30, 16  # pixels
+MIN_TILE = 160  # pixels; a narrower picture is drawn larger, under its heading
 PAPER, INK, SOFT = (255, 255, 255), (29, 33, 39), (91, 100, 112)
 NOTE = "drawn under a random protection id: this matches no protected model"
 
@@ -56,18 +57,25 @@ def _resized(image: Picture, size: tuple[int, int]) -> Picture:
 
 
 def _drawn(rows: Sequence[tuple[str, Sequence[Picture]]], columns: list[str]) -> bytes:
-    """Pictures in a grid, with the method and the block size over each."""
-    height, width = rows[0][1][0].shape[1:]
-    step_x, step_y = width + GAP, height + HEADING + GAP
-    total = (GAP + step_x * len(columns), GAP + step_y * len(rows) + HEADING)
+    """Pictures in a grid: the methods at its left, the block sizes over it."""
+    first = rows[0][1][0]
+    scale = -(-MIN_TILE // first.shape[2])  # whole, so that blocks stay sharp
+    height, width = scale * first.shape[1], scale * first.shape[2]
+    font = ImageFont.load_default(TEXT)
+    left = 2 * GAP + int(max(font.getlength(name) for name, _ in rows))
+    step_x, step_y = width + GAP, height + GAP
+    body = left + step_x * len(columns), HEADING + step_y * len(rows)
+    total = max(body[0], 2 * GAP + int(font.getlength(NOTE))), body[1] + HEADING
     sheet = Image.new("RGB", total, PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT)
+    draw = ImageDraw.Draw(sheet)
+    for column, words in enumerate(columns):
+        draw.text((left + step_x * column, 6), words, fill=INK, font=font)
     for row, (name, pictures) in enumerate(rows):
-        for column, (words, picture) in enumerate(zip(columns, pictures, strict=True)):
-            x, y = GAP + step_x * column, GAP + step_y * row
-            words = words if column == 0 else f"{name}, {words}"
-            draw.text((x, y + 4), words, fill=INK, font=font)
+        y = HEADING + step_y * row
+        draw.text((GAP, y + height // 2), name, fill=INK, font=font, anchor="lm")
+        for column, picture in enumerate(pictures):
             tile = Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0)))
-            sheet.paste(tile, (x, y + HEADING))
-    draw.text((GAP, total[1] - HEADING), NOTE, fill=SOFT, font=font)
+            larger = tile.resize((width, height), Image.Resampling.NEAREST)
+            sheet.paste(larger, (left + step_x * column, y))
+    draw.text((GAP, body[1]), NOTE, fill=SOFT, font=font)
     return image_png(np.asarray(sheet).transpose(2, 0, 1))

@@ -93,6 +93,11 @@ def _read_header(file: BinaryIO, member: str, *, name: str) -> tuple[int, int]:
     """Checksum and size of the member that must come next."""
     header = file.read(LOCAL.size + len(member))
     if not header.startswith(b"PK\3\4"[: len(header)]):
+        if member == MANIFEST:  # the very first bytes
+            raise MalformedBundle(
+                f"{name} is not a bundle: expected {member}, found no such ZIP member",
+                hint="check the path; `mlguard export` writes bundles",
+            )
         raise MalformedBundle(f"{name}: expected {member}, found no such ZIP member")
     if len(header) < LOCAL.size + len(member):
         raise MalformedBundle(f"{name} ends before {member}")

@@ -9,13 +9,26 @@ from rich.progress import MofNCompleteColumn, Progress
 
 @contextmanager
 def count_on_terminal(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a callback that takes (done, all) and moves the bar."""
+    """Give a callback that takes (done, all) and moves the bar.
+
+    The bar is live from the first call until all are done, not for the whole block:
+    two live bars on one terminal overwrite each other.
+    """
     console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=None)
+    bar = Progress(*columns, console=console)
+    task = bar.add_task(title, total=None)
 
-        def count(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+    def count(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+        if done >= total:
+            bar.stop()
 
+    try:
         yield count
+    finally:
+        bar.stop()

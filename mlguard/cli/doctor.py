@@ -5,29 +5,65 @@ import re
 import stat
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import Any
 
-from keystore import FileStorage, KeystoreError, storage_at
+import typer
+
+from keystore import (
+    FileStorage,
+    KeystoreError,
+    MalformedKeystore,
+    WorkFactorTooHigh,
+    storage_at,
+)
+from keystore.header import take_apart
 from mlguard import __version__
 from mlguard.cli.unlock import DEFAULT_KEYSTORE, KeystorePlace
 
 NOT_YET = "not there yet: `mlguard keygen NAME` makes it"
+PROBLEM, UNREADABLE = "PROBLEM: ", "PROBLEM: the keystore: "
+EXIT_PROBLEM, EXIT_DAMAGED = 2, 12  # rows of the table in exit_codes.py
 RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
 
 
 def doctor(keystore: KeystorePlace = DEFAULT_KEYSTORE) -> None:
-    """Print versions, providers, the keystore's health, and what is missing."""
+    """Print versions, providers, the keystore's health, and what is missing.
+
+    Ends with a status other than 0 when a line says PROBLEM.
+    """
     sections = {
         "versions": _versions(),
         "onnxruntime": _runtime(),
         "training": _training(),
         "keystore": _keystore(keystore),
     }
+    status = 0
     for title, lines in sections.items():
         print(title)
         for line in lines:
             print(f"  {line}")
+            status = max(status, _status(line))
+    if status:
+        raise typer.Exit(status)
+
+
+def _status(line: str) -> int:
+    if line.startswith(UNREADABLE):
+        return EXIT_DAMAGED
+    return EXIT_PROBLEM if line.startswith(PROBLEM) else 0
+
+
+def _imported(name: str, package: str) -> tuple[Any, str]:
+    """A module, or None and why a package that is installed does not import."""
+    try:
+        return import_module(name), ""
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        # Whatever a half-installed package or a missing library of the system gives.
+        why = str(error).partition("\n")[0] or type(error).__name__
+        return None, f"PROBLEM: {package} {_version(package)}: does not import: {why}"
 
 
 def _versions() -> Iterator[str]:
@@ -50,8 +86,10 @@ def _runtime() -> Iterator[str]:
             "PROBLEM: both install the same module over each other; do: pip uninstall "
             "-y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
         )
-    import onnxruntime
-
+    onnxruntime, problem = _imported("onnxruntime", installed[0])
+    if problem:
+        yield problem
+        return
     yield f"providers built in: {', '.join(onnxruntime.get_available_providers())}"
     yield "a provider that is built in can still lack its driver; predict says so"
 
@@ -64,15 +102,19 @@ def _training() -> Iterator[str]:
         yield f"missing {', '.join(missing)}: pip install '.[train]'"
     if not _version("torch"):
         return
-    import torch
-
+    torch, problem = _imported("torch", "torch")
+    if problem:
+        yield problem
+        return
     if torch.cuda.is_available():
         yield from (
             f"CUDA device {index}: {torch.cuda.get_device_name(index)}"
             for index in range(torch.cuda.device_count())
         )
     else:
-        yield f"no CUDA device; training runs on {torch.get_num_threads()} CPU threads"
+        threads = torch.get_num_threads()
+        plural = "" if threads == 1 else "s"
+        yield f"no CUDA device; training runs on {threads} CPU thread{plural}"
 
 
 def _keystore(place: str) -> Iterator[str]:
@@ -104,6 +146,19 @@ def _file(path: Path) -> Iterator[str]:
     yield f"{status.st_size} bytes, mode {mode:04o}"
     if sys.platform != "win32" and mode & 0o077:
         yield f"PROBLEM: others can read it: chmod 600 {path}"
+    yield from _form(FileStorage(path))
+
+
+def _form(storage: FileStorage) -> Iterator[str]:
+    """What can be seen of a store's bytes without opening it."""
+    try:
+        take_apart(storage.read())
+    except (MalformedKeystore, WorkFactorTooHigh) as refusal:
+        yield f"{UNREADABLE}{refusal}"
+    except KeystoreError as refusal:
+        yield f"{PROBLEM}{refusal}"
+    else:
+        yield "a keystore, and its checksum fits; `mlguard keys check` opens it"
 
 
 def _required(extra: str) -> list[str]:

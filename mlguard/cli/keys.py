@@ -1,11 +1,12 @@
 """`mlguard keygen`, and the table of the `mlguard keys` commands."""
 
+import os
 import sys
 from typing import Annotated
 
 import typer
 
-from keystore import Identity, Keystore, Passphrase, Token, check_name
+from keystore import Identity, IdentityError, Keystore, Passphrase, Token, check_name
 from mlguard.cli import key_lifecycle, key_listing, key_store
 from mlguard.cli.key_listing import Name
 from mlguard.cli.key_store import identity_at, slots_app, token_at
@@ -75,6 +76,7 @@ def keygen(
         known = ", ".join(map(str, BLOCK_SIZES))
         raise typer.BadParameter(f"--block-size is one of {known}, got {block_size}")
     if unlock.storage.exists():
+        _refuse_missing_identity(unlock)
         store = unlock.open()
     else:
         store = _create(unlock)
@@ -85,6 +87,19 @@ def keygen(
         store.add(name, key.reveal())
     print(f"{name}  {key.key_id}  in {store.location}")
     _print_key_space((block_size,) if block_size else SHOWN_BLOCK_SIZES)
+
+
+def _refuse_missing_identity(unlock: Unlock) -> None:
+    path = unlock.identity_path
+    if unlock.token_uri is not None or path in (None, FROM_TERMINAL):
+        return
+    if os.path.lexists(path):
+        return
+    raise IdentityError(
+        f"there is no file at {path}",
+        hint=f"{unlock.storage.location} is there already, and a new identity would "
+        "not open it: name the one that does, or another --keystore",
+    )
 
 
 def _create(unlock: Unlock) -> Keystore:

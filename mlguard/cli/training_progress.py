@@ -28,8 +28,11 @@ def show_training(title: str, *sinks: Sink) -> Iterator[Watcher]:
     """
     console = Console(stderr=True)
     if console.is_terminal:
-        with _bar(console) as bar:
+        bar = _bar(console)
+        try:
             yield _Live(bar, title, sinks)
+        finally:
+            bar.stop()
     else:
         yield _Plain(title, sinks)
 
@@ -86,15 +89,28 @@ def _bar(console: Console) -> Progress:
     )
 
 
+def _epoch_line(event: Epoch) -> str:
+    line = event.metrics
+    return (
+        f"epoch {line['epoch']}/{event.epochs}  "
+        f"loss {line['train_loss']:.3f}  "
+        f"validation loss {line['validation_loss']:.3f}  "
+        f"mIoU {line['validation_miou']:.3f}"
+    )
+
+
 class _Live:
     def __init__(self, bar: Progress, title: str, sinks: tuple[Sink, ...]) -> None:
-        self._bar, self._sinks = bar, sinks
+        self._bar, self._title, self._sinks = bar, title, sinks
         self._task = bar.add_task(title, total=None, told="")
         self._miou = ""
 
     def __call__(self, event: Step | Epoch) -> None:
+        self._bar.start()  # not earlier: the check of the data has a bar of its own
         if isinstance(event, Epoch):
             self._miou = f"mIoU {event.metrics['validation_miou']:.3f}  "
+            said = f"{self._title}: {_epoch_line(event)}"
+            self._bar.console.print(said, highlight=False, markup=False)
             for sink in self._sinks:
                 sink(event)
             return
@@ -114,13 +130,7 @@ class _Plain:
 
     def __call__(self, event: Step | Epoch) -> None:
         if isinstance(event, Epoch):
-            line = event.metrics
-            self._say(
-                f"epoch {line['epoch']}/{event.epochs}  "
-                f"loss {line['train_loss']:.3f}  "
-                f"validation loss {line['validation_loss']:.3f}  "
-                f"mIoU {line['validation_miou']:.3f}"
-            )
+            self._say(_epoch_line(event))
             for sink in self._sinks:
                 sink(event)
         elif time.monotonic() - self._spoke > PLAIN_LINE_S:

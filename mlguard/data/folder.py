@@ -117,10 +117,10 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
 def _only(name: str, files: dict[str, list[Path]], folder: Path, what: str) -> Path:
     candidates = files.get(name, [])
     if not candidates:
-        raise DatasetError(
-            f"no {what} for id {name} in {folder}",
-            hint="add the file, or take the id out of the list",
-        )
+        hint = "add the file, or take the id out of the list"
+        if Path(name).suffix.lower() in IMAGE_SUFFIXES:
+            hint = f"ids have no suffix: write {Path(name).stem} in the list"
+        raise DatasetError(f"no {what} for id {name} in {folder}", hint=hint)
     if len(candidates) > 1:
         names = " and ".join(path.name for path in candidates)
         raise DatasetError(

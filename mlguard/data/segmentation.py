@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -42,6 +42,13 @@ class Pair:
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     digest: bytes
+
+
+class _Outcome(NamedTuple):
+    """What is kept of a pair that was checked."""
+
+    digest: bytes
+    labelled: bool
 
 
 class Source(Protocol):
@@ -121,22 +128,31 @@ class SegmentationSet(torch.utils.data.Dataset[Sample]):
             DatasetError: A file is missing or damaged, a mask has another size than
                 its image, or a value that is no class and not ignore_index. The
                 message names the first file at fault, and how many more there are.
+                Or no pixel of any mask has a class.
         """
         refusals: dict[str, DatasetError] = {}
+        labelled = False
         total = hashlib.sha256(b"mlguard/data/v1")
         for index, outcome in enumerate(self._outcomes()):
             if isinstance(outcome, DatasetError):
                 refusals[self.ids[index]] = outcome
             else:
                 name = self.ids[index].encode()
-                total.update(len(name).to_bytes(4, "little") + name + outcome)
+                total.update(len(name).to_bytes(4, "little") + name + outcome.digest)
+                labelled = labelled or outcome.labelled
             if progress:
                 progress(index + 1, len(self.ids))
         if refusals:
             raise _together(refusals, len(self.ids))
+        if not labelled:
+            raise DatasetError(
+                f"no pixel of the {len(self.ids)} masks has a class: all are "
+                f"{self.ignore_index}, the ignore_index",
+                hint="there is nothing to learn or to score; are these the masks?",
+            )
         self._fingerprint = total.hexdigest()
 
-    def _outcomes(self) -> Iterator[bytes | DatasetError]:
+    def _outcomes(self) -> Iterator[_Outcome | DatasetError]:
         threads = min(MAX_THREADS, os.cpu_count() or 1)
         with (
             ThreadPoolExecutor(threads, "check") as pool,
@@ -145,14 +161,15 @@ class SegmentationSet(torch.utils.data.Dataset[Sample]):
         ):
             yield from outcomes
 
-    def _outcome(self, index: int) -> bytes | DatasetError:
+    def _outcome(self, index: int) -> _Outcome | DatasetError:
         try:
             pair = self._source.read(index)
         except DatasetError as refusal:
             return refusal
         if self._cache:
             self._resize(index, pair)
-        return pair.digest
+        labelled = bool((pair.mask != self.ignore_index).any())
+        return _Outcome(pair.digest, labelled)
 
     def _resize(self, index: int, pair: Pair) -> Arrays:
         image, mask = resize(pair.image, pair.mask, self._size)

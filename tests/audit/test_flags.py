@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mlguard.audit.flags import flags_of
-from mlguard.audit.statistics import find
+from mlguard.audit.statistics import NearbyCounts, find
 from tests.audits import findings, images
 
 MANY = 40
@@ -23,6 +23,10 @@ def sound(**changes: object) -> set[str]:
     return {flag.code for flag in flags_of(found)}
 
 
+def nearby(share: float, right: float) -> NearbyCounts:
+    return NearbyCounts(share=share, changed=share, counts=[images(right, MANY)])
+
+
 def test_a_sound_audit_is_flagged_only_for_its_absent_class() -> None:
     assert sound() == {"absent-classes"}
 
@@ -35,11 +39,26 @@ def test_a_sound_audit_is_flagged_only_for_its_absent_class() -> None:
         ("key-collision", {"same_transform": 1}),
         ("correct-below-baseline", {"correct": images(0.9, MANY)}),
         ("unauthorized-not-below-correct", {"no_key": images(1.0, MANY)}),
+        ("nearby-keys-help", {"nearby": [nearby(0.25, 0.9)]}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_one_reason_gives_its_flag(code: str, changes: dict[str, object]) -> None:
     assert sound(**changes) == {"absent-classes", code}
+
+
+@pytest.mark.parametrize(
+    ("share", "right"), [(0.0, 1.0), (0.3, 0.9), (0.25, 0.4)], ids=str
+)
+def test_nearby_keys_that_do_not_help_are_not_flagged(
+    share: float, right: float
+) -> None:
+    assert sound(nearby=[nearby(share, right)]) == {"absent-classes"}
+
+
+def test_nearby_keys_must_beat_the_best_incorrect_key() -> None:
+    found = sound(nearby=[nearby(0.25, 0.8)], incorrect=[images(0.9, MANY)] * 20)
+    assert "nearby-keys-help" not in found
 
 
 def test_few_images_are_flagged() -> None:

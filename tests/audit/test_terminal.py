@@ -6,8 +6,9 @@ import io
 from rich.console import Console
 
 from mlguard.audit import report_table
+from mlguard.audit.statistics import NearbyCounts
 from mlguard.audit.terminal import attack_rows, rows
-from tests.audits import attacked_report, findings, report
+from tests.audits import attacked_report, findings, images, report
 
 
 def test_every_condition_is_a_row_and_ratios_are_to_the_baseline() -> None:
@@ -18,12 +19,23 @@ def test_every_condition_is_a_row_and_ratios_are_to_the_baseline() -> None:
         "no key",
         "incorrect keys, mean of 2",
         "incorrect keys, best of 2",
+        "keys 50\N{NO-BREAK SPACE}% wrong, mean of 2",
         "floor (constant answer)",
     ]
     miou, leakage, share, interval = by_name["incorrect keys, best of 2"]
     assert (miou, interval) == ("0.429", "0.429 – 0.429")
     assert (leakage, share) == ("24\N{NO-BREAK SPACE}%", "43\N{NO-BREAK SPACE}%")
     assert by_name["baseline"][1] == "–"
+
+
+def test_the_nearby_row_is_the_share_nearest_to_a_quarter() -> None:
+    nearby = [
+        NearbyCounts(share=share, changed=share, counts=[images(right)])
+        for share, right in ((0.0, 1.0), (0.3, 0.8), (0.5, 0.7))
+    ]
+    names = [name for name, *_ in rows(findings(nearby=nearby))]
+    assert names[-2] == "keys 30\N{NO-BREAK SPACE}% wrong, mean of 1"
+    assert len(rows(findings(nearby=[]))) == len(names) - 1
 
 
 def test_without_a_twin_there_is_no_baseline_row() -> None:

@@ -214,3 +214,9 @@ def test_hostile_members_are_refused_in_a_sound_archive(
 ) -> None:
     with pytest.raises(BundleError, match="small"):
         parse(archive.pack(MEMBERS | {member: content}))
+
+
+def test_a_text_file_is_called_no_bundle(tmp_path: Path) -> None:
+    (tmp_path / "notes.mlgb").write_text("hello")
+    with pytest.raises(MalformedBundle, match=r"notes\.mlgb is not a bundle"):
+        read_bundle(tmp_path / "notes.mlgb")

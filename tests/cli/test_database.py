@@ -43,7 +43,7 @@ def test_doctor_tells_of_a_server_that_is_not_there(
 ) -> None:
     pytest.importorskip("psycopg")
     place = f"postgresql://me:hunter2@/db?host={tmp_path}"
-    assert run(["doctor", "--keystore", place]) == 0
+    assert run(["doctor", "--keystore", place]) == 2
     told = capsys.readouterr().out
     assert "PROBLEM: cannot use postgresql://me@/db" in told
     assert "hunter2" not in told

@@ -56,3 +56,43 @@ def test_a_checkout_that_is_not_installed_says_so(
     monkeypatch.setattr(doctor, "requires", unknown)
     assert run(["doctor", "--keystore", str(tmp_path / "none")]) == 0
     assert "mlguard itself is not installed" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("module", "section"), [("torch", "_training"), ("onnxruntime", "_runtime")]
+)
+def test_a_package_that_is_installed_but_does_not_import_is_a_problem(
+    module: str, section: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(name: str) -> None:
+        raise ImportError("libcudart.so.13: cannot open\nmore")
+
+    monkeypatch.setattr(doctor, "import_module", broken)
+    *_, last = getattr(doctor, section)()
+    assert last.startswith(f"PROBLEM: {module}")
+    assert last.endswith(" 1.2.3: does not import: libcudart.so.13: cannot open")
+    assert doctor._status(last) == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"hello", "this is not a keystore"),
+        (b"mlguard keystore 1\nhello", "the checksum does not fit"),
+    ],
+)
+def test_a_file_that_is_no_keystore_is_a_problem_with_its_exit_code(
+    data: bytes,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for section in ("_runtime", "_training"):  # this machine's own
+        monkeypatch.setattr(doctor, section, lambda: iter(()))
+    place = tmp_path / "keystore"
+    place.write_bytes(data)
+    place.chmod(0o600)
+    assert run(["doctor", "--keystore", str(place)]) == 12
+    assert f"PROBLEM: the keystore: {words}" in capsys.readouterr().out

@@ -105,8 +105,9 @@ def test_an_existing_store_does_not_get_a_new_identity(
     store: Path, identity: Path, tmp_path: Path
 ) -> None:
     keys.keygen("acme", keystore=store, identity=identity)
-    with pytest.raises(IdentityError, match="no file at"):
+    with pytest.raises(IdentityError, match="no file at") as refusal:
         keys.keygen("other", keystore=store, identity=tmp_path / "mistyped")
+    assert "a new identity would not open it" in refusal.value.hint
     assert not (tmp_path / "mistyped").exists()
 
 

@@ -7,7 +7,8 @@ from types import ModuleType
 import pytest
 from rich.console import Console
 
-from mlguard.cli import training_progress
+from mlguard.cli import checking_progress, training_progress
+from mlguard.cli.checking_progress import count_on_terminal
 from mlguard.cli.training_progress import show_training, tensorboard_sink
 from mlguard.errors import MissingExtra
 from mlguard.protect.training import Epoch, Step
@@ -56,6 +57,48 @@ def test_on_a_terminal_a_bar_shows_loss_miou_and_time_left(
     told = capsys.readouterr().err
     for words in ("twin", "epoch 1/3", "loss 1.250", "mIoU 0.125", "1 min 15 s left"):
         assert words in told
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Console:
+    console = Console(force_terminal=True, width=120, stderr=True)
+    for module in (checking_progress, training_progress):
+        monkeypatch.setattr(module, "Console", lambda **_: console)
+    return console
+
+
+def test_on_a_terminal_every_epoch_keeps_its_line_above_the_bar(
+    terminal: Console, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with show_training("twin") as watch:
+        watch(STEP)
+        watch(EPOCH)
+    line = "twin: epoch 1/3  loss 0.500  validation loss 0.250  mIoU 0.125\n"
+    assert line in capsys.readouterr().err
+
+
+def test_the_bar_of_the_check_is_done_before_that_of_the_training_starts(
+    terminal: Console, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with show_training("twin") as watch, count_on_terminal("checking images") as check:
+        check(1, 2)
+        check(2, 2)
+        told = capsys.readouterr().err
+        assert "checking images" in told
+        assert "twin" not in told
+        watch(STEP)
+        watch(EPOCH)
+    told = capsys.readouterr().err
+    assert "twin" in told
+    assert "checking images" not in told
+
+
+def test_off_a_terminal_the_check_says_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with count_on_terminal("checking images") as check:
+        check(2, 2)
+    assert capsys.readouterr().err == ""
 
 
 def test_tensorboard_that_is_not_installed_is_named(

@@ -113,6 +113,13 @@ def test_an_id_without_image_is_refused(folder: Path, spec) -> None:
     assert f"no image for id t4 in {folder / 'images'}" in refusal(folder, spec())
 
 
+def test_an_id_with_a_suffix_gets_told_that_ids_have_none(folder, spec) -> None:
+    (folder / "train.txt").write_text("t0.jpg\n")
+    with pytest.raises(DatasetError, match=r"no image for id t0\.jpg") as caught:
+        open_split(spec(), folder, "train", seed=0)
+    assert "ids have no suffix: write t0 in" in caught.value.hint
+
+
 def test_an_id_without_mask_is_refused(folder: Path, spec) -> None:
     (folder / "masks" / "t4.png").unlink()
     assert f"no mask for id t4 in {folder / 'masks'}" in refusal(folder, spec())

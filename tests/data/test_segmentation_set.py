@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from mlguard.data import open_split
 from mlguard.errors import DatasetError
@@ -136,3 +137,14 @@ def test_real_photographs_pass_the_check(spec, name: str) -> None:
         opened = open_split(spec(**fields), Path(REAL or "") / name, split, seed=0)
         opened.check()
         assert len(opened) > 100
+
+
+def test_masks_without_any_class_are_refused(folder: Path, spec) -> None:
+    masks = sorted((folder / "masks").glob("t*.png"))
+    assert len(masks) == 6
+    for path in masks:
+        with Image.open(path) as mask:
+            blank = mask.point(lambda _: 255)
+        blank.save(path)
+    with pytest.raises(DatasetError, match="no pixel of the 6 masks has a class"):
+        open_split(spec(), folder, "train", seed=0).check()

@@ -16,6 +16,7 @@ import pytest
 from filelock import FileLock
 
 from keystore import (
+    FileStorage,
     Identity,
     Keystore,
     KeystoreBusy,
@@ -269,3 +270,22 @@ def test_a_kill_during_writes_loses_nothing_that_was_confirmed(path: Path) -> No
         process.send_signal(signal.SIGKILL)
         confirmed = process.communicate()[0].splitlines()
         assert {f"k{turn}-{number}" for number in confirmed} <= names(path)
+
+
+def test_a_place_where_no_file_can_be_made_is_not_taken_for_one_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As /proc answers, and some network folders."""
+    real = os.open
+
+    def refusing(path: object, flags: int, *rest: int, **more: int) -> int:
+        if str(path).endswith(".lock"):
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+        return real(path, flags, *rest, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "open", refusing)
+    with (
+        pytest.raises(KeystoreNotWritable, match="cannot lock"),
+        FileStorage(tmp_path / "keystore").turn(0.2),
+    ):
+        pass

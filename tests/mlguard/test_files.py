@@ -39,7 +39,7 @@ def test_full_disk_leaves_what_was_there(
 
 
 def test_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"cannot write .*no/a: No such file"):
+    with pytest.raises(OutputError, match=r"cannot write .*no/a: there is no folder"):
         atomic_write(tmp_path / "no" / "a", b"")
 
 
@@ -136,3 +136,9 @@ def test_what_has_no_end_is_not_read(tmp_path: Path, kind: str) -> None:
 def test_a_folder_is_not_read(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"directory|Permission"):
         read_bounded(tmp_path, 5)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"there is no folder .*nodir") as refusal:
+        write_new(tmp_path / "nodir" / "x.toml", b"")
+    assert "make the folder" in refusal.value.hint
