@@ -6,6 +6,7 @@ docs/spec/keystore-v1.md, section 7.
 
 import contextlib
 import errno
+import glob
 import os
 import stat
 from collections.abc import Iterator
@@ -95,14 +96,16 @@ class FileStorage(Storage):
             raise self._not_writable(error) from None
 
     def drop_backup(self) -> None:
-        """Remove `.bak`."""
-        try:
-            self._backup.unlink(missing_ok=True)
-        except OSError as error:
-            raise KeystoreNotWritable(
-                f"cannot remove {self._backup}: {_reason(error)}",
-                hint="remove it yourself: it still holds the state before this change",
-            ) from None
+        """Remove `.bak`, and the states that a restore set aside."""
+        aside = self._path.parent.glob(f"{glob.escape(self._path.name)}.replaced-*")
+        for former in (self._backup, *aside):
+            try:
+                former.unlink(missing_ok=True)
+            except OSError as error:
+                raise KeystoreNotWritable(
+                    f"cannot remove {former}: {_reason(error)}",
+                    hint="remove it yourself: it holds a state before this change",
+                ) from None
         self._sync_folder()
 
     def read_log(self, tail_bytes: int | None = None) -> bytes:

@@ -105,9 +105,9 @@ class SqlStorage(Storage):
             self._put(connection, data, check)
 
     def drop_backup(self) -> None:
-        """Remove the state before. Copies the server made are out of reach."""
+        """Remove the former states. Copies the server made are out of reach."""
         with self._writing() as connection:
-            connection.execute(sql.delete(STATES).where(STATES.c.place == PREVIOUS))
+            connection.execute(sql.delete(STATES).where(STATES.c.place != CURRENT))
 
     def read_log(self, tail_bytes: int | None = None) -> bytes:
         """The lines of the log, or the last ones."""

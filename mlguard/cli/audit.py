@@ -85,13 +85,18 @@ def audit(
             found = task.run(model_key, count, attacking)
         status = exit_code(found.report.verdicts)
         write_report(folder, found.report, found.gallery)
-    _print_report(found.report, out, json=json)
+    _print_report(found.report, out, json=json, private=examples > 0)
     raise typer.Exit(status)
 
 
-def _print_report(report: AuditReport, out: Path, *, json: bool) -> None:
+def _print_report(report: AuditReport, out: Path, *, json: bool, private: bool) -> None:
     if json:
         typer.echo(dump_report(report).decode(), nl=False)
     else:
         Console().print(report_table(report))
+        if private:
+            typer.echo(
+                "the page shows masks under the correct key: keep it as private as the "
+                "model; --examples 0 makes one to hand on"
+            )
         typer.echo(f"report: {out / HTML}")

@@ -101,11 +101,17 @@ def restore(
     *,
     unlock: Unlock,
 ) -> None:
-    """Put a backup back after opening all of it; what was there is kept beside."""
+    """Put a backup back after opening all of it; what was there is kept beside.
+
+    Slots and versions are those of the backup: who was removed since opens it again.
+    """
     opener, place = unlock.opener(str(file)), unlock.storage
     old, new = keystores.restore(place, file, opener, pins=pins())
     value = {"keystore": place.location, "restored": old, "generation": new}
-    text = f"{place.location}  restored from generation {old}, now generation {new}"
+    text = (
+        f"{place.location}  restored from generation {old}, now generation {new}; "
+        "slots and versions are those of the backup, see `mlguard keys slots list`"
+    )
     answer(value, text, as_json=json)
 
 

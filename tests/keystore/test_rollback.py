@@ -154,6 +154,17 @@ def test_what_was_there_is_kept_beside(
     assert kept.read_bytes() == before
 
 
+def test_what_a_restore_set_aside_does_not_outlive_a_removed_slot(
+    path: Path, identity: Identity, copy: Path
+) -> None:
+    restore(path, copy, identity)
+    store = Keystore.open(path, identity)
+    store.add_slot(Identity.generate(), label="leaver")
+    store.remove_slot("leaver")
+    assert list(path.parent.glob("keystore.mlgk.replaced-*")) == []
+    assert not path.with_name("keystore.mlgk.bak").exists()
+
+
 @pytest.mark.parametrize("damage", ["gone", "cut", "empty"])
 def test_a_damaged_store_is_restored(
     path: Path, identity: Identity, copy: Path, pins: Pins, damage: str
