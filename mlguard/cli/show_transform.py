@@ -9,7 +9,7 @@ from mlguard.audit.transform_figure import transform_figure
 from mlguard.cli.model_key import read_model_key
 from mlguard.cli.recipes import Overrides
 from mlguard.cli.unlock import Unlock, unlocking
-from mlguard.files import atomic_write, refuse_existing
+from mlguard.files import refuse_existing, write_new
 from mlguard.recipe import read_recipe
 from mlguard.runtime import read_image
 
@@ -33,5 +33,5 @@ def show_transform(
     refuse_existing(out)
     (pixels,) = read_image(image)
     model_key = read_model_key(key, unlock)
-    atomic_write(out, transform_figure(pixels, settings, model_key))
+    write_new(out, transform_figure(pixels, settings, model_key))
     typer.echo(f"{out}  (safe to share: it matches no protected model)")

@@ -52,17 +52,30 @@ def evaluate(
         on_device = images.to(device)
         for name, condition in conditions.items():
             predicted = predict_masks(model, on_device, condition, normalization)
-            confusions = metrics.confusion(
-                predicted.cpu().numpy(),
-                masks.numpy(),
-                classes=dataset.classes,
-                ignore_index=dataset.ignore_index,
-            )
-            found[name].append(metrics.counts(confusions))
+            found[name].append(count_pixels(predicted, masks, dataset))
             done += len(images)
             if progress is not None:
                 progress(done, total)
     return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def count_pixels(
+    predicted: Tensor, masks: Tensor, dataset: SegmentationSet
+) -> NDArray[np.int64]:
+    """Count what a batch of predictions gets right, per image and class.
+
+    Shape:
+        predicted  (N, H, W) uint8, on any device
+        masks      (N, H, W) uint8, on the CPU
+        returns    (N, classes, 3) int64: intersection, predicted, truth
+    """
+    confusions = metrics.confusion(
+        predicted.cpu().numpy(),
+        masks.numpy(),
+        classes=dataset.classes,
+        ignore_index=dataset.ignore_index,
+    )
+    return metrics.counts(confusions)
 
 
 @torch.inference_mode()

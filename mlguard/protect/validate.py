@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Subset
 
 from mlguard import metrics
 from mlguard.data import SegmentationSet
 from mlguard.models import Normalization, logits_of
-from mlguard.protect.evaluate import Condition, batches
+from mlguard.protect.evaluate import Condition, batches, count_pixels
 from mlguard.protect.learn import segmentation_loss
 
 
@@ -27,7 +27,7 @@ def validate(
     The model is left in train mode.
 
     Returns:
-        validation_loss, the mean over batches, and validation_miou in [0, 1].
+        validation_loss, the mean over images, and validation_miou in [0, 1].
     """
     model.eval()
     sums = torch.zeros(dataset.classes * 3 + 2, dtype=torch.float64)
@@ -41,7 +41,8 @@ def validate(
             loss = segmentation_loss(
                 logits, on_device, ignore_index=dataset.ignore_index, aux=0.0
             )
-        counted = _counts(logits, masks, dataset)
+        predicted = logits.argmax(1).to(torch.uint8)
+        counted = count_pixels(predicted, masks, dataset)
         sums[:-2] += torch.from_numpy(counted.sum(0).ravel()).to(torch.float64)
         sums[-2] += float(loss) * len(images)
         sums[-1] += len(images)
@@ -52,15 +53,3 @@ def validate(
         "validation_loss": float(sums[-2] / sums[-1]),
         "validation_miou": float(metrics.mean_iou(totals)),
     }
-
-
-def _counts(
-    logits: Tensor, masks: Tensor, dataset: SegmentationSet
-) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    confusions = metrics.confusion(
-        logits.argmax(1).to(torch.uint8).cpu().numpy(),
-        masks.numpy(),
-        classes=dataset.classes,
-        ignore_index=dataset.ignore_index,
-    )
-    return metrics.counts(confusions)
