@@ -15,8 +15,8 @@ from mlguard.audit.attacks.search import subset
 from mlguard.audit.budgets import Budget
 from mlguard.audit.measure import Subject
 from mlguard.audit.outcomes import Outcome
-from mlguard.audit.statistics import Counts, miou_of
 from mlguard.models.keyed_transform import plain
+from mlguard.tasks import Counts
 from mlguard.transforms.blocks import block_length
 
 MAX_ADAPTER_LENGTH = 3072  # L at M = 32; the adapter has L² weights, 9.4 million there
@@ -89,10 +89,10 @@ class Retraining(Attack):
             pool = subset(scene.pool, number)
             lesson = Lesson(pool, self.steps, self.seed, scene.tick)
             everything = [self._everything(scene, lesson, r) for r in self.rates]
-            yield self._outcome("everything", number, everything)
+            yield self._outcome(scene, "everything", number, everything)
             if _fits(scene):
                 adapted = [self._adapter(scene, lesson, r) for r in self.adapter_rates]
-                yield self._outcome("block adapter", number, adapted)
+                yield self._outcome(scene, "block adapter", number, adapted)
 
     def _everything(self, scene: Scene, lesson: Lesson, rate: float) -> Trained:
         model = copy.deepcopy(scene.stolen.model).train().requires_grad_(True)
@@ -107,8 +107,10 @@ class Retraining(Attack):
         settled = lesson.teach(subject, adapter.parameters(), adapter, rate)
         return scene.referee(model, adapter), settled
 
-    def _outcome(self, variant: str, labels: int, tried: list[Trained]) -> Outcome:
-        counts, settled = max(tried, key=lambda one: miou_of(one[0]))
+    def _outcome(
+        self, scene: Scene, variant: str, labels: int, tried: list[Trained]
+    ) -> Outcome:
+        counts, settled = max(tried, key=lambda one: scene.task.score_of(one[0]))
         return Outcome(
             attack=self.name,
             variant=variant,
