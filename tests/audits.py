@@ -121,6 +121,7 @@ def report(**changes: object) -> AuditReport:
             methods=("shf",),
             block_size=4,
             training_seed=7,
+            layers=(),
         ),
         material=Material(
             kind="shapes", split="test", fingerprint="ef" * 32, size=(32, 32)

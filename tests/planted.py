@@ -11,7 +11,7 @@ from mlguard.audit.measure import Subject
 from mlguard.models import Normalization
 from mlguard.models.keyed_transform import TorchTransform
 from mlguard.tasks import Segmentation
-from mlguard.transforms import NegativePositive, PixelShuffle, Transform
+from mlguard.transforms import NegativePositive, PixelShuffle, Transform, TransformSet
 from tests.audits import Pairs
 
 TASK = Segmentation(classes=2)
@@ -104,7 +104,7 @@ def scene_of(model: nn.Module, transform: Transform, *methods: str) -> Scene:
         model=recipe.Model(name="fcn_small"),
         task=TASK,
         pool=Pool(own.images, own.masks, TASK.ignore_index),
-        leaks=Leaks(transform),
+        leaks=Leaks(TransformSet(transform)),
         referee=SplitReferee(subject, planted_images(8, seed=3, block_size=size), 8),
     )
 

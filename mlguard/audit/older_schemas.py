@@ -1,8 +1,8 @@
 """Bring an audit.json of an older schema into the newest one's words.
 
-Schema 1 had no attacks and no claims; 1 and 2 knew segmentation only, and named every
-score after mIoU. Nothing is guessed: a field that the older schema did not have is
-refused. docs/spec/audit-v3.md, section 1.
+Schema 1 had no attacks and no claims; 1 and 2 knew segmentation and transforms of
+images only, and named every score after mIoU. Nothing is guessed: a field that the
+older schema did not have is refused. docs/spec/audit-v3.md, section 1.
 """
 
 from typing import Any
@@ -14,6 +14,7 @@ OLDER = (FIRST, SECOND)
 
 SINCE_SECOND: dict[str, Any] = {"attacks": None, "verdicts": []}
 SINCE_THIRD: dict[str, Any] = {"task": "segmentation"}  # of findings
+SINCE_THIRD_OF_SUBJECT: dict[str, Any] = {"layers": []}
 
 SCORE = {
     "miou": "score",
@@ -47,6 +48,9 @@ def upgraded(table: dict[str, Any], name: str) -> dict[str, Any]:
     old = _Older(str(table["schema"]), name)
     if old.schema == FIRST:
         table = old.without(SINCE_SECOND, table) | SINCE_SECOND
+    subject = table.get("subject")
+    if isinstance(subject, dict):
+        subject = old.without(SINCE_THIRD_OF_SUBJECT, subject) | SINCE_THIRD_OF_SUBJECT
     findings = old.renamed(table.get("findings"), FINDINGS)
     if isinstance(findings, dict):
         findings = old.without(SINCE_THIRD, findings) | SINCE_THIRD
@@ -59,7 +63,7 @@ def upgraded(table: dict[str, Any], name: str) -> dict[str, Any]:
         attacks = dict(attacks)
         old.replace(attacks, "findings", ATTACK)
         old.replace(attacks, "controls", CONTROL)
-    changed = {"findings": findings, "attacks": attacks}
+    changed = {"subject": subject, "findings": findings, "attacks": attacks}
     return table | {key: value for key, value in changed.items() if key in table}
 
 

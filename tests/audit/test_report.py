@@ -53,6 +53,7 @@ def test_a_report_of_the_second_schema_is_read_as_one_of_a_segmentation() -> Non
 
 
 PLACES = {
+    "layers": ("subject",),
     "task": ("findings",),
     "class_counts": ("findings",),
     "class_scores": ("findings", "correct"),
@@ -73,7 +74,7 @@ def test_the_second_schema_has_none_of_the_third_s_names(field: str) -> None:
 
 
 @pytest.mark.parametrize("path", [FIRST, SECOND], ids=["first", "second"])
-@pytest.mark.parametrize("part", ["findings", "attacks"])
+@pytest.mark.parametrize("part", ["subject", "findings", "attacks"])
 @pytest.mark.parametrize("other", [7, [7], {"findings": 7}], ids=repr)
 def test_an_older_report_of_another_shape_is_refused(
     path: Path, part: str, other: object
