@@ -201,9 +201,12 @@ class Train(_Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     encoder_learning_rate: Fraction = 1.0  # factor on the pretrained encoder's rate
     aux_loss: Annotated[float, Field(ge=0)] = 0.0  # weight of the auxiliary head
-    keep: Literal["best_validation_loss", "best_validation_miou", "last"] = (
-        "best_validation_loss"
-    )
+    keep: Literal[
+        "best_validation_loss",
+        "best_validation_miou",
+        "best_validation_accuracy",
+        "last",
+    ] = "best_validation_loss"
     precision: Literal["no", "fp16", "bf16"] = "no"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     checkpoint_s: Positive = 300.0  # seconds between checkpoints within an epoch

@@ -14,13 +14,14 @@ from torch import nn
 from mlguard import recipe
 from mlguard.audit.incorrect import incorrect_transforms
 from mlguard.audit.nearby import changed_share, nearby, same
-from mlguard.audit.statistics import Counts, Measured, NearbyCounts
+from mlguard.audit.statistics import Measured, NearbyCounts
 from mlguard.data import SegmentationSet
 from mlguard.keys import ModelSubkeys
 from mlguard.models import NO_KEY as NOTHING_DONE
 from mlguard.models import Condition, Normalization, keyed, normalization_of
 from mlguard.protect.evaluate import evaluate
 from mlguard.protect.run import Run
+from mlguard.tasks import Counts
 from mlguard.transforms import TransformSet
 
 CORRECT, NO_KEY = "correct key", "no key"
@@ -128,6 +129,7 @@ def measure(
     )
     counts = tally.count(protected, conditions)
     return Measured(
+        task=dataset.task,
         baseline=plain_counts,
         correct=counts[CORRECT],
         no_key=counts[NO_KEY],

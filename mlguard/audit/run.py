@@ -25,6 +25,7 @@ from mlguard.audit.measure import Subject as Model
 from mlguard.audit.outcomes import AdversaryImages
 from mlguard.audit.pictures import Gallery
 from mlguard.audit.report import (
+    SCHEMA,
     AuditReport,
     Flag,
     Machine,
@@ -164,9 +165,9 @@ def protection_of(run: Run) -> Protection:
 
 
 def _check_classes(expected: int, dataset: SegmentationSet) -> None:
-    if dataset.classes != expected:
+    if dataset.task.classes != expected:
         raise DatasetError(
-            f"the model has {expected} classes, the images have {dataset.classes}",
+            f"the model has {expected} classes, the images have {dataset.task.classes}",
             hint="audit a model on images labelled with its own classes",
         )
 
@@ -209,7 +210,7 @@ def _attack(
         stolen=stolen,
         spec=run.recipe.transform,
         model=run.recipe.model,
-        classes=run.recipe.data.classes,
+        task=dataset.task,
         pool=pool,
         leaks=Leaks(correct),
         referee=SplitReferee(stolen, dataset, settings.batch),
@@ -254,12 +255,12 @@ def _report(
     device: torch.device,
 ) -> AuditReport:
     flags = (
-        *_training_images(run, dataset),
+        *_training_images(run, dataset, findings),
         *flags_of(findings),
         *_attack_flags(findings, attacks),
     )
     return AuditReport(
-        schema="mlguard.audit/2",
+        schema=SCHEMA,
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         subject=_subject(run),
         material=Material(
@@ -281,8 +282,12 @@ def _report(
 
 def _attack_flags(findings: Findings, attacks: AttackSection | None) -> Iterator[Flag]:
     if attacks is not None:
-        correct = findings.correct.miou
-        yield from attack_flags(attacks, floor=findings.floor, correct=correct)
+        yield from attack_flags(
+            attacks,
+            floor=findings.floor,
+            correct=findings.correct.score,
+            score_name=findings.vocabulary.score,
+        )
 
 
 def _subject(run: Run) -> Subject:
@@ -329,10 +334,13 @@ def _attack_options(settings: recipe.Audit) -> str:
     return f" --budget {settings.budget}{names}"
 
 
-def _training_images(run: Run, dataset: SegmentationSet) -> Iterator[Flag]:
+def _training_images(
+    run: Run, dataset: SegmentationSet, findings: Findings
+) -> Iterator[Flag]:
     trained_on = run.provenance.get("data", {}).get("train_fingerprint")
     if trained_on == dataset.fingerprint:
         yield Flag(
             code="training-images",
-            message="the model was trained on these images; mIoU on others is lower",
+            message="the model was trained on these images; "
+            f"{findings.vocabulary.score} on others is lower",
         )
