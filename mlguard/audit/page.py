@@ -57,6 +57,7 @@ def render_page(report: AuditReport, gallery: Gallery | None = None) -> str:
             report=report,
             findings=findings,
             gallery=gallery or Gallery(),
+            no_pictures=words.no_pictures(gallery),
             rows=rows(findings),
             columns=columns,
             classes=classes,
