@@ -51,7 +51,7 @@ def render_page(report: AuditReport, gallery: Gallery | None = None) -> str:
     attacks = report.attacks
     found = attacks.findings if attacks else ()
     return (
-        _environment()
+        environment()
         .get_template("audit.html")
         .render(
             report=report,
@@ -103,7 +103,8 @@ def _notes(found: Sequence[AttackFinding]) -> list[str]:
     return [f"{one[:1].upper()}{one[1:]}." for one in said]
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Templates that escape everything; undefined names are errors."""
     environment = Environment(
         loader=PackageLoader("mlguard.audit"),
         autoescape=True,

@@ -45,7 +45,7 @@ def report_table(report: AuditReport) -> Group:
     for heading in ("mIoU", "leakage", f"of {reference}", "95 % interval"):
         table.add_column(heading, justify="right")
     for cells in rows(findings):
-        table.add_row(*cells)
+        table.add_row(*map(Text, cells))  # a name is not markup
     flags = [Text(f"warning: {flag.message}", style="yellow") for flag in report.flags]
     bits = Text(f"Effective key space: {findings.key_space_bits:.1f} bits.")
     return Group(
@@ -94,7 +94,8 @@ def _attacks(section: AttackSection | None) -> list[RenderableType]:
     for heading in ("mIoU", "control", "stolen value"):
         table.add_column(heading, justify="right")
     for name, rung, images, miou, _, control, stolen, _ in attack_rows(section):
-        table.add_row(name, f"{rung}, {images}", miou, control, stolen)
+        cells = (name, f"{rung}, {images}", miou, control, stolen)
+        table.add_row(*map(Text, cells))  # a name is not markup
     below = [f"not run: {one.attack}: {one.message}" for one in section.not_run]
     if not all(finding.converged for finding in section.findings):
         below.insert(0, "* did not converge within the budget")
