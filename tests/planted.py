@@ -10,7 +10,7 @@ from mlguard.audit.attacks.guesses import cut, join
 from mlguard.audit.measure import Subject
 from mlguard.models import Normalization
 from mlguard.models.keyed_transform import TorchTransform
-from mlguard.transforms import NegativePositive, PixelShuffle, Transform
+from mlguard.transforms import NegativePositive, PixelShuffle, Transform, TransformSet
 from tests.audits import Pairs
 
 CPU = torch.device("cpu")
@@ -102,7 +102,7 @@ def scene_of(model: nn.Module, transform: Transform, *methods: str) -> Scene:
         model=recipe.Model(name="fcn_small"),
         classes=2,
         pool=Pool(own.images, own.masks, own.ignore_index),
-        leaks=Leaks(transform),
+        leaks=Leaks(TransformSet(transform)),
         referee=SplitReferee(subject, planted_images(8, seed=3, block_size=size), 8),
     )
 

@@ -8,9 +8,10 @@ from mlguard.audit.pictures import Gallery, Picture, Row, demonstrate
 from mlguard.audit.statistics import Measured
 from mlguard.data import SegmentationSet
 from mlguard.metrics import TRUTH, mean_iou
-from mlguard.models.keyed_transform import TorchTransform, plain
+from mlguard.models import NO_KEY as NOTHING_DONE
+from mlguard.models import Condition, keyed
 from mlguard.pictures import image_png, mask_png
-from mlguard.protect.evaluate import Condition, predict_masks
+from mlguard.protect.evaluate import predict_masks
 from mlguard.recipe import Transform
 
 
@@ -39,19 +40,17 @@ def draw_gallery(
     if not chosen:
         return Gallery()
     scores = [float(mean_iou(counts.sum(0))) for counts in measured.incorrect]
-    best = TorchTransform(
-        transforms.incorrect[int(np.argmax(scores))], protected.device
-    )
+    best = keyed(transforms.incorrect[int(np.argmax(scores))], protected.device)
     users: list[tuple[str, Subject, Condition]] = [
-        (CORRECT, protected, TorchTransform(transforms.correct, protected.device)),
-        (NO_KEY, protected, plain),
+        (CORRECT, protected, keyed(transforms.correct, protected.device)),
+        (NO_KEY, protected, NOTHING_DONE),
         (f"best of {len(scores)} incorrect keys", protected, best),
     ]
     if baseline is not None:
-        users.insert(0, ("baseline", baseline, plain))
+        users.insert(0, ("baseline", baseline, NOTHING_DONE))
     first, _ = dataset[chosen[0]]
     return Gallery(
-        transformed=demonstrate(first.numpy(), spec.methods, spec.block_size),
+        transformed=demonstrate(first.numpy(), spec.image_methods, spec.block_size),
         predictions=tuple(_row(dataset, index, users) for index in chosen),
     )
 

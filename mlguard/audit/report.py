@@ -42,7 +42,8 @@ class Subject:
         recipe_sha256: Digest of the resolved recipe.
         architecture: The model's name in the recipe.
         methods: The transforms, in the order applied.
-        block_size: M, in pixels.
+        block_size: M, in pixels; 1 if no method works on images.
+        layers: Whose outputs are permuted.
         training_seed: The recipe's train.seed.
     """
 
@@ -56,6 +57,7 @@ class Subject:
     methods: Annotated[tuple[str, ...], Field(min_length=1)]
     block_size: Positive
     training_seed: Count
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ from mlguard.keys import ModelKey
 from mlguard.protect.provenance import machine, versions
 from mlguard.protect.run import Protection, Run
 from mlguard.recipe import recipe_sha256
-from mlguard.transforms import Transform, key_space_bits
+from mlguard.transforms import TransformSet
 
 EXAMPLES = 4  # images shown with their predictions
 
@@ -103,7 +103,9 @@ def audit_run(
     protection = protection_of(run)
     spec = run.recipe.transform
     subkeys = key.for_model(protection.protection_id)
-    transforms = AuditTransforms.derive(run.transform(key), spec, subkeys, settings)
+    transforms = AuditTransforms.derive(
+        run.transform(key), run.derive, subkeys, settings
+    )
     _check_classes(run.recipe.data.classes, dataset)
     if settings.budget != "none":
         _check_adversary(run.recipe.data.classes, dataset, adversary)
@@ -123,7 +125,7 @@ def audit_run(
     findings = find(
         measured,
         class_names=run.recipe.data.class_names,
-        key_space_bits=key_space_bits(spec.methods, spec.block_size),
+        key_space_bits=transforms.correct.key_space_bits,
         seed=settings.seed,
     )
     attacks = None
@@ -186,7 +188,7 @@ def _check_adversary(
 
 def _attack(
     run: Run,
-    correct: Transform,
+    correct: TransformSet,
     dataset: SegmentationSet,
     adversary: Adversary,
     measured: Measured,
@@ -293,6 +295,7 @@ def _subject(run: Run) -> Subject:
         architecture=run.recipe.model.name,
         methods=run.recipe.transform.methods,
         block_size=run.recipe.transform.block_size,
+        layers=run.recipe.transform.layers,
         training_seed=run.recipe.train.seed,
     )
 

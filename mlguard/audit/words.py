@@ -4,6 +4,7 @@ from mlguard.audit.attack_findings import AttackFinding, AttackSection
 from mlguard.audit.findings import Findings
 from mlguard.audit.pictures import Gallery
 from mlguard.audit.report import AuditReport
+from mlguard.recipe import CHANNELS
 
 NOTHING = "–"  # stands where a number does not exist
 SPACE = "\N{NO-BREAK SPACE}"  # between a number and its unit
@@ -89,7 +90,10 @@ def subject_line(report: AuditReport) -> str:
     """Which model, in a few words."""
     subject = report.subject
     methods = " + ".join(subject.methods)
-    return f"{subject.architecture}, {methods} with M = {subject.block_size}"
+    places = [f"M = {subject.block_size}"] if set(subject.methods) - {CHANNELS} else []
+    if subject.layers:
+        places.append(f"the outputs of {', '.join(subject.layers)}")
+    return f"{subject.architecture}, {methods} with {' and '.join(places)}"
 
 
 def leakage_line(findings: Findings) -> str:

@@ -14,9 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mlguard import metrics
 from mlguard.data import SegmentationSet
-from mlguard.models import Normalization, logits_of
-
-Condition = Callable[[Tensor], Tensor]  # uint8 images -> float32 images in [0, 1]
+from mlguard.models import Condition, Normalization, logits_of, output_of
 
 
 def evaluate(
@@ -34,7 +32,7 @@ def evaluate(
     Args:
         model: In eval mode, on `device`.
         dataset: Images with masks.
-        conditions: What is done to uint8 images before they are normalized, by name.
+        conditions: What is done to images and feature maps, by name.
         normalization: The model's mean and std.
         device: Where to compute.
         batch: Images at a time.
@@ -88,9 +86,8 @@ def predict_masks(
         images   (N, 3, H, W) uint8, on the model's device
         returns  (N, H, W) uint8
     """
-    pixels = normalization(condition(images))
-    pixels = pixels.contiguous(memory_format=torch.channels_last)
-    return logits_of(model(pixels)).argmax(1).to(torch.uint8)
+    output = output_of(model, images, condition, normalization)
+    return logits_of(output).argmax(1).to(torch.uint8)
 
 
 def batches(

@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from mlguard import recipe
 from mlguard.data import SegmentationSet, TrainingSet
 from mlguard.errors import RunError
-from mlguard.models import Normalization
+from mlguard.models import Condition, Normalization, output_of
 from mlguard.protect import run as folder
 from mlguard.protect.batches import training_loader
 from mlguard.protect.checkpoint import Progress, read_checkpoint, write_checkpoint
 from mlguard.protect.curves import draw_curves
-from mlguard.protect.evaluate import Condition
 from mlguard.protect.learn import new_optimizer, segmentation_loss, step_seed
 from mlguard.protect.schedule import learning_rate
 from mlguard.protect.validate import validate
@@ -122,9 +121,7 @@ class Training:
         torch.manual_seed(
             step_seed(self.spec.seed, step, self.accelerator.process_index)
         )
-        pixels = self.normalization(self.condition(images))
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        output = self.model(pixels)
+        output = output_of(self.model, images, self.condition, self.normalization)
         loss = segmentation_loss(
             output, masks, ignore_index=self.ignore_index, aux=self.spec.aux_loss
         )

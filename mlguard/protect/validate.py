@@ -8,8 +8,8 @@ from torch.utils.data import Subset
 
 from mlguard import metrics
 from mlguard.data import SegmentationSet
-from mlguard.models import Normalization, logits_of
-from mlguard.protect.evaluate import Condition, batches, count_pixels
+from mlguard.models import Condition, Normalization, logits_of, output_of
+from mlguard.protect.evaluate import batches, count_pixels
 from mlguard.protect.learn import segmentation_loss
 
 
@@ -34,9 +34,11 @@ def validate(
     own = range(accelerator.process_index, len(dataset), accelerator.num_processes)
     for images, masks in batches(Subset(dataset, own), batch):
         with torch.inference_mode():
-            pixels = normalization(condition(images.to(accelerator.device)))
-            pixels = pixels.contiguous(memory_format=torch.channels_last)
-            logits = logits_of(model(pixels))
+            logits = logits_of(
+                output_of(
+                    model, images.to(accelerator.device), condition, normalization
+                )
+            )
             on_device = masks.to(accelerator.device)
             loss = segmentation_loss(
                 logits, on_device, ignore_index=dataset.ignore_index, aux=0.0

@@ -155,7 +155,7 @@ def test_no_picture_shows_an_image_as_the_model_gets_it(
     run: Run, audited: Audit
 ) -> None:
     """The same by looking: no picture is the transform of any test image."""
-    transform = run.transform(KEY)
+    transform = run.transform(KEY).image
     shown = {
         picture.png
         for row in (*audited.gallery.transformed, *audited.gallery.predictions)

@@ -21,8 +21,9 @@ from mlguard.audit.measure import Subject
 from mlguard.audit.outcomes import Outcome
 from mlguard.audit.statistics import Counts
 from mlguard.data import SegmentationSet, epoch_positions
-from mlguard.protect.evaluate import Condition, evaluate
-from mlguard.transforms import Compose, FormatPreserving, Transform
+from mlguard.models import Condition
+from mlguard.protect.evaluate import evaluate
+from mlguard.transforms import Compose, FormatPreserving, TransformSet
 
 Tick = Callable[[int], None]  # how much work was done, in predictions of one image
 
@@ -57,14 +58,17 @@ class Pool:
         return len(self.images)
 
 
+NO_IMAGE_METHOD = "the key leaves images alone, and this attacks what it does to them"
+
+
 class Leaks:
     """What an adversary has of the key's work, and nothing more.
 
-    Holds the correct transform; gives only what a rung says.
+    Holds the correct transforms; gives only what a rung says.
     """
 
-    def __init__(self, transform: Transform) -> None:
-        self._transform = transform
+    def __init__(self, transforms: TransformSet) -> None:
+        self._image = transforms.image
 
     def pair(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Rung T6: what the key makes of one of the adversary's images.
@@ -73,7 +77,9 @@ class Leaks:
             image    (3, H, W) uint8
             returns  (3, H, W) float32 in [0, 1]
         """
-        transformed: NDArray[np.float32] = self._transform.apply(image[None])[0]
+        if self._image is None:
+            raise ValueError("the key leaves images alone: there is no such pair")
+        transformed: NDArray[np.float32] = self._image.apply(image[None])[0]
         return transformed
 
     def table(self) -> NDArray[np.int32] | None:
@@ -81,7 +87,7 @@ class Leaks:
 
         The worst case, and the published one: arXiv:2107.09362 fixes the password.
         """
-        chain = self._transform
+        chain = self._image
         stages = chain.transforms if isinstance(chain, Compose) else (chain,)
         tables = [
             stage.table for stage in stages if isinstance(stage, FormatPreserving)

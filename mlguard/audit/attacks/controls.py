@@ -18,8 +18,7 @@ from mlguard.audit.budgets import Budget
 from mlguard.audit.measure import Subject
 from mlguard.audit.outcomes import Control
 from mlguard.audit.statistics import Counts, miou_of
-from mlguard.models import build_model
-from mlguard.models.keyed_transform import plain
+from mlguard.models import NO_KEY, build_model
 
 
 @dataclass
@@ -62,8 +61,8 @@ class Controls:
         for rate in self.budget.rates:
             model = self._new_model(start)
             subject = Subject(model, scene.stolen.normalization, scene.stolen.device)
-            settled = lesson.teach(subject, model.train().parameters(), plain, rate)
-            tried.append((scene.referee(model, plain), settled))
+            settled = lesson.teach(subject, model.train().parameters(), NO_KEY, rate)
+            tried.append((scene.referee(model, NO_KEY), settled))
         return max(tried, key=lambda one: miou_of(one[0]))
 
     def _new_model(self, start: recipe.Model) -> nn.Module:
