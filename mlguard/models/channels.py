@@ -1,56 +1,21 @@
-"""Fold permutations of feature maps into the layers that read them.
+"""Fold channel permutations into the layers that read the permuted feature maps.
 
-Channel j of a permuted output is signs[j] times channel order[j] of the plain one. If
-the columns of the convolutions that read it go the same way, and so do the numbers of
-the batch norms between, the model computes what it did. Nothing is trained or lost.
+If the columns of the convolutions that read it go the way of the channels, and so do
+the numbers of the batch norms between, the model computes under the permutation what it
+computed without. Nothing is trained and nothing is lost.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NoReturn
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import fx, nn
 
 from mlguard.errors import BindingError
-from mlguard.models.channel_paths import Path, path_from
+from mlguard.models.channel_paths import Path, layers_of, path_from
+from mlguard.models.condition import TorchChannels
 from mlguard.models.pieces import ChannelScale
 from mlguard.models.tracing import trace
-
-
-@dataclass(frozen=True)
-class PermutedLayer:
-    """What is done to the output of one layer. Key material.
-
-    Attributes:
-        layer: The layer's name.
-        order: A permutation of 0 … C-1, (C,) int64.
-        signs: 1 or -1 for every channel of the permuted output, (C,); None for all 1.
-    """
-
-    layer: str
-    order: NDArray[np.int64] = field(repr=False)
-    signs: NDArray[np.float32] | None = field(repr=False, default=None)
-
-    def inverse(self) -> "PermutedLayer":
-        """What undoes this, applied after it."""
-        back = np.argsort(self.order)
-        signs = None if self.signs is None else self.signs[back]
-        return PermutedLayer(self.layer, back, signs)
-
-    def __call__(self, features: Tensor) -> Tensor:
-        """Permute a feature map. Shape: (N, C, H, W) to (N, C, H, W)."""
-        order = torch.from_numpy(self.order.copy()).to(features.device)
-        permuted = features.index_select(1, order)
-        if self.signs is None:
-            return permuted
-        signs = torch.from_numpy(self.signs.copy()).to(permuted)
-        return permuted * signs.view(1, -1, 1, 1)
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a permutation is key material and is never pickled")
+from mlguard.transforms import ChannelPermutation
 
 
 def check_layers(
@@ -85,8 +50,38 @@ def check_layers(
     return dict(sorted(paths.items(), key=lambda item: places[item[1].nodes[0]]))
 
 
+def every_layer(
+    model: nn.Module, size: tuple[int, int], *, signs: bool
+) -> tuple[str, ...]:
+    """The layers of a model that can all be permuted at once, in their order.
+
+    Of the layers that go into the same convolutions, the last one.
+
+    Args:
+        model: The model.
+        size: Height and width of the images; pixels.
+        signs: Whether signs are flipped as well.
+
+    Raises:
+        BindingError: There is none, or the model cannot be traced.
+    """
+    traced, chosen, taken = trace(model), list[str](), set[fx.Node]()
+    for facts in reversed(layers_of(model, size)):
+        if facts.refusal or facts.channels < 2 or (signs and not facts.signs):
+            continue
+        path = path_from(traced, facts.name)
+        if taken.isdisjoint(path.nodes):
+            chosen.append(facts.name)
+            taken.update(path.nodes)
+    if not chosen:
+        raise BindingError("no layer of the model can be permuted")
+    return tuple(reversed(chosen))
+
+
 @torch.no_grad()
-def fold_permutations(model: nn.Module, changes: Sequence[PermutedLayer]) -> nn.Module:
+def fold_permutations(
+    model: nn.Module, changes: Sequence[ChannelPermutation]
+) -> nn.Module:
     """Make a model with permuted layers compute what it computed without. In place.
 
     Folding the inverses undoes it.
@@ -109,7 +104,7 @@ def fold_permutations(model: nn.Module, changes: Sequence[PermutedLayer]) -> nn.
     return model
 
 
-def _permute_columns(layer: nn.Module, change: PermutedLayer) -> None:
+def _permute_columns(layer: nn.Module, change: ChannelPermutation) -> None:
     """Permute what a convolution does to its input channels."""
     if not isinstance(layer, nn.Conv2d):
         raise AssertionError("a path ends in convolutions")
@@ -118,10 +113,10 @@ def _permute_columns(layer: nn.Module, change: PermutedLayer) -> None:
             f"layer {change.layer} has {layer.in_channels} channels, the permutation "
             f"is of {len(change.order)}"
         )
-    layer.weight.copy_(change(layer.weight))
+    layer.weight.copy_(TorchChannels(change, layer.weight.device)(layer.weight))
 
 
-def _permute_norm(layer: nn.Module, change: PermutedLayer) -> None:
+def _permute_norm(layer: nn.Module, change: ChannelPermutation) -> None:
     """Permute the numbers of a layer that has some for every channel.
 
     A sign goes through to the output, so it turns what is added and subtracted.
@@ -141,4 +136,5 @@ def _permute_norm(layer: nn.Module, change: PermutedLayer) -> None:
             numbers.copy_(numbers[order.to(numbers.device)])
     for numbers in turned:
         if numbers is not None:
-            numbers.copy_(change(numbers.view(1, -1, 1, 1)).flatten())
+            permuted = TorchChannels(change, numbers.device)(numbers.view(1, -1, 1, 1))
+            numbers.copy_(permuted.flatten())

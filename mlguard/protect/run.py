@@ -252,9 +252,13 @@ def write_json(path: Path, fields: dict[str, Any]) -> None:
 
 
 def _fair_terms(run: Run) -> tuple[object, ...]:
-    """What a protected model and its twin must share."""
+    """What a protected model and its twin must share.
+
+    What binding does to an architecture changes nothing of what it computes.
+    """
     recipe = run.recipe
-    return recipe.data, recipe.model, recipe.train, run.provenance["data"]
+    model = recipe.model.model_copy(update={"stem": "plain", "batch_norm": "running"})
+    return recipe.data, model, recipe.train, run.provenance["data"]
 
 
 def _read_protection(path: Path) -> Protection:

@@ -10,33 +10,28 @@ from torch import Tensor, nn
 from mlguard.errors import BindingError
 from mlguard.models.batch_norm import fold_batch_norms
 from mlguard.models.channel_paths import layers_of
-from mlguard.models.channels import PermutedLayer, check_layers, fold_permutations
+from mlguard.models.channels import check_layers, every_layer, fold_permutations
+from mlguard.models.condition import TorchChannels, changed_features
 from mlguard.models.stem import prepare_stem
+from mlguard.transforms import ChannelPermutation
 from tests.models.architectures import ORDINARY, apart, architecture, logits
 
 SIZE = (32, 48)
 PIXELS = torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(1)).double()
 
 
-def change(layer: str, channels: int, *, signs: bool, seed: int = 0) -> PermutedLayer:
+def change(
+    layer: str, channels: int, *, signs: bool, seed: int = 0
+) -> ChannelPermutation:
     draw = np.random.default_rng(seed)
     flips = draw.choice(np.float32([-1, 1]), channels) if signs else None
-    return PermutedLayer(layer, draw.permutation(channels), flips)
+    return ChannelPermutation(layer, draw.permutation(channels), flips)
 
 
-def hooked(model: nn.Module, changes: list[PermutedLayer]) -> Tensor:
+def hooked(model: nn.Module, changes: list[ChannelPermutation]) -> Tensor:
     """The logits of a model whose layers' outputs are permuted as it runs."""
-    hooks = [
-        model.get_submodule(one.layer).register_forward_hook(
-            lambda module, inputs, output, one=one: one(output)
-        )
-        for one in changes
-    ]
-    try:
+    with changed_features(model, {one.layer: TorchChannels(one) for one in changes}):
         return logits(model, PIXELS)
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def permutable(model: nn.Module) -> list:
@@ -65,14 +60,11 @@ def test_several_layers_at_once_with_lifted_stem_and_folded_norms(
     model = architecture(name)
     expected = logits(model, PIXELS)
     prepare_stem(fold_batch_norms(model) if fold else model, 4)
-    free: list[PermutedLayer] = []
-    for facts in permutable(model):
-        one = change(facts.name, facts.channels, signs=False, seed=len(free))
-        try:
-            check_layers(model, [one.layer, *(c.layer for c in free)], signs=False)
-        except BindingError:
-            continue
-        free.append(one)
+    channels = {facts.name: facts.channels for facts in permutable(model)}
+    free = [
+        change(layer, channels[layer], signs=False)
+        for layer in every_layer(model, SIZE, signs=False)
+    ]
     assert len(free) >= 3
     fold_permutations(model, free)
     assert apart(hooked(model, free), expected) < 1e-9
