@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mlguard.errors import BindingError
 from mlguard.transforms import Compose, NegativePositive, PixelShuffle, Transform
+from mlguard.transforms.blocks import block_length
 
 MAX_LENGTH = 3072  # L = 3·32²; a matrix of L² numbers is then 75 MB
 
@@ -60,6 +61,32 @@ class AffineBlocks:
         raise TypeError("an affine map of blocks is key material and is never pickled")
 
 
+def check_affine(methods: Sequence[str], block_size: int) -> None:
+    """Refuse transforms that cannot be written as an affine map of blocks.
+
+    Args:
+        methods: Names of transforms.METHODS.
+        block_size: M, in pixels.
+
+    Raises:
+        BindingError: One is not affine, or the blocks are too large.
+    """
+    if "ffx" in methods:
+        raise BindingError(
+            "ffx cannot be folded into a model: what it does to a value is a table, "
+            "and no layer computes a table",
+            hint="shf, np and channels can be folded; for ffx, train with "
+            "`mlguard protect`",
+        )
+    length = block_length(block_size)
+    if length > MAX_LENGTH:
+        raise BindingError(
+            f"a transform of {block_size} x {block_size} blocks cannot be folded into "
+            f"a model: a block has {length} values, the limit is {MAX_LENGTH}",
+            hint="take a smaller block_size, or train with `mlguard protect`",
+        )
+
+
 def affine_of(transform: Transform) -> AffineBlocks:
     """Write a transform as the affine map of pixels in [0, 1] that it is.
 
@@ -67,12 +94,7 @@ def affine_of(transform: Transform) -> AffineBlocks:
         BindingError: It is none, or its blocks are too large.
     """
     length = transform.length
-    if length > MAX_LENGTH:
-        raise BindingError(
-            f"block size {transform.block_size} cannot be folded into a model: a block "
-            f"has {length} values, the limit is {MAX_LENGTH}",
-            hint="take a smaller transform.block_size, or train with `mlguard protect`",
-        )
+    check_affine(transform.name.split("+"), transform.block_size)
     match transform:
         case PixelShuffle():
             matrix, offset = np.eye(length)[transform.order], np.zeros(length)
@@ -82,15 +104,8 @@ def affine_of(transform: Transform) -> AffineBlocks:
         case Compose():
             matrix, offset = np.eye(length), np.zeros(length)
             for stage in map(affine_of, transform.transforms):
-                matrix, offset = (
-                    stage.matrix @ matrix,
-                    stage.matrix @ offset + stage.offset,
-                )
+                matrix = stage.matrix @ matrix
+                offset = stage.matrix @ offset + stage.offset
         case _:
-            raise BindingError(
-                f"{transform.name} cannot be folded into a model: what it does to a "
-                "value is a table, and no layer computes a table",
-                hint="shf, np and channels can be folded; for ffx, train with "
-                "`mlguard protect`",
-            )
+            raise TypeError(f"no affine map for {type(transform).__name__}")
     return AffineBlocks(transform.block_size, matrix, offset)

@@ -66,8 +66,13 @@ def form_of_stem(model: nn.Module, block_size: int) -> Form:
         BindingError: None does.
     """
     stem = find_stem(model)
-    if not isinstance(stem.layer, nn.Conv2d):
-        raise BindingError(f"{stem.name} is a lifted stem already")
+    if isinstance(stem.layer, LiftedStem):
+        if stem.layer.block_size == block_size:
+            return "lifted"
+        raise BindingError(
+            f"{stem.name} has blocks of {stem.layer.block_size} x "
+            f"{stem.layer.block_size} pixels, not of {block_size} x {block_size}"
+        )
     if not _unfit_patch(stem.layer, block_size):
         return "patch"
     problem = _unfit(stem.layer, block_size)
@@ -87,7 +92,8 @@ def prepare_stem(model: nn.Module, block_size: int) -> nn.Module:
     """Give the stem the form into which a map of blocks can be folded.
 
     A patch embedding stays as it is, but for a bias if it has none. Any other
-    convolution becomes a `LiftedStem`. The model computes what it did. In place.
+    convolution becomes a `LiftedStem`; what is one already stays. The model computes
+    what it did. In place.
 
     Args:
         model: The model.
@@ -101,7 +107,7 @@ def prepare_stem(model: nn.Module, block_size: int) -> nn.Module:
     """
     form, stem = form_of_stem(model, block_size), find_stem(model)
     if isinstance(stem.layer, LiftedStem):
-        raise AssertionError("form_of_stem refuses it")
+        return model
     if form == "lifted":
         model.set_submodule(stem.name, _lifted(stem.layer, block_size))
     elif stem.layer.bias is None:
@@ -130,7 +136,9 @@ def absorb(model: nn.Module, affine: AffineBlocks) -> nn.Module:
     layer = _block_layer(stem.layer, size)
     if layer is None or layer.bias is None:
         raise BindingError(
-            f"{stem.name} is not prepared for blocks of {size} x {size} pixels"
+            f"{stem.name} is not prepared for blocks of {size} x {size} pixels",
+            hint="only a model that was bound can be given another key; one that was "
+            "trained under a key is trained again",
         )
     weight = _as_blocks(layer.weight, size) @ affine.inverse().matrix
     constant = torch.from_numpy(weight @ -affine.offset).to(layer.weight.device)

@@ -56,7 +56,7 @@ def test_ffx_is_refused_with_what_remains() -> None:
 
 def test_blocks_too_large_for_a_matrix_are_refused() -> None:
     transform = derive_transform(("np",), SUBKEYS, 64)
-    with pytest.raises(BindingError, match=r"64 cannot be folded .* 12288 values"):
+    with pytest.raises(BindingError, match=r"64 x 64 blocks cannot .* 12288 values"):
         affine_of(transform)
 
 

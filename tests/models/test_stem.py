@@ -176,8 +176,10 @@ def test_an_unprepared_stem_absorbs_nothing() -> None:
     lifted = prepare_stem(architecture("fcn_small"), 8)
     with pytest.raises(BindingError, match=r"stem.0 is not prepared for blocks of 4"):
         absorb(lifted, affine)
-    with pytest.raises(BindingError, match="is a lifted stem already"):
-        prepare_stem(lifted, 8)
+    with pytest.raises(BindingError, match="has blocks of 8 x 8 pixels, not of 4 x 4"):
+        prepare_stem(lifted, 4)
+    stem = lifted.stem[0]
+    assert prepare_stem(lifted, 8).stem[0] is stem
 
 
 def test_a_model_that_branches_on_values_is_refused() -> None:
