@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 import tomli_w
 from pydantic import (
@@ -36,11 +36,14 @@ MAX_BATCH = 65_536  # images
 MAX_EPOCHS = 100_000
 MAX_KEYS = 100_000
 MAX_SHARES = 100  # points of the curve of nearby keys
+MAX_LAYERS = 256
 MAX_SHOWN = 100  # characters of a value in a refusal
 UNREADABLE = "holds a number with thousands of digits, or too much within each other"
 BLOCK_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # pixels; arXiv:2107.09362, table 1
 
-Method = Literal["shf", "np", "ffx"]
+ImageMethod = Literal["shf", "np", "ffx"]
+Method = Literal["shf", "np", "ffx", "channels"]
+CHANNELS: Final = "channels"  # the one method that acts inside the model
 AttackName = Literal["exhaustive", "hill-climbing", "known-plaintext", "retraining"]
 ALL_ATTACKS: tuple[AttackName, ...] = get_args(AttackName)
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -59,6 +62,9 @@ def _printable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_printable)]
+Layer = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*\z", max_length=200)
+]
 
 
 class _Section(BaseModel):
@@ -106,15 +112,27 @@ class Data(_Section):
 
 
 class Transform(_Section):
-    """What the key does to an image."""
+    """What the key does to an image, and to feature maps inside the model."""
 
     method: Method | tuple[Method, ...]  # one name, or a list applied in its order
-    block_size: int  # M, pixels
+    block_size: int = 1  # M, pixels; of the methods that work on images
+    layers: Annotated[tuple[Layer, ...], Field(max_length=MAX_LAYERS)] = ()
+    signs: bool = False  # whether `channels` flips signs too
 
     @property
     def methods(self) -> tuple[Method, ...]:
         """The methods in the order they are applied."""
         return (self.method,) if isinstance(self.method, str) else self.method
+
+    @property
+    def image_methods(self) -> tuple[ImageMethod, ...]:
+        """Those that work on images, in the order they are applied."""
+        return tuple(method for method in self.methods if method != CHANNELS)
+
+    @property
+    def image_block_size(self) -> int:
+        """M, in pixels; 1 where no method works on images."""
+        return self.block_size if self.image_methods else 1
 
     @model_validator(mode="after")
     def _composable(self) -> Self:
@@ -125,6 +143,21 @@ class Transform(_Section):
             raise ValueError("method: expected one or more different methods")
         if "ffx" in self.methods and "np" in self.methods[self.methods.index("ffx") :]:
             raise ValueError("method: np works on 0…255, so it must come before ffx")
+        if self.image_methods and "block_size" not in self.model_fields_set:
+            raise ValueError("block_size: Field required")
+        return self
+
+    @model_validator(mode="after")
+    def _layers_of_channels(self) -> Self:
+        if len(set(self.layers)) != len(self.layers):
+            raise ValueError("layers: one of them is named twice")
+        if CHANNELS in self.methods and not self.layers:
+            raise ValueError(
+                "layers: channels permutes the layers named here, and there are none; "
+                "`mlguard layers RECIPE` lists them"
+            )
+        if CHANNELS not in self.methods and (self.layers or self.signs):
+            raise ValueError("layers and signs go with the method channels")
         return self
 
 
@@ -168,9 +201,12 @@ class Train(_Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     encoder_learning_rate: Fraction = 1.0  # factor on the pretrained encoder's rate
     aux_loss: Annotated[float, Field(ge=0)] = 0.0  # weight of the auxiliary head
-    keep: Literal["best_validation_loss", "best_validation_miou", "last"] = (
-        "best_validation_loss"
-    )
+    keep: Literal[
+        "best_validation_loss",
+        "best_validation_miou",
+        "best_validation_accuracy",
+        "last",
+    ] = "best_validation_loss"
     precision: Literal["no", "fp16", "bf16"] = "no"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     checkpoint_s: Positive = 300.0  # seconds between checkpoints within an epoch
@@ -216,7 +252,7 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        block = self.transform.block_size
+        block = self.transform.image_block_size
         if any(side % block for side in self.data.size):
             height, width = self.data.size
             raise ValueError(

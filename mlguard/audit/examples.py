@@ -7,10 +7,10 @@ from mlguard.audit.measure import CORRECT, NO_KEY, AuditTransforms, Subject
 from mlguard.audit.pictures import Gallery, Picture, Row, demonstrate
 from mlguard.audit.statistics import Measured
 from mlguard.data import SegmentationSet
-from mlguard.metrics import TRUTH, mean_iou
-from mlguard.models.keyed_transform import TorchTransform, plain
+from mlguard.models import NO_KEY as NOTHING_DONE
+from mlguard.models import Condition, keyed
 from mlguard.pictures import image_png, mask_png
-from mlguard.protect.evaluate import Condition, predict_masks
+from mlguard.protect.evaluate import predict_masks
 from mlguard.recipe import Transform
 
 
@@ -35,41 +35,39 @@ def draw_gallery(
         spec: The recipe's [transform] section.
         number: How many images; 0 draws nothing.
     """
-    chosen = example_images(measured.correct[..., TRUTH], number)
+    task = measured.task
+    chosen = example_images(task.shown(measured.correct), number)
     if not chosen:
         return Gallery()
-    scores = [float(mean_iou(counts.sum(0))) for counts in measured.incorrect]
-    best = TorchTransform(
-        transforms.incorrect[int(np.argmax(scores))], protected.device
-    )
+    scores = [task.score_of(counts) for counts in measured.incorrect]
+    best = keyed(transforms.incorrect[int(np.argmax(scores))], protected.device)
     users: list[tuple[str, Subject, Condition]] = [
-        (CORRECT, protected, TorchTransform(transforms.correct, protected.device)),
-        (NO_KEY, protected, plain),
+        (CORRECT, protected, keyed(transforms.correct, protected.device)),
+        (NO_KEY, protected, NOTHING_DONE),
         (f"best of {len(scores)} incorrect keys", protected, best),
     ]
     if baseline is not None:
-        users.insert(0, ("baseline", baseline, plain))
+        users.insert(0, ("baseline", baseline, NOTHING_DONE))
     first, _ = dataset[chosen[0]]
     return Gallery(
-        transformed=demonstrate(first.numpy(), spec.methods, spec.block_size),
+        transformed=demonstrate(first.numpy(), spec.image_methods, spec.block_size),
         predictions=tuple(_row(dataset, index, users) for index in chosen),
     )
 
 
-def example_images(class_pixels: NDArray[np.int64], number: int) -> list[int]:
+def example_images(present: NDArray[np.bool_], number: int) -> list[int]:
     """Choose images that between them show many classes, by a fixed rule.
 
     Each choice adds the most classes not shown yet; then the image with the most
     classes wins, then the first.
 
     Args:
-        class_pixels: Pixels of each class in each image.
+        present: Which classes each image shows.
         number: How many images, at most.
 
     Shape:
-        class_pixels  (images, classes)
+        present  (images, classes)
     """
-    present = class_pixels > 0
     seen = np.zeros(present.shape[1], dtype=np.bool_)
     chosen: list[int] = []
     for _ in range(min(number, len(present))):

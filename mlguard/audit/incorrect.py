@@ -7,9 +7,10 @@ key that scored best, and the report would hand it out.
 docs/spec/audit-v1.md, section 2.
 """
 
-from mlguard import recipe
+from collections.abc import Callable
+
 from mlguard.keys import ModelKey, ModelSubkeys
-from mlguard.transforms import Transform, derive_transform
+from mlguard.transforms import TransformSet
 
 
 def incorrect_key(subkeys: ModelSubkeys, *, seed: int, index: int) -> ModelKey:
@@ -24,9 +25,19 @@ def incorrect_key(subkeys: ModelSubkeys, *, seed: int, index: int) -> ModelKey:
 
 
 def incorrect_transforms(
-    spec: recipe.Transform, subkeys: ModelSubkeys, *, seed: int, number: int
-) -> list[Transform]:
-    """Derive what the incorrect keys do to this model's images."""
+    derive: Callable[[ModelSubkeys], TransformSet],
+    subkeys: ModelSubkeys,
+    *,
+    seed: int,
+    number: int,
+) -> list[TransformSet]:
+    """Derive what the incorrect keys do for this model.
+
+    Args:
+        derive: What a key's subkeys for this model do; `Run.derive`.
+        subkeys: Of the audited model under its correct key.
+        seed: The audit's seed.
+        number: How many keys.
+    """
     keys = (incorrect_key(subkeys, seed=seed, index=i) for i in range(number))
-    models = (key.for_model(subkeys.protection_id) for key in keys)
-    return [derive_transform(spec.methods, model, spec.block_size) for model in models]
+    return [derive(key.for_model(subkeys.protection_id)) for key in keys]

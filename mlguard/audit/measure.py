@@ -14,14 +14,15 @@ from torch import nn
 from mlguard import recipe
 from mlguard.audit.incorrect import incorrect_transforms
 from mlguard.audit.nearby import changed_share, nearby, same
-from mlguard.audit.statistics import Counts, Measured, NearbyCounts
+from mlguard.audit.statistics import Measured, NearbyCounts
 from mlguard.data import SegmentationSet
 from mlguard.keys import ModelSubkeys
-from mlguard.models import Normalization, normalization_of
-from mlguard.models.keyed_transform import TorchTransform, plain
-from mlguard.protect.evaluate import Condition, evaluate
+from mlguard.models import NO_KEY as NOTHING_DONE
+from mlguard.models import Condition, Normalization, keyed, normalization_of
+from mlguard.protect.evaluate import evaluate
 from mlguard.protect.run import Run
-from mlguard.transforms import Transform
+from mlguard.tasks import Counts
+from mlguard.transforms import TransformSet
 
 CORRECT, NO_KEY = "correct key", "no key"
 
@@ -38,22 +39,22 @@ class AuditTransforms:
         nearby: For each share, transforms that differ from the correct one by it.
     """
 
-    correct: Transform
-    incorrect: Sequence[Transform]
-    nearby: Sequence[tuple[float, Sequence[Transform]]]
+    correct: TransformSet
+    incorrect: Sequence[TransformSet]
+    nearby: Sequence[tuple[float, Sequence[TransformSet]]]
 
     @classmethod
     def derive(
         cls,
-        correct: Transform,
-        spec: recipe.Transform,
+        correct: TransformSet,
+        derive: Callable[[ModelSubkeys], TransformSet],
         subkeys: ModelSubkeys,
         settings: recipe.Audit,
     ) -> "AuditTransforms":
         """Derive them all; the same seed gives the same ones."""
         seed = settings.seed
         incorrect = incorrect_transforms(
-            spec, subkeys, seed=seed, number=settings.incorrect_keys
+            derive, subkeys, seed=seed, number=settings.incorrect_keys
         )
         curve = []
         for share in sorted(set(settings.nearby)):
@@ -72,7 +73,7 @@ class AuditTransforms:
         """How many incorrect keys give the correct transform."""
         return sum(same(self.correct, transform) for transform in self.incorrect)
 
-    def changed(self, transforms: Sequence[Transform]) -> float:
+    def changed(self, transforms: Sequence[TransformSet]) -> float:
         """Mean share of the entries in which transforms differ from the correct one."""
         shares = [changed_share(self.correct, transform) for transform in transforms]
         return float(np.mean(shares))
@@ -122,10 +123,13 @@ def measure(
     conditions = conditions_of(transforms, protected.device)
     tally = _Tally(dataset, batch, progress, len(conditions) + (baseline is not None))
     plain_counts = (
-        None if baseline is None else tally.count(baseline, {NO_KEY: plain})[NO_KEY]
+        None
+        if baseline is None
+        else tally.count(baseline, {NO_KEY: NOTHING_DONE})[NO_KEY]
     )
     counts = tally.count(protected, conditions)
     return Measured(
+        task=dataset.task,
         baseline=plain_counts,
         correct=counts[CORRECT],
         no_key=counts[NO_KEY],
@@ -148,14 +152,14 @@ def conditions_of(
     transforms: AuditTransforms, device: torch.device
 ) -> dict[str, Condition]:
     """Every condition of the protected model, by name."""
-    named: dict[str, Transform] = {CORRECT: transforms.correct}
+    named: dict[str, TransformSet] = {CORRECT: transforms.correct}
     for index, transform in enumerate(transforms.incorrect):
         named[incorrect_name(index)] = transform
     for share, neighbours in transforms.nearby:
         for index, transform in enumerate(neighbours):
             named[_nearby_name(share, index)] = transform
-    keyed = {name: TorchTransform(one, device) for name, one in named.items()}
-    return {NO_KEY: plain, **keyed}
+    conditions = {name: keyed(one, device) for name, one in named.items()}
+    return {NO_KEY: NOTHING_DONE, **conditions}
 
 
 def incorrect_name(index: int) -> str:

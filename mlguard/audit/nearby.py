@@ -11,31 +11,46 @@ from numpy.typing import NDArray
 
 from mlguard.keys import ModelSubkeys
 from mlguard.transforms import (
+    ChannelPermutation,
     Compose,
     FormatPreserving,
     NegativePositive,
     PixelShuffle,
     Transform,
+    TransformSet,
 )
 from mlguard.transforms.choice import permutation
 
 
 def nearby(
-    transform: Transform, share: float, *, subkeys: ModelSubkeys, use: str
-) -> Transform:
-    """Change a share of a transform's entries, and no others.
+    transforms: TransformSet, share: float, *, subkeys: ModelSubkeys, use: str
+) -> TransformSet:
+    """Change a share of the entries of every transform, and no others.
 
     Args:
-        transform: The correct transform.
-        share: Share of its entries to change, in [0, 1]. Above 0, the fewest that can
+        transforms: The correct ones.
+        share: Share of the entries to change, in [0, 1]. Above 0, the fewest that can
             change do: two.
         subkeys: Choose which entries, so that the choice is as secret as the key.
         use: The label of the choice; another label gives another neighbour.
     """
+    image = transforms.image
+    if image is not None:
+        image = _nearby_image(image, share, subkeys=subkeys, use=use)
+    channels = (
+        _nearby_channels(one, share, subkeys=subkeys, use=f"{use}/{one.layer}")
+        for one in transforms.channels
+    )
+    return TransformSet(image, tuple(channels))
+
+
+def _nearby_image(
+    transform: Transform, share: float, *, subkeys: ModelSubkeys, use: str
+) -> Transform:
     if isinstance(transform, Compose):
         return Compose(
             [
-                nearby(part, share, subkeys=subkeys, use=f"{use}/{part.name}")
+                _nearby_image(part, share, subkeys=subkeys, use=f"{use}/{part.name}")
                 for part in transform.transforms
             ]
         )
@@ -51,15 +66,15 @@ def nearby(
     raise TypeError(f"no neighbours are defined for {transform!r}")
 
 
-def changed_share(one: Transform, other: Transform) -> float:
-    """Share of the entries in which two transforms of the same methods differ."""
+def changed_share(one: TransformSet, other: TransformSet) -> float:
+    """Share of the entries in which two sets of the same methods differ."""
     pairs = list(zip(_entries(one), _entries(other), strict=True))
     different = sum(int((left != right).sum()) for left, right in pairs)
     return different / sum(left.size for left, _ in pairs)
 
 
-def same(one: Transform, other: Transform) -> bool:
-    """Whether two transforms of the same methods do the same to every image."""
+def same(one: TransformSet, other: TransformSet) -> bool:
+    """Whether two sets of the same methods do the same to every image."""
     slots, others = one.slots(), other.slots()
     return all(np.array_equal(slots[name], others[name]) for name in slots)
 
@@ -91,10 +106,20 @@ def moved(
     return changed
 
 
-def _entries(transform: Transform) -> list[NDArray[np.int64]]:
-    if isinstance(transform, Compose):
-        return [entry for part in transform.transforms for entry in _entries(part)]
-    slots = transform.slots().items()
+def _nearby_channels(
+    permutation_: ChannelPermutation, share: float, *, subkeys: ModelSubkeys, use: str
+) -> ChannelPermutation:
+    """Move a share of the channels; a moved channel takes its sign along."""
+    order, signs = permutation_.order, permutation_.signs
+    positions = permutation(subkeys.derive(use), len(order))
+    moves = reshuffled(np.arange(len(order)), share, positions)
+    return ChannelPermutation(
+        permutation_.layer, order[moves], None if signs is None else signs[moves]
+    )
+
+
+def _entries(transforms: TransformSet) -> list[NDArray[np.int64]]:
+    slots = transforms.slots().items()
     return [
         np.asarray(tensor).reshape(-1).astype(np.int64)
         for name, tensor in slots

@@ -109,12 +109,15 @@ def demonstrate(
 
     Args:
         image: The plain image.
-        methods: The recipe's methods.
+        methods: The recipe's methods that work on images; without any there is
+            nothing to show.
         own: The recipe's block size.
 
     Shape:
         image  (3, H, W) uint8
     """
+    if not methods:
+        return ()
     small = thumbnail(image)
     height, width = small.shape[1:]
     sizes = block_sizes_for(height, width, own)

@@ -2,27 +2,27 @@
 
 It holds no key, no path and no name of a machine or a person, so that it can be
 handed to a buyer. The reader is strict: an unknown field, a missing one or another
-type is refused, and so is a file of a newer schema. A file of the older schema is read
-as what it is: an audit without attacks. Spec: docs/spec/audit-v2.md.
+type is refused, and so is a file of a newer schema. A file of an older schema is read
+as what it is (older_schemas.py). Spec: docs/spec/audit-v3.md.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Final, Literal, NoReturn
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from mlguard.audit.attack_findings import AttackSection
 from mlguard.audit.findings import STRICT, Count, Findings, Positive
-from mlguard.audit.verdicts import Verdict
+from mlguard.audit.older_schemas import OLDER, upgraded
+from mlguard.audit.verdicts import Verdict, contradiction
 from mlguard.errors import ReportError
-from mlguard.palette import MAX_CLASSES
+from mlguard.files import read_bounded
+from mlguard.tasks import MAX_CLASSES
 
-SCHEMA = "mlguard.audit/2"
-FIRST_SCHEMA = "mlguard.audit/1"  # without the fields of NEW
-NEW: dict[str, Any] = {"attacks": None, "verdicts": []}
+SCHEMA: Final = "mlguard.audit/3"
 SCHEMA_FAMILY = "mlguard.audit/"
 MAX_REPORT_BYTES = 64 << 20  # 100 keys and 255 classes make well under 1 MiB
 
@@ -41,7 +41,8 @@ class Subject:
         recipe_sha256: Digest of the resolved recipe.
         architecture: The model's name in the recipe.
         methods: The transforms, in the order applied.
-        block_size: M, in pixels.
+        block_size: M, in pixels; 1 if no method works on images.
+        layers: Whose outputs are permuted.
         training_seed: The recipe's train.seed.
     """
 
@@ -55,6 +56,7 @@ class Subject:
     methods: Annotated[tuple[str, ...], Field(min_length=1)]
     block_size: Positive
     training_seed: Count
+    layers: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,7 @@ class AuditReport:
     """One audit.
 
     Attributes:
-        schema: "mlguard.audit/2"; "mlguard.audit/1" only when an older file was read.
+        schema: "mlguard.audit/3"; an older one only when an older file was read.
         created: UTC, to the second.
         subject: Which model.
         material: Which images.
@@ -133,7 +135,7 @@ class AuditReport:
 
     __pydantic_config__ = STRICT
 
-    schema: Literal["mlguard.audit/1", "mlguard.audit/2"]
+    schema: Literal["mlguard.audit/1", "mlguard.audit/2", "mlguard.audit/3"]
     created: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
     subject: Subject
     material: Material
@@ -162,14 +164,19 @@ def read_report(path: Path) -> AuditReport:
         ReportError: There is no such file, it is not an audit, is damaged, or is of a
             newer schema.
     """
+    return parse_report(report_content(path), name=str(path))
+
+
+def report_content(path: Path) -> bytes:
+    """The bytes of an audit.json, unread.
+
+    Raises:
+        ReportError: There is no such file, or it is too large to be an audit.
+    """
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_REPORT_BYTES + 1)
+        return read_bounded(path, MAX_REPORT_BYTES)
     except OSError as error:
         raise ReportError(f"cannot read {path}: {error.strerror}") from None
-    if len(content) > MAX_REPORT_BYTES:
-        raise ReportError(f"{path} is larger than {MAX_REPORT_BYTES} bytes")
-    return parse_report(content, name=str(path))
 
 
 def parse_report(content: bytes, *, name: str) -> AuditReport:
@@ -187,8 +194,9 @@ def parse_report(content: bytes, *, name: str) -> AuditReport:
     except (ValueError, RecursionError) as error:
         raise ReportError(f"{name} is not JSON: {error}") from None
     _check_schema(table, name)
-    if table["schema"] == FIRST_SCHEMA:
-        content = json.dumps(_upgraded(table, name)).encode()
+    _check_text(table, name)
+    if table["schema"] in OLDER:
+        content = json.dumps(upgraded(table, name)).encode()
     try:
         # From the bytes, so that JSON arrays may stand for tuples and nothing else.
         report = _ADAPTER.validate_json(content)
@@ -197,11 +205,12 @@ def parse_report(content: bytes, *, name: str) -> AuditReport:
     _check_lengths(report.findings, name)
     _check_ranges(report.findings, name)
     _check_attacks(report.attacks, name)
+    _check_verdicts(report.verdicts, name)
     return report
 
 
 def json_schema() -> dict[str, Any]:
-    """The published JSON Schema, docs/spec/audit-v2.schema.json."""
+    """The published JSON Schema, docs/spec/audit-v3.schema.json."""
     schema = _ADAPTER.json_schema(mode="serialization")
     address = "https://json-schema.org/draft/2020-12/schema"
     return {"$schema": address, "$id": SCHEMA, **schema}
@@ -209,7 +218,7 @@ def json_schema() -> dict[str, Any]:
 
 def _check_schema(table: Any, name: str) -> None:
     found = table.get("schema") if isinstance(table, dict) else None
-    if found in (FIRST_SCHEMA, SCHEMA):
+    if found in (*OLDER, SCHEMA):
         return
     number = str(found).removeprefix(SCHEMA_FAMILY)
     if str(found).startswith(SCHEMA_FAMILY) and number.isdecimal():
@@ -220,11 +229,17 @@ def _check_schema(table: Any, name: str) -> None:
     raise ReportError(f"{name} is not an audit: its schema is not {SCHEMA}")
 
 
-def _upgraded(table: dict[str, Any], name: str) -> dict[str, Any]:
-    """A file of the first schema with the fields it could not have."""
-    if strays := sorted(set(table) & set(NEW)):
-        raise ReportError(f"{name}: {FIRST_SCHEMA} has no field {', '.join(strays)}")
-    return table | NEW
+def _check_text(table: Any, name: str) -> None:
+    """Refuse what could command a terminal; the reader's own sentences hold none."""
+    waiting = [table]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, str) and not value.isprintable():
+            raise ReportError(f"{name}: a text holds control characters")
 
 
 def _check_attacks(attacks: AttackSection | None, name: str) -> None:
@@ -235,7 +250,7 @@ def _check_attacks(attacks: AttackSection | None, name: str) -> None:
         raise ReportError(f"{name}: attacks.worst names no finding")
     found = attacks.findings
     intervals = [
-        *(finding.miou_interval for finding in found),
+        *(finding.score_interval for finding in found),
         *(finding.stolen_value_interval for finding in found),
         attacks.stolen_value_interval,
     ]
@@ -243,11 +258,22 @@ def _check_attacks(attacks: AttackSection | None, name: str) -> None:
         raise ReportError(f"{name}: an interval of an attack ends before it begins")
 
 
+def _check_verdicts(verdicts: tuple[Verdict, ...], name: str) -> None:
+    """What the rules never answer: the exit code follows from these alone."""
+    if len({verdict.claim for verdict in verdicts}) < len(verdicts):
+        raise ReportError(f"{name}: a claim is answered twice")
+    for verdict in verdicts:
+        if why := contradiction(verdict):
+            raise ReportError(
+                f"{name}: the verdict on {verdict.claim} is {verdict.answer}, but {why}"
+            )
+
+
 def _check_lengths(findings: Findings, name: str) -> None:
     """Every per-class list must have one entry a class; a type cannot say that."""
     scores = [findings.correct, findings.no_key, findings.baseline]
-    per_class = [score.class_iou for score in scores if score is not None]
-    lists = [findings.class_pixels, findings.incorrect.mean_class_iou, *per_class]
+    per_class = [score.class_scores for score in scores if score is not None]
+    lists = [findings.class_counts, findings.incorrect.mean_class_scores, *per_class]
     if any(len(entries) != len(findings.class_names) for entries in lists):
         classes = len(findings.class_names)
         raise ReportError(f"{name}: expected {classes} entries in every per-class list")
@@ -255,14 +281,15 @@ def _check_lengths(findings: Findings, name: str) -> None:
 
 def _check_ranges(findings: Findings, name: str) -> None:
     """What no audit finds, and no page can draw."""
-    if not 1 <= len(findings.class_names) <= MAX_CLASSES:
-        raise ReportError(f"{name}: expected 1 to {MAX_CLASSES} classes")
-    if not any(findings.class_pixels):
-        raise ReportError(f"{name}: class_pixels: no pixel was scored")
+    most = MAX_CLASSES[findings.task]
+    if not 1 <= len(findings.class_names) <= most:
+        raise ReportError(f"{name}: expected 1 to {most} classes")
+    if not any(findings.class_counts):
+        raise ReportError(f"{name}: class_counts: nothing was scored")
     scores = [findings.correct, findings.no_key, findings.baseline]
     keys = findings.incorrect
     intervals = [
-        *(score.miou_interval for score in scores if score is not None),
+        *(score.score_interval for score in scores if score is not None),
         keys.mean_interval,
         keys.maximum_interval,
         findings.leakage_interval,

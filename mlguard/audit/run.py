@@ -25,6 +25,7 @@ from mlguard.audit.measure import Subject as Model
 from mlguard.audit.outcomes import AdversaryImages
 from mlguard.audit.pictures import Gallery
 from mlguard.audit.report import (
+    SCHEMA,
     AuditReport,
     Flag,
     Machine,
@@ -39,7 +40,7 @@ from mlguard.keys import ModelKey
 from mlguard.protect.provenance import machine, versions
 from mlguard.protect.run import Protection, Run
 from mlguard.recipe import recipe_sha256
-from mlguard.transforms import Transform, key_space_bits
+from mlguard.transforms import TransformSet
 
 EXAMPLES = 4  # images shown with their predictions
 
@@ -103,7 +104,9 @@ def audit_run(
     protection = protection_of(run)
     spec = run.recipe.transform
     subkeys = key.for_model(protection.protection_id)
-    transforms = AuditTransforms.derive(run.transform(key), spec, subkeys, settings)
+    transforms = AuditTransforms.derive(
+        run.transform(key), run.derive, subkeys, settings
+    )
     _check_classes(run.recipe.data.classes, dataset)
     if settings.budget != "none":
         _check_adversary(run.recipe.data.classes, dataset, adversary)
@@ -123,7 +126,7 @@ def audit_run(
     findings = find(
         measured,
         class_names=run.recipe.data.class_names,
-        key_space_bits=key_space_bits(spec.methods, spec.block_size),
+        key_space_bits=transforms.correct.key_space_bits,
         seed=settings.seed,
     )
     attacks = None
@@ -162,9 +165,9 @@ def protection_of(run: Run) -> Protection:
 
 
 def _check_classes(expected: int, dataset: SegmentationSet) -> None:
-    if dataset.classes != expected:
+    if dataset.task.classes != expected:
         raise DatasetError(
-            f"the model has {expected} classes, the images have {dataset.classes}",
+            f"the model has {expected} classes, the images have {dataset.task.classes}",
             hint="audit a model on images labelled with its own classes",
         )
 
@@ -186,7 +189,7 @@ def _check_adversary(
 
 def _attack(
     run: Run,
-    correct: Transform,
+    correct: TransformSet,
     dataset: SegmentationSet,
     adversary: Adversary,
     measured: Measured,
@@ -207,7 +210,7 @@ def _attack(
         stolen=stolen,
         spec=run.recipe.transform,
         model=run.recipe.model,
-        classes=run.recipe.data.classes,
+        task=dataset.task,
         pool=pool,
         leaks=Leaks(correct),
         referee=SplitReferee(stolen, dataset, settings.batch),
@@ -252,12 +255,12 @@ def _report(
     device: torch.device,
 ) -> AuditReport:
     flags = (
-        *_training_images(run, dataset),
+        *_training_images(run, dataset, findings),
         *flags_of(findings),
         *_attack_flags(findings, attacks),
     )
     return AuditReport(
-        schema="mlguard.audit/2",
+        schema=SCHEMA,
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         subject=_subject(run),
         material=Material(
@@ -279,8 +282,12 @@ def _report(
 
 def _attack_flags(findings: Findings, attacks: AttackSection | None) -> Iterator[Flag]:
     if attacks is not None:
-        correct = findings.correct.miou
-        yield from attack_flags(attacks, floor=findings.floor, correct=correct)
+        yield from attack_flags(
+            attacks,
+            floor=findings.floor,
+            correct=findings.correct.score,
+            score_name=findings.vocabulary.score,
+        )
 
 
 def _subject(run: Run) -> Subject:
@@ -292,7 +299,8 @@ def _subject(run: Run) -> Subject:
         recipe_sha256=recipe_sha256(run.recipe),
         architecture=run.recipe.model.name,
         methods=run.recipe.transform.methods,
-        block_size=run.recipe.transform.block_size,
+        block_size=run.recipe.transform.image_block_size,
+        layers=run.recipe.transform.layers,
         training_seed=run.recipe.train.seed,
     )
 
@@ -326,10 +334,13 @@ def _attack_options(settings: recipe.Audit) -> str:
     return f" --budget {settings.budget}{names}"
 
 
-def _training_images(run: Run, dataset: SegmentationSet) -> Iterator[Flag]:
+def _training_images(
+    run: Run, dataset: SegmentationSet, findings: Findings
+) -> Iterator[Flag]:
     trained_on = run.provenance.get("data", {}).get("train_fingerprint")
     if trained_on == dataset.fingerprint:
         yield Flag(
             code="training-images",
-            message="the model was trained on these images; mIoU on others is lower",
+            message="the model was trained on these images; "
+            f"{findings.vocabulary.score} on others is lower",
         )

@@ -44,7 +44,7 @@ def transform_figure(image: Picture, recipe: Recipe, key: ModelKey) -> bytes:
     subkeys = key.for_model(new_protection_id())
     rows = [
         (" + ".join(series), [plain, *transformed(plain, series, sizes, subkeys)])
-        for series in series_of(spec.methods)
+        for series in series_of(spec.image_methods)
     ]
     return _drawn(rows, ["plain", *(f"M = {size}" for size in sizes)])
 

@@ -2,7 +2,9 @@
 
 from mlguard.audit.attack_findings import AttackFinding, AttackSection
 from mlguard.audit.findings import Findings
+from mlguard.audit.pictures import Gallery
 from mlguard.audit.report import AuditReport
+from mlguard.recipe import CHANNELS
 
 NOTHING = "–"  # stands where a number does not exist
 SPACE = "\N{NO-BREAK SPACE}"  # between a number and its unit
@@ -62,15 +64,16 @@ def reference_column(findings: Findings) -> str:
 
 def verdict(findings: Findings) -> str:
     """What was found, in two sentences."""
-    tries = len(findings.incorrect.miou)
-    best = max(findings.no_key.miou, findings.incorrect.maximum)
+    tries = len(findings.incorrect.scores)
+    best = max(findings.no_key.score, findings.incorrect.maximum)
     with_key = (
-        f"With the correct key the model reaches {findings.correct.miou:.3f} mIoU"
+        f"With the correct key the model reaches {findings.correct.score:.3f} "
+        f"{findings.vocabulary.score}"
     )
     if findings.baseline:
         with_key += (
             f", {percent(findings.fidelity)} of its plain twin's "
-            f"{findings.baseline.miou:.3f}"
+            f"{findings.baseline.score:.3f}"
         )
     without = (
         f"Without it, the best of {findings.unauthorized_tries} tries (no key, and "
@@ -84,11 +87,21 @@ def verdict(findings: Findings) -> str:
     return f"{with_key}. {without}."
 
 
+def score_caption(findings: Findings) -> str:
+    """What the table of conditions is over."""
+    classes = len(findings.class_names) - len(findings.absent_classes)
+    said = f"{findings.vocabulary.title} over {classes} classes and {findings.images}"
+    return f"{said} images. Intervals redraw the images."
+
+
 def subject_line(report: AuditReport) -> str:
     """Which model, in a few words."""
     subject = report.subject
     methods = " + ".join(subject.methods)
-    return f"{subject.architecture}, {methods} with M = {subject.block_size}"
+    places = [f"M = {subject.block_size}"] if set(subject.methods) - {CHANNELS} else []
+    if subject.layers:
+        places.append(f"the outputs of {', '.join(subject.layers)}")
+    return f"{subject.architecture}, {methods} with {' and '.join(places)}"
 
 
 def leakage_line(findings: Findings) -> str:
@@ -137,6 +150,18 @@ def headline(section: AttackSection) -> str:
         f"{said}; it needs a transformed image. Without one the worst is "
         f"{_described(next_one)}: {percent(next_one.stolen_value)}."
     )
+
+
+def no_pictures(gallery: Gallery | None) -> str:
+    """Why a page shows no images; empty if it does."""
+    if gallery is None:
+        return (
+            "There are no pictures here: this page was made again from audit.json, "
+            "which holds none. They are on the page that the audit itself wrote."
+        )
+    if not gallery.predictions:
+        return "There are no pictures here: none were asked for, with --examples 0."
+    return ""
 
 
 def _described(finding: AttackFinding) -> str:

@@ -5,9 +5,11 @@ docs/spec/bundle-v1.md is the whole format.
 """
 
 from mlguard.bundle.bundle import Bundle, make_bundle, read_bundle, write_bundle
+from mlguard.bundle.key_work import derive_transforms
 from mlguard.bundle.manifest import (
     AuditHeadline,
     Facts,
+    FeatureMapFacts,
     Manifest,
     NormalizationFacts,
     Provenance,
@@ -19,11 +21,13 @@ __all__ = [
     "AuditHeadline",
     "Bundle",
     "Facts",
+    "FeatureMapFacts",
     "Manifest",
     "NormalizationFacts",
     "Provenance",
     "TransformFacts",
     "check_key",
+    "derive_transforms",
     "make_bundle",
     "read_bundle",
     "selftest_digest",

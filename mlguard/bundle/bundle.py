@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from mlguard.bundle.archive import (
     MANIFEST,
     MEMBERS,
@@ -21,6 +23,7 @@ from mlguard.bundle.archive import (
     unpack,
 )
 from mlguard.bundle.graph_limits import GraphFacts, check_graph
+from mlguard.bundle.key_work import derive_transforms
 from mlguard.bundle.manifest import (
     INPUTS,
     Facts,
@@ -38,7 +41,7 @@ from mlguard.bundle.proofs import (
 from mlguard.errors import BundleError, MalformedBundle, TamperedBundle
 from mlguard.files import atomic_write
 from mlguard.keys import ModelSubkeys
-from mlguard.transforms import derive_transform
+from mlguard.transforms.channels import order_slot, signs_slot
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Bundle:
         preprocess: The keyed transform as ONNX, its key slots empty.
         model: The model as ONNX.
         slots: Names of the key slots that `preprocess` declares.
+        model_slots: Those that `model` declares.
     """
 
     name: str
@@ -58,6 +62,7 @@ class Bundle:
     preprocess: bytes = field(repr=False)
     model: bytes = field(repr=False)
     slots: frozenset[str]
+    model_slots: frozenset[str]
 
     def to_bytes(self) -> bytes:
         """Give the bytes of the file."""
@@ -73,7 +78,7 @@ def make_bundle(
     Args:
         facts: What the exporter knows about the model.
         preprocess: The keyed transform as ONNX, its key slots empty.
-        model: The model as ONNX.
+        model: The model as ONNX, its key slots empty too.
         subkeys: The subkeys of the protected model.
         name: What to call the bundle in a refusal.
 
@@ -82,15 +87,16 @@ def make_bundle(
         BundleError: The facts, or a graph, are larger than a bundle's member.
     """
     graphs = {PREPROCESS: preprocess, MODEL: model}
-    slots = _check_graphs(graphs, facts.opset, name=name)
-    methods, block_size = facts.transform.methods, facts.transform.block_size
-    transform = derive_transform(methods, subkeys, block_size)
-    values = transform.values(selftest_image(block_size))
+    slots, model_slots = _check_graphs(graphs, facts, name=name)
+    image = selftest_image(facts.transform.block_size)
+    transform = derive_transforms(facts, subkeys).image
+    values = image.astype(np.int32) if transform is None else transform.values(image)
     manifest = Manifest(
         **dict(facts),
         protection_id=subkeys.protection_id.hex(),
         key_id=subkeys.key_id,
         key_commitment=commitment(subkeys, hashlib.sha256(model).digest()),
+        key_space_bits=facts.key_space(),
         inputs=INPUTS,
         outputs=outputs_of(len(facts.class_names)),
         files={PREPROCESS: _member(preprocess), MODEL: _member(model)},
@@ -107,7 +113,7 @@ def make_bundle(
                 f"{name}: {member} would have {sizes[member]} bytes, "
                 f"at most {limit} fit"
             )
-    return Bundle(name, manifest, preprocess, model, slots)
+    return Bundle(name, manifest, preprocess, model, slots, model_slots)
 
 
 def write_bundle(path: Path, bundle: Bundle) -> None:
@@ -154,24 +160,39 @@ def parse_bundle(file: BinaryIO, size: int, *, name: str) -> Bundle:
     for graph, content in graphs.items():
         if manifest.files[graph] != _member(content):
             raise TamperedBundle(f"{name}: {graph} is not the one manifest.json names")
-    slots = _check_graphs(graphs, manifest.opset, name=name)
-    return Bundle(name, manifest, graphs[PREPROCESS], graphs[MODEL], slots)
+    slots, model_slots = _check_graphs(graphs, manifest, name=name)
+    return Bundle(name, manifest, graphs[PREPROCESS], graphs[MODEL], slots, model_slots)
 
 
 def _check_graphs(
-    graphs: Mapping[str, bytes], opset: int, *, name: str
-) -> frozenset[str]:
-    """The key slots of the preprocess graph; everything else must be in the file."""
+    graphs: Mapping[str, bytes], about: Facts, *, name: str
+) -> tuple[frozenset[str], frozenset[str]]:
+    """The key slots of both graphs; everything else must be in the file."""
     facts: dict[str, GraphFacts] = {}
     for graph, content in graphs.items():
         facts[graph] = check_graph(content, name=f"{name}: {graph}")
-        if facts[graph].opset != opset:
+        if facts[graph].opset != about.opset:
             raise MalformedBundle(
-                f"{name}: {graph} has opset {facts[graph].opset}, expected {opset}"
+                f"{name}: {graph} has opset {facts[graph].opset}, "
+                f"expected {about.opset}"
             )
-    if facts[MODEL].slots:
-        raise MalformedBundle(f"{name}: {MODEL} points to data outside the file")
-    return frozenset(facts[PREPROCESS].slots)
+    declared = frozenset(facts[PREPROCESS].slots), frozenset(facts[MODEL].slots)
+    if declared[1] != _slots_of(about):
+        raise MalformedBundle(
+            f"{name}: {MODEL} points to data outside the file that is not a key slot "
+            "of manifest.json"
+            if declared[1] - _slots_of(about)
+            else f"{name}: {MODEL} lacks a key slot that manifest.json names"
+        )
+    return declared
+
+
+def _slots_of(facts: Facts) -> frozenset[str]:
+    """The key slots of the model that a manifest names."""
+    orders = {order_slot(one.layer) for one in facts.feature_maps}
+    return frozenset(
+        orders | {signs_slot(o.layer) for o in facts.feature_maps if o.signs}
+    )
 
 
 def _member(content: bytes) -> Member:

@@ -19,9 +19,12 @@ from pydantic import (
 
 from mlguard.bundle.archive import MODEL, PREPROCESS
 from mlguard.errors import MalformedBundle
-from mlguard.transforms import BLOCK_SIZES, key_space_bits
+from mlguard.transforms import BLOCK_SIZES, channels_key_space, key_space_bits
+from mlguard.transforms.channels import MAX_CHANNELS
 
 SCHEMA = "mlguard.bundle/1"
+LAYER = r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*\z"
+MAX_LAYERS = 256
 MAX_INTEGER = 2**53 - 1  # above it, JSON readers in other languages round
 
 
@@ -48,7 +51,10 @@ class _Part(BaseModel):
 
 
 class TransformFacts(_Part):
-    """What the key does to an image; docs/spec/transforms-v1.md."""
+    """What the key does to an image; docs/spec/transforms-v1.md.
+
+    Without methods, images are left alone and the key acts on feature maps only.
+    """
 
     spec: Literal[1] = 1
     methods: tuple[Literal["shf", "np", "ffx"], ...]
@@ -60,8 +66,19 @@ class TransformFacts(_Part):
             raise ValueError(
                 f"block_size {self.block_size} is not one of {BLOCK_SIZES}"
             )
-        key_space_bits(self.methods, self.block_size)  # refuses what does not compose
+        if self.methods:
+            key_space_bits(self.methods, self.block_size)  # refuses what does not fit
+        elif self.block_size != 1:
+            raise ValueError("without methods, block_size is 1")
         return self
+
+
+class FeatureMapFacts(_Part):
+    """One layer whose output the key permutes; transforms-v1.md, section 9."""
+
+    layer: Annotated[str, Field(pattern=LAYER, max_length=200)]
+    channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
+    signs: bool
 
 
 class NormalizationFacts(_Part):
@@ -115,6 +132,9 @@ class Facts(_Part):
 
     task: Literal["segmentation"] = "segmentation"
     transform: TransformFacts
+    feature_maps: Annotated[
+        tuple[FeatureMapFacts, ...], Field(max_length=MAX_LAYERS)
+    ] = ()
     normalization: NormalizationFacts
     class_names: Annotated[tuple[Text, ...], Field(min_length=2, max_length=255)]
     ignore_index: Annotated[int, Field(ge=0, le=255)]
@@ -130,6 +150,25 @@ class Facts(_Part):
             raise ValueError(f"ignore_index {self.ignore_index} is a class")
         return self
 
+    @model_validator(mode="after")
+    def _keyed(self) -> Self:
+        layers = [one.layer for one in self.feature_maps]
+        if len(set(layers)) != len(layers):
+            raise ValueError("feature_maps names a layer twice")
+        if not self.transform.methods and not layers:
+            raise ValueError("neither a method nor a feature map: nothing is keyed")
+        return self
+
+    def key_space(self) -> float:
+        """The effective key space, in bits, to a tenth."""
+        methods, block_size = self.transform.methods, self.transform.block_size
+        image = key_space_bits(methods, block_size) if methods else 0.0
+        inside = sum(
+            channels_key_space(one.channels, signs=one.signs)
+            for one in self.feature_maps
+        )
+        return round(image + inside, 1)
+
 
 class Manifest(Facts):
     """The manifest of a bundle. Every field is explained in the specification."""
@@ -138,13 +177,13 @@ class Manifest(Facts):
     protection_id: Hex32
     key_id: Hex16
     key_commitment: Hex64
+    key_space_bits: Number
     inputs: tuple[TensorFacts, ...]
     outputs: tuple[TensorFacts, ...]
     files: dict[str, Member]  # by name: the two graphs
     selftest: Hex64
     mac: Hex64
     # Reserved. A reader that does not know a protection must not ignore it.
-    feature_maps: None = None
     seal: None = None
     grants: None = None
     signature: None = None
@@ -155,6 +194,8 @@ class Manifest(Facts):
             raise ValueError("inputs and outputs are not those of this version")
         if set(self.files) != {PREPROCESS, MODEL}:
             raise ValueError(f"files must name {PREPROCESS} and {MODEL}")
+        if self.key_space_bits != self.key_space():
+            raise ValueError(f"key_space_bits: expected {self.key_space()}")
         return self
 
     def to_bytes(self, *, without_mac: bool = False) -> bytes:

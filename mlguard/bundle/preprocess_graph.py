@@ -49,7 +49,8 @@ def build_preprocess_graph(
     width must be multiples of the block size: the runtime pads.
 
     Args:
-        methods: Names of transforms.METHODS, in the order they are applied.
+        methods: Names of transforms.METHODS, in the order they are applied; none
+            leaves images alone.
         block_size: M, in pixels.
         mean: Of images in [0, 1], one number a channel.
         std: The same.
@@ -81,6 +82,14 @@ def build_preprocess_graph(
     return _model(graph, opset, ir_version)
 
 
+def empty_slot(name: str, data_type: int, shape: Sequence[int]) -> TensorProto:
+    """A key slot: an initializer with name, type and shape, and no data anywhere."""
+    tensor = TensorProto(name=name, data_type=data_type, dims=shape)
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=SLOT_LOCATION)
+    return tensor
+
+
 @dataclass
 class _Graph:
     """Nodes and initializers, collected in order."""
@@ -101,10 +110,7 @@ class _Graph:
 
     def slot(self, name: str, data_type: int, shape: Sequence[int]) -> str:
         """Append a key slot: name, type and shape, no data. Give its name."""
-        tensor = TensorProto(name=name, data_type=data_type, dims=shape)
-        tensor.data_location = TensorProto.EXTERNAL
-        tensor.external_data.add(key="location", value=SLOT_LOCATION)
-        self.initializers.append(tensor)
+        self.initializers.append(empty_slot(name, data_type, shape))
         return name
 
 
@@ -112,7 +118,8 @@ def _transform(
     graph: _Graph, blocks: str, methods: Sequence[str], length: int
 ) -> tuple[str, str]:
     """Append the keyed operators; give the names of their output and of the scale."""
-    check_methods(methods)
+    if methods:
+        check_methods(methods)
     scale = ""
     for method in methods:
         if method == "shf":

@@ -46,8 +46,10 @@ def protect(
 ) -> None:
     """Train a model that needs the key, and leave a run folder in OUT."""
     settings = read_recipe(recipe, overrides=set_ or [])
-    warn_of_small_key_space(settings.transform)
     need("mlguard.protect")
+    from mlguard.protect.key_work import key_space_of
+
+    warn_of_small_key_space(settings.transform, key_space_of(settings))
     train = _Trainer(recipe, settings, data, download, device, resume, tensorboard)
     with open_model_key(key, unlock, key_id=train.key_id(out)) as held:
         train.protected(out, held)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mlguard.cli.key_space import places_of
 from mlguard.files import write_new
 from mlguard.recipe import read_recipe, recipe_text, shipped_recipes
 
@@ -27,7 +28,7 @@ def list_recipes() -> None:
         data = f"{recipe.data.kind} {recipe.data.size[0]}x{recipe.data.size[1]}"
         print(
             f"{name:18} {recipe.model.name:28} {data:16} "
-            f"{methods} M={recipe.transform.block_size}"
+            f"{methods} {places_of(recipe.transform)}"
         )
 
 

@@ -7,18 +7,20 @@ exported graph is plain ONNX without a word of the owner's source code (scrub.py
 
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import nn
 from torch.export import Dim
 
 from mlguard.bundle import (
     Bundle,
     Facts,
+    FeatureMapFacts,
     NormalizationFacts,
     Provenance,
     TransformFacts,
@@ -35,11 +37,12 @@ from mlguard.errors import (
 )
 from mlguard.files import refuse_existing
 from mlguard.keys import ModelKey
-from mlguard.models import logits_of, normalization_of
+from mlguard.models import normalization_of
 from mlguard.protect.parity import ParityReport, check_parity
 from mlguard.protect.provenance import versions
 from mlguard.protect.run import PROVENANCE, RECIPE, Protection, Run
 from mlguard.protect.scrub import scrub
+from mlguard.protect.slots import WithSlots, empty_slots, example_slots
 from mlguard.recipe import recipe_sha256
 
 INPUT, OUTPUT = "pixels", "logits"
@@ -123,7 +126,14 @@ def _facts(run: Run) -> Facts:
     data = run.provenance.get("data", {})
     return Facts(
         transform=TransformFacts(
-            methods=recipe.transform.methods, block_size=recipe.transform.block_size
+            methods=recipe.transform.image_methods,
+            block_size=recipe.transform.image_block_size,
+        ),
+        feature_maps=tuple(
+            FeatureMapFacts(
+                layer=layer, channels=channels, signs=recipe.transform.signs
+            )
+            for layer, channels in run.feature_channels().items()
         ),
         normalization=NormalizationFacts(
             mean=normalization.mean, std=normalization.std
@@ -158,7 +168,7 @@ def bundle_model(
         ParityError: torch cannot export the model.
         BundleError: The model does not fit into a bundle.
     """
-    graph = export_graph(model, facts.opset)
+    graph = export_graph(model, facts.opset, facts.feature_maps)
     preprocess = build_preprocess_graph(
         facts.transform.methods,
         facts.transform.block_size,
@@ -176,24 +186,32 @@ def bundle_model(
     )
 
 
-def export_graph(model: nn.Module, opset: int) -> onnx.ModelProto:
+def export_graph(
+    model: nn.Module, opset: int, feature_maps: Sequence[FeatureMapFacts] = ()
+) -> onnx.ModelProto:
     """Export a model with free N, H and W, and take the exporter's traces out.
+
+    Args:
+        model: In eval mode, on the CPU; without any key.
+        opset: The operator set.
+        feature_maps: Where the graph gets key slots.
 
     Raises:
         ParityError: torch cannot export the model.
     """
     sizes = {0: Dim("N"), 2: Dim("H"), 3: Dim("W")}
+    slots = example_slots(feature_maps)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's exporter warns about torch
             program = torch.onnx.export(
-                _Logits(model).eval(),
-                (torch.rand(EXAMPLE),),
+                WithSlots(model, feature_maps).eval(),
+                (torch.rand(EXAMPLE), list(slots.values())),
                 dynamo=True,
                 opset_version=opset,
-                input_names=[INPUT],
+                input_names=[INPUT, *slots],
                 output_names=[OUTPUT],
-                dynamic_shapes={INPUT: sizes},
+                dynamic_shapes={INPUT: sizes, "slots": [None] * len(slots)},
                 external_data=False,
                 verbose=False,
             )
@@ -204,18 +222,8 @@ def export_graph(model: nn.Module, opset: int) -> onnx.ModelProto:
         raise ParityError("torch gave no graph")
     graph = scrub(program.model_proto)
     onnx.checker.check_model(graph, full_check=True)
+    empty_slots(graph, list(slots))
     return graph
-
-
-class _Logits(nn.Module):
-    """A model whose output is its logits alone."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return logits_of(self.model(pixels))
 
 
 def _serialized(graph: onnx.ModelProto) -> bytes:

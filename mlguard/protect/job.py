@@ -16,11 +16,20 @@ from mlguard.data import SegmentationSet, TrainingSet, open_split
 from mlguard.errors import DatasetError, MalformedRun, OutputExists
 from mlguard.files import prepare_output_folder
 from mlguard.keys import ModelKey, new_protection_id
-from mlguard.models import build_model, normalization_of
-from mlguard.models.keyed_transform import TorchTransform, plain
+from mlguard.models import (
+    NO_KEY,
+    Condition,
+    keyed,
+    normalization_of,
+)
 from mlguard.protect import run as folder
 from mlguard.protect.device import new_accelerator
-from mlguard.protect.evaluate import Condition
+from mlguard.protect.key_work import (
+    Build,
+    channels_of,
+    derive_transforms,
+    new_model,
+)
 from mlguard.protect.loop import check_batch, train
 from mlguard.protect.proofs import check_setup
 from mlguard.protect.provenance import machine, versions
@@ -29,7 +38,6 @@ from mlguard.protect.training import Watcher
 from mlguard.recipe import Recipe, recipe_sha256
 
 CheckProgress = Callable[[int, int], None]  # images done, images in all
-Build = Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -95,8 +103,10 @@ class Job:
         subkeys = protection.subkeys(key)
         if begun:
             check_setup(self.path, subkeys, recipe=self.path / folder.RECIPE)
-        transform = protection.transform(self.recipe, key)
-        condition = TorchTransform(transform, self._accelerator.device)
+        transforms = derive_transforms(
+            self.recipe.transform, subkeys, channels_of(self.recipe, self.build)
+        )
+        condition = keyed(transforms, self._accelerator.device)
 
         def prove() -> None:
             folder.write_proofs(self.path, protection, key)
@@ -112,7 +122,7 @@ class Job:
         begun = self._begun()
         if begun and begun[1] is not None:
             raise MalformedRun(f"{self.path} is a protected run, not a baseline")
-        return self._train(plain, None, lambda: None, begun=begun is not None)
+        return self._train(NO_KEY, None, lambda: None, begun=begun is not None)
 
     @cached_property
     def _accelerator(self) -> Accelerator:
@@ -204,9 +214,7 @@ class Job:
 
     def _new_model(self) -> nn.Module:
         torch.manual_seed(self.recipe.train.seed)
-        if self.build is not None:
-            return self.build()
-        return build_model(self.recipe.model, self.recipe.data.classes)
+        return new_model(self.recipe, self.build)
 
     def _data_facts(
         self, training_set: SegmentationSet, validation_set: SegmentationSet

@@ -17,9 +17,8 @@ from torch import nn
 from mlguard import recipe
 from mlguard.data import SegmentationSet, TrainingSet
 from mlguard.errors import DatasetError, Interrupted, RunError
-from mlguard.models import Normalization
+from mlguard.models import Condition, Normalization
 from mlguard.protect.device import enough_memory
-from mlguard.protect.evaluate import Condition
 from mlguard.protect.interrupt import stop_on_signal
 from mlguard.protect.training import Training, Watcher
 
@@ -49,7 +48,7 @@ def train(
         data: Augmented training images.
         validation: Images that choose which epoch's weights are kept.
         spec: The recipe's [train] section.
-        condition: What the key does to uint8 images, or plain.
+        condition: What the key does to images and feature maps, or NO_KEY.
         normalization: The mean and std of the model's starting weights.
         accelerator: From `new_accelerator`.
         watch: Told about steps and epochs, on the main process.

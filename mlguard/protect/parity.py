@@ -14,9 +14,9 @@ from torch import nn
 from mlguard.bundle import Bundle
 from mlguard.errors import ParityError
 from mlguard.keys import ModelKey
-from mlguard.models import Normalization, logits_of
+from mlguard.models import Normalization, keyed, logits_of, output_of
 from mlguard.runtime import Session
-from mlguard.transforms import Transform, pad_to_blocks
+from mlguard.transforms import TransformSet, pad_to_blocks
 
 SHAPES = ((1, 3, 64, 96), (2, 3, 128, 80), (1, 3, 65, 97))
 MIN_AGREEMENT = 0.999  # share of pixels with the same class
@@ -49,7 +49,7 @@ def check_parity(
     bundle: Bundle,
     key: ModelKey,
     model: nn.Module,
-    transform: Transform,
+    transforms: TransformSet,
     normalization: Normalization,
     *,
     shapes: Sequence[tuple[int, ...]] = SHAPES,
@@ -63,7 +63,7 @@ def check_parity(
     agreements, differences, largest = [], [], []
     for seed, shape in enumerate(shapes):
         images = _example_images(shape, seed)
-        expected = _torch_logits(model, transform, normalization, images)
+        expected = _torch_logits(model, transforms, normalization, images)
         got = session.logits(images)
         if got.shape != expected.shape:
             raise ParityError(f"expected logits {expected.shape}, got {got.shape}")
@@ -89,15 +89,15 @@ def check_parity(
 
 def _torch_logits(
     model: nn.Module,
-    transform: Transform,
+    transforms: TransformSet,
     normalization: Normalization,
     images: NDArray[np.uint8],
 ) -> NDArray[np.float32]:
     height, width = images.shape[2:]
-    padded = pad_to_blocks(images, transform.block_size)
-    pixels = normalization(torch.from_numpy(transform.apply(padded)))
+    padded = pad_to_blocks(images, transforms.block_size)
+    given = torch.from_numpy(padded)
     with torch.inference_mode():
-        logits = logits_of(model(pixels))
+        logits = logits_of(output_of(model, given, keyed(transforms), normalization))
     return logits[:, :, :height, :width].numpy()
 
 

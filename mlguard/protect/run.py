@@ -24,11 +24,11 @@ from torch import nn
 from mlguard.errors import MalformedRun, RecipeError, WrongKey
 from mlguard.files import atomic_write, read_bounded
 from mlguard.keys import PROTECTION_ID_BYTES, ModelKey, ModelSubkeys
-from mlguard.models import build_model
 from mlguard.protect.checkpoint import contiguous
+from mlguard.protect.key_work import blank_model, channels_of, derive_transforms
 from mlguard.protect.proofs import check_model, check_setup, prove
 from mlguard.recipe import MAX_RECIPE_BYTES, Recipe, dump_recipe, parse_recipe
-from mlguard.transforms import Transform, derive_transform
+from mlguard.transforms import TransformSet
 
 RECIPE = "recipe.toml"
 PROTECTION = "protection.json"
@@ -54,15 +54,6 @@ class Protection:
     protection_id: bytes
     key_id: str
     key_name: str
-
-    def transform(self, recipe: Recipe, key: ModelKey) -> Transform:
-        """Derive what the key does to this model's images.
-
-        Raises:
-            WrongKey: The model was protected with another key.
-        """
-        methods, block_size = recipe.transform.methods, recipe.transform.block_size
-        return derive_transform(methods, self.subkeys(key), block_size)
 
     def subkeys(self, key: ModelKey) -> ModelSubkeys:
         """The subkeys of this model.
@@ -102,7 +93,7 @@ class Run:
         Raises:
             MalformedRun: The weights are missing, damaged or of another model.
         """
-        model = self.build() if self.build is not None else self._new_model()
+        model = blank_model(self.recipe, self.build)
         path = self.path / MODEL
         try:
             model.load_state_dict(load_file(path))
@@ -131,8 +122,8 @@ class Run:
             )
         return twin
 
-    def transform(self, key: ModelKey) -> Transform:
-        """What the key does to this model's images.
+    def transform(self, key: ModelKey) -> TransformSet:
+        """What the key does for this model.
 
         Raises:
             WrongKey: The model was protected with another key.
@@ -144,12 +135,24 @@ class Run:
         subkeys = self.protection.subkeys(key)
         check_setup(self.path, subkeys, recipe=self.path / RECIPE)
         check_model(self.path, subkeys, model=self.path / MODEL)
-        return self.protection.transform(self.recipe, key)
+        return self.derive(subkeys)
 
-    def _new_model(self) -> nn.Module:
-        # The starting weights would be overwritten, so they are not looked for.
-        spec = self.recipe.model.model_copy(update={"weights": "none"})
-        return build_model(spec, self.recipe.data.classes)
+    def derive(self, subkeys: ModelSubkeys) -> TransformSet:
+        """What any key's subkeys do for this model, be it the correct key or not.
+
+        Raises:
+            RecipeError: The model does not have the layers that the recipe names.
+        """
+        spec = self.recipe.transform
+        return derive_transforms(spec, subkeys, self.feature_channels())
+
+    def feature_channels(self) -> dict[str, int]:
+        """How many channels each layer has whose output the key permutes.
+
+        Raises:
+            RecipeError: The model does not have the layers that the recipe names.
+        """
+        return channels_of(self.recipe, self.build)
 
 
 def read_run(path: Path, *, build: Callable[[], nn.Module] | None = None) -> Run:

@@ -14,6 +14,7 @@ from mlguard.bundle import (
     Bundle,
     Manifest,
     check_key,
+    derive_transforms,
     read_bundle,
     selftest_digest,
     selftest_image,
@@ -21,7 +22,7 @@ from mlguard.bundle import (
 from mlguard.errors import MalformedBundle, ProviderError, ShapeError
 from mlguard.keys import ModelKey, ModelSubkeys
 from mlguard.runtime.providers import CPU, load_graph, run_graph
-from mlguard.transforms import derive_transform, pad_to_blocks
+from mlguard.transforms import pad_to_blocks
 
 PIXELS, VALUES, LOGITS = "pixels", "values", "logits"  # docs/spec/bundle-v1.md
 
@@ -38,11 +39,9 @@ class Session:
         """Unlock a bundle that was read before; as `open`."""
         name, manifest = bundle.name, bundle.manifest
         subkeys = check_key(manifest, key, name=name)
-        transform = manifest.transform
-        self._block_size = transform.block_size
-        slots = derive_transform(
-            transform.methods, subkeys, transform.block_size
-        ).slots()
+        self._block_size = manifest.transform.block_size
+        transforms = derive_transforms(manifest, subkeys)
+        slots = {} if transforms.image is None else transforms.image.slots()
         if set(slots) != bundle.slots:
             raise MalformedBundle(
                 f"{name}: expected key slots {sorted(slots)}, "
@@ -57,7 +56,10 @@ class Session:
         )
         self._selftest(subkeys, name=name)
         self._model = load_graph(
-            bundle.model, provider=provider, name=f"{name}: model.onnx"
+            bundle.model,
+            provider=provider,
+            name=f"{name}: model.onnx",
+            slots=transforms.channel_slots(),
         )
 
     @classmethod

@@ -11,22 +11,28 @@ from collections.abc import Sequence
 from mlguard.keys import ModelSubkeys
 from mlguard.transforms.base import Inverse, KeyedTransform, Transform
 from mlguard.transforms.blocks import BLOCK_SIZES, pad_to_blocks
+from mlguard.transforms.channels import ChannelPermutation, channels_key_space
 from mlguard.transforms.compose import Compose, check_methods
 from mlguard.transforms.format_preserving import FormatPreserving
 from mlguard.transforms.key_space import MIN_KEY_SPACE_BITS
 from mlguard.transforms.negative_positive import NegativePositive
 from mlguard.transforms.pixel_shuffle import PixelShuffle
+from mlguard.transforms.transform_set import TransformSet, derive_channels
 
 __all__ = [
     "BLOCK_SIZES",
     "METHODS",
     "MIN_KEY_SPACE_BITS",
+    "ChannelPermutation",
     "Compose",
     "FormatPreserving",
     "Inverse",
     "NegativePositive",
     "PixelShuffle",
     "Transform",
+    "TransformSet",
+    "channels_key_space",
+    "derive_channels",
     "derive_transform",
     "key_space_bits",
     "pad_to_blocks",

@@ -7,6 +7,7 @@ key. docs/spec/keys-v1.md, sections 4 to 6.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -62,3 +63,15 @@ def half_mask(subkey: bytes, length: int) -> NDArray[np.bool_]:
     mask[permutation(subkey, length)[: length // 2]] = True
     mask.flags.writeable = False
     return mask
+
+
+def coin_flips(subkey: bytes, length: int) -> NDArray[np.float32]:
+    """Choose +1 or -1 for each position, each equally likely: -1 for an odd word.
+
+    Shape:
+        returns  (length,) float32, read-only
+    """
+    drawn = np.array([word & 1 for word in islice(words(subkey), length)])
+    signs: NDArray[np.float32] = np.where(drawn == 1, -1, 1).astype(np.float32)
+    signs.flags.writeable = False
+    return signs

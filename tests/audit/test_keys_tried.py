@@ -5,16 +5,23 @@ import hmac
 import numpy as np
 import pytest
 
-from mlguard import recipe
 from mlguard.audit.incorrect import incorrect_key, incorrect_transforms
 from mlguard.audit.nearby import changed_share, moved, nearby, reshuffled, same
-from mlguard.transforms import derive_transform
+from mlguard.keys import ModelSubkeys
+from mlguard.transforms import TransformSet, derive_transform
 from mlguard.transforms.choice import permutation
 from tests.audits import KEY, OTHER_KEY, PROTECTION_ID
 
 SUBKEYS = KEY.for_model(PROTECTION_ID)
 POSITIONS = permutation(bytes(32), 48)
-SPEC = recipe.Transform(method="shf", block_size=4)
+
+
+def derived(methods: tuple[str, ...], size: int) -> TransformSet:
+    return TransformSet(derive_transform(methods, SUBKEYS, size))
+
+
+def shuffled(subkeys: ModelSubkeys) -> TransformSet:
+    return TransformSet(derive_transform(("shf",), subkeys, 4))
 
 
 def ids(subkeys: object, seed: int) -> list[str]:
@@ -33,11 +40,10 @@ def test_the_keys_tried_cannot_be_computed_without_the_correct_key() -> None:
 
 
 def test_incorrect_transforms_are_derived_for_this_model_like_the_correct_one() -> None:
-    (first,) = incorrect_transforms(SPEC, SUBKEYS, seed=0, number=1)
+    (first,) = incorrect_transforms(shuffled, SUBKEYS, seed=0, number=1)
     key = incorrect_key(SUBKEYS, seed=0, index=0)
-    expected = derive_transform(("shf",), key.for_model(PROTECTION_ID), 4)
-    assert same(first, expected)
-    assert not same(first, derive_transform(("shf",), SUBKEYS, 4))
+    assert same(first, shuffled(key.for_model(PROTECTION_ID)))
+    assert not same(first, shuffled(SUBKEYS))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.25, 0.5, 1.0])
@@ -45,7 +51,7 @@ def test_incorrect_transforms_are_derived_for_this_model_like_the_correct_one() 
 def test_a_nearby_key_differs_by_the_share_asked_for(
     methods: tuple[str, ...], share: float
 ) -> None:
-    correct = derive_transform(methods, SUBKEYS, 4)
+    correct = derived(methods, 4)
     other = nearby(correct, share, subkeys=SUBKEYS, use="test")
     assert changed_share(correct, other) == pytest.approx(share, abs=1.5 / 48)
     assert same(correct, other) == (share == 0.0)
@@ -53,20 +59,20 @@ def test_a_nearby_key_differs_by_the_share_asked_for(
 
 def test_the_smallest_share_still_changes_something() -> None:
     for method in ("shf", "np"):
-        correct = derive_transform((method,), SUBKEYS, 2)
+        correct = derived((method,), 2)
         other = nearby(correct, 0.001, subkeys=SUBKEYS, use="test")
         assert changed_share(correct, other) == pytest.approx(2 / 12)
 
 
 def test_a_nearby_ffx_key_keeps_the_table() -> None:
-    correct = derive_transform(("ffx",), SUBKEYS, 4)
+    correct = derived(("ffx",), 4)
     other = nearby(correct, 0.5, subkeys=SUBKEYS, use="test")
     assert (other.slots()["ffx.table"] == correct.slots()["ffx.table"]).all()
     assert (other.slots()["ffx.mask"] != correct.slots()["ffx.mask"]).any()
 
 
 def test_another_use_gives_another_neighbour() -> None:
-    correct = derive_transform(("shf",), SUBKEYS, 4)
+    correct = derived(("shf",), 4)
     one = nearby(correct, 0.5, subkeys=SUBKEYS, use="one")
     assert same(one, nearby(correct, 0.5, subkeys=SUBKEYS, use="one"))
     assert not same(one, nearby(correct, 0.5, subkeys=SUBKEYS, use="other"))

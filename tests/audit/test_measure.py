@@ -7,14 +7,22 @@ from torch import Tensor, nn
 
 from mlguard import metrics, recipe
 from mlguard.audit.measure import AuditTransforms, Subject, measure
+from mlguard.keys import ModelSubkeys
 from mlguard.models import Normalization
-from mlguard.transforms import NegativePositive, PixelShuffle
+from mlguard.tasks import Segmentation
+from mlguard.transforms import NegativePositive, TransformSet, derive_transform
 from tests.audits import KEY, PROTECTION_ID, Pairs
 
 CPU = torch.device("cpu")
-INVERT = NegativePositive(1, np.array([True, True, True]))
-KEEP = NegativePositive(1, np.array([False, False, False]))
-KEEP_RED = NegativePositive(1, np.array([False, True, True]))
+
+
+def inverting(*channels: bool) -> TransformSet:
+    return TransformSet(NegativePositive(1, np.array(channels)))
+
+
+INVERT = inverting(True, True, True)
+KEEP = inverting(False, False, False)
+KEEP_RED = inverting(False, True, True)
 
 
 class Threshold(nn.Module):
@@ -37,11 +45,13 @@ def pairs() -> Pairs:
     """Three images whose red channel is the mask."""
     masks = torch.from_numpy(np.random.default_rng(0).integers(0, 2, (3, 4, 4)))
     images = (masks * 255)[:, None].repeat(1, 3, 1, 1)
-    return Pairs(images.to(torch.uint8), masks.to(torch.uint8), classes=2)
+    return Pairs(
+        images.to(torch.uint8), masks.to(torch.uint8), task=Segmentation(classes=2)
+    )
 
 
 def accuracy(counts: np.ndarray) -> float:
-    return float(metrics.pixel_accuracy(counts.sum(0)))
+    return float(metrics.accuracy(counts.sum(0)))
 
 
 def test_every_condition_counts_what_its_user_gets() -> None:
@@ -82,7 +92,7 @@ def test_images_are_read_once_for_all_keys() -> None:
             return super().__getitem__(index)
 
     given = pairs()
-    dataset = Counting(given.images, given.masks, 2)
+    dataset = Counting(given.images, given.masks, Segmentation(2))
     tried = AuditTransforms(INVERT, [KEEP] * 20, [(0.5, [KEEP_RED] * 5)])
     measure(subject(-1), None, dataset, tried, batch=2)
     assert Counting.reads == len(given)
@@ -104,11 +114,13 @@ def test_progress_counts_to_the_end_over_both_models() -> None:
     assert {total for _, total in seen} == {12}
 
 
+def shuffled(subkeys: ModelSubkeys) -> TransformSet:
+    return TransformSet(derive_transform(("shf",), subkeys, 2))
+
+
 def test_the_settings_decide_how_many_keys_are_tried() -> None:
-    spec = recipe.Transform(method="shf", block_size=2)
     settings = recipe.Audit(incorrect_keys=4, nearby=(0.5, 0.25), nearby_keys=3)
-    correct = PixelShuffle(2, np.arange(12))
     subkeys = KEY.for_model(PROTECTION_ID)
-    tried = AuditTransforms.derive(correct, spec, subkeys, settings)
+    tried = AuditTransforms.derive(shuffled(subkeys), shuffled, subkeys, settings)
     assert len(tried.incorrect) == 4
     assert [(share, len(many)) for share, many in tried.nearby] == [(0.25, 3), (0.5, 3)]

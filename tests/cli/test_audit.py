@@ -51,7 +51,7 @@ def test_json_is_the_file_and_nothing_else(audit, tmp_path, capsys) -> None:
     assert audit("--json") == 0
     shown = capsys.readouterr().out
     assert shown == (tmp_path / "report/audit.json").read_text()
-    assert json.loads(shown)["schema"] == "mlguard.audit/2"
+    assert json.loads(shown)["schema"] == "mlguard.audit/3"
 
 
 def test_the_key_is_the_run_s_own_if_left_out(audit, tmp_path) -> None:
@@ -62,7 +62,7 @@ def test_the_key_is_the_run_s_own_if_left_out(audit, tmp_path) -> None:
 def test_options_override_the_recipe(audit, tmp_path) -> None:
     assert audit("--incorrect-keys", "2", "--seed", "9", "--split", "validation") == 0
     report = read_report(tmp_path / "report/audit.json")
-    assert len(report.findings.incorrect.miou) == 2
+    assert len(report.findings.incorrect.scores) == 2
     assert (report.seed, report.material.split) == (9, "validation")
     assert "--split validation --incorrect-keys 2 --seed 9" in report.command
 
@@ -74,6 +74,9 @@ def test_options_override_the_recipe(audit, tmp_path) -> None:
         (["--key", "none"], 15, "none"),
         (["--split", "holiday"], 40, "expected one of train, validation, test"),
         (["--incorrect-keys", "0"], 2, "--incorrect-keys"),
+        (["--incorrect-keys", "100001"], 2, "--incorrect-keys"),
+        (["--seed", str(2**31)], 2, "--seed"),
+        (["--examples", "101"], 2, "--examples"),
         (["--attacks", "magic"], 40, "expected some of exhaustive"),
         (["--budget", "endless"], 40, "expected one of none, quick"),
     ],

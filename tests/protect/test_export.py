@@ -26,10 +26,11 @@ from mlguard.keys import ModelKey
 from mlguard.models import Normalization, build_model
 from mlguard.protect import export, parity, run
 from mlguard.protect.export import bundle_model, export_run, facts_of
+from mlguard.protect.key_work import channels_of, derive_transforms
 from mlguard.protect.parity import check_parity
 from mlguard.recipe import Recipe, parse_recipe
 from mlguard.runtime import Session
-from mlguard.transforms import derive_transform
+from mlguard.transforms import TransformSet, derive_transform
 from tests.endless import ENDLESS, endless
 
 KEY, OTHER_KEY = ModelKey(bytes(range(32))), ModelKey(bytes(32))
@@ -57,6 +58,13 @@ licence = "internal use"
 
 def recipe(*overrides: str) -> Recipe:
     return parse_recipe(RECIPE, name="test", overrides=overrides)
+
+
+def transforms(*overrides: str) -> TransformSet:
+    spec = recipe(*overrides)
+    return derive_transforms(
+        spec.transform, KEY.for_model(PROTECTION_ID), channels_of(spec)
+    )
 
 
 def finished(
@@ -131,7 +139,7 @@ def test_the_bundle_predicts_what_the_run_predicts(
 ) -> None:
     done, path = exported
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 40, 52), dtype=np.uint8)
-    pixels = Normalization()(torch.from_numpy(done.transform(KEY).apply(images)))
+    pixels = Normalization()(torch.from_numpy(done.transform(KEY).image.apply(images)))
     with torch.inference_mode():
         expected = done.load_model()(pixels).argmax(1).numpy()
     masks = Session.open(path, KEY).predict(images)
@@ -223,7 +231,7 @@ def test_a_full_disk_leaves_no_bundle(
 def test_parity_holds_for_every_transform(tmp_path: Path, method: str) -> None:
     settings = (f"transform.method={method}", "transform.block_size=16")
     bundle = own_bundle(tmp_path, own_model(), *settings)
-    transform = PROTECTION.transform(recipe(*settings), KEY)
+    transform = transforms(*settings)
     report = check_parity(bundle, KEY, own_model(), transform, Normalization())
     assert report.shapes == ((1, 3, 64, 96), (2, 3, 128, 80), (1, 3, 65, 97))
     assert report.agreement == 1.0
@@ -233,7 +241,7 @@ def test_parity_holds_for_every_transform(tmp_path: Path, method: str) -> None:
 def test_a_graph_of_other_weights_is_refused(tmp_path: Path) -> None:
     """The twin of the test above: parity can fail."""
     bundle = own_bundle(tmp_path, own_model())
-    transform = PROTECTION.transform(recipe(), KEY)
+    transform = transforms()
     changed = own_model()
     with torch.no_grad():
         changed.patented_stem.weight[0, 0, 1, 1] += 0.1
@@ -245,7 +253,8 @@ def test_a_graph_of_other_weights_is_refused(tmp_path: Path) -> None:
 
 def test_a_bundle_under_another_transform_is_refused(tmp_path: Path) -> None:
     bundle = own_bundle(tmp_path, own_model())
-    other = derive_transform(("shf",), OTHER_KEY.for_model(PROTECTION_ID), 4)
+    subkeys = OTHER_KEY.for_model(PROTECTION_ID)
+    other = TransformSet(derive_transform(("shf",), subkeys, 4))
     with pytest.raises(ParityError, match="have the same class"):
         check_parity(bundle, KEY, own_model(), other, Normalization())
 
@@ -255,7 +264,7 @@ def test_a_model_that_gives_no_numbers_is_refused(tmp_path: Path) -> None:
     with torch.no_grad():
         broken.undisclosed_scores.bias[0] = float("nan")
     bundle = own_bundle(tmp_path, broken)
-    transform = PROTECTION.transform(recipe(), KEY)
+    transform = transforms()
     with pytest.raises(ParityError, match="logits differ by nan"):
         check_parity(bundle, KEY, broken, transform, Normalization())
 
@@ -271,7 +280,7 @@ def test_no_number_at_one_size_only_is_refused(
 
     monkeypatch.setattr(parity, "_torch_logits", broken_at_odd_sizes)
     bundle = own_bundle(tmp_path, own_model())
-    transform = PROTECTION.transform(recipe(), KEY)
+    transform = transforms()
     with pytest.raises(ParityError, match="logits differ by nan"):
         check_parity(bundle, KEY, own_model(), transform, Normalization())
 
@@ -299,13 +308,13 @@ def test_what_torch_cannot_export_is_refused(tmp_path: Path) -> None:
 def test_every_opset_of_a_recipe_can_be_exported(tmp_path: Path, opset: int) -> None:
     bundle = own_bundle(tmp_path, own_model(), f"export.opset={opset}")
     assert bundle.manifest.opset == opset
-    transform = PROTECTION.transform(recipe(), KEY)
+    transform = transforms()
     check_parity(bundle, KEY, own_model(), transform, Normalization())
 
 
 def test_nothing_of_the_key_or_the_source_is_in_the_file(tmp_path: Path) -> None:
     content = own_bundle(tmp_path, own_model()).to_bytes()
-    order = PROTECTION.transform(recipe(), KEY).slots()["shf.order"]
+    order = transforms().slots()["shf.order"]
     secrets = [KEY.reveal(), *(order.astype(kind).tobytes() for kind in ("<i8", "u1"))]
     words = "Proprietary patented confidential undisclosed auxiliary torch.nn aten"
     secrets += [word.encode() for word in words.split()]

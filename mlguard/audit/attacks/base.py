@@ -19,10 +19,11 @@ from mlguard import recipe
 from mlguard.audit.budgets import Budget
 from mlguard.audit.measure import Subject
 from mlguard.audit.outcomes import Outcome
-from mlguard.audit.statistics import Counts
 from mlguard.data import SegmentationSet, epoch_positions
-from mlguard.protect.evaluate import Condition, evaluate
-from mlguard.transforms import Compose, FormatPreserving, Transform
+from mlguard.models import Condition
+from mlguard.protect.evaluate import evaluate
+from mlguard.tasks import Counts, Task
+from mlguard.transforms import Compose, FormatPreserving, TransformSet
 
 Tick = Callable[[int], None]  # how much work was done, in predictions of one image
 
@@ -51,20 +52,23 @@ class Pool:
         order = epoch_positions(len(dataset), seed=seed, epoch=0)[:number]
         samples = [dataset[index] for index in order]
         images, masks = (torch.stack(part) for part in zip(*samples, strict=True))
-        return cls(images, masks, dataset.ignore_index)
+        return cls(images, masks, dataset.task.ignore_index)
 
     def __len__(self) -> int:
         return len(self.images)
 
 
+NO_IMAGE_METHOD = "the key leaves images alone, and this attacks what it does to them"
+
+
 class Leaks:
     """What an adversary has of the key's work, and nothing more.
 
-    Holds the correct transform; gives only what a rung says.
+    Holds the correct transforms; gives only what a rung says.
     """
 
-    def __init__(self, transform: Transform) -> None:
-        self._transform = transform
+    def __init__(self, transforms: TransformSet) -> None:
+        self._image = transforms.image
 
     def pair(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Rung T6: what the key makes of one of the adversary's images.
@@ -73,7 +77,9 @@ class Leaks:
             image    (3, H, W) uint8
             returns  (3, H, W) float32 in [0, 1]
         """
-        transformed: NDArray[np.float32] = self._transform.apply(image[None])[0]
+        if self._image is None:
+            raise ValueError("the key leaves images alone: there is no such pair")
+        transformed: NDArray[np.float32] = self._image.apply(image[None])[0]
         return transformed
 
     def table(self) -> NDArray[np.int32] | None:
@@ -81,7 +87,7 @@ class Leaks:
 
         The worst case, and the published one: arXiv:2107.09362 fixes the password.
         """
-        chain = self._transform
+        chain = self._image
         stages = chain.transforms if isinstance(chain, Compose) else (chain,)
         tables = [
             stage.table for stage in stages if isinstance(stage, FormatPreserving)
@@ -124,7 +130,7 @@ class Scene:
         stolen: The protected model.
         spec: What kind of transform its key makes; public.
         model: The recipe's [model] section, for controls; public.
-        classes: Without the ignored one.
+        task: What the model is asked for.
         pool: The adversary's own images.
         leaks: What it has seen of the key's work.
         referee: Scores on images it does not have.
@@ -134,7 +140,7 @@ class Scene:
     stolen: Subject
     spec: recipe.Transform
     model: recipe.Model
-    classes: int
+    task: Task
     pool: Pool
     leaks: Leaks
     referee: Referee

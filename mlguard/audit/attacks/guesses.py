@@ -54,7 +54,7 @@ class GuessSpace:
         cls, spec: recipe.Transform, table: NDArray[np.int32] | None
     ) -> "GuessSpace":
         """The space of a recipe's [transform] section."""
-        return cls(spec.methods, spec.block_size, table)
+        return cls(spec.image_methods, spec.block_size, table)
 
     @property
     def length(self) -> int:

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from mlguard.audit.attacks.base import Attack, Scene
+from mlguard.audit.attacks.base import NO_IMAGE_METHOD, Attack, Scene
 from mlguard.audit.attacks.guesses import Guess, GuessSpace, Step, stepped
 from mlguard.audit.attacks.objectives import Judge, ObjectiveName, label_free
 from mlguard.audit.attacks.search import found, subset
@@ -55,8 +55,8 @@ class HillClimbing(Attack):
         )
 
     def impossible(self, scene: Scene) -> str:
-        """It can always run."""
-        return ""
+        """Why it cannot run on this model, in words; empty if it can."""
+        return "" if scene.spec.image_methods else NO_IMAGE_METHOD
 
     def run(self, scene: Scene) -> Iterator[Outcome]:
         """Climb without labels, then with them."""

@@ -7,16 +7,17 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mlguard.audit.attacks.base import Attack, Scene
+from mlguard.audit.attacks.base import NO_IMAGE_METHOD, Attack, Scene
 from mlguard.audit.budgets import Budget
 from mlguard.audit.outcomes import Outcome
-from mlguard.models.keyed_transform import TorchTransform
+from mlguard.models import keyed
 from mlguard.transforms import (
     Compose,
     FormatPreserving,
     NegativePositive,
     PixelShuffle,
     Transform,
+    TransformSet,
 )
 from mlguard.transforms.blocks import Scalar, to_blocks
 
@@ -51,7 +52,9 @@ class KnownPlaintext(Attack):
 
     def impossible(self, scene: Scene) -> str:
         """Why it cannot run on this model, in words; empty if it can."""
-        methods = scene.spec.methods
+        methods = scene.spec.image_methods
+        if not methods:
+            return NO_IMAGE_METHOD
         if "ffx" in methods and len(methods) > 1:
             return "chains of ffx with another method are not taken apart"
         return ""
@@ -60,9 +63,13 @@ class KnownPlaintext(Attack):
         """Recover the transform from the pool's first image, and use it."""
         image = scene.pool.images[0].numpy()
         recovered = recover(
-            image, scene.leaks.pair(image), scene.spec.methods, scene.spec.block_size
+            image,
+            scene.leaks.pair(image),
+            scene.spec.image_methods,
+            scene.spec.block_size,
         )
-        condition = TorchTransform(recovered.transform, scene.stolen.device)
+        found = TransformSet(recovered.transform)
+        condition = keyed(found, scene.stolen.device)
         yield Outcome(
             attack=self.name,
             variant="one pair",

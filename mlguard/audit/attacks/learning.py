@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mlguard.audit.attacks.base import Pool, Tick
 from mlguard.audit.measure import Subject
 from mlguard.data.draws import Draws
-from mlguard.protect.evaluate import Condition
+from mlguard.models import Condition, output_of
 from mlguard.protect.learn import segmentation_loss
 
 BATCH = 16  # images of a step, drawn with replacement, each flipped or not
@@ -68,8 +68,7 @@ class Lesson:
             for group in optimizer.param_groups:
                 group["lr"] = rate * (1 - step / self.steps)
             images, masks = self._batch(step, subject.device)
-            pixels = subject.normalization(condition(images))
-            output = subject.model(pixels.contiguous(memory_format=torch.channels_last))
+            output = output_of(subject.model, images, condition, subject.normalization)
             loss = segmentation_loss(
                 output, masks, ignore_index=self.pool.ignore_index, aux=0.0
             )

@@ -5,28 +5,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-import torch
-from torch import Tensor, nn
-
+from mlguard.audit.attacks.adapters import Adapters, too_large
 from mlguard.audit.attacks.base import Attack, Scene
-from mlguard.audit.attacks.guesses import cut, join
 from mlguard.audit.attacks.learning import BATCH, Lesson
 from mlguard.audit.attacks.search import subset
 from mlguard.audit.budgets import Budget
 from mlguard.audit.measure import Subject
 from mlguard.audit.outcomes import Outcome
-from mlguard.audit.statistics import Counts, miou_of
-from mlguard.models.keyed_transform import plain
-from mlguard.transforms.blocks import block_length
-
-MAX_ADAPTER_LENGTH = 3072  # L at M = 32; the adapter has L² weights, 9.4 million there
+from mlguard.models import NO_KEY
+from mlguard.tasks import Counts
 
 Trained = tuple[Counts, bool]  # what it gives, and whether training settled
 
 
 @dataclass(frozen=True)
 class Retraining(Attack):
-    """Fine-tune everything, or learn the key's inverse as one matrix on every block.
+    """Fine-tune everything, or learn a matrix wherever the key acts.
 
     Adversary: has the weights and this code, and a few labelled images; no key.
     Budget:    `steps` steps of 16 images for each learning rate; the best rate counts,
@@ -36,13 +30,13 @@ class Retraining(Attack):
     Limits:    few steps and few rates; a patient adversary gets more. It did not
                converge if the loss was still falling at the end.
     Source:    the fine-tuning attack of AprilPyone and Kiya 2021, arXiv:2109.00224;
-               the adapter is our own.
+               the adapters are our own.
 
     Attributes:
         labelled: With how many labelled images; numbers above the pool are left out.
         steps: Of each training.
         rates: Learning rates for everything.
-        adapter_rates: Learning rates for the adapter.
+        adapter_rates: Learning rates for the adapters.
     """
 
     name: ClassVar[str] = "retraining"
@@ -76,9 +70,8 @@ class Retraining(Attack):
             for number in self.labelled
             if number > own
         ]
-        if not _fits(scene):
-            size = scene.spec.block_size
-            parts.append(f"block adapter: too large a matrix for {size}×{size} blocks")
+        if why := too_large(scene):
+            parts.append(f"adapters: {why}")
         return tuple(parts)
 
     def run(self, scene: Scene) -> Iterator[Outcome]:
@@ -89,26 +82,30 @@ class Retraining(Attack):
             pool = subset(scene.pool, number)
             lesson = Lesson(pool, self.steps, self.seed, scene.tick)
             everything = [self._everything(scene, lesson, r) for r in self.rates]
-            yield self._outcome("everything", number, everything)
-            if _fits(scene):
+            yield self._outcome(scene, "everything", number, everything)
+            if not too_large(scene):
+                name = Adapters.of(scene).name
                 adapted = [self._adapter(scene, lesson, r) for r in self.adapter_rates]
-                yield self._outcome("block adapter", number, adapted)
+                yield self._outcome(scene, name, number, adapted)
 
     def _everything(self, scene: Scene, lesson: Lesson, rate: float) -> Trained:
         model = copy.deepcopy(scene.stolen.model).train().requires_grad_(True)
         subject = Subject(model, scene.stolen.normalization, scene.stolen.device)
-        settled = lesson.teach(subject, model.parameters(), plain, rate)
-        return scene.referee(model, plain), settled
+        settled = lesson.teach(subject, model.parameters(), NO_KEY, rate)
+        return scene.referee(model, NO_KEY), settled
 
     def _adapter(self, scene: Scene, lesson: Lesson, rate: float) -> Trained:
         model = copy.deepcopy(scene.stolen.model).eval().requires_grad_(False)
         subject = Subject(model, scene.stolen.normalization, scene.stolen.device)
-        adapter = BlockAdapter(scene.spec.block_size).to(scene.stolen.device)
-        settled = lesson.teach(subject, adapter.parameters(), adapter, rate)
-        return scene.referee(model, adapter), settled
+        adapters = Adapters.of(scene)
+        condition = adapters.condition
+        settled = lesson.teach(subject, adapters.parameters(), condition, rate)
+        return scene.referee(model, condition), settled
 
-    def _outcome(self, variant: str, labels: int, tried: list[Trained]) -> Outcome:
-        counts, settled = max(tried, key=lambda one: miou_of(one[0]))
+    def _outcome(
+        self, scene: Scene, variant: str, labels: int, tried: list[Trained]
+    ) -> Outcome:
+        counts, settled = max(tried, key=lambda one: scene.task.score_of(one[0]))
         return Outcome(
             attack=self.name,
             variant=variant,
@@ -119,32 +116,3 @@ class Retraining(Attack):
             counts=counts,
             converged=settled,
         )
-
-
-def _fits(scene: Scene) -> bool:
-    return block_length(scene.spec.block_size) <= MAX_ADAPTER_LENGTH
-
-
-class BlockAdapter(nn.Module):
-    """One L×L matrix and an offset, the same for every block; at first the identity.
-
-    `shf` and `np` are of this form, so a perfect one is a key. `ffx` is not.
-    """
-
-    def __init__(self, block_size: int) -> None:
-        super().__init__()
-        self._block_size = block_size
-        length = block_length(block_size)
-        self.matrix = nn.Parameter(torch.eye(length))
-        self.offset = nn.Parameter(torch.zeros(length))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """What the stolen model is shown.
-
-        Shape:
-            images   (N, 3, H, W) uint8
-            returns  (N, 3, H, W) float32
-        """
-        blocks = cut(plain(images), self._block_size)
-        adapted = blocks @ self.matrix.T + self.offset
-        return join(adapted, self._block_size, images.shape[-2:])

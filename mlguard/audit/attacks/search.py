@@ -3,7 +3,8 @@
 from mlguard.audit.attacks.base import Pool, Scene
 from mlguard.audit.attacks.guesses import Guess, GuessSpace
 from mlguard.audit.outcomes import Outcome
-from mlguard.models.keyed_transform import TorchTransform
+from mlguard.models import keyed
+from mlguard.transforms import TransformSet
 
 
 def subset(pool: Pool, number: int) -> Pool:
@@ -23,7 +24,8 @@ def found(
     converged: bool,
 ) -> Outcome:
     """Score a guess by what it gives, not by how many of its entries are right."""
-    condition = TorchTransform(space.transform(guess), scene.stolen.device)
+    guessed = TransformSet(space.transform(guess))
+    condition = keyed(guessed, scene.stolen.device)
     labelled = objective == "cross-entropy"
     return Outcome(
         attack=attack,

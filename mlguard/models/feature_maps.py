@@ -1,0 +1,70 @@
+"""Which feature maps a model has: what a recipe's `transform.layers` can name."""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mlguard.errors import RecipeError
+
+UNKNOWN = "`mlguard layers RECIPE` lists the layers of a recipe's model"
+
+
+def feature_channels(
+    model: nn.Module, layers: Sequence[str], size: tuple[int, int]
+) -> dict[str, int]:
+    """How many channels the outputs of layers have, without computing anything.
+
+    Args:
+        model: On any device; it is left as it is.
+        layers: Their names in the model.
+        size: Height and width of an image, in pixels.
+
+    Raises:
+        RecipeError: There is no such layer, it is not used exactly once, or its output
+            is not one feature map (N, C, H, W).
+    """
+    if not layers:
+        return {}
+    hollow = copy.deepcopy(model).to("meta").eval()
+    named = dict(hollow.named_modules())
+    outputs: dict[str, list[object]] = {name: [] for name in layers}
+    problems = [
+        f"transform.layers: the model has no layer {name!r}; {UNKNOWN}"
+        for name in layers
+        if name not in named
+    ]
+    if problems:
+        raise RecipeError("transform", problems)
+    for name in layers:
+        named[name].register_forward_hook(
+            lambda _layer, _inputs, output, name=name: outputs[name].append(output)
+        )
+    with torch.inference_mode():
+        hollow(torch.empty(2, 3, *size, device="meta"))
+    problems = [problem for name in layers if (problem := _unfit(name, outputs[name]))]
+    if problems:
+        raise RecipeError("transform", problems)
+    return {name: _channels(outputs[name]) for name in layers}
+
+
+def _unfit(name: str, outputs: list[object]) -> str:
+    if len(outputs) != 1:
+        return (
+            f"transform.layers: the model uses the layer {name!r} {len(outputs)} times "
+            "for an image, expected once"
+        )
+    output = outputs[0]
+    if not isinstance(output, Tensor) or output.dim() != 4:
+        return (
+            f"transform.layers: the output of {name!r} is not a feature map "
+            f"(N, C, H, W); {UNKNOWN}"
+        )
+    return ""
+
+
+def _channels(outputs: list[object]) -> int:
+    (output,) = outputs
+    assert isinstance(output, Tensor)
+    return output.shape[1]

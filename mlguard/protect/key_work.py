@@ -1,0 +1,82 @@
+"""The model of a recipe, and what a key does for it."""
+
+from collections.abc import Callable, Mapping
+
+from torch import nn
+
+from mlguard import recipe
+from mlguard.keys import ModelSubkeys
+from mlguard.models import build_model, feature_channels
+from mlguard.recipe import Recipe
+from mlguard.transforms import (
+    TransformSet,
+    channels_key_space,
+    derive_channels,
+    derive_transform,
+    key_space_bits,
+)
+
+Build = Callable[[], nn.Module]
+
+
+def new_model(recipe: Recipe, build: Build | None = None) -> nn.Module:
+    """The model of a recipe, with the weights that training starts from.
+
+    Args:
+        recipe: Names the architecture and the weights.
+        build: Makes the model instead.
+
+    Raises:
+        WeightsError: The weights do not fit, or are not on this machine.
+    """
+    if build is not None:
+        return build()
+    return build_model(recipe.model, recipe.data.classes)
+
+
+def blank_model(recipe: Recipe, build: Build | None = None) -> nn.Module:
+    """The model of a recipe, with whatever weights: nothing is looked for."""
+    spec = recipe.model.model_copy(update={"weights": "none"})
+    return new_model(recipe.model_copy(update={"model": spec}), build)
+
+
+def key_space_of(recipe: Recipe, build: Build | None = None) -> float:
+    """The effective key space of a recipe, in bits. Needs no key.
+
+    Raises:
+        RecipeError: The model does not have the layers that the recipe names.
+    """
+    spec = recipe.transform
+    methods = spec.image_methods
+    image = key_space_bits(methods, spec.block_size) if methods else 0.0
+    counts = channels_of(recipe, build).values()
+    return image + sum(
+        channels_key_space(channels, signs=spec.signs) for channels in counts
+    )
+
+
+def channels_of(recipe: Recipe, build: Build | None = None) -> dict[str, int]:
+    """How many channels each layer has whose output the key permutes.
+
+    Raises:
+        RecipeError: The model does not have the layers that the recipe names.
+    """
+    layers = recipe.transform.layers
+    if not layers:
+        return {}
+    return feature_channels(blank_model(recipe, build), layers, recipe.data.size)
+
+
+def derive_transforms(
+    spec: recipe.Transform, subkeys: ModelSubkeys, channels: Mapping[str, int]
+) -> TransformSet:
+    """Derive everything that a key does for one protected model.
+
+    Args:
+        spec: The recipe's [transform] section.
+        subkeys: The subkeys of the protected model.
+        channels: How many channels the output of each of the section's layers has.
+    """
+    methods = spec.image_methods
+    image = derive_transform(methods, subkeys, spec.block_size) if methods else None
+    return TransformSet(image, derive_channels(subkeys, channels, signs=spec.signs))

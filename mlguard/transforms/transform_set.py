@@ -1,0 +1,69 @@
+"""Everything that one key does for one model: to its images and to its feature maps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mlguard.keys import ModelSubkeys
+from mlguard.transforms.base import Transform
+from mlguard.transforms.channels import ChannelPermutation
+
+
+@dataclass(frozen=True)
+class TransformSet:
+    """The transforms of one protected model. Key material.
+
+    The papers call it a secret key set: each transform has a subkey of its own.
+
+    Attributes:
+        image: What is done to images; None if the key leaves them alone.
+        channels: What is done to the outputs of layers, one for each layer.
+    """
+
+    image: Transform | None = None
+    channels: tuple[ChannelPermutation, ...] = ()
+
+    @property
+    def key_space_bits(self) -> float:
+        """The sum: every transform has subkeys of its own."""
+        image = 0.0 if self.image is None else self.image.key_space_bits
+        return image + sum(one.key_space_bits for one in self.channels)
+
+    @property
+    def block_size(self) -> int:
+        """M, in pixels; 1 if the key leaves images alone."""
+        return 1 if self.image is None else self.image.block_size
+
+    def slots(self) -> dict[str, NDArray[Any]]:
+        """The tensors of all key slots, by slot name. Key material."""
+        image = {} if self.image is None else self.image.slots()
+        return image | self.channel_slots()
+
+    def channel_slots(self) -> dict[str, NDArray[Any]]:
+        """The tensors of the key slots inside the model, by slot name."""
+        return {
+            name: tensor
+            for one in self.channels
+            for name, tensor in one.slots().items()
+        }
+
+
+def derive_channels(
+    subkeys: ModelSubkeys, layers: Mapping[str, int], *, signs: bool
+) -> tuple[ChannelPermutation, ...]:
+    """Derive the channel permutations of one protected model.
+
+    Args:
+        subkeys: The subkeys of the protected model.
+        layers: How many channels the output of each layer has, by the layer's name.
+        signs: Whether signs are flipped too.
+
+    Raises:
+        ValueError: As `ChannelPermutation.derive`.
+    """
+    return tuple(
+        ChannelPermutation.derive(subkeys, layer, channels, signs=signs)
+        for layer, channels in layers.items()
+    )
