@@ -184,6 +184,9 @@ class Model(_Section):
     weights: str = "none"  # "none", a .safetensors file, or a torchvision enum member
     mean: Rgb | None = None  # of an image in [0, 1]; None takes the weights' own
     std: tuple[Positive, Positive, Positive] | None = None
+    # What `mlguard bind` does to the architecture; docs/bind.md.
+    stem: Literal["plain", "blocks"] = "plain"  # blocks: its windows are whole blocks
+    batch_norm: Literal["running", "folded"] = "running"  # folded: ship no statistics
 
     @model_validator(mode="after")
     def _normalization(self) -> Self:
@@ -266,6 +269,8 @@ class Recipe(_Section):
                 f"transform.block_size: {block} does not divide data.size "
                 f"{height} x {width}"
             )
+        if self.model.stem == "blocks" and not self.transform.image_methods:
+            raise ValueError("model.stem: blocks are those of a method on images")
         return self
 
 
