@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "mlguard.pictures": {"mlguard.palette", "numpy", "PIL"},
     "mlguard.metrics": {"numpy"},
     "mlguard.tasks": {"mlguard.metrics", "numpy"},
-    "mlguard.recipe": COMMON | {"pydantic", "tomli_w"},
+    "mlguard.recipe": COMMON | {"mlguard.tasks", "pydantic", "tomli_w"},
     "mlguard.keys": {"cryptography"},
     "mlguard.transforms": {
         "mlguard.errors",
