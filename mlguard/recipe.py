@@ -170,6 +170,11 @@ class Transform(_Section):
         """Those that work on images, in the order they are applied."""
         return tuple(method for method in self.methods if method != CHANNELS)
 
+    @property
+    def image_block_size(self) -> int:
+        """M, in pixels; 1 where no method works on images."""
+        return self.block_size if self.image_methods else 1
+
     @model_validator(mode="after")
     def _composable(self) -> Self:
         if self.block_size not in BLOCK_SIZES:
@@ -289,7 +294,7 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        block = self.transform.block_size
+        block = self.transform.image_block_size
         if any(side % block for side in self.data.size):
             height, width = self.data.size
             raise ValueError(

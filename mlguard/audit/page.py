@@ -51,13 +51,14 @@ def render_page(report: AuditReport, gallery: Gallery | None = None) -> str:
     attacks = report.attacks
     found = attacks.findings if attacks else ()
     return (
-        _environment()
+        environment()
         .get_template("audit.html")
         .render(
             report=report,
             findings=findings,
             vocabulary=findings.vocabulary,
             gallery=gallery or Gallery(),
+            no_pictures=words.no_pictures(gallery),
             rows=rows(findings),
             columns=columns,
             classes=classes,
@@ -103,7 +104,8 @@ def _notes(found: Sequence[AttackFinding]) -> list[str]:
     return [f"{one[:1].upper()}{one[1:]}." for one in said]
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Templates that escape everything; undefined names are errors."""
     environment = Environment(
         loader=PackageLoader("mlguard.audit"),
         autoescape=True,

@@ -17,8 +17,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from mlguard.audit.attack_findings import AttackSection
 from mlguard.audit.findings import STRICT, Count, Findings, Positive
 from mlguard.audit.older_schemas import OLDER, upgraded
-from mlguard.audit.verdicts import Verdict
+from mlguard.audit.verdicts import Verdict, contradiction
 from mlguard.errors import ReportError
+from mlguard.files import read_bounded
 from mlguard.tasks import MAX_CLASSES
 
 SCHEMA: Final = "mlguard.audit/3"
@@ -163,14 +164,19 @@ def read_report(path: Path) -> AuditReport:
         ReportError: There is no such file, it is not an audit, is damaged, or is of a
             newer schema.
     """
+    return parse_report(report_content(path), name=str(path))
+
+
+def report_content(path: Path) -> bytes:
+    """The bytes of an audit.json, unread.
+
+    Raises:
+        ReportError: There is no such file, or it is too large to be an audit.
+    """
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_REPORT_BYTES + 1)
+        return read_bounded(path, MAX_REPORT_BYTES)
     except OSError as error:
         raise ReportError(f"cannot read {path}: {error.strerror}") from None
-    if len(content) > MAX_REPORT_BYTES:
-        raise ReportError(f"{path} is larger than {MAX_REPORT_BYTES} bytes")
-    return parse_report(content, name=str(path))
 
 
 def parse_report(content: bytes, *, name: str) -> AuditReport:
@@ -188,6 +194,7 @@ def parse_report(content: bytes, *, name: str) -> AuditReport:
     except (ValueError, RecursionError) as error:
         raise ReportError(f"{name} is not JSON: {error}") from None
     _check_schema(table, name)
+    _check_text(table, name)
     if table["schema"] in OLDER:
         content = json.dumps(upgraded(table, name)).encode()
     try:
@@ -198,6 +205,7 @@ def parse_report(content: bytes, *, name: str) -> AuditReport:
     _check_lengths(report.findings, name)
     _check_ranges(report.findings, name)
     _check_attacks(report.attacks, name)
+    _check_verdicts(report.verdicts, name)
     return report
 
 
@@ -221,6 +229,19 @@ def _check_schema(table: Any, name: str) -> None:
     raise ReportError(f"{name} is not an audit: its schema is not {SCHEMA}")
 
 
+def _check_text(table: Any, name: str) -> None:
+    """Refuse what could command a terminal; the reader's own sentences hold none."""
+    waiting = [table]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, str) and not value.isprintable():
+            raise ReportError(f"{name}: a text holds control characters")
+
+
 def _check_attacks(attacks: AttackSection | None, name: str) -> None:
     """What no audit finds, and no page can draw."""
     if attacks is None:
@@ -235,6 +256,17 @@ def _check_attacks(attacks: AttackSection | None, name: str) -> None:
     ]
     if any(i is not None and not i.low <= i.high for i in intervals):
         raise ReportError(f"{name}: an interval of an attack ends before it begins")
+
+
+def _check_verdicts(verdicts: tuple[Verdict, ...], name: str) -> None:
+    """What the rules never answer: the exit code follows from these alone."""
+    if len({verdict.claim for verdict in verdicts}) < len(verdicts):
+        raise ReportError(f"{name}: a claim is answered twice")
+    for verdict in verdicts:
+        if why := contradiction(verdict):
+            raise ReportError(
+                f"{name}: the verdict on {verdict.claim} is {verdict.answer}, but {why}"
+            )
 
 
 def _check_lengths(findings: Findings, name: str) -> None:

@@ -299,7 +299,7 @@ def _subject(run: Run) -> Subject:
         recipe_sha256=recipe_sha256(run.recipe),
         architecture=run.recipe.model.name,
         methods=run.recipe.transform.methods,
-        block_size=run.recipe.transform.block_size,
+        block_size=run.recipe.transform.image_block_size,
         layers=run.recipe.transform.layers,
         training_seed=run.recipe.train.seed,
     )

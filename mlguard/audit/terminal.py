@@ -40,7 +40,7 @@ def report_table(report: AuditReport) -> Group:
     ):
         table.add_column(heading, justify="right")
     for cells in rows(findings):
-        table.add_row(*cells)
+        table.add_row(*map(Text, cells))  # a name is not markup
     flags = [Text(f"warning: {flag.message}", style="yellow") for flag in report.flags]
     bits = Text(f"Effective key space: {findings.key_space_bits:.1f} bits.")
     return Group(
@@ -103,7 +103,8 @@ def _attacks(section: AttackSection | None, findings: Findings) -> list[Renderab
     for heading in (findings.vocabulary.score, "control", "stolen value"):
         table.add_column(heading, justify="right")
     for name, rung, images, score, _, control, stolen, _ in attack_rows(section):
-        table.add_row(name, f"{rung}, {images}", score, control, stolen)
+        cells = (name, f"{rung}, {images}", score, control, stolen)
+        table.add_row(*map(Text, cells))  # a name is not markup
     below = [f"not run: {one.attack}: {one.message}" for one in section.not_run]
     if not all(finding.converged for finding in section.findings):
         below.insert(0, "* did not converge within the budget")

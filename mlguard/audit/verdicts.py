@@ -101,6 +101,22 @@ def exit_code(verdicts: Sequence[Verdict]) -> int:
     return FAILED if "FAIL" in answers else 0
 
 
+def contradiction(verdict: Verdict) -> str:
+    """Why the rules could not have given this answer; empty if they could."""
+    value, answer = verdict.measured, verdict.answer
+    if answer == "INCONCLUSIVE":
+        return "" if verdict.reasons else "there is no reason"
+    if verdict.reasons:
+        return "there is a reason for doubt"
+    if value is None:
+        return "nothing was measured"
+    beyond = _beyond(verdict.claim, value, verdict.threshold)
+    if beyond != (answer == "FAIL"):
+        side = "beyond" if beyond else "within"
+        return f"{value:.3f} is {side} the threshold {verdict.threshold:g}"
+    return ""
+
+
 def _verdicts(
     settings: recipe.Audit,
     findings: Findings,

@@ -2,6 +2,7 @@
 
 from mlguard.audit.attack_findings import AttackFinding, AttackSection
 from mlguard.audit.findings import Findings
+from mlguard.audit.pictures import Gallery
 from mlguard.audit.report import AuditReport
 from mlguard.recipe import CHANNELS
 
@@ -149,6 +150,18 @@ def headline(section: AttackSection) -> str:
         f"{said}; it needs a transformed image. Without one the worst is "
         f"{_described(next_one)}: {percent(next_one.stolen_value)}."
     )
+
+
+def no_pictures(gallery: Gallery | None) -> str:
+    """Why a page shows no images; empty if it does."""
+    if gallery is None:
+        return (
+            "There are no pictures here: this page was made again from audit.json, "
+            "which holds none. They are on the page that the audit itself wrote."
+        )
+    if not gallery.predictions:
+        return "There are no pictures here: none were asked for, with --examples 0."
+    return ""
 
 
 def _described(finding: AttackFinding) -> str:

@@ -1,7 +1,8 @@
-"""Write a report: two files that appear together, or not at all.
+"""Write a report: files that appear together, or not at all.
 
-audit.json   the numbers; docs/spec/audit-v1.md
+audit.json   the numbers; docs/spec/audit-v2.md
 audit.html   the same for people, one page that needs nothing else
+junit.xml    the verdicts for a CI system
 """
 
 import os
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mlguard.audit.junit import junit_xml
 from mlguard.audit.page import render_page
 from mlguard.audit.pictures import Gallery
 from mlguard.audit.report import AuditReport, dump_report
@@ -19,6 +21,7 @@ from mlguard.files import atomic_write, prepare_output_folder, refuse_existing
 
 JSON = "audit.json"
 HTML = "audit.html"
+JUNIT = "junit.xml"
 
 
 @contextmanager
@@ -72,11 +75,24 @@ def _move(staging: Path, place: Path) -> None:
         raise
 
 
-def write_report(folder: Path, report: AuditReport, gallery: Gallery) -> None:
-    """Write audit.json and audit.html into a folder.
+def write_report(
+    folder: Path,
+    report: AuditReport,
+    gallery: Gallery | None,
+    *,
+    content: bytes | None = None,
+) -> None:
+    """Write audit.json, audit.html and junit.xml into a folder.
+
+    Args:
+        folder: Must exist.
+        report: The audit.
+        gallery: The page's pictures; None where only an audit.json is left of them.
+        content: The audit.json that `report` was read from, to be kept as it is.
 
     Raises:
         OutputError: There is no space, or the folder is not writable.
     """
-    atomic_write(folder / JSON, dump_report(report))
     atomic_write(folder / HTML, render_page(report, gallery).encode())
+    atomic_write(folder / JUNIT, junit_xml(report))
+    atomic_write(folder / JSON, dump_report(report) if content is None else content)

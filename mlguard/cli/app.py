@@ -14,6 +14,7 @@ import typer
 
 from mlguard import __version__
 from mlguard.cli.audit import audit
+from mlguard.cli.compare import compare_audits
 from mlguard.cli.doctor import doctor
 from mlguard.cli.exit_codes import (
     INTERNAL_ERROR,
@@ -30,12 +31,14 @@ from mlguard.cli.protect import protect
 from mlguard.cli.recipes import recipes_app
 from mlguard.cli.samples import samples
 from mlguard.cli.show_transform import show_transform
+from mlguard.cli.two_words import TwoWords
 
 TYPER_INTERRUPTED = 130  # how typer ends when Ctrl-C is pressed
 DEBUG = "MLGUARD_DEBUG"  # set to 1 to see the traceback of an internal error
 
 app = typer.Typer(
     name="mlguard",
+    cls=TwoWords,
     help="Bind vision models to a secret key, ship them as ONNX bundles, audit them.",
     no_args_is_help=True,
     add_completion=False,
@@ -49,6 +52,7 @@ app.command()(protect)
 app.command()(export)
 app.command()(predict)
 app.command()(audit)
+app.command("audit compare")(compare_audits)
 app.command()(samples)
 app.command("show-transform")(show_transform)
 app.command()(doctor)

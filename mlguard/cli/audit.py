@@ -1,4 +1,7 @@
-"""`mlguard audit`: measure what users with and without the key get from a model."""
+"""`mlguard audit`: measure what users with and without the key get from a model.
+
+Its other forms are in `audit_again.py` (--from) and `compare.py` (audit compare).
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,19 +13,36 @@ from mlguard.audit import report_folder, report_table, write_report
 from mlguard.audit.report import AuditReport, dump_report
 from mlguard.audit.verdicts import exit_code
 from mlguard.audit.write import HTML
+from mlguard.cli.audit_again import render_again
 from mlguard.cli.audit_progress import audit_on_terminal
 from mlguard.cli.checking_progress import count_on_terminal
 from mlguard.cli.extras import need
 from mlguard.cli.model_key import read_model_key
 from mlguard.cli.unlock import Unlock, unlocking
+from mlguard.recipe import MAX_KEYS
 
 MAX_SEED = 2**31 - 1
+MAX_EXAMPLES = 100  # of a page that a browser still opens
 
 
 @unlocking
 def audit(
-    run: Annotated[Path, typer.Argument(help="The run folder of `mlguard protect`.")],
+    ctx: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for the report; new or empty.")],
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="The run folder of `mlguard protect`.", show_default=False),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="AUDIT.JSON",
+            help="Make the report of a finished audit again, without its pictures; "
+            "needs no RUN, no key and no images.",
+            show_default=False,
+        ),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
     key: Annotated[
         str | None,
@@ -31,7 +51,9 @@ def audit(
     incorrect_keys: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Random keys to try; the recipe's number if left out."
+            min=1,
+            max=MAX_KEYS,
+            help="Random keys to try; the recipe's number if left out.",
         ),
     ] = None,
     split: Annotated[
@@ -54,7 +76,12 @@ def audit(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     examples: Annotated[
-        int, typer.Option(min=0, help="Test images to show; 0 keeps all images out.")
+        int,
+        typer.Option(
+            min=0,
+            max=MAX_EXAMPLES,
+            help="Test images to show; 0 keeps all images out.",
+        ),
     ] = 4,
     json: Annotated[
         bool, typer.Option("--json", help="Print audit.json instead of the table.")
@@ -65,7 +92,14 @@ def audit(
     """Measure what users with and without the key get, and write a report to OUT.
 
     Exits with 30 if the recipe makes a claim that fails, 31 if one is inconclusive.
+    `mlguard audit compare A B` sets finished audits beside each other.
     """
+    if source is not None:
+        again = render_again(ctx, source, out)
+        _print_report(again, out, json=json, private=False)
+        raise typer.Exit(exit_code(again.verdicts))
+    if run is None:
+        raise typer.BadParameter("give a run folder, or --from an audit.json")
     task = need("mlguard.cli.audit_task").AuditTask.open(
         run,
         data,

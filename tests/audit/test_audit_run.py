@@ -199,7 +199,7 @@ def test_no_file_of_a_report_holds_a_secret(secret_run: Run, tmp_path: Path) -> 
     with report_folder(tmp_path / "report") as folder:
         write_report(folder, found.report, found.gallery)
     content = [path.read_bytes() for path in (tmp_path / "report").iterdir()]
-    assert len(content) == 2
+    assert len(content) == 3
     secrets = secrets_of(secret_run)
     assert len(secrets["key"]) == KEY_BYTES
     for name, secret in secrets.items():

@@ -10,17 +10,19 @@ from mlguard.audit.pictures import Gallery
 from mlguard.errors import OutputError, OutputExists
 from tests.audits import report
 
+FILES = ["audit.html", "audit.json", "junit.xml"]
+
 
 def listed(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_both_files_appear_together(tmp_path: Path) -> None:
+def test_the_files_appear_together(tmp_path: Path) -> None:
     out = tmp_path / "new" / "report"
     with report_folder(out) as folder:
         write_report(folder, report(), Gallery())
         assert listed(out) == []
-    assert listed(out) == ["audit.html", "audit.json"]
+    assert listed(out) == FILES
     assert listed(out.parent) == ["report"]
     assert read_report(out / "audit.json") == report()
 
@@ -30,7 +32,7 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
     out.mkdir()
     with report_folder(out) as folder:
         write_report(folder, report(), Gallery())
-    assert listed(out) == ["audit.html", "audit.json"]
+    assert listed(out) == FILES
 
 
 def test_a_folder_that_holds_something_is_refused_before_the_work(
@@ -49,7 +51,7 @@ def test_a_link_to_an_empty_folder_is_followed(tmp_path: Path) -> None:
         write_report(folder, report(), Gallery())
     assert listed(tmp_path) == ["link", "real"]
     assert (tmp_path / "link").is_symlink()
-    assert listed(tmp_path / "real") == ["audit.html", "audit.json"]
+    assert listed(tmp_path / "real") == FILES
 
 
 def test_the_folder_one_stands_in_is_filled(
@@ -58,7 +60,7 @@ def test_the_folder_one_stands_in_is_filled(
     monkeypatch.chdir(tmp_path)
     with report_folder(Path()) as folder:
         write_report(folder, report(), Gallery())
-    assert listed(tmp_path) == ["audit.html", "audit.json"]
+    assert listed(tmp_path) == FILES
 
 
 def test_a_folder_that_cannot_be_replaced_is_filled(
@@ -80,7 +82,7 @@ def test_a_folder_that_cannot_be_replaced_is_filled(
     monkeypatch.setattr(Path, "rmdir", busy)
     with report_folder(out) as folder:
         write_report(folder, report(), Gallery())
-    assert listed(out) == ["audit.html", "audit.json"]
+    assert listed(out) == FILES
 
 
 def test_one_file_that_cannot_be_moved_takes_the_other_along(

@@ -1,0 +1,68 @@
+"""junit.xml: a case for each claim, in the words that CI systems understand."""
+
+import dataclasses
+from xml.etree import ElementTree
+
+import pytest
+
+from mlguard.audit.junit import junit_xml
+from mlguard.audit.report import AuditReport
+from mlguard.audit.verdicts import exit_code
+from tests.audits import VERDICTS, attacked_report, report
+
+
+def suite_of(written: AuditReport) -> ElementTree.Element:
+    (suite,) = ElementTree.fromstring(junit_xml(written))
+    return suite
+
+
+def outcomes(suite: ElementTree.Element) -> dict[str, list[str]]:
+    """What each case holds, by its name."""
+    return {
+        case.get("name", ""): [part.tag for part in case]
+        for case in suite.iter("testcase")
+    }
+
+
+def test_every_claim_is_a_case() -> None:
+    assert outcomes(suite_of(attacked_report())) == {
+        "fidelity": ["system-out"],
+        "random-keys": ["failure"],
+        "key-search": ["error"],
+    }
+
+
+def test_the_counts_are_those_of_the_cases() -> None:
+    suite = suite_of(attacked_report())
+    counts = {key: suite.get(key) for key in ("tests", "failures", "errors", "skipped")}
+    assert counts == {"tests": "3", "failures": "1", "errors": "1", "skipped": "0"}
+
+
+@pytest.mark.parametrize("answers", [VERDICTS[:1], VERDICTS[:2], VERDICTS, ()])
+def test_a_pipeline_stops_where_the_exit_code_stops_it(answers: tuple) -> None:
+    """A CI system is red if there is a failure or an error, and only then."""
+    written = dataclasses.replace(report(), verdicts=answers)
+    kinds = [kind for kinds in outcomes(suite_of(written)).values() for kind in kinds]
+    red = bool({"failure", "error"} & set(kinds))
+    assert red == (exit_code(answers) != 0)
+
+
+def test_a_reason_is_in_the_words() -> None:
+    (error,) = suite_of(attacked_report()).iter("error")
+    assert error.get("type") == "INCONCLUSIVE"
+    assert "0.500 (few-images)" in (error.get("message") or "")
+
+
+def test_without_a_claim_one_case_says_so() -> None:
+    suite = suite_of(report())
+    assert outcomes(suite) == {"claims": ["skipped"]}
+    assert suite.get("skipped") == "1"
+
+
+def test_what_comes_from_a_file_cannot_break_the_file() -> None:
+    odd = '"]]><evil/>&\x00\x1b\ud800\uffff'
+    material = dataclasses.replace(report().material, split=odd)
+    suite = suite_of(dataclasses.replace(report(), material=material))
+    facts = {each.get("name"): each.get("value") for each in suite.iter("property")}
+    assert facts["split"] == '"]]><evil/>&' + "\N{REPLACEMENT CHARACTER}" * 4
+    assert not list(suite.iter("evil"))
