@@ -45,7 +45,9 @@ BLOCK_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # pixels; arXiv:2107.09362, ta
 
 Kind = Literal["voc", "folder", "shapes", "cifar10", "imagefolder", "imagenet"]
 CLASSIFIED = ("cifar10", "imagefolder", "imagenet")  # kinds whose images have one class
-Classifier = Literal["cnn_small", "resnet18", "resnet18_cifar", "resnet50"]
+Classifier = Literal[
+    "cnn_small", "mobilenet_v2", "resnet18", "resnet18_cifar", "resnet50"
+]
 CLASSIFIERS: tuple[str, ...] = get_args(Classifier)
 ImageMethod = Literal["shf", "np", "ffx"]
 Method = Literal["shf", "np", "ffx", "channels"]
@@ -85,7 +87,9 @@ class Data(_Section):
     """Where the images are, and what their masks or folders mean."""
 
     kind: Kind
-    class_names: Annotated[tuple[Text, ...], Field(max_length=MAX_CLASSES["classification"])] = ()
+    class_names: Annotated[
+        tuple[Text, ...], Field(max_length=MAX_CLASSES["classification"])
+    ] = ()
     ignore_index: Annotated[int, Field(ge=0, le=255)] = 255
     size: tuple[Side, Side]  # height, width; pixels
     train: str = "train"

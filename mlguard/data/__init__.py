@@ -1,4 +1,4 @@
-"""Step 3: images with masks or classes, from files or generated, as tensors of one size.
+"""Step 3: labelled images, from files or generated, as tensors of one size.
 
 This room knows nothing of keys: what it gives is plain, and the key's transform comes
 after it. Mean and standard deviation are not here either; they belong to the weights.

@@ -16,11 +16,14 @@ from mlguard.data.files import decode_image, read_file
 from mlguard.data.folder import IMAGE_SUFFIXES, is_unsafe
 from mlguard.data.segmentation import Pair
 from mlguard.errors import DatasetError
+from mlguard.tasks import MAX_CLASSES
 
 LAYOUT = "<split>/<class>/<image>.jpg, .jpeg or .png"
 WNID = re.compile(r"n\d{8}\Z")  # WordNet's number of a noun, ImageNet's folder names
 IMAGENET_CLASSES = 1000
 LABEL_BYTES = 4
+MOST = MAX_CLASSES["classification"]
+MAX_NAMES_LENGTH = 1 << 18  # letters; a recipe and a bundle's manifest hold 1 MiB
 
 
 class ClassFiles:
@@ -106,6 +109,12 @@ def listed_class_names(root: Path, split: str, spec: recipe.Data) -> tuple[str, 
 
         words = ResNet50_Weights.IMAGENET1K_V1.meta["categories"]
         return tuple(f"{n} {word}" for n, word in zip(names, words, strict=True))
+    if len(names) > MOST or sum(map(len, names)) > MAX_NAMES_LENGTH:
+        raise DatasetError(
+            f"{root / split} holds {len(names)} class folders; at most {MOST} with "
+            f"{MAX_NAMES_LENGTH} letters in all fit into a recipe and a bundle",
+            hint="take fewer classes, or give the folders shorter names",
+        )
     return tuple(names)
 
 

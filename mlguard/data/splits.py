@@ -51,12 +51,9 @@ def open_split(
         listed = shapes_ids(spec, "train" if holds_out else split)
         ids = _without_held_out(listed, spec, split, seed)
         return SegmentationSet(ShapesSource(ids, spec), spec)
-    if root is None:
-        raise DatasetError(
-            f"data of kind {spec.kind} lies in a folder, and none was given",
-            hint="say where it is with --data DIR",
-        )
     spec = name_classes(spec, root)
+    if root is None:
+        raise _no_folder(spec)
     read = _reader(spec, root, download=download)
     name = _list_name(spec, split)
     listed = read(name)
@@ -79,10 +76,19 @@ def name_classes(spec: recipe.Data, root: Path | None) -> recipe.Data:
                 hint=f"data.class_names = {list(CIFAR10_CLASS_NAMES)}, or none at all",
             )
         return spec.model_copy(update={"class_names": CIFAR10_CLASS_NAMES})
-    if spec.class_names or root is None:
+    if spec.class_names:
         return spec
+    if root is None:
+        raise _no_folder(spec)
     names = listed_class_names(root, spec.train, spec)
     return spec.model_copy(update={"class_names": names})
+
+
+def _no_folder(spec: recipe.Data) -> DatasetError:
+    return DatasetError(
+        f"data of kind {spec.kind} lies in a folder, and none was given",
+        hint="say where it is with --data DIR",
+    )
 
 
 def _reader(spec: recipe.Data, root: Path, *, download: bool) -> Callable[[str], Ids]:

@@ -7,7 +7,7 @@ Python; this table is what a recipe can name.
 from collections.abc import Callable
 
 from torch import Tensor, nn
-from torchvision.models import resnet18, resnet50, segmentation
+from torchvision.models import mobilenet_v2, resnet18, resnet50, segmentation
 
 from mlguard import recipe
 from mlguard.models.cnn_small import CNNSmall
@@ -53,6 +53,7 @@ ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
         segmentation.lraspp_mobilenet_v3_large, aux=False
     ),
     "cnn_small": CNNSmall,
+    "mobilenet_v2": lambda classes: mobilenet_v2(weights=None, num_classes=classes),
     "resnet18": lambda classes: resnet18(weights=None, num_classes=classes),
     "resnet50": lambda classes: resnet50(weights=None, num_classes=classes),
     "resnet18_cifar": _resnet18_cifar,

@@ -4,7 +4,7 @@ Knows no keystore: it is handed a ModelKey.
 """
 
 from mlguard.protect.device import new_accelerator, pick_device
-from mlguard.protect.evaluate import evaluate, predict_masks
+from mlguard.protect.evaluate import evaluate, predict_classes
 from mlguard.protect.job import Job, Source
 from mlguard.protect.loop import train
 from mlguard.protect.run import Protection, Run, read_run
@@ -17,7 +17,7 @@ __all__ = [
     "evaluate",
     "new_accelerator",
     "pick_device",
-    "predict_masks",
+    "predict_classes",
     "read_run",
     "train",
 ]

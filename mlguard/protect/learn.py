@@ -6,9 +6,8 @@ from torch import Tensor, nn, optim
 from mlguard import recipe
 from mlguard.models import logits_of
 
-# Of parameter names; the last six are a ResNet's that classifies.
-ENCODER_PREFIXES = ("features.", "backbone.", "conv1.", "bn1.", "layer1.", "layer2.")
-ENCODER_PREFIXES += ("layer3.", "layer4.")
+RESNET = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
+ENCODER_PREFIXES = ("features.", "backbone.", *RESNET)
 MAX_PROCESSES = 1 << 12  # so that no two processes share a step's seed
 MAX_STEPS = 1 << 20
 

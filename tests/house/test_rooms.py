@@ -38,7 +38,8 @@ MAY_IMPORT = {
     | TORCH
     | {"mlguard.recipe", "mlguard.transforms", "safetensors"},
     "mlguard.bundle": COMMON
-    | {"mlguard.keys", "mlguard.transforms", "numpy", "onnx", "pydantic"},
+    | {"mlguard.tasks", "mlguard.keys", "mlguard.transforms"}
+    | {"numpy", "onnx", "pydantic"},
     "mlguard.runtime": COMMON
     | {"mlguard.keys", "mlguard.transforms", "mlguard.bundle"}
     | {"mlguard.images", "numpy", "onnxruntime", "PIL"},
