@@ -108,9 +108,9 @@ def audit_run(
     transforms = AuditTransforms.derive(
         run.transform(key), run.derive, subkeys, settings
     )
-    _check_classes(run.recipe.data.classes, dataset)
+    _check_classes(run.recipe.data, dataset)
     if settings.budget != "none":
-        _check_adversary(run.recipe.data.classes, dataset, adversary)
+        _check_adversary(run.recipe.data, dataset, adversary)
 
     place = device or torch.device("cpu")
     twin = run.baseline()
@@ -143,7 +143,14 @@ def audit_run(
             watch=attack_progress or (lambda name, done: None),
         )
     gallery = draw_gallery(
-        protected, baseline, dataset, transforms, measured, spec=spec, number=examples
+        protected,
+        baseline,
+        dataset,
+        transforms,
+        measured,
+        spec=spec,
+        class_names=run.recipe.data.class_names,
+        number=examples,
     )
     report = _report(
         run, dataset, findings, attacks, split=split, settings=settings, device=place
@@ -165,23 +172,29 @@ def protection_of(run: Run) -> Protection:
     return run.protection
 
 
-def _check_classes(expected: int, dataset: SegmentationSet) -> None:
-    if dataset.task.classes != expected:
+def _check_classes(spec: recipe.Data, dataset: SegmentationSet) -> None:
+    if dataset.task.name != spec.task:
         raise DatasetError(
-            f"the model has {expected} classes, the images have {dataset.task.classes}",
+            f"the model was trained for {spec.task}, the images are labelled for "
+            f"{dataset.task.name}"
+        )
+    if dataset.task.classes != spec.classes:
+        raise DatasetError(
+            f"the model has {spec.classes} classes, the images have "
+            f"{dataset.task.classes}",
             hint="audit a model on images labelled with its own classes",
         )
 
 
 def _check_adversary(
-    classes: int, dataset: SegmentationSet, adversary: Adversary | None
+    spec: recipe.Data, dataset: SegmentationSet, adversary: Adversary | None
 ) -> None:
     if adversary is None:
         raise DatasetError(
             "attacks need images of the adversary's own",
             hint="give `adversary`, or set audit.budget to none",
         )
-    _check_classes(classes, adversary.dataset)
+    _check_classes(spec, adversary.dataset)
     if adversary.dataset.fingerprint == dataset.fingerprint:
         raise DatasetError(
             "the adversary's images are the audited ones: every score would be too high"

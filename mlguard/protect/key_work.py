@@ -39,8 +39,11 @@ def new_model(recipe: Recipe, build: Build | None = None) -> nn.Module:
 
 def blank_model(recipe: Recipe, build: Build | None = None) -> nn.Module:
     """The model of a recipe, with whatever weights: nothing is looked for."""
+    if build is not None:
+        return build()
     spec = recipe.model.model_copy(update={"weights": "none"})
-    return new_model(recipe.model_copy(update={"model": spec}), build)
+    # Where the data has yet to name the classes, any number will do.
+    return build_model(spec, recipe.data.classes or 2)
 
 
 def key_space_of(recipe: Recipe, build: Build | None = None) -> float:

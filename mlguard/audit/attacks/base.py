@@ -32,12 +32,13 @@ class Pool:
 
     Attributes:
         images: Plain images.
-        masks: Their masks; an attack on a rung without labels does not look at them.
+        masks: Their masks, or classes; an attack on a rung without labels does not
+            look at them.
         ignore_index: The value of pixels without a label.
 
     Shape:
         images  (N, 3, H, W) uint8
-        masks   (N, H, W) uint8
+        masks   (N, H, W) uint8, or (N,) int64 of a classification
     """
 
     images: Tensor
