@@ -180,6 +180,26 @@ class SegmentationSet(torch.utils.data.Dataset[Sample]):
         return image, mask
 
 
+class Part(torch.utils.data.Dataset[Sample]):
+    """Some images of a split, in their order.
+
+    Attributes:
+        classes: As in the split.
+        ignore_index: As in the split.
+    """
+
+    def __init__(self, whole: SegmentationSet, indices: range) -> None:
+        self.classes, self.ignore_index = whole.classes, whole.ignore_index
+        self._whole, self._indices = whole, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        """One image and its mask. Shape and refusals as in the split."""
+        return self._whole[self._indices[index]]
+
+
 class _Cache:
     """Room for every image of a split; the system commits it as it is filled."""
 

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mlguard import metrics
-from mlguard.data import SegmentationSet
+from mlguard.data import Part, SegmentationSet
 from mlguard.models import Condition, Normalization, logits_of, output_of
 
 
 def evaluate(
     model: nn.Module,
-    dataset: SegmentationSet,
+    dataset: SegmentationSet | Part,
     conditions: Mapping[str, Condition],
     *,
     normalization: Normalization,
@@ -58,7 +58,7 @@ def evaluate(
 
 
 def count_pixels(
-    predicted: Tensor, masks: Tensor, dataset: SegmentationSet
+    predicted: Tensor, masks: Tensor, dataset: SegmentationSet | Part
 ) -> NDArray[np.int64]:
     """Count what a batch of predictions gets right, per image and class.
 

@@ -9,7 +9,7 @@ import numpy as np
 from mlguard.audit.attacks.base import NO_IMAGE_METHOD, Attack, Scene
 from mlguard.audit.attacks.guesses import Guess, GuessSpace, Step, stepped
 from mlguard.audit.attacks.objectives import Judge, ObjectiveName, label_free
-from mlguard.audit.attacks.search import found, subset
+from mlguard.audit.attacks.search import found, subset, wanted
 from mlguard.audit.budgets import Budget
 from mlguard.audit.outcomes import Outcome
 from mlguard.data.draws import Draws
@@ -67,6 +67,8 @@ class HillClimbing(Attack):
             "cross-entropy",
         )
         for number, objective in enumerate(objectives):
+            if not wanted(scene, objective, len(pool)):
+                continue
             judge = Judge(scene, space, pool, (objective,))
             climber = _Climber(space, judge, self.guesses)
             tops = []

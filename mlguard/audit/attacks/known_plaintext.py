@@ -61,6 +61,8 @@ class KnownPlaintext(Attack):
 
     def run(self, scene: Scene) -> Iterator[Outcome]:
         """Recover the transform from the pool's first image, and use it."""
+        if not scene.wants("one pair", 1):
+            return
         image = scene.pool.images[0].numpy()
         recovered = recover(
             image,
