@@ -5,6 +5,9 @@ identity, and a committed write beside writing and syncing the same bytes twice 
 nothing around it (the least that a write with a verified copy can do). Aims: at most
 10 ms, at most 3.
 
+Not called keystore.py: Python puts the folder of a script first on its path, and every
+script beside it would then import that file instead of the package.
+
     python benchmarks/keystore_speed.py                  # half a minute
     python benchmarks/keystore_speed.py --folder DIR     # on the disk of DIR
 """

@@ -8,14 +8,19 @@ import contextlib
 import errno
 import glob
 import os
-import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
+from keystore.disk import (
+    cut_torn_line,
+    holds,
+    open_regular,
+    start_writing,
+    write_all,
+)
 from keystore.errors import (
     KeystoreBusy,
     KeystoreExists,
@@ -25,7 +30,6 @@ from keystore.errors import (
     LogNotWritable,
 )
 from keystore.header import CLAIM_BYTES, MAX_FILE_BYTES, claimed
-from keystore.log import TAIL_BYTES
 from keystore.storage import Check, Revision, RevisionChanged, Storage
 
 FILE_MODE = 0o600
@@ -54,13 +58,14 @@ class FileStorage(Storage):
 
     def read(self) -> bytes:
         """The bytes of the file; links and things that are no files are refused."""
-        return self._read(MAX_FILE_BYTES + 1)  # one more, so that it is noticed
+        return self.read_start(MAX_FILE_BYTES + 1)  # one more, so that it is noticed
 
-    def _read(self, limit: int) -> bytes:
+    def read_start(self, size_bytes: int) -> bytes:
+        """The first bytes of the file."""
         try:
-            with _open_regular(self._path) as file:
+            with open_regular(self._path) as file:
                 # Not more than there is: read() makes room for all it is told.
-                return file.read(min(limit, os.fstat(file.fileno()).st_size))
+                return file.read(min(size_bytes, os.fstat(file.fileno()).st_size))
         except (FileNotFoundError, NotADirectoryError):
             raise KeystoreNotFound(f"there is no keystore at {self._path}") from None
         except OSError as error:
@@ -72,8 +77,7 @@ class FileStorage(Storage):
             with self.turn(SWAP_TIMEOUT_S):
                 self._compare(old)
                 self._remove_leftovers()
-                with self._new_file(data) as temporary:
-                    check(_read_back(temporary))
+                with self._new_file(data, check) as temporary:
                     if old is not None:
                         self._keep(self._backup)
                     os.replace(temporary, self._path)
@@ -86,8 +90,7 @@ class FileStorage(Storage):
         try:
             with self.turn(SWAP_TIMEOUT_S):
                 self._remove_leftovers()
-                with self._new_file(data) as temporary:
-                    check(_read_back(temporary))
+                with self._new_file(data, check) as temporary:
                     if os.path.lexists(self._path):
                         self._keep(self._aside("replaced"))
                     os.replace(temporary, self._path)
@@ -111,7 +114,7 @@ class FileStorage(Storage):
     def read_log(self, tail_bytes: int | None = None) -> bytes:
         """The lines of `.log`."""
         try:
-            with _open_regular(self._log) as file:
+            with open_regular(self._log) as file:
                 if tail_bytes is not None:
                     size = file.seek(0, os.SEEK_END)
                     file.seek(max(0, size - tail_bytes))
@@ -127,9 +130,9 @@ class FileStorage(Storage):
         try:
             log = os.open(self._log, flags, FILE_MODE)
             try:
-                whole = _cut_torn_line(log)
+                whole = cut_torn_line(log)
                 try:
-                    _write_all(log, line)
+                    write_all(log, line)
                     os.fsync(log)
                 except OSError:
                     os.ftruncate(log, whole)
@@ -152,9 +155,13 @@ class FileStorage(Storage):
     @contextlib.contextmanager
     def turn(self, timeout_s: float) -> Iterator[None]:
         """Hold the lock file; the kernel drops it if we die."""
+        if self._lock.is_locked:  # by this thread: a turn within our turn
+            yield
+            return
         try:
-            self._path.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-            self._make_lock_file()
+            if not os.path.lexists(self._lock.lock_file):
+                self._path.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+                self._make_lock_file()
             self._lock.acquire(timeout=timeout_s, poll_interval=POLL_S)
         except Timeout:
             raise KeystoreBusy(
@@ -180,25 +187,43 @@ class FileStorage(Storage):
             if os.path.lexists(self._path):
                 raise KeystoreExists(f"{self._path} already exists")
             return
-        if Revision(*claimed(self._read(CLAIM_BYTES))) != old:
+        if Revision(*claimed(self.read_start(CLAIM_BYTES))) != old:
             raise RevisionChanged
 
     def _remove_leftovers(self) -> None:
         # We hold the lock, so a temporary file is one that a crash left behind.
-        for stray in self._path.parent.glob(f".{self._path.name}.*.tmp"):
-            stray.unlink(missing_ok=True)
+        start = f".{self._path.name}."
+        with os.scandir(self._path.parent) as found:
+            strays = [
+                item.path
+                for item in found
+                if item.name.startswith(start) and item.name.endswith(".tmp")
+            ]
+        for stray in strays:
+            Path(stray).unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _new_file(self, data: bytes) -> Iterator[Path]:
+    def _new_file(self, data: bytes, check: Check | None = None) -> Iterator[Path]:
+        """A synced file with the data; proved to be good while the disk writes."""
         temporary = self._temporary()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, FILE_MODE)
         try:
             try:
-                _write_all(descriptor, data)
+                write_all(descriptor, data)
+                start_writing(descriptor)
+                if check is not None:
+                    check(data)
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            # Equal bytes open equally, so what was opened above is what is there.
+            if not holds(temporary, data):
+                raise KeystoreNotWritable(
+                    f"cannot write {self._path}: what was read back is not what was "
+                    "written",
+                    hint="the disk is not to be trusted; the keystore is as it was",
+                )
             yield temporary
         finally:
             # Gone after the rename; still there only if something failed.
@@ -249,29 +274,6 @@ class FileStorage(Storage):
         return self._path.with_name(f".{self._path.name}.{os.urandom(6).hex()}.tmp")
 
 
-def _cut_torn_line(log: int) -> int:
-    """Go to the end of the last whole line, and let the file end there."""
-    size = os.lseek(log, 0, os.SEEK_END)
-    tail = os.pread(log, TAIL_BYTES, max(0, size - TAIL_BYTES))
-    whole = size - len(tail.rpartition(b"\n")[2])
-    os.ftruncate(log, whole)
-    os.lseek(log, whole, os.SEEK_SET)
-    return whole
-
-
-def _open_regular(path: Path) -> BinaryIO:
-    # O_NONBLOCK: a named pipe at the path must not make us wait.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    descriptor = os.open(path, flags)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise KeystoreNotReadable(f"{path} is not a regular file")
-        return open(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
-
-
 def _not_readable(path: Path, error: OSError) -> KeystoreNotReadable:
     if error.errno == errno.ELOOP:
         return KeystoreNotReadable(
@@ -282,15 +284,3 @@ def _not_readable(path: Path, error: OSError) -> KeystoreNotReadable:
 
 def _reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:  # a write may be short
-        rest = rest[os.write(descriptor, rest) :]
-
-
-def _read_back(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        return file.read()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from keystore.canonical import Fields, decode, encode
 from keystore.errors import MalformedKeystore, TamperedKeystore
-from keystore.sealing import OVERHEAD_BYTES, Altered, NotThisKey, derive, seal
+from keystore.sealing import OVERHEAD_BYTES, Altered, NotThisKey, derive, seal_parts
 from keystore.sealing import unseal as open_sealed
 from keystore.slots import MAX_SLOTS, Slot, read_slots
 
@@ -137,11 +137,12 @@ def put_together(header: Header, store_key: bytes, payload: bytes) -> tuple[byte
     """The bytes of a whole file, and its checksum."""
     line = header.encode() + b"\n"
     mac = _mac(store_key, header.store_id, line) + b"\n"
-    sealed = seal(store_key, "payload", payload, line + mac)
-    checksum = hashlib.sha256(line + mac)
-    checksum.update(sealed)
+    parts = line, mac, *seal_parts(store_key, "payload", payload, line + mac)
+    checksum = hashlib.sha256()
+    for part in parts:
+        checksum.update(part)
     start = MAGIC + checksum.hexdigest().encode("ascii") + b"\n"
-    return b"".join((start, line, mac, sealed)), checksum.hexdigest()
+    return b"".join((start, *parts)), checksum.hexdigest()
 
 
 def claimed(data: bytes) -> tuple[int, str]:

@@ -39,10 +39,16 @@ def derive(key: bytes, label: str, *, salt: bytes, size_bytes: int = 32) -> byte
 
 def seal(key: bytes, label: str, data: bytes, associated: bytes) -> bytes:
     """Encrypt and authenticate data; authenticate the associated data with it."""
+    return b"".join(seal_parts(key, label, data, associated))
+
+
+def seal_parts(
+    key: bytes, label: str, data: bytes, associated: bytes
+) -> tuple[bytes, bytes, bytes]:
+    """As `seal`, in parts that are not joined yet: a large one is not copied."""
     salt = os.urandom(SALT_BYTES)
     okm = derive(key, label, salt=salt, size_bytes=64)
-    ciphertext = AESGCM(okm[:32]).encrypt(NONCE, data, associated)
-    return salt + okm[32:] + ciphertext
+    return salt, okm[32:], AESGCM(okm[:32]).encrypt(NONCE, data, associated)
 
 
 def unseal(

@@ -49,6 +49,10 @@ class Storage(ABC):
             KeystoreNotReadable: There is something, but it cannot be read.
         """
 
+    def read_start(self, size_bytes: int) -> bytes:
+        """The first bytes of the store as it is now. Raises as `read`."""
+        return self.read()[:size_bytes]
+
     @abstractmethod
     def swap(self, old: Revision | None, data: bytes, check: Check) -> None:
         """Replace the state `old` by `data`, or create it if `old` is None.
@@ -56,7 +60,8 @@ class Storage(ABC):
         Args:
             old: The revision that was read.
             data: The new bytes.
-            check: Raises when bytes read back from the place are not a good store.
+            check: Raises when bytes are not a good store. What is put in the place
+                is read back, and is what was checked.
 
         Raises:
             RevisionChanged: The store is no longer at `old`.

@@ -1,7 +1,7 @@
-"""Mean intersection over union from integer counts over a whole set of images.
+"""Mean intersection over union, and accuracy, from counts over a whole set of images.
 
 Averages of per-image or per-batch IoU are not the field's mIoU; sums of counts are.
-Knows only arrays.
+Knows only arrays; which of them a model is scored by, its task says (tasks.py).
 
 Source: Everingham et al. 2015, "The PASCAL Visual Object Classes Challenge: A
     Retrospective", section 4.1.2 (segmentation accuracy).
@@ -74,8 +74,8 @@ def mean_iou(totals: NDArray[np.int64]) -> NDArray[np.float64]:
     return _divide(iou.sum(-1), number)
 
 
-def pixel_accuracy(totals: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Share of the scored pixels that are right. NaN when no pixel is scored.
+def accuracy(totals: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of the scored pixels, or images, that are right. NaN when none is scored.
 
     Shape:
         totals   (…, classes, 3) int64
@@ -84,6 +84,27 @@ def pixel_accuracy(totals: NDArray[np.int64]) -> NDArray[np.float64]:
     right = totals[..., INTERSECTION].sum(-1).astype(np.float64)
     scored = totals[..., TRUTH].sum(-1)
     return _divide(right, scored)
+
+
+def class_recall(totals: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of each class's pixels, or images, that are right. NaN if there are none.
+
+    Shape:
+        totals   (…, classes, 3) int64
+        returns  (…, classes) float64 in [0, 1]
+    """
+    right = totals[..., INTERSECTION].astype(np.float64)
+    return _divide(right, totals[..., TRUTH])
+
+
+def floor_accuracy(totals: NDArray[np.int64]) -> float:
+    """Accuracy of the best constant answer: the share of the most frequent class.
+
+    Shape:
+        totals  (classes, 3) int64
+    """
+    truth = totals[..., TRUTH].astype(np.float64)
+    return float(truth.max() / truth.sum()) if truth.any() else float("nan")
 
 
 def floor_miou(totals: NDArray[np.int64]) -> float:

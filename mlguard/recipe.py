@@ -129,6 +129,11 @@ class Transform(_Section):
         """Those that work on images, in the order they are applied."""
         return tuple(method for method in self.methods if method != CHANNELS)
 
+    @property
+    def image_block_size(self) -> int:
+        """M, in pixels; 1 where no method works on images."""
+        return self.block_size if self.image_methods else 1
+
     @model_validator(mode="after")
     def _composable(self) -> Self:
         if self.block_size not in BLOCK_SIZES:
@@ -196,9 +201,12 @@ class Train(_Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     encoder_learning_rate: Fraction = 1.0  # factor on the pretrained encoder's rate
     aux_loss: Annotated[float, Field(ge=0)] = 0.0  # weight of the auxiliary head
-    keep: Literal["best_validation_loss", "best_validation_miou", "last"] = (
-        "best_validation_loss"
-    )
+    keep: Literal[
+        "best_validation_loss",
+        "best_validation_miou",
+        "best_validation_accuracy",
+        "last",
+    ] = "best_validation_loss"
     precision: Literal["no", "fp16", "bf16"] = "no"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     checkpoint_s: Positive = 300.0  # seconds between checkpoints within an epoch
@@ -244,7 +252,7 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        block = self.transform.block_size
+        block = self.transform.image_block_size
         if any(side % block for side in self.data.size):
             height, width = self.data.size
             raise ValueError(

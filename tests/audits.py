@@ -29,11 +29,13 @@ from mlguard.protect.run import (
     write_setup,
 )
 from mlguard.recipe import Recipe, parse_recipe
+from mlguard.tasks import Segmentation, Task
 
 KEY = ModelKey(bytes(range(32)))
 OTHER_KEY = ModelKey(bytes(range(1, 33)))
 PROTECTION_ID = bytes(range(16))
 NAMES = ("sky", "grass", "<tiger>")
+TASK = Segmentation(classes=3)
 
 VERDICTS = tuple(
     Verdict(
@@ -88,6 +90,7 @@ def images(right: float, number: int = 4) -> np.ndarray:
 
 def measured(**changes: object) -> Measured:
     fields = {
+        "task": TASK,
         "baseline": images(1.0),
         "correct": images(0.9),
         "no_key": images(0.5),
@@ -107,7 +110,7 @@ def findings(**changes: object) -> Findings:
 def report(**changes: object) -> AuditReport:
     found = findings(**changes)
     return AuditReport(
-        schema="mlguard.audit/2",
+        schema="mlguard.audit/3",
         created="2026-01-02T03:04:05Z",
         subject=Subject(
             key_id="ab" * 8,
@@ -118,6 +121,7 @@ def report(**changes: object) -> AuditReport:
             methods=("shf",),
             block_size=4,
             training_seed=7,
+            layers=(),
         ),
         material=Material(
             kind="shapes", split="test", fingerprint="ef" * 32, size=(32, 32)
@@ -216,8 +220,7 @@ class Pairs(torch.utils.data.Dataset):
 
     images: torch.Tensor
     masks: torch.Tensor
-    classes: int
-    ignore_index: int = 255
+    task: Task
     fingerprint: str = "ef" * 32
 
     def __len__(self) -> int:

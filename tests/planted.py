@@ -10,9 +10,11 @@ from mlguard.audit.attacks.guesses import cut, join
 from mlguard.audit.measure import Subject
 from mlguard.models import Normalization
 from mlguard.models.keyed_transform import TorchTransform
+from mlguard.tasks import Segmentation
 from mlguard.transforms import NegativePositive, PixelShuffle, Transform, TransformSet
 from tests.audits import Pairs
 
+TASK = Segmentation(classes=2)
 CPU = torch.device("cpu")
 SIZE = 16  # pixels
 STEP = 60  # what class 1 adds to a value
@@ -27,7 +29,7 @@ def planted_images(number: int, *, seed: int, block_size: int = 2) -> Pairs:
     bases = bases_of(block_size).expand(cut(blank, block_size).shape)
     noise = torch.from_numpy(draw.integers(0, 5, blank.shape))
     images = join(bases, block_size, (SIZE, SIZE)) + STEP * masks[:, None] + noise
-    return Pairs(images.to(torch.uint8), masks.to(torch.uint8), classes=2)
+    return Pairs(images.to(torch.uint8), masks.to(torch.uint8), task=TASK)
 
 
 def bases_of(block_size: int) -> Tensor:
@@ -100,8 +102,8 @@ def scene_of(model: nn.Module, transform: Transform, *methods: str) -> Scene:
         stolen=subject,
         spec=recipe.Transform(method=methods, block_size=size),
         model=recipe.Model(name="fcn_small"),
-        classes=2,
-        pool=Pool(own.images, own.masks, own.ignore_index),
+        task=TASK,
+        pool=Pool(own.images, own.masks, TASK.ignore_index),
         leaks=Leaks(TransformSet(transform)),
         referee=SplitReferee(subject, planted_images(8, seed=3, block_size=size), 8),
     )

@@ -11,18 +11,18 @@ from mlguard.audit.svg import BOTTOM, HEIGHT, LEFT, RIGHT, Scale, chart, dot, la
 INSET = 18.0  # user units between the plot's edges and the curves
 ATTACK = "retraining"
 
-Curve = list[tuple[int, float]]  # labelled images, mIoU
+Curve = list[tuple[int, float]]  # labelled images, score
 
 
 def curves_of(section: AttackSection) -> dict[str, Curve]:
     """The control, then every variant of re-training, by name."""
     curves: dict[str, Curve] = {
-        "control": [(control.images, control.miou) for control in section.controls]
+        "control": [(control.images, control.score) for control in section.controls]
     }
     for finding in section.findings:
         if finding.attack == ATTACK and finding.labels:
             curves.setdefault(finding.variant, []).append(
-                (finding.labels, finding.miou)
+                (finding.labels, finding.score)
             )
     return {name: sorted(curve) for name, curve in curves.items()}
 
@@ -32,8 +32,9 @@ def attack_chart(section: AttackSection, findings: Findings) -> Markup | None:
     curves = curves_of(section)
     if len(curves) < 2:
         return None
-    values = [miou for curve in curves.values() for _, miou in curve]
-    scale = Scale.over([findings.correct.miou, *values])
+    vocabulary = findings.vocabulary
+    values = [score for curve in curves.values() for _, score in curve]
+    scale = Scale.over([findings.correct.score, *values], vocabulary.score)
     numbers = sorted({images for curve in curves.values() for images, _ in curve})
     first, last = math.log2(numbers[0]), math.log2(numbers[-1])
 
@@ -44,21 +45,22 @@ def attack_chart(section: AttackSection, findings: Findings) -> Markup | None:
     body = [
         *scale.grid(),
         scale.level(findings.floor, "floor"),
-        scale.level(findings.correct.miou, "correct key", inside=True),
+        scale.level(findings.correct.score, "correct key", inside=True),
         *(label(x(n), BOTTOM + 17, str(n), "middle") for n in numbers),
         label((LEFT + RIGHT) / 2, HEIGHT - 5, "labelled images", "middle"),
     ]
     for index, (name, curve) in enumerate(curves.items()):
         style = f"curve{index}"
-        places = [(x(images), scale.y(miou)) for images, miou in curve]
+        places = [(x(images), scale.y(score)) for images, score in curve]
         line = " ".join(f"{left:.1f},{top:.1f}" for left, top in places)
         body.append(tag("polyline", class_=f"line {style}", points=line))
         body += [dot(left, top, style, radius=4) for left, top in places]
         end, height = places[-1]
         body.append(label(end, height - 8, name, "end", "note"))
     said = "; ".join(
-        f"{name}: " + ", ".join(f"{n} images {miou:.3f}" for n, miou in curve)
+        f"{name}: " + ", ".join(f"{n} images {score:.3f}" for n, score in curve)
         for name, curve in curves.items()
     )
-    words = f"Mean IoU. {said}. Correct key {findings.correct.miou:.3f}."
-    return chart("retraining", "Mean IoU after re-training", words, body)
+    words = f"{vocabulary.title}. {said}. Correct key {findings.correct.score:.3f}."
+    title = f"{vocabulary.title} after re-training"
+    return chart("retraining", title, words, body)

@@ -28,12 +28,12 @@ class AttackFinding:
         labels: How many of them came with masks.
         queries: Predictions of one image that the attack asked of the model.
         seconds: How long it took; not among the findings that a seed repeats.
-        miou: What the attack's model gives on the audited split.
-        miou_interval: Its interval over images.
-        leakage: How far `miou` is from the floor to the reference.
-        control: mIoU of the same images and steps without the stolen weights; the
+        score: What the attack's model gives on the audited split.
+        score_interval: Its interval over images.
+        leakage: How far `score` is from the floor to the reference.
+        control: The score of the same images and steps without the stolen weights; the
             floor for an adversary without labels.
-        stolen_value: (miou − control) / (correct − control), at least 0; None where
+        stolen_value: (score − control) / (correct − control), at least 0; None where
             the control is as good as the correct key.
         stolen_value_interval: Its interval over images.
         converged: Whether more of the same would have changed little.
@@ -49,8 +49,8 @@ class AttackFinding:
     labels: Count
     queries: Count
     seconds: Ratio = field(compare=False)
-    miou: Fraction
-    miou_interval: Interval
+    score: Fraction
+    score_interval: Interval
     leakage: Fraction | None
     control: Fraction
     stolen_value: Ratio | None
@@ -65,9 +65,9 @@ class ControlFinding:
 
     Attributes:
         images: How many labelled images.
-        scratch: mIoU of the same architecture trained from random weights.
+        scratch: The score of the same architecture trained from random weights.
         ancestor: The same, from the public weights; None where there are none here.
-        miou: The better of the two.
+        score: The better of the two.
         queries: Images that were trained on, all trainings together.
         converged: Whether training settled.
     """
@@ -77,7 +77,7 @@ class ControlFinding:
     images: Positive
     scratch: Fraction
     ancestor: Fraction | None
-    miou: Fraction
+    score: Fraction
     queries: Count
     converged: bool
 

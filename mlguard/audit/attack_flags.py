@@ -10,7 +10,7 @@ STRONG_CONTROL = 0.5  # of the way from the floor to the correct key
 
 
 def attack_flags(
-    section: AttackSection, *, floor: float, correct: float
+    section: AttackSection, *, floor: float, correct: float, score_name: str
 ) -> Iterator[Flag]:
     """Every reason that holds."""
     if rough := [f for f in section.findings if not f.converged]:
@@ -28,7 +28,7 @@ def attack_flags(
             "with more steps it would be better, and the stolen value smaller",
         )
     limit = floor + STRONG_CONTROL * (correct - floor)
-    if strong := [c.images for c in section.controls if c.miou > limit]:
+    if strong := [c.images for c in section.controls if c.score > limit]:
         yield Flag(
             code="control-strong",
             message=f"with {', '.join(map(str, strong))} labelled images a model "
@@ -39,5 +39,5 @@ def attack_flags(
         yield Flag(
             code="nothing-to-steal",
             message="some stolen values do not exist, because the control is within "
-            f"{MIN_MARGIN} mIoU of the correct key",
+            f"{MIN_MARGIN} {score_name} of the correct key",
         )

@@ -16,18 +16,16 @@ from mlguard.audit.attack_findings import (
 from mlguard.audit.findings import Interval
 from mlguard.audit.outcomes import Campaign, Control, Outcome
 from mlguard.audit.statistics import (
-    Counts,
-    Floats,
     Measured,
     Scale,
     image_draws,
     interval_of,
     known,
-    miou_of,
     ratio,
 )
+from mlguard.tasks import Counts, Floats
 
-MIN_MARGIN = 0.05  # mIoU of the correct key above a control; below, nothing to steal
+MIN_MARGIN = 0.05  # score of the correct key above a control; below, nothing to steal
 
 
 def find_attacks(campaign: Campaign, measured: Measured, *, seed: int) -> AttackSection:
@@ -53,7 +51,7 @@ def find_attacks(campaign: Campaign, measured: Measured, *, seed: int) -> Attack
         pool_fingerprint=campaign.source.fingerprint,
         pool_images=campaign.source.number,
         findings=findings,
-        controls=tuple(_control(control) for control in campaign.controls),
+        controls=tuple(_control(one, scale) for one in campaign.controls),
         not_run=tuple(campaign.not_run),
         worst=worst,
         stolen_value=None if worst is None else findings[worst].stolen_value,
@@ -87,11 +85,12 @@ class _Values:
         """Without labels, the control is the best constant answer."""
         if not labels:
             return self._scale.floor
-        return max(miou_of(counts) for counts in self._controls[labels].parts)
+        return _best(self._controls[labels], self._scale)
 
     def value(self, outcome: Outcome) -> float | None:
-        ends = miou_of(outcome.counts), self.control(outcome.labels)
-        return known(stolen_value(*map(np.asarray, (*ends, miou_of(self._correct)))))
+        score = self._scale.task.score_of
+        ends = score(outcome.counts), self.control(outcome.labels)
+        return known(stolen_value(*map(np.asarray, (*ends, score(self._correct)))))
 
     def redrawn(self, outcome: Outcome) -> Floats:
         if outcome.labels:
@@ -111,7 +110,7 @@ class _Values:
 def _finding(
     outcome: Outcome, seconds: float, scale: Scale, values: _Values
 ) -> AttackFinding:
-    miou = miou_of(outcome.counts)
+    score = scale.task.score_of(outcome.counts)
     return AttackFinding(
         attack=outcome.attack,
         variant=outcome.variant,
@@ -120,9 +119,9 @@ def _finding(
         labels=outcome.labels,
         queries=outcome.queries,
         seconds=round(seconds, 1),
-        miou=miou,
-        miou_interval=interval_of(scale.redrawn(outcome.counts)),
-        leakage=scale.leakage(miou),
+        score=score,
+        score_interval=interval_of(scale.redrawn(outcome.counts)),
+        leakage=scale.leakage(score),
         control=values.control(outcome.labels),
         stolen_value=values.value(outcome),
         stolen_value_interval=values.interval(outcome),
@@ -131,16 +130,20 @@ def _finding(
     )
 
 
-def _control(control: Control) -> ControlFinding:
-    ancestor = control.ancestor
+def _control(control: Control, scale: Scale) -> ControlFinding:
+    ancestor, score = control.ancestor, scale.task.score_of
     return ControlFinding(
         images=control.images,
-        scratch=miou_of(control.scratch),
-        ancestor=None if ancestor is None else miou_of(ancestor),
-        miou=max(miou_of(counts) for counts in control.parts),
+        scratch=score(control.scratch),
+        ancestor=None if ancestor is None else score(ancestor),
+        score=_best(control, scale),
         queries=control.queries,
         converged=control.converged,
     )
+
+
+def _best(control: Control, scale: Scale) -> float:
+    return max(scale.task.score_of(counts) for counts in control.parts)
 
 
 def _largest(redrawn: Sequence[Floats]) -> Interval | None:

@@ -32,7 +32,8 @@ class _Bar:
 def conditions_chart(findings: Findings) -> Markup:
     """Fig. 6 of arXiv:2107.09362: correct, plain, incorrect; here with every key."""
     bars = list(_bars(findings))
-    scale = Scale.over(bar.highest for bar in bars)
+    said = findings.vocabulary
+    scale = Scale.over((bar.highest for bar in bars), said.score)
     slot = (RIGHT - LEFT) / len(bars)
     drawn = (
         _draw(bar, LEFT + slot * (index + 0.5), min(MAX_BAR, slot / 2), scale)
@@ -40,28 +41,32 @@ def conditions_chart(findings: Findings) -> Markup:
     )
     keys = findings.incorrect
     words = (
-        "Mean IoU: "
+        f"{said.title}: "
         + ", ".join(f"{bar.name} {bar.value:.3f}" for bar in bars)
-        + f" (the mean of {len(keys.miou)}; the best is {keys.maximum:.3f}); "
+        + f" (the mean of {len(keys.scores)}; the best is {keys.maximum:.3f}); "
         f"floor {findings.floor:.3f}."
     )
     floor = scale.level(findings.floor, "floor")
-    return chart("users", "Mean IoU by user", words, [*scale.grid(), floor, *drawn])
+    return chart(
+        "users", f"{said.title} by user", words, [*scale.grid(), floor, *drawn]
+    )
 
 
 def nearby_chart(findings: Findings) -> Markup:
-    """Mean IoU against the share of the key's entries that is wrong."""
-    curve = [(0.0, findings.correct.miou)]
+    """The score against the share of the key's entries that is wrong."""
+    curve = [(0.0, findings.correct.score)]
     curve += [(point.changed, point.mean) for point in findings.nearby]
-    tries = [(p.changed, value) for p in findings.nearby for value in p.miou]
+    tries = [(p.changed, value) for p in findings.nearby for value in p.scores]
+    vocabulary = findings.vocabulary
     scale = Scale.over(
-        [findings.incorrect.mean, *(value for _, value in chain(curve, tries))]
+        [findings.incorrect.mean, *(value for _, value in chain(curve, tries))],
+        vocabulary.score,
     )
     widest = max(share for share, _ in curve) or 1.0
 
-    def place(share: float, miou: float) -> tuple[float, float]:
+    def place(share: float, score: float) -> tuple[float, float]:
         inside = RIGHT - LEFT - 2 * INSET
-        return LEFT + INSET + inside * share / widest, scale.y(miou)
+        return LEFT + INSET + inside * share / widest, scale.y(score)
 
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in curve))
     body = [
@@ -76,9 +81,9 @@ def nearby_chart(findings: Findings) -> Markup:
             (LEFT + RIGHT) / 2, HEIGHT - 5, "share of the key that is wrong", "middle"
         ),
     ]
-    said = ", ".join(f"{percent(share)} wrong {miou:.3f}" for share, miou in curve)
-    title = "Mean IoU with part of the key wrong"
-    return chart("nearby", title, f"Mean IoU: {said}.", body)
+    said = ", ".join(f"{percent(share)} wrong {score:.3f}" for share, score in curve)
+    title = f"{vocabulary.title} with part of the key wrong"
+    return chart("nearby", title, f"{vocabulary.title}: {said}.", body)
 
 
 def _bars(findings: Findings) -> Iterator[_Bar]:
@@ -89,10 +94,10 @@ def _bars(findings: Findings) -> Iterator[_Bar]:
     ]
     for name, style, score in scores:
         if score is not None:
-            yield _Bar(name, style, score.miou, score.miou_interval)
+            yield _Bar(name, style, score.score, score.score_interval)
     keys = findings.incorrect
     interval = keys.mean_interval
-    yield _Bar("incorrect keys", "incorrect", keys.mean, interval, keys.miou)
+    yield _Bar("incorrect keys", "incorrect", keys.mean, interval, keys.scores)
 
 
 def _draw(bar: _Bar, x: float, width: float, scale: Scale) -> Markup:

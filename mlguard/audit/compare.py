@@ -42,16 +42,16 @@ class Entry:
 
     @property
     def best_try(self) -> float:
-        """The best mIoU of no key and every random key."""
+        """The best score of no key and every random key."""
         findings = self.report.findings
-        return max(findings.no_key.miou, findings.incorrect.maximum)
+        return max(findings.no_key.score, findings.incorrect.maximum)
 
     @property
     def best_attack(self) -> float | None:
-        """The best mIoU of any attack; None where none was run."""
+        """The best score of any attack; None where none was run."""
         attacks = self.report.attacks
         return (
-            max((f.miou for f in attacks.findings), default=None) if attacks else None
+            max((f.score for f in attacks.findings), default=None) if attacks else None
         )
 
     @property
@@ -192,11 +192,11 @@ def _numbers(entry: Entry) -> dict[str, Any]:
         "budget": entry.budget,
         "images": findings.images,
         "floor": findings.floor,
-        "baseline": findings.baseline.miou if findings.baseline else None,
-        "correct": findings.correct.miou,
+        "baseline": findings.baseline.score if findings.baseline else None,
+        "correct": findings.correct.score,
         "fidelity": findings.fidelity,
-        "no_key": findings.no_key.miou,
-        "incorrect_keys": len(findings.incorrect.miou),
+        "no_key": findings.no_key.score,
+        "incorrect_keys": len(findings.incorrect.scores),
         "incorrect_maximum": findings.incorrect.maximum,
         "leakage": findings.leakage,
         "best_attack": entry.best_attack,
@@ -241,7 +241,7 @@ def _differences(entries: Sequence[Entry]) -> Iterator[Difference]:
         (
             "different-tries",
             "the number of incorrect keys differs; the best of more is better",
-            lambda entry: len(entry.report.findings.incorrect.miou),
+            lambda entry: len(entry.report.findings.incorrect.scores),
         ),
         (
             "different-budgets",

@@ -22,9 +22,11 @@ def access_chart(entries: Sequence[Entry], name: str) -> Markup:
     """
     found = [entry.report.findings for entry in entries]
     values = [
-        max(f.correct.miou, e.best_try) for f, e in zip(found, entries, strict=True)
+        max(f.correct.score, e.best_try) for f, e in zip(found, entries, strict=True)
     ]
-    scale = Scale.over([*values, *(entry.best_attack or 0.0 for entry in entries)])
+    vocabulary = found[0].vocabulary
+    values += [entry.best_attack or 0.0 for entry in entries]
+    scale = Scale.over(values, vocabulary.score)
     width = RIGHT - LEFT
 
     def x(value: float) -> float:
@@ -43,13 +45,18 @@ def access_chart(entries: Sequence[Entry], name: str) -> Markup:
             y2=scale.y(scale.top),
         ),
         *(label(x(value), BOTTOM + 17, f"{value:.3g}", "middle") for value in ticks),
-        label((LEFT + RIGHT) / 2, HEIGHT - 5, "mIoU with the correct key", "middle"),
+        label(
+            (LEFT + RIGHT) / 2,
+            HEIGHT - 5,
+            f"{vocabulary.score} with the correct key",
+            "middle",
+        ),
     ]
     taken: list[tuple[float, float]] = []
     for entry in entries:
-        body += _marks(entry, x(entry.report.findings.correct.miou), scale, taken)
+        body += _marks(entry, x(entry.report.findings.correct.score), scale, taken)
     said = "; ".join(_access(entry) for entry in entries)
-    words = f"Mean IoU with and without the correct key. {said}."
+    words = f"{vocabulary.title} with and without the correct key. {said}."
     return chart(f"{name}-access", "With the key against without it", words, body)
 
 
@@ -58,9 +65,10 @@ def labels_chart(entries: Sequence[Entry], name: str) -> Markup | None:
     curves = [(entry, curve) for entry in entries if (curve := _curve(entry))]
     if not curves:
         return None
-    values = [miou for _, curve in curves for _, miou in curve]
-    keys = [entry.report.findings.correct.miou for entry, _ in curves]
-    scale = Scale.over([*values, *keys])
+    values = [score for _, curve in curves for _, score in curve]
+    keys = [entry.report.findings.correct.score for entry, _ in curves]
+    vocabulary = entries[0].report.findings.vocabulary
+    scale = Scale.over([*values, *keys], vocabulary.score)
     numbers = sorted({images for _, curve in curves for images, _ in curve})
     first, last = math.log2(numbers[0]), math.log2(numbers[-1])
 
@@ -77,17 +85,20 @@ def labels_chart(entries: Sequence[Entry], name: str) -> Markup | None:
     taken: list[tuple[float, float]] = []
     for entry, curve in curves:
         style = _style(entry)
-        places = [(x(images), scale.y(miou)) for images, miou in curve]
+        places = [(x(images), scale.y(score)) for images, score in curve]
         line = " ".join(f"{left:.1f},{top:.1f}" for left, top in places)
         body.append(tag("polyline", class_=f"line {style}", points=line))
         body += [dot(left, top, style, radius=4) for left, top in places]
         body.append(_number(entry, places[-1], taken))
     said = "; ".join(
-        f"{entry.number}: " + ", ".join(f"{n} images {miou:.3f}" for n, miou in curve)
+        f"{entry.number}: " + ", ".join(f"{n} images {score:.3f}" for n, score in curve)
         for entry, curve in curves
     )
     return chart(
-        f"{name}-labels", "Mean IoU after re-training", f"Mean IoU. {said}.", body
+        f"{name}-labels",
+        f"{vocabulary.title} after re-training",
+        f"{vocabulary.title}. {said}.",
+        body,
     )
 
 
@@ -125,12 +136,12 @@ def _curve(entry: Entry) -> list[tuple[int, float]]:
     attacks = entry.report.attacks
     for finding in attacks.findings if attacks else ():
         if finding.attack == ATTACK and finding.labels:
-            best[finding.labels] = max(best.get(finding.labels, 0.0), finding.miou)
+            best[finding.labels] = max(best.get(finding.labels, 0.0), finding.score)
     return sorted(best.items())
 
 
 def _access(entry: Entry) -> str:
-    said = f"{entry.number}: {entry.report.findings.correct.miou:.3f} with"
+    said = f"{entry.number}: {entry.report.findings.correct.score:.3f} with"
     said += f", {entry.best_try:.3f} without"
     if entry.best_attack is not None:
         said += f", {entry.best_attack:.3f} for the best attack"

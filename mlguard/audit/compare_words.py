@@ -36,8 +36,8 @@ def cells(entry: Entry) -> tuple[str, ...]:
     return (
         f"{entry.number}. {entry.name}",
         entry.model,
-        number(findings.baseline.miou if findings.baseline else None),
-        number(findings.correct.miou),
+        number(findings.baseline.score if findings.baseline else None),
+        number(findings.correct.score),
         percent(findings.fidelity),
         number(entry.best_try),
         percent(findings.leakage),

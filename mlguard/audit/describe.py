@@ -71,6 +71,8 @@ def describe(
             size=run.recipe.data.size,
         ),
         images=len(dataset),
+        task=dataset.task.name,
+        ignore_index=dataset.task.ignore_index,
         class_names=run.recipe.data.class_names,
         key_space_bits=transforms.correct.key_space_bits,
         same_transform=transforms.same_transform,
@@ -112,7 +114,7 @@ def _subject(run: Run) -> Subject:
         recipe_sha256=recipe_sha256(run.recipe),
         architecture=run.recipe.model.name,
         methods=run.recipe.transform.methods,
-        block_size=run.recipe.transform.block_size,
+        block_size=run.recipe.transform.image_block_size,
         layers=run.recipe.transform.layers,
         training_seed=run.recipe.train.seed,
     )

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
 from mlguard import recipe
@@ -21,14 +20,12 @@ from mlguard.audit.budgets import BudgetName
 from mlguard.audit.findings import STRICT, Count, Fraction, Positive, Ratio
 from mlguard.audit.outcomes import Control, Outcome
 from mlguard.audit.report import Machine, Material, Sha256, Subject
-from mlguard.audit.statistics import Counts
 from mlguard.audit.verdicts import Verdict
 from mlguard.errors import ReportError
-from mlguard.palette import MAX_CLASSES
+from mlguard.tasks import MAX_CLASSES, Counts, Task, TaskName, task_of
 
 SCHEMA: Literal["mlguard.audit-log/1"] = "mlguard.audit-log/1"
 MAX_CELLS = 1 << 27  # of one event's counts: 512 MiB, before they are compressed
-KINDS = 3  # intersection, predicted, truth
 
 Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
 Blob = Annotated[str, Field(pattern="^[A-Za-z0-9+/]*={0,2}$")]
@@ -82,6 +79,8 @@ class Started:
         baseline_sha256: Of its plain twin's; None if there is none.
         material: Which images.
         images: How many.
+        task: What is asked of the model, and so what is counted.
+        ignore_index: The value of what has no label.
         class_names: The classes, in the order of all counts.
         key_space_bits: log2 of the number of distinct transforms.
         same_transform: How many incorrect keys give the correct transform.
@@ -102,7 +101,12 @@ class Started:
     baseline_sha256: Sha256 | None
     material: Material
     images: Annotated[int, Field(ge=1, le=recipe.MAX_IMAGES)]
-    class_names: Annotated[tuple[str, ...], Field(min_length=1, max_length=MAX_CLASSES)]
+    task: TaskName
+    ignore_index: Annotated[int, Field(ge=-1, le=255)]
+    class_names: Annotated[
+        tuple[str, ...],
+        Field(min_length=1, max_length=MAX_CLASSES["classification"]),
+    ]
     key_space_bits: Ratio
     same_transform: Count
     nearby: tuple[NearbyPoint, ...]
@@ -118,15 +122,28 @@ class Started:
         nearby = sum(point.number for point in self.nearby)
         return 2 + self.settings.incorrect_keys + nearby
 
-    def shape(self, of: Model, images: int) -> Shape:
-        """Of the counts of some images under every condition of a model."""
-        conditions = self.conditions if of == "protected" else 1
-        return (conditions, images, len(self.class_names), KINDS)
-
     @property
-    def split_shape(self) -> Shape:
-        """Of the counts of the whole split under one condition."""
-        return (self.images, len(self.class_names), KINDS)
+    def asked(self) -> Task:
+        """How the counts are made and scored."""
+        classes = len(self.class_names)
+        return task_of(self.task, classes=classes, ignore_index=self.ignore_index)
+
+    def part(self, counts: str, of: Model, images: int) -> Counts:
+        """Unpack what some images gave under every condition of a model.
+
+        Shape:
+            returns  (conditions, images, …), the rest as the task has it
+        """
+        conditions = self.conditions if of == "protected" else 1
+        return self._unpack(counts, (conditions, images))
+
+    def split(self, counts: str) -> Counts:
+        """Unpack what all images gave under one condition."""
+        return self._unpack(counts, (self.images,))
+
+    def _unpack(self, counts: str, first: Shape) -> Counts:
+        task = self.asked
+        return unpack(counts, (*first, *task.row), limit=task.limit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +207,7 @@ class Attacked:
             counts=pack(outcome.counts),
         )
 
-    def outcome(self, shape: Shape) -> Outcome:
+    def outcome(self, started: Started) -> Outcome:
         """The outcome of an event."""
         return Outcome(
             attack=self.attack,
@@ -199,7 +216,7 @@ class Attacked:
             images=self.images,
             labels=self.labels,
             queries=self.queries,
-            counts=unpack(self.counts, shape),
+            counts=started.split(self.counts),
             converged=self.converged,
             notes=self.notes,
         )
@@ -249,13 +266,13 @@ class Controlled:
             converged=control.converged,
         )
 
-    def control(self, shape: Shape) -> Control:
+    def control(self, started: Started) -> Control:
         """The control of an event."""
         ancestor = self.ancestor
         return Control(
             images=self.images,
-            scratch=unpack(self.scratch, shape),
-            ancestor=None if ancestor is None else unpack(ancestor, shape),
+            scratch=started.split(self.scratch),
+            ancestor=None if ancestor is None else started.split(ancestor),
             queries=self.queries,
             converged=self.converged,
         )
@@ -354,8 +371,13 @@ def pack(counts: Counts) -> str:
     return base64.b64encode(zlib.compress(small.tobytes())).decode()
 
 
-def unpack(text: str, shape: Shape) -> NDArray[np.int64]:
+def unpack(text: str, shape: Shape, *, limit: int = 1 << 31) -> Counts:
     """Counts of a known shape; no more is ever decompressed than they take.
+
+    Args:
+        text: As `pack` made it.
+        shape: Of the counts.
+        limit: What every one of them is below.
 
     Raises:
         ReportError: The text is something else.
@@ -371,6 +393,6 @@ def unpack(text: str, shape: Shape) -> NDArray[np.int64]:
     if len(data) != 4 * size or not expander.eof or expander.unused_data:
         raise ReportError(f"the counts of an event are not of shape {shape}")
     counts = np.frombuffer(data, dtype="<i4").astype(np.int64)
-    if counts.size and counts.min() < 0:
-        raise ReportError("a count of an event is negative")
+    if counts.size and not 0 <= counts.min() <= counts.max() < limit:
+        raise ReportError(f"a count of an event is outside 0 … {limit - 1}")
     return counts.reshape(shape)

@@ -7,7 +7,6 @@ from mlguard.audit.measure import CORRECT, NO_KEY, AuditTransforms, Subject
 from mlguard.audit.pictures import Gallery, Picture, Row, demonstrate
 from mlguard.audit.statistics import Measured
 from mlguard.data import SegmentationSet
-from mlguard.metrics import TRUTH, mean_iou
 from mlguard.models import NO_KEY as NOTHING_DONE
 from mlguard.models import Condition, keyed
 from mlguard.pictures import image_png, mask_png
@@ -36,10 +35,11 @@ def draw_gallery(
         spec: The recipe's [transform] section.
         number: How many images; 0 draws nothing.
     """
-    chosen = example_images(measured.correct[..., TRUTH], number)
+    task = measured.task
+    chosen = example_images(task.shown(measured.correct), number)
     if not chosen:
         return Gallery()
-    scores = [float(mean_iou(counts.sum(0))) for counts in measured.incorrect]
+    scores = [task.score_of(counts) for counts in measured.incorrect]
     best = keyed(transforms.incorrect[int(np.argmax(scores))], protected.device)
     users: list[tuple[str, Subject, Condition]] = [
         (CORRECT, protected, keyed(transforms.correct, protected.device)),
@@ -55,20 +55,19 @@ def draw_gallery(
     )
 
 
-def example_images(class_pixels: NDArray[np.int64], number: int) -> list[int]:
+def example_images(present: NDArray[np.bool_], number: int) -> list[int]:
     """Choose images that between them show many classes, by a fixed rule.
 
     Each choice adds the most classes not shown yet; then the image with the most
     classes wins, then the first.
 
     Args:
-        class_pixels: Pixels of each class in each image.
+        present: Which classes each image shows.
         number: How many images, at most.
 
     Shape:
-        class_pixels  (images, classes)
+        present  (images, classes)
     """
-    present = class_pixels > 0
     seen = np.zeros(present.shape[1], dtype=np.bool_)
     chosen: list[int] = []
     for _ in range(min(number, len(present))):

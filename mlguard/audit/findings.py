@@ -1,15 +1,19 @@
 """What an audit found: numbers, never a verdict.
 
-Every fraction is in [0, 1]; mIoU and the words fidelity, leakage and floor are
-defined in docs/spec/audit-v1.md, section 3. None stands where a number does not
-exist: the IoU of a class that no mask shows, or a ratio to a baseline that was not
-trained. Knows nothing of keys, files or pages.
+Every fraction is in [0, 1]. A score is mIoU for a segmentation and top-1 accuracy for a
+classification; these and the words fidelity, leakage and floor are defined in
+docs/spec/audit-v1.md, section 3, and docs/spec/audit-v3.md. None stands where a number
+does not exist: the score of a class that no mask shows, or a ratio to a baseline that
+was not trained. Knows nothing of keys, files or pages.
 """
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
+
+from mlguard.audit.vocabulary import VOCABULARIES, Vocabulary
+from mlguard.tasks import TaskName
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -39,21 +43,23 @@ class Score:
     """One model under one condition, over the whole split.
 
     Attributes:
-        miou: Mean IoU over the classes that occur in the masks.
-        miou_interval: Its interval over images.
-        pixel_accuracy: Share of the scored pixels that are right.
-        class_iou: IoU of each class, None for a class that no mask shows.
-        of_reference: `miou` as a share of the reference's mIoU.
-        leakage: How far `miou` is from the floor (0) to the reference (1); None for
+        score: Mean IoU over the classes that occur in the masks; or the share of the
+            images whose class is right.
+        score_interval: Its interval over images.
+        accuracy: Share of the scored pixels, or images, that are right.
+        class_scores: IoU of each class, or the share of its images that are right;
+            None for a class that no mask or image shows.
+        of_reference: `score` as a share of the reference's.
+        leakage: How far `score` is from the floor (0) to the reference (1); None for
             the baseline and the correct key, which leak nothing.
     """
 
     __pydantic_config__ = STRICT
 
-    miou: Fraction
-    miou_interval: Interval
-    pixel_accuracy: Fraction
-    class_iou: tuple[Fraction | None, ...]
+    score: Fraction
+    score_interval: Interval
+    accuracy: Fraction
+    class_scores: tuple[Fraction | None, ...]
     of_reference: Ratio | None
     leakage: Fraction | None
 
@@ -63,14 +69,14 @@ class IncorrectKeys:
     """The model under keys drawn at random.
 
     Attributes:
-        miou: mIoU of every key, in the order drawn.
+        scores: The score of every key, in the order drawn.
         mean: Their mean.
         mean_interval: Its interval over images, the keys held fixed.
         standard_deviation: Over the keys, with N - 1; None for a single key.
         maximum: The best of them.
         maximum_interval: Its interval over images, the keys held fixed.
-        mean_pixel_accuracy: Over the keys.
-        mean_class_iou: Over the keys, None for a class that no mask shows.
+        mean_accuracy: Over the keys.
+        mean_class_scores: Over the keys, None for a class that there is nothing of.
         mean_leakage: Leakage of `mean`.
         maximum_leakage: Leakage of `maximum`.
         same_transform: How many of the keys give exactly the correct transform.
@@ -78,14 +84,14 @@ class IncorrectKeys:
 
     __pydantic_config__ = STRICT
 
-    miou: Annotated[tuple[Fraction, ...], Field(min_length=1)]
+    scores: Annotated[tuple[Fraction, ...], Field(min_length=1)]
     mean: Fraction
     mean_interval: Interval
     standard_deviation: Fraction | None
     maximum: Fraction
     maximum_interval: Interval
-    mean_pixel_accuracy: Fraction
-    mean_class_iou: tuple[Fraction | None, ...]
+    mean_accuracy: Fraction
+    mean_class_scores: tuple[Fraction | None, ...]
     mean_leakage: Fraction | None
     maximum_leakage: Fraction | None
     same_transform: Count
@@ -98,7 +104,7 @@ class NearbyKeys:
     Attributes:
         share: Share of the transform's entries that was to change.
         changed: Share that did change; entries are whole, so the two can differ.
-        miou: mIoU of every transform tried at this share.
+        scores: The score of every transform tried at this share.
         mean: Their mean.
         maximum: The best of them.
     """
@@ -107,7 +113,7 @@ class NearbyKeys:
 
     share: Fraction
     changed: Fraction
-    miou: Annotated[tuple[Fraction, ...], Field(min_length=1)]
+    scores: Annotated[tuple[Fraction, ...], Field(min_length=1)]
     mean: Fraction
     maximum: Fraction
 
@@ -117,10 +123,11 @@ class Findings:
     """Everything one audit measured.
 
     Attributes:
+        task: What the model is asked for, and so what a score is.
         class_names: The classes, in the order of every per-class tuple.
-        class_pixels: Scored pixels of each class in the masks; 0 means absent.
+        class_counts: Scored pixels, or images, of each class; 0 means absent.
         images: Images in the split.
-        floor: mIoU of the best constant answer.
+        floor: The score of the best constant answer.
         reference: What leakage is measured against: the baseline, or, where none was
             trained, the correct key.
         baseline: The plain model on plain images.
@@ -137,8 +144,9 @@ class Findings:
 
     __pydantic_config__ = STRICT
 
+    task: TaskName
     class_names: tuple[str, ...]
-    class_pixels: tuple[Count, ...]
+    class_counts: tuple[Count, ...]
     images: Positive
     floor: Fraction
     reference: Literal["baseline", "correct"]
@@ -155,11 +163,16 @@ class Findings:
 
     @property
     def absent_classes(self) -> tuple[str, ...]:
-        """Classes that no mask shows, and so nothing is said about."""
-        pairs = zip(self.class_names, self.class_pixels, strict=True)
-        return tuple(name for name, pixels in pairs if pixels == 0)
+        """Classes that no mask or image shows, and so nothing is said about."""
+        pairs = zip(self.class_names, self.class_counts, strict=True)
+        return tuple(name for name, number in pairs if number == 0)
 
     @property
     def unauthorized_tries(self) -> int:
         """How many tries `leakage` is the largest of."""
-        return 1 + len(self.incorrect.miou)
+        return 1 + len(self.incorrect.scores)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What the report calls the things of the task."""
+        return VOCABULARIES[self.task]

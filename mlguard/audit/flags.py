@@ -12,7 +12,7 @@ from mlguard.transforms import MIN_KEY_SPACE_BITS
 
 MIN_IMAGES = 30  # below this a bootstrap interval over images says little
 MIN_INCORRECT_KEYS = 20  # below this the largest of them says little
-MIN_WORTH = 0.1  # mIoU of the reference above the floor
+MIN_WORTH = 0.1  # score of the reference above the floor
 NEARBY_SHARE = 0.25  # of the key's entries wrong; up to this a key is nearly right
 NEARBY_LEAKAGE = 0.25  # mean leakage from which nearly right keys help a search
 
@@ -24,12 +24,12 @@ def flags_of(findings: Findings) -> tuple[Flag, ...]:
 
 def _about_the_audit(findings: Findings) -> Iterator[Flag]:
     reference = findings.baseline or findings.correct
-    if reference.miou - findings.floor < MIN_WORTH:
+    if reference.score - findings.floor < MIN_WORTH:
         yield Flag(
             code="reference-near-floor",
-            message=f"the {_name(findings)} reaches {reference.miou:.3f} mIoU, a "
-            f"constant answer {findings.floor:.3f}: there is little to protect, and "
-            "leakage is a ratio of small numbers",
+            message=f"the {_name(findings)} reaches {reference.score:.3f} "
+            f"{findings.vocabulary.score}, a constant answer {findings.floor:.3f}: "
+            "there is little to protect, and leakage is a ratio of small numbers",
         )
     if findings.images < MIN_IMAGES:
         plural = "" if findings.images == 1 else "s"
@@ -38,8 +38,8 @@ def _about_the_audit(findings: Findings) -> Iterator[Flag]:
             message=f"{findings.images} image{plural}; below {MIN_IMAGES} the "
             "intervals say little",
         )
-    if len(findings.incorrect.miou) < MIN_INCORRECT_KEYS:
-        keys = len(findings.incorrect.miou)
+    if len(findings.incorrect.scores) < MIN_INCORRECT_KEYS:
+        keys = len(findings.incorrect.scores)
         yield Flag(
             code="few-keys",
             message=f"{keys} incorrect key{'' if keys == 1 else 's'}; below "
@@ -54,8 +54,10 @@ def _about_the_audit(findings: Findings) -> Iterator[Flag]:
     if findings.absent_classes:
         yield Flag(
             code="absent-classes",
-            message="no mask shows " + ", ".join(findings.absent_classes) + ": "
-            "nothing is said about them, and mIoU is over the other classes",
+            message=f"no {findings.vocabulary.truth} shows "
+            + ", ".join(findings.absent_classes)
+            + ": nothing is said about them, and "
+            f"{findings.vocabulary.score} is over the other classes",
         )
 
 
@@ -70,7 +72,7 @@ def _about_the_model(findings: Findings) -> Iterator[Flag]:
         yield Flag(
             code="key-collision",
             message=f"{findings.incorrect.same_transform} of "
-            f"{len(findings.incorrect.miou)} random keys gave exactly the correct "
+            f"{len(findings.incorrect.scores)} random keys gave exactly the correct "
             "transform, by chance",
         )
     helping = _nearby_that_help(findings)
@@ -78,9 +80,9 @@ def _about_the_model(findings: Findings) -> Iterator[Flag]:
         yield Flag(
             code="nearby-keys-help",
             message=f"keys with {100 * helping.changed:.0f} % of their entries wrong "
-            f"reach {helping.mean:.3f} mIoU in the mean, the best incorrect key "
-            f"{findings.incorrect.maximum:.3f}: a search that improves step by step "
-            "will find its way",
+            f"reach {helping.mean:.3f} {findings.vocabulary.score} in the mean, the "
+            f"best incorrect key {findings.incorrect.maximum:.3f}: a search that "
+            "improves step by step will find its way",
         )
     interval = findings.fidelity_interval
     if interval is not None and interval.high < 1:
@@ -89,7 +91,7 @@ def _about_the_model(findings: Findings) -> Iterator[Flag]:
             message="the correct key scores below the baseline by more than the choice "
             f"of images explains (fidelity {interval.low:.3f} to {interval.high:.3f})",
         )
-    if max(findings.no_key.miou, findings.incorrect.maximum) >= findings.correct.miou:
+    if max(findings.no_key.score, findings.incorrect.maximum) >= findings.correct.score:
         yield Flag(
             code="unauthorized-not-below-correct",
             message="a try without the key scores as well as the correct key",
@@ -101,7 +103,7 @@ def _nearby_that_help(findings: Findings) -> NearbyKeys | None:
 
     A single random key can be near by luck, so the best of them must be beaten too.
     """
-    reference = (findings.baseline or findings.correct).miou
+    reference = (findings.baseline or findings.correct).score
     enough = max(
         findings.floor + NEARBY_LEAKAGE * (reference - findings.floor),
         findings.incorrect.maximum,

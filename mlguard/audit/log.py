@@ -29,12 +29,11 @@ from mlguard.audit.events import (
     Started,
     dump_event,
     parse_event,
-    unpack,
 )
 from mlguard.audit.outcomes import Control, Outcome
-from mlguard.audit.statistics import Counts
 from mlguard.errors import OutputError, OutputExists, ReportError
 from mlguard.files import NOT_WAITING
+from mlguard.tasks import Counts
 
 USE = "audit/log"  # of the subkey; docs/spec/keys-v1.md, section 3
 MAX_LINE_BYTES = 1 << 28  # more than an event's counts take, compressed
@@ -140,7 +139,7 @@ class AuditLog:
         """What some images gave under every condition; None if that is not known.
 
         Shape:
-            returns  (conditions, images, classes, 3)
+            returns  (conditions, images, …)
         """
         for event in self.events:
             if isinstance(event, Counted) and (event.of, event.first) == (of, first):
@@ -148,14 +147,13 @@ class AuditLog:
                     raise ReportError(
                         f"{self._name}: other images were counted at once"
                     )
-                return unpack(event.counts, self.started.shape(of, images))
+                return self.started.part(event.counts, of, images)
         return None
 
     def outcomes(self, attack: str) -> list[tuple[Outcome, float]]:
         """What an attack gave so far, each with the seconds it took."""
-        shape = self.started.split_shape
         return [
-            (event.outcome(shape), event.seconds)
+            (event.outcome(self.started), event.seconds)
             for event in self.events
             if isinstance(event, Attacked) and event.attack == attack
         ]
@@ -166,9 +164,8 @@ class AuditLog:
 
     def controls(self) -> dict[int, Control]:
         """The controls so far, by their number of labelled images."""
-        shape = self.started.split_shape
         return {
-            event.images: event.control(shape)
+            event.images: event.control(self.started)
             for event in self.events
             if isinstance(event, Controlled)
         }

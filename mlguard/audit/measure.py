@@ -4,6 +4,7 @@ Images are decoded once for all conditions, and each key's transform is derived 
 Knows nothing of findings, reports or pages; gives counts and predictions.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,18 +13,19 @@ import torch
 from torch import nn
 
 from mlguard import recipe
-from mlguard.audit.events import KINDS, Counted, pack
+from mlguard.audit.events import Counted, pack
 from mlguard.audit.events import Model as ModelName
 from mlguard.audit.incorrect import incorrect_transforms
 from mlguard.audit.log import AuditLog
 from mlguard.audit.nearby import changed_share, nearby, same
-from mlguard.audit.statistics import Counts, Measured, NearbyCounts
+from mlguard.audit.statistics import Measured, NearbyCounts
 from mlguard.data import Part, SegmentationSet
 from mlguard.keys import ModelSubkeys
 from mlguard.models import NO_KEY as NOTHING_DONE
 from mlguard.models import Condition, Normalization, keyed, normalization_of
 from mlguard.protect.evaluate import evaluate
 from mlguard.protect.run import Run
+from mlguard.tasks import Counts, Task
 from mlguard.transforms import TransformSet
 
 CORRECT, NO_KEY = "correct key", "no key"
@@ -136,6 +138,7 @@ def measure(
     )
     counts = tally.count("protected", protected, conditions)
     return Measured(
+        task=dataset.task,
         baseline=plain_counts,
         correct=counts[CORRECT],
         no_key=counts[NO_KEY],
@@ -196,7 +199,7 @@ class _Tally:
         self, of: ModelName, subject: Subject, conditions: dict[str, Condition]
     ) -> dict[str, Counts]:
         """Every condition, a part of the images at a time."""
-        step = part_size(self._batch, len(conditions), self._dataset.classes)
+        step = part_size(self._batch, len(conditions), self._dataset.task)
         parts = [
             self._part(of, subject, conditions, first, step)
             for first in range(0, len(self._dataset), step)
@@ -238,11 +241,14 @@ class _Tally:
             self._progress(self._done + done, self._total)
 
 
-def part_size(batch: int, conditions: int, classes: int) -> int:
-    """Images that are counted between two events: a batch, or fewer for many classes.
+def part_size(batch: int, conditions: int, task: Task) -> int:
+    """Images that are counted between two events: a batch, or fewer if they count much.
 
     Example:
-        >>> part_size(16, 122, 21), part_size(65_536, 1000, 255)
-        (16, 21)
+        >>> from mlguard.tasks import Segmentation
+        >>> part_size(16, 122, Segmentation(21))
+        16
+        >>> part_size(999, 1000, Segmentation(255))
+        21
     """
-    return max(1, min(batch, MAX_PART_CELLS // (conditions * classes * KINDS)))
+    return max(1, min(batch, MAX_PART_CELLS // (conditions * math.prod(task.row))))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mlguard.audit.attack_findings import NotRun, Rung
 from mlguard.audit.budgets import BudgetName
-from mlguard.audit.statistics import Counts
+from mlguard.tasks import Counts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from mlguard.audit.charts import conditions_chart, nearby_chart
 from mlguard.audit.findings import Findings
 from mlguard.audit.pictures import Gallery, Picture
 from mlguard.audit.report import AuditReport
-from mlguard.audit.terminal import ATTACK_HEADINGS, attack_rows, rows, verdict_words
+from mlguard.audit.terminal import attack_headings, attack_rows, rows, verdict_words
 from mlguard.palette import palette
 
 
@@ -29,14 +29,14 @@ class ClassRow:
     Attributes:
         name: The class.
         colour: Its colour in the pictures, in CSS.
-        share: Its share of the labelled pixels.
-        iou: Its IoU in every column.
+        share: Its share of the labelled pixels, or of the images.
+        scores: Its score in every column.
     """
 
     name: str
     colour: str
     share: float
-    iou: tuple[float | None, ...]
+    scores: tuple[float | None, ...]
 
 
 def render_page(report: AuditReport, gallery: Gallery | None = None) -> str:
@@ -56,6 +56,7 @@ def render_page(report: AuditReport, gallery: Gallery | None = None) -> str:
         .render(
             report=report,
             findings=findings,
+            vocabulary=findings.vocabulary,
             gallery=gallery or Gallery(),
             no_pictures=words.no_pictures(gallery),
             rows=rows(findings),
@@ -64,7 +65,7 @@ def render_page(report: AuditReport, gallery: Gallery | None = None) -> str:
             conditions_chart=conditions_chart(findings),
             nearby_chart=nearby_chart(findings),
             ran={finding.attack for finding in found},
-            attack_headings=ATTACK_HEADINGS,
+            attack_headings=attack_headings(findings),
             attack_rows=attack_rows(attacks) if attacks else [],
             attack_notes=_notes(found),
             attack_chart=attack_chart(attacks, findings) if attacks else None,
@@ -77,19 +78,19 @@ def render_page(report: AuditReport, gallery: Gallery | None = None) -> str:
 def per_class(findings: Findings) -> tuple[list[str], list[ClassRow]]:
     """The per-class table: its columns, and a row for every class."""
     columns = {
-        "correct key": findings.correct.class_iou,
-        "no key": findings.no_key.class_iou,
-        "incorrect, mean": findings.incorrect.mean_class_iou,
+        "correct key": findings.correct.class_scores,
+        "no key": findings.no_key.class_scores,
+        "incorrect, mean": findings.incorrect.mean_class_scores,
     }
     if findings.baseline:
-        columns = {"baseline": findings.baseline.class_iou, **columns}
-    total = sum(findings.class_pixels)
-    colours = palette(len(findings.class_names))
+        columns = {"baseline": findings.baseline.class_scores, **columns}
+    total = sum(findings.class_counts)
+    colours = palette()
     return list(columns), [
         ClassRow(
             name,
-            f"rgb{colours[index]}",
-            findings.class_pixels[index] / total,
+            f"rgb{colours[index % len(colours)]}",
+            findings.class_counts[index] / total,
             tuple(column[index] for column in columns.values()),
         )
         for index, name in enumerate(findings.class_names)

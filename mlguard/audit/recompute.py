@@ -10,8 +10,9 @@ from mlguard.audit.events import Attacked, Counted, Ended, Model
 from mlguard.audit.findings import Findings
 from mlguard.audit.log import AuditLog
 from mlguard.audit.outcomes import AdversaryImages, Campaign
-from mlguard.audit.statistics import Counts, Measured, NearbyCounts, find
+from mlguard.audit.statistics import Measured, NearbyCounts, find
 from mlguard.errors import ReportError
+from mlguard.tasks import Counts
 
 
 def findings_of(log: AuditLog) -> Findings:
@@ -74,6 +75,7 @@ def measured_of(log: AuditLog) -> Measured:
     ]
     baseline = started.baseline_sha256 is not None
     return Measured(
+        task=started.asked,
         baseline=_counts(log, "baseline")[0] if baseline else None,
         correct=correct,
         no_key=no_key,
@@ -84,7 +86,7 @@ def measured_of(log: AuditLog) -> Measured:
 
 
 def _counts(log: AuditLog, of: Model) -> Counts:
-    """Shape: returns (conditions, images, classes, 3)."""
+    """Shape: returns (conditions, images, …)."""
     return np.concatenate(list(_parts(log, of)), axis=1)
 
 

@@ -2,28 +2,27 @@
 
 It holds no key, no path and no name of a machine or a person, so that it can be
 handed to a buyer. The reader is strict: an unknown field, a missing one or another
-type is refused, and so is a file of a newer schema. A file of the older schema is read
-as what it is: an audit without attacks. Spec: docs/spec/audit-v2.md.
+type is refused, and so is a file of a newer schema. A file of an older schema is read
+as what it is (older_schemas.py). Spec: docs/spec/audit-v3.md.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Final, Literal, NoReturn
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from mlguard.audit.attack_findings import AttackSection
 from mlguard.audit.findings import STRICT, Count, Findings, Positive
+from mlguard.audit.older_schemas import OLDER, upgraded
 from mlguard.audit.verdicts import Verdict, contradiction
 from mlguard.errors import ReportError
 from mlguard.files import read_bounded
-from mlguard.palette import MAX_CLASSES
+from mlguard.tasks import MAX_CLASSES
 
-SCHEMA = "mlguard.audit/2"
-FIRST_SCHEMA = "mlguard.audit/1"  # without the fields of NEW
-NEW: dict[str, Any] = {"attacks": None, "verdicts": []}
+SCHEMA: Final = "mlguard.audit/3"
 SCHEMA_FAMILY = "mlguard.audit/"
 MAX_REPORT_BYTES = 64 << 20  # 100 keys and 255 classes make well under 1 MiB
 
@@ -57,7 +56,7 @@ class Subject:
     methods: Annotated[tuple[str, ...], Field(min_length=1)]
     block_size: Positive
     training_seed: Count
-    layers: tuple[str, ...] = ()
+    layers: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +119,7 @@ class AuditReport:
     """One audit.
 
     Attributes:
-        schema: "mlguard.audit/2"; "mlguard.audit/1" only when an older file was read.
+        schema: "mlguard.audit/3"; an older one only when an older file was read.
         created: UTC, to the second.
         subject: Which model.
         material: Which images.
@@ -136,7 +135,7 @@ class AuditReport:
 
     __pydantic_config__ = STRICT
 
-    schema: Literal["mlguard.audit/1", "mlguard.audit/2"]
+    schema: Literal["mlguard.audit/1", "mlguard.audit/2", "mlguard.audit/3"]
     created: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
     subject: Subject
     material: Material
@@ -196,8 +195,8 @@ def parse_report(content: bytes, *, name: str) -> AuditReport:
         raise ReportError(f"{name} is not JSON: {error}") from None
     _check_schema(table, name)
     _check_text(table, name)
-    if table["schema"] == FIRST_SCHEMA:
-        content = json.dumps(_upgraded(table, name)).encode()
+    if table["schema"] in OLDER:
+        content = json.dumps(upgraded(table, name)).encode()
     try:
         # From the bytes, so that JSON arrays may stand for tuples and nothing else.
         report = _ADAPTER.validate_json(content)
@@ -211,7 +210,7 @@ def parse_report(content: bytes, *, name: str) -> AuditReport:
 
 
 def json_schema() -> dict[str, Any]:
-    """The published JSON Schema, docs/spec/audit-v2.schema.json."""
+    """The published JSON Schema, docs/spec/audit-v3.schema.json."""
     schema = _ADAPTER.json_schema(mode="serialization")
     address = "https://json-schema.org/draft/2020-12/schema"
     return {"$schema": address, "$id": SCHEMA, **schema}
@@ -219,7 +218,7 @@ def json_schema() -> dict[str, Any]:
 
 def _check_schema(table: Any, name: str) -> None:
     found = table.get("schema") if isinstance(table, dict) else None
-    if found in (FIRST_SCHEMA, SCHEMA):
+    if found in (*OLDER, SCHEMA):
         return
     number = str(found).removeprefix(SCHEMA_FAMILY)
     if str(found).startswith(SCHEMA_FAMILY) and number.isdecimal():
@@ -243,13 +242,6 @@ def _check_text(table: Any, name: str) -> None:
             raise ReportError(f"{name}: a text holds control characters")
 
 
-def _upgraded(table: dict[str, Any], name: str) -> dict[str, Any]:
-    """A file of the first schema with the fields it could not have."""
-    if strays := sorted(set(table) & set(NEW)):
-        raise ReportError(f"{name}: {FIRST_SCHEMA} has no field {', '.join(strays)}")
-    return table | NEW
-
-
 def _check_attacks(attacks: AttackSection | None, name: str) -> None:
     """What no audit finds, and no page can draw."""
     if attacks is None:
@@ -258,7 +250,7 @@ def _check_attacks(attacks: AttackSection | None, name: str) -> None:
         raise ReportError(f"{name}: attacks.worst names no finding")
     found = attacks.findings
     intervals = [
-        *(finding.miou_interval for finding in found),
+        *(finding.score_interval for finding in found),
         *(finding.stolen_value_interval for finding in found),
         attacks.stolen_value_interval,
     ]
@@ -280,8 +272,8 @@ def _check_verdicts(verdicts: tuple[Verdict, ...], name: str) -> None:
 def _check_lengths(findings: Findings, name: str) -> None:
     """Every per-class list must have one entry a class; a type cannot say that."""
     scores = [findings.correct, findings.no_key, findings.baseline]
-    per_class = [score.class_iou for score in scores if score is not None]
-    lists = [findings.class_pixels, findings.incorrect.mean_class_iou, *per_class]
+    per_class = [score.class_scores for score in scores if score is not None]
+    lists = [findings.class_counts, findings.incorrect.mean_class_scores, *per_class]
     if any(len(entries) != len(findings.class_names) for entries in lists):
         classes = len(findings.class_names)
         raise ReportError(f"{name}: expected {classes} entries in every per-class list")
@@ -289,14 +281,15 @@ def _check_lengths(findings: Findings, name: str) -> None:
 
 def _check_ranges(findings: Findings, name: str) -> None:
     """What no audit finds, and no page can draw."""
-    if not 1 <= len(findings.class_names) <= MAX_CLASSES:
-        raise ReportError(f"{name}: expected 1 to {MAX_CLASSES} classes")
-    if not any(findings.class_pixels):
-        raise ReportError(f"{name}: class_pixels: no pixel was scored")
+    most = MAX_CLASSES[findings.task]
+    if not 1 <= len(findings.class_names) <= most:
+        raise ReportError(f"{name}: expected 1 to {most} classes")
+    if not any(findings.class_counts):
+        raise ReportError(f"{name}: class_counts: nothing was scored")
     scores = [findings.correct, findings.no_key, findings.baseline]
     keys = findings.incorrect
     intervals = [
-        *(score.miou_interval for score in scores if score is not None),
+        *(score.score_interval for score in scores if score is not None),
         keys.mean_interval,
         keys.maximum_interval,
         findings.leakage_interval,

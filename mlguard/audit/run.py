@@ -27,7 +27,7 @@ from mlguard.audit.measure import AuditTransforms, Progress, measure
 from mlguard.audit.measure import Subject as Model
 from mlguard.audit.outcomes import AdversaryImages
 from mlguard.audit.pictures import Gallery
-from mlguard.audit.report import AuditReport, Flag
+from mlguard.audit.report import SCHEMA, AuditReport, Flag
 from mlguard.audit.statistics import Measured, find
 from mlguard.audit.verdicts import decide, exit_code
 from mlguard.data import SegmentationSet
@@ -159,9 +159,9 @@ def audit_run(
 
 
 def _check_classes(expected: int, dataset: SegmentationSet) -> None:
-    if dataset.classes != expected:
+    if dataset.task.classes != expected:
         raise DatasetError(
-            f"the model has {expected} classes, the images have {dataset.classes}",
+            f"the model has {expected} classes, the images have {dataset.task.classes}",
             hint="audit a model on images labelled with its own classes",
         )
 
@@ -214,7 +214,7 @@ def _attack(
         stolen=stolen,
         spec=run.recipe.transform,
         model=run.recipe.model,
-        classes=run.recipe.data.classes,
+        task=dataset.task,
         pool=pool,
         leaks=Leaks(correct),
         referee=SplitReferee(stolen, dataset, settings.batch),
@@ -257,12 +257,12 @@ def _report(
 ) -> AuditReport:
     settings = started.settings
     flags = (
-        *_training_images(run, started),
+        *_training_images(run, started, findings),
         *flags_of(findings),
         *_attack_flags(findings, attacks),
     )
     return AuditReport(
-        schema="mlguard.audit/2",
+        schema=SCHEMA,
         created=now(),
         subject=started.subject,
         material=started.material,
@@ -293,14 +293,19 @@ def _end(log: AuditLog, report: AuditReport) -> None:
 
 def _attack_flags(findings: Findings, attacks: AttackSection | None) -> Iterator[Flag]:
     if attacks is not None:
-        correct = findings.correct.miou
-        yield from attack_flags(attacks, floor=findings.floor, correct=correct)
+        yield from attack_flags(
+            attacks,
+            floor=findings.floor,
+            correct=findings.correct.score,
+            score_name=findings.vocabulary.score,
+        )
 
 
-def _training_images(run: Run, started: Started) -> Iterator[Flag]:
+def _training_images(run: Run, started: Started, findings: Findings) -> Iterator[Flag]:
     trained_on = run.provenance.get("data", {}).get("train_fingerprint")
     if trained_on == started.material.fingerprint:
         yield Flag(
             code="training-images",
-            message="the model was trained on these images; mIoU on others is lower",
+            message="the model was trained on these images; "
+            f"{findings.vocabulary.score} on others is lower",
         )

@@ -1,9 +1,9 @@
-"""From counts of pixels to findings: scores, ratios, and intervals over images.
+"""From counts to findings: scores, ratios, and intervals over images.
 
-Everything is computed from integer counts per image and class, summed over the
-whole split before any division. Intervals come from redrawing the images; every
-condition sees the same draws, so that ratios of conditions are paired. Knows only
-arrays.
+Everything is computed from integer counts per image, summed over the whole split
+before any division; what is counted and how it is scored, the task says. Intervals
+come from redrawing the images; every condition sees the same draws, so that ratios of
+conditions are paired. Knows only arrays.
 
 Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13
     (the percentile interval).
@@ -14,17 +14,14 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlguard import metrics
 from mlguard.audit.findings import Findings, IncorrectKeys, Interval, NearbyKeys, Score
 from mlguard.errors import DatasetError
+from mlguard.tasks import Counts, Floats, Task, Totals
 
 REPLICATES = 1000  # redraws of the images
 PERCENTILES = (2.5, 97.5)
-
-Counts = NDArray[np.int64]  # (images, classes, 3): intersection, predicted, truth
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +44,12 @@ class Measured:
     """Counts of every condition, on the same images in the same order.
 
     Attributes:
+        task: What was counted.
         baseline: None where no baseline was trained.
         same_transform: How many incorrect keys give the correct transform.
     """
 
+    task: Task
     baseline: Counts | None
     correct: Counts
     no_key: Counts
@@ -78,7 +77,8 @@ def find(
     Raises:
         DatasetError: No pixel of the split is scored.
     """
-    total = measured.correct.sum(0)
+    task = measured.task
+    total = task.total(measured.correct)
     if not total[:, metrics.TRUTH].any():
         raise DatasetError("no pixel of the split is scored: every mask is ignored")
     scale = Scale.of(measured, image_draws(len(measured.correct), seed=seed))
@@ -91,8 +91,9 @@ def find(
     worst = np.maximum(scale.redrawn(measured.no_key), redrawn.max(0))
     fidelity, fidelity_interval = _fidelity(measured, scale)
     return Findings(
+        task=task.name,
         class_names=tuple(class_names),
-        class_pixels=tuple(int(pixels) for pixels in total[:, metrics.TRUTH]),
+        class_counts=tuple(int(number) for number in total[:, metrics.TRUTH]),
         images=len(measured.correct),
         floor=scale.floor,
         reference="correct" if baseline is None else "baseline",
@@ -100,10 +101,10 @@ def find(
         correct=scale.score(measured.correct, authorized=True),
         no_key=no_key,
         incorrect=incorrect,
-        nearby=tuple(_nearby(point) for point in measured.nearby),
+        nearby=tuple(_nearby(point, task) for point in measured.nearby),
         fidelity=fidelity,
         fidelity_interval=fidelity_interval,
-        leakage=scale.leakage(max(no_key.miou, incorrect.maximum)),
+        leakage=scale.leakage(max(no_key.score, incorrect.maximum)),
         leakage_interval=scale.leakage_interval(worst),
         key_space_bits=key_space_bits,
     )
@@ -128,24 +129,11 @@ def image_draws(images: int, *, seed: int, replicates: int = REPLICATES) -> Floa
     return draws.astype(np.float64)
 
 
-def redraw(counts: Counts, draws: Floats) -> Counts:
-    """Totals of every replicate.
-
-    Computed in float64, which is exact for whole numbers below 2**53 pixels.
-
-    Shape:
-        counts   (images, classes, 3)
-        draws    (replicates, images)
-        returns  (replicates, classes, 3)
-    """
-    totals = draws @ counts.reshape(len(counts), -1).astype(np.float64)
-    return totals.astype(np.int64).reshape(len(draws), *counts.shape[1:])
-
-
 @dataclass(frozen=True, kw_only=True)
 class Scale:
     """The two ends that leakage is measured between, and the shared redraws."""
 
+    task: Task
     floor: float
     reference: float
     draws: Floats
@@ -155,70 +143,73 @@ class Scale:
     @classmethod
     def of(cls, measured: Measured, draws: Floats) -> Self:
         """The scale of an audit, under its redraws."""
-        redrawn = redraw(measured.reference, draws)
+        task, reference = measured.task, measured.reference
         return cls(
-            floor=metrics.floor_miou(measured.correct.sum(0)),
-            reference=miou_of(measured.reference),
+            task=task,
+            floor=task.floor(task.total(measured.correct)),
+            reference=task.score_of(reference),
             draws=draws,
-            redrawn_floor=np.array([metrics.floor_miou(total) for total in redrawn]),
-            redrawn_reference=metrics.mean_iou(redrawn),
+            redrawn_floor=task.redrawn_floors(reference, draws),
+            redrawn_reference=task.redrawn_scores(reference, draws),
         )
 
     def redrawn(self, counts: Counts) -> Floats:
-        """Mean IoU in every replicate."""
-        return metrics.mean_iou(redraw(counts, self.draws))
+        """The score in every replicate."""
+        return self.task.redrawn_scores(counts, self.draws)
 
-    def leakage(self, miou: float) -> float | None:
+    def leakage(self, score: float) -> float | None:
         """How far from the floor to the reference."""
         ends = np.float64(self.floor), np.float64(self.reference)
-        return known(leakage(np.asarray(miou), *map(np.asarray, ends)))
+        return known(leakage(np.asarray(score), *map(np.asarray, ends)))
 
     def leakage_interval(self, redrawn: Floats) -> Interval | None:
-        """The interval of the leakage of redrawn mIoU."""
+        """The interval of the leakage of redrawn scores."""
         if self.reference <= self.floor:
             return None
         return interval_of(leakage(redrawn, self.redrawn_floor, self.redrawn_reference))
 
     def score(self, counts: Counts, *, authorized: bool = False) -> Score:
         """One condition with its interval."""
-        total, miou = counts.sum(0), miou_of(counts)
+        total = self.task.total(counts)
+        score = float(self.task.score(total))
         return Score(
-            miou=miou,
-            miou_interval=interval_of(self.redrawn(counts)),
-            pixel_accuracy=float(metrics.pixel_accuracy(total)),
-            class_iou=_class_iou(total),
-            of_reference=miou / self.reference if self.reference > 0 else None,
-            leakage=None if authorized else self.leakage(miou),
+            score=score,
+            score_interval=interval_of(self.redrawn(counts)),
+            accuracy=float(metrics.accuracy(total)),
+            class_scores=_class_scores(self.task, total),
+            of_reference=score / self.reference if self.reference > 0 else None,
+            leakage=None if authorized else self.leakage(score),
         )
 
 
 def _incorrect(measured: Measured, scale: Scale, redrawn: Floats) -> IncorrectKeys:
-    totals = np.stack([counts.sum(0) for counts in measured.incorrect])
-    miou = metrics.mean_iou(totals)
-    mean, maximum = float(miou.mean()), float(miou.max())
+    task = scale.task
+    totals = np.stack([task.total(counts) for counts in measured.incorrect])
+    scores = task.score(totals)
+    mean, maximum = float(scores.mean()), float(scores.max())
     return IncorrectKeys(
-        miou=tuple(float(value) for value in miou),
+        scores=tuple(float(value) for value in scores),
         mean=mean,
         mean_interval=interval_of(redrawn.mean(0)),
-        standard_deviation=float(miou.std(ddof=1)) if len(miou) > 1 else None,
+        standard_deviation=float(scores.std(ddof=1)) if len(scores) > 1 else None,
         maximum=maximum,
         maximum_interval=interval_of(redrawn.max(0)),
-        mean_pixel_accuracy=float(metrics.pixel_accuracy(totals).mean()),
-        mean_class_iou=_class_iou(totals),
+        mean_accuracy=float(metrics.accuracy(totals).mean()),
+        mean_class_scores=_class_scores(task, totals),
         mean_leakage=scale.leakage(mean),
         maximum_leakage=scale.leakage(maximum),
         same_transform=measured.same_transform,
     )
 
 
-def _nearby(point: NearbyCounts) -> NearbyKeys:
-    miou = tuple(miou_of(counts) for counts in point.counts)
+def _nearby(point: NearbyCounts, task: Task) -> NearbyKeys:
+    scores = tuple(task.score_of(counts) for counts in point.counts)
     return NearbyKeys(
         share=point.share,
         changed=point.changed,
-        miou=miou,
-        mean=float(np.mean(miou)),
-        maximum=max(miou),
+        scores=scores,
+        mean=float(np.mean(scores)),
+        maximum=max(scores),
     )
 
 
@@ -228,19 +219,16 @@ def _fidelity(
     if measured.baseline is None or scale.reference <= 0:
         return None, None
     redrawn = ratio(scale.redrawn(measured.correct), scale.redrawn_reference)
-    return miou_of(measured.correct) / scale.reference, interval_of(redrawn)
+    correct = scale.task.score_of(measured.correct)
+    return correct / scale.reference, interval_of(redrawn)
 
 
-def miou_of(counts: Counts) -> float:
-    """Mean IoU of counts per image. Shape: (images, classes, 3)."""
-    return float(metrics.mean_iou(counts.sum(0)))
-
-
-def _class_iou(totals: Counts) -> tuple[float | None, ...]:
-    """IoU of each class, averaged over leading axes; None where no mask shows it."""
+def _class_scores(task: Task, totals: Totals) -> tuple[float | None, ...]:
+    """Score of each class, averaged over leading axes; None where there is none."""
     present = totals[..., metrics.TRUTH] > 0
-    iou = np.where(present, metrics.class_iou(totals), np.nan)
-    return tuple(known(value) for value in iou.reshape(-1, iou.shape[-1]).mean(0))
+    scores = np.where(present, task.class_scores(totals), np.nan)
+    scores = scores.reshape(-1, scores.shape[-1]).mean(0)
+    return tuple(known(value) for value in scores)
 
 
 def ratio(part: Floats, whole: Floats) -> Floats:

@@ -60,20 +60,27 @@ def chart(name: str, title: str, words: str, body: Iterable[Markup]) -> Markup:
 
 @dataclass(frozen=True)
 class Scale:
-    """Fractions on the vertical axis, from 0 at the bottom to `top`."""
+    """Fractions on the vertical axis, from 0 at the bottom to `top`.
+
+    Attributes:
+        top: The largest fraction shown.
+        step: Between two grid lines.
+        name: What the fractions are, at the head of the axis.
+    """
 
     top: float
     step: float
+    name: str
 
     @classmethod
-    def over(cls, values: Iterable[float]) -> Self:
+    def over(cls, values: Iterable[float], name: str) -> Self:
         """The finest scale that shows every value with few grid lines."""
         highest = max(values, default=0.0)
         for step in TICK_STEPS:
             ticks = int(highest / step) + 1
             if ticks <= MAX_TICKS:
                 break
-        return cls(ticks * step, step)
+        return cls(ticks * step, step, name)
 
     def y(self, value: float) -> float:
         """Where a value is drawn."""
@@ -88,7 +95,7 @@ class Scale:
                 label(LEFT - 6, self.y(value) + 4, f"{value:.3g}", "end")
                 for value in values
             ),
-            label(LEFT - 6, 11, "mIoU", "end"),
+            label(2, 11, self.name, "start"),
         ]
 
     def level(self, value: float, name: str, *, inside: bool = False) -> Markup:

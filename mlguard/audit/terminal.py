@@ -23,16 +23,6 @@ from mlguard.audit.words import (
 
 Cells = tuple[str, str, str, str, str]
 AttackCells = tuple[str, str, str, str, str, str, str, str]
-ATTACK_HEADINGS = (
-    "attack",
-    "rung",
-    "images",
-    "mIoU",
-    "leakage",
-    "control",
-    "stolen value",
-    "95 % interval",
-)
 STYLES = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
 
 
@@ -42,7 +32,12 @@ def report_table(report: AuditReport) -> Group:
     table = Table(title="Who gets what", title_justify="left")
     table.add_column("condition")
     reference = reference_column(findings)
-    for heading in ("mIoU", "leakage", f"of {reference}", "95 % interval"):
+    for heading in (
+        findings.vocabulary.score,
+        "leakage",
+        f"of {reference}",
+        "95 % interval",
+    ):
         table.add_column(heading, justify="right")
     for cells in rows(findings):
         table.add_row(*map(Text, cells))  # a name is not markup
@@ -50,12 +45,26 @@ def report_table(report: AuditReport) -> Group:
     bits = Text(f"Effective key space: {findings.key_space_bits:.1f} bits.")
     return Group(
         table,
-        *_attacks(report.attacks),
+        *_attacks(report.attacks, findings),
         Text(verdict(findings)),
         *([Text(headline(report.attacks))] if report.attacks else []),
         bits,
         *flags,
         *(_verdict_line(one) for one in report.verdicts),
+    )
+
+
+def attack_headings(findings: Findings) -> AttackCells:
+    """What the columns of `attack_rows` are."""
+    return (
+        "attack",
+        "rung",
+        "images",
+        findings.vocabulary.score,
+        "leakage",
+        "control",
+        "stolen value",
+        "95 % interval",
     )
 
 
@@ -77,7 +86,7 @@ def _attack_row(finding: AttackFinding) -> AttackCells:
         attack_name(finding) + ("" if finding.converged else " *"),
         finding.rung,
         attack_images(finding),
-        number(finding.miou),
+        number(finding.score),
         percent(finding.leakage),
         number(finding.control),
         percent(finding.stolen_value),
@@ -85,16 +94,16 @@ def _attack_row(finding: AttackFinding) -> AttackCells:
     )
 
 
-def _attacks(section: AttackSection | None) -> list[RenderableType]:
+def _attacks(section: AttackSection | None, findings: Findings) -> list[RenderableType]:
     if section is None:
         return []
     table = Table(title="Who gets more", title_justify="left")
     table.add_column("attack", no_wrap=True)
     table.add_column("rung, images")
-    for heading in ("mIoU", "control", "stolen value"):
+    for heading in (findings.vocabulary.score, "control", "stolen value"):
         table.add_column(heading, justify="right")
-    for name, rung, images, miou, _, control, stolen, _ in attack_rows(section):
-        cells = (name, f"{rung}, {images}", miou, control, stolen)
+    for name, rung, images, score, _, control, stolen, _ in attack_rows(section):
+        cells = (name, f"{rung}, {images}", score, control, stolen)
         table.add_row(*map(Text, cells))  # a name is not markup
     below = [f"not run: {one.attack}: {one.message}" for one in section.not_run]
     if not all(finding.converged for finding in section.findings):
@@ -108,33 +117,33 @@ def _verdict_line(one: Verdict) -> Text:
 
 
 def rows(findings: Findings) -> list[Cells]:
-    """Condition, mIoU, leakage, share of the reference and interval, as words."""
+    """Condition, score, leakage, share of the reference and interval, as words."""
     keys, floor = findings.incorrect, findings.floor
-    reference = (findings.baseline or findings.correct).miou
+    reference = (findings.baseline or findings.correct).score
 
     def row(
-        name: str, miou: float, leakage: float | None, interval: Interval | None
+        name: str, score: float, leakage: float | None, interval: Interval | None
     ) -> Cells:
-        share = miou / reference if reference > 0 else None
+        share = score / reference if reference > 0 else None
         between = f"{interval.low:.3f} – {interval.high:.3f}" if interval else NOTHING
-        return name, number(miou), percent(leakage), percent(share), between
+        return name, number(score), percent(leakage), percent(share), between
 
-    def score(name: str, of: Score) -> Cells:
-        return row(name, of.miou, of.leakage, of.miou_interval)
+    def condition(name: str, of: Score) -> Cells:
+        return row(name, of.score, of.leakage, of.score_interval)
 
     nearest = _nearly_right(findings, reference)
     return [
-        *([score("baseline", findings.baseline)] if findings.baseline else []),
-        score("correct key", findings.correct),
-        score("no key", findings.no_key),
+        *([condition("baseline", findings.baseline)] if findings.baseline else []),
+        condition("correct key", findings.correct),
+        condition("no key", findings.no_key),
         row(
-            f"incorrect keys, mean of {len(keys.miou)}",
+            f"incorrect keys, mean of {len(keys.scores)}",
             keys.mean,
             keys.mean_leakage,
             keys.mean_interval,
         ),
         row(
-            f"incorrect keys, best of {len(keys.miou)}",
+            f"incorrect keys, best of {len(keys.scores)}",
             keys.maximum,
             keys.maximum_leakage,
             keys.maximum_interval,
@@ -155,5 +164,5 @@ def _nearly_right(
     worth = reference - findings.floor
     reached = (point.mean - findings.floor) / worth if worth > 0 else None
     leakage = None if reached is None else min(max(reached, 0.0), 1.0)
-    name = f"keys {percent(point.changed)} wrong, mean of {len(point.miou)}"
+    name = f"keys {percent(point.changed)} wrong, mean of {len(point.scores)}"
     return name, point.mean, leakage, None

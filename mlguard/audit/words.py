@@ -64,15 +64,16 @@ def reference_column(findings: Findings) -> str:
 
 def verdict(findings: Findings) -> str:
     """What was found, in two sentences."""
-    tries = len(findings.incorrect.miou)
-    best = max(findings.no_key.miou, findings.incorrect.maximum)
+    tries = len(findings.incorrect.scores)
+    best = max(findings.no_key.score, findings.incorrect.maximum)
     with_key = (
-        f"With the correct key the model reaches {findings.correct.miou:.3f} mIoU"
+        f"With the correct key the model reaches {findings.correct.score:.3f} "
+        f"{findings.vocabulary.score}"
     )
     if findings.baseline:
         with_key += (
             f", {percent(findings.fidelity)} of its plain twin's "
-            f"{findings.baseline.miou:.3f}"
+            f"{findings.baseline.score:.3f}"
         )
     without = (
         f"Without it, the best of {findings.unauthorized_tries} tries (no key, and "
@@ -84,6 +85,13 @@ def verdict(findings: Findings) -> str:
             f"({findings.floor:.3f}) to {reference_name(findings)}"
         )
     return f"{with_key}. {without}."
+
+
+def score_caption(findings: Findings) -> str:
+    """What the table of conditions is over."""
+    classes = len(findings.class_names) - len(findings.absent_classes)
+    said = f"{findings.vocabulary.title} over {classes} classes and {findings.images}"
+    return f"{said} images. Intervals redraw the images."
 
 
 def subject_line(report: AuditReport) -> str:

@@ -10,7 +10,7 @@ from keystore import Keystore, NotAllowed, read_private, write_private
 from keystore.textform import from_text, to_text
 from mlguard.cli.key_listing import Name, show_entry
 from mlguard.cli.model_key import parse_key_name
-from mlguard.cli.with_store import Json, with_store
+from mlguard.cli.with_store import Json, answer, with_store
 from mlguard.keys import ModelKey
 
 KEY_PREFIX = "MLGUARD-KEY-1-"
@@ -149,7 +149,7 @@ def uses(
 
 
 @with_store
-def export(store: Keystore, key: Versioned, file: Path) -> None:
+def export(store: Keystore, key: Versioned, file: Path, json: Json = False) -> None:
     """Write a model key to FILE, readable by its owner alone. Logged first."""
     name, version = _which(store, key)
     secret = ModelKey(store.export(name, version))
@@ -158,7 +158,14 @@ def export(store: Keystore, key: Versioned, file: Path) -> None:
         to_text(KEY_PREFIX, secret.reveal()),
         comments=[f"mlguard model key {name}@{version}", f"key id {secret.key_id}"],
     )
-    print(f"{name}@{version}  {secret.key_id}  in {file}")
+    value = {
+        "name": name,
+        "version": version,
+        "key_id": secret.key_id,
+        "file": str(file),
+    }
+    text = f"{name}@{version}  {secret.key_id}  in {file}"
+    answer(value, text, as_json=json)
 
 
 @with_store

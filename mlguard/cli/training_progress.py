@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mlguard.errors import MissingExtra
 from mlguard.protect.training import Epoch, Step, Watcher
+from mlguard.tasks import SCORE_NAMES
 
 PLAIN_LINE_S = 30.0  # seconds between two lines within an epoch, off a terminal
 
@@ -95,20 +96,28 @@ def _epoch_line(event: Epoch) -> str:
         f"epoch {line['epoch']}/{event.epochs}  "
         f"loss {line['train_loss']:.3f}  "
         f"validation loss {line['validation_loss']:.3f}  "
-        f"mIoU {line['validation_miou']:.3f}"
+        f"{_score(event)}"
     )
+
+
+def _score(event: Epoch) -> str:
+    """The validation score and its name, whichever the task has."""
+    for task in SCORE_NAMES.values():
+        if (name := f"validation_{task.lower()}") in event.metrics:
+            return f"{task} {event.metrics[name]:.3f}"
+    return ""
 
 
 class _Live:
     def __init__(self, bar: Progress, title: str, sinks: tuple[Sink, ...]) -> None:
         self._bar, self._title, self._sinks = bar, title, sinks
         self._task = bar.add_task(title, total=None, told="")
-        self._miou = ""
+        self._score = ""
 
     def __call__(self, event: Step | Epoch) -> None:
         self._bar.start()  # not earlier: the check of the data has a bar of its own
         if isinstance(event, Epoch):
-            self._miou = f"mIoU {event.metrics['validation_miou']:.3f}  "
+            self._score = f"{_score(event)}  "
             said = f"{self._title}: {_epoch_line(event)}"
             self._bar.console.print(said, highlight=False, markup=False)
             for sink in self._sinks:
@@ -116,7 +125,7 @@ class _Live:
             return
         told = (
             f"epoch {event.epoch}/{event.epochs}  loss {event.loss:.3f}  "
-            f"{self._miou}{time_left(event.seconds_left)} left"
+            f"{self._score}{time_left(event.seconds_left)} left"
         )
         done = (event.epoch - 1) * event.steps + event.step
         total = event.epochs * event.steps

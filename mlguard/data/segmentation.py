@@ -20,6 +20,7 @@ from PIL import Image
 
 from mlguard import recipe
 from mlguard.errors import DatasetError
+from mlguard.tasks import task_of
 
 Sample = tuple[torch.Tensor, torch.Tensor]
 Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -67,14 +68,14 @@ class SegmentationSet(torch.utils.data.Dataset[Sample]):
 
     Attributes:
         ids: The name of every image, in order.
-        classes: The number of classes, without the ignored one.
-        ignore_index: The value of pixels that have no label.
+        task: How answers for these images are counted and scored.
     """
 
     def __init__(self, source: Source, spec: recipe.Data) -> None:
         self.ids = source.ids
-        self.classes = spec.classes
-        self.ignore_index = spec.ignore_index
+        self.task = task_of(
+            "segmentation", classes=spec.classes, ignore_index=spec.ignore_index
+        )
         self._source = source
         self._size = spec.size
         self._cache = _Cache(len(self.ids), spec.size) if spec.cache else None
@@ -147,7 +148,7 @@ class SegmentationSet(torch.utils.data.Dataset[Sample]):
         if not labelled:
             raise DatasetError(
                 f"no pixel of the {len(self.ids)} masks has a class: all are "
-                f"{self.ignore_index}, the ignore_index",
+                f"{self.task.ignore_index}, the ignore_index",
                 hint="there is nothing to learn or to score; are these the masks?",
             )
         self._fingerprint = total.hexdigest()
@@ -168,7 +169,7 @@ class SegmentationSet(torch.utils.data.Dataset[Sample]):
             return refusal
         if self._cache:
             self._resize(index, pair)
-        labelled = bool((pair.mask != self.ignore_index).any())
+        labelled = bool((pair.mask != self.task.ignore_index).any())
         return _Outcome(pair.digest, labelled)
 
     def _resize(self, index: int, pair: Pair) -> Arrays:
@@ -184,12 +185,11 @@ class Part(torch.utils.data.Dataset[Sample]):
     """Some images of a split, in their order.
 
     Attributes:
-        classes: As in the split.
-        ignore_index: As in the split.
+        task: As in the split.
     """
 
     def __init__(self, whole: SegmentationSet, indices: range) -> None:
-        self.classes, self.ignore_index = whole.classes, whole.ignore_index
+        self.task = whole.task
         self._whole, self._indices = whole, indices
 
     def __len__(self) -> int:

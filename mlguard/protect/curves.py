@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from mlguard.files import atomic_write
+from mlguard.protect.validate import validation_score_name
+from mlguard.tasks import Task
 
 
-def draw_curves(path: Path, lines: list[dict[str, Any]]) -> None:
-    """Draw loss and mIoU by epoch.
+def draw_curves(path: Path, lines: list[dict[str, Any]], task: Task) -> None:
+    """Draw loss and score by epoch.
 
     Args:
         path: The PNG to write.
         lines: The lines of metrics.jsonl.
+        task: Says what the score is called.
 
     Raises:
         OutputError: There is no space, or the folder is not writable.
@@ -21,14 +24,15 @@ def draw_curves(path: Path, lines: list[dict[str, Any]]) -> None:
 
     epochs = [line["epoch"] for line in lines]
     figure = Figure(figsize=(9, 3.5), layout="constrained")
-    loss, miou = figure.subplots(1, 2)
+    loss, score = figure.subplots(1, 2)
     for name in ("train_loss", "validation_loss"):
         loss.plot(epochs, [line[name] for line in lines], label=name.replace("_", " "))
     loss.set(xlabel="epoch", ylabel="cross-entropy, nats")
     loss.legend(frameon=False)
-    miou.plot(epochs, [line["validation_miou"] for line in lines], color="tab:green")
-    miou.set(xlabel="epoch", ylabel="validation mIoU", ylim=(0, 1))
-    for axes in (loss, miou):
+    name = validation_score_name(task)
+    score.plot(epochs, [line[name] for line in lines], color="tab:green")
+    score.set(xlabel="epoch", ylabel=f"validation {task.score_name}", ylim=(0, 1))
+    for axes in (loss, score):
         axes.spines[["top", "right"]].set_visible(False)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)

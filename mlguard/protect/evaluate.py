@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from mlguard import metrics
 from mlguard.data import Part, SegmentationSet
 from mlguard.models import Condition, Normalization, logits_of, output_of
+from mlguard.tasks import Counts
 
 
 def evaluate(
@@ -26,7 +25,7 @@ def evaluate(
     device: torch.device,
     batch: int,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, NDArray[np.int64]]:
+) -> dict[str, Counts]:
     """Score a model on a data set under every condition.
 
     Args:
@@ -39,41 +38,21 @@ def evaluate(
         progress: Called with (predictions done, all predictions).
 
     Returns:
-        For each condition the counts that mlguard.metrics turns into mIoU, per image.
-
-    Shape:
-        returns  (images, classes, 3) int64: intersection, predicted, truth
+        For each condition the counts of the data's task, one row an image.
     """
-    found: dict[str, list[NDArray[np.int64]]] = {name: [] for name in conditions}
+    found: dict[str, list[Counts]] = {name: [] for name in conditions}
     done, total = 0, len(dataset) * len(conditions)
     for images, masks in batches(dataset, batch):
         on_device = images.to(device)
         for name, condition in conditions.items():
             predicted = predict_masks(model, on_device, condition, normalization)
-            found[name].append(count_pixels(predicted, masks, dataset))
+            found[name].append(
+                dataset.task.count(predicted.cpu().numpy(), masks.numpy())
+            )
             done += len(images)
             if progress is not None:
                 progress(done, total)
     return {name: np.concatenate(parts) for name, parts in found.items()}
-
-
-def count_pixels(
-    predicted: Tensor, masks: Tensor, dataset: SegmentationSet | Part
-) -> NDArray[np.int64]:
-    """Count what a batch of predictions gets right, per image and class.
-
-    Shape:
-        predicted  (N, H, W) uint8, on any device
-        masks      (N, H, W) uint8, on the CPU
-        returns    (N, classes, 3) int64: intersection, predicted, truth
-    """
-    confusions = metrics.confusion(
-        predicted.cpu().numpy(),
-        masks.numpy(),
-        classes=dataset.classes,
-        ignore_index=dataset.ignore_index,
-    )
-    return metrics.counts(confusions)
 
 
 @torch.inference_mode()

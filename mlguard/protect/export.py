@@ -127,7 +127,7 @@ def _facts(run: Run) -> Facts:
     return Facts(
         transform=TransformFacts(
             methods=recipe.transform.image_methods,
-            block_size=recipe.transform.block_size,
+            block_size=recipe.transform.image_block_size,
         ),
         feature_maps=tuple(
             FeatureMapFacts(

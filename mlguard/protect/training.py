@@ -68,7 +68,7 @@ class Training:
     ) -> None:
         self.path, self.spec, self.accelerator = path, spec, accelerator
         self.condition, self.normalization = condition, normalization
-        self.ignore_index = data.base.ignore_index
+        self.task = data.base.task
         self.steps_per_epoch = len(data) // spec.batch
         self.checkpoint = path / folder.CHECKPOINT
         model = model.to(accelerator.device).to(memory_format=torch.channels_last)
@@ -123,7 +123,7 @@ class Training:
         )
         output = output_of(self.model, images, self.condition, self.normalization)
         loss = segmentation_loss(
-            output, masks, ignore_index=self.ignore_index, aux=self.spec.aux_loss
+            output, masks, ignore_index=self.task.ignore_index, aux=self.spec.aux_loss
         )
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
@@ -197,7 +197,7 @@ class Training:
         """Draw the curves. The checkpoint stays; whoever asked for training ends it."""
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            draw_curves(self.path / folder.CURVES, self.progress.metrics)
+            draw_curves(self.path / folder.CURVES, self.progress.metrics, self.task)
         self.accelerator.wait_for_everyone()
 
     def _save(self) -> None:
@@ -215,7 +215,8 @@ class Training:
     def _is_better(self, line: dict[str, Any]) -> bool:
         score = {
             "best_validation_loss": line["validation_loss"],
-            "best_validation_miou": -line["validation_miou"],
+            "best_validation_miou": -line.get("validation_miou", math.nan),
+            "best_validation_accuracy": -line.get("validation_accuracy", math.nan),
             "last": -line["epoch"],
         }[self.spec.keep]
         score = math.inf if math.isnan(score) else score

@@ -5,8 +5,7 @@ import pytest
 
 from mlguard.audit.attack_flags import attack_flags
 from mlguard.audit.attack_statistics import stolen_value
-from mlguard.audit.statistics import miou_of
-from tests.audits import attacks, control, findings, images, outcome
+from tests.audits import TASK, attacks, control, findings, images, outcome
 
 
 def value(attack: float, control: float, correct: float) -> float:
@@ -31,23 +30,23 @@ def test_a_control_near_the_correct_key_leaves_nothing_to_steal(control) -> None
 def test_without_labels_the_control_is_the_floor() -> None:
     found = attacks().findings[0]
     assert (found.labels, found.control) == (0, findings().floor)
-    correct, floor = miou_of(images(0.9)), findings().floor
-    expected = (miou_of(images(0.6)) - floor) / (correct - floor)
+    correct, floor = TASK.score_of(images(0.9)), findings().floor
+    expected = (TASK.score_of(images(0.6)) - floor) / (correct - floor)
     assert found.stolen_value == pytest.approx(expected)
 
 
 def test_with_labels_the_control_has_as_many() -> None:
     assert [one.control for one in attacks().findings[2:]] == [
-        miou_of(images(0.6)),
-        miou_of(images(0.7)),
+        TASK.score_of(images(0.6)),
+        TASK.score_of(images(0.7)),
     ]
 
 
 def test_the_better_of_scratch_and_ancestor_is_the_control() -> None:
     controls = [control(4, 0.6, ancestor=images(0.7)), control(16, 0.7)]
     section = attacks(controls=controls)
-    assert section.findings[2].control == miou_of(images(0.7))
-    assert section.controls[0].ancestor == section.controls[0].miou
+    assert section.findings[2].control == TASK.score_of(images(0.7))
+    assert section.controls[0].ancestor == section.controls[0].score
 
 
 def test_the_worst_attack_is_the_headline() -> None:
@@ -74,7 +73,10 @@ def test_seconds_are_not_among_what_a_seed_repeats() -> None:
 
 
 def codes(**changes: object) -> set[str]:
-    flags = attack_flags(attacks(**changes), floor=0.25, correct=miou_of(images(0.9)))
+    correct = TASK.score_of(images(0.9))
+    flags = attack_flags(
+        attacks(**changes), floor=0.25, correct=correct, score_name="mIoU"
+    )
     return {flag.code for flag in flags}
 
 

@@ -15,6 +15,7 @@ from mlguard.keys import KEY_BYTES, ModelSubkeys
 from mlguard.pictures import image_png
 from mlguard.protect.device import pick_device
 from mlguard.protect.run import Run
+from mlguard.tasks import Segmentation
 from mlguard.transforms import derive_transform
 from tests.audits import KEY, OTHER_KEY, PROTECTION_ID, Pairs, make_run
 
@@ -44,8 +45,8 @@ def test_every_condition_is_measured(audited: Audit) -> None:
     found = audited.report.findings
     assert found.images == 6
     assert found.baseline is not None
-    assert len(found.incorrect.miou) == 3
-    assert [(point.share, len(point.miou)) for point in found.nearby] == [
+    assert len(found.incorrect.scores) == 3
+    assert [(point.share, len(point.scores)) for point in found.nearby] == [
         (0.25, 2),
         (0.5, 2),
     ]
@@ -64,8 +65,8 @@ def test_another_seed_tries_other_keys_and_changes_nothing_else(
         audit(run, settings=settings).report.findings,
         audited.report.findings,
     )
-    assert other.incorrect.miou != first.incorrect.miou
-    assert other.correct.miou == first.correct.miou
+    assert other.incorrect.scores != first.incorrect.scores
+    assert other.correct.score == first.correct.score
 
 
 def test_the_report_says_how_it_came_about(audited: Audit) -> None:
@@ -106,7 +107,7 @@ def test_a_baseline_run_is_refused(run: Run) -> None:
 
 def test_images_with_other_classes_are_refused(run: Run) -> None:
     first = images_of(run)[0]
-    other = Pairs(first[0][None], first[1][None], classes=3)
+    other = Pairs(first[0][None], first[1][None], task=Segmentation(classes=3))
     with pytest.raises(DatasetError, match="model has 6 classes, the images have 3"):
         audit_run(run, KEY, other, split="test", settings=run.recipe.audit)
 

@@ -54,6 +54,8 @@ def started(**changes: object) -> Started:
         "baseline_sha256": "cd" * 32,
         "material": made.material,
         "images": 4,
+        "task": "segmentation",
+        "ignore_index": 255,
         "class_names": NAMES,
         "key_space_bits": 202.9,
         "same_transform": 0,
@@ -143,15 +145,14 @@ def test_what_was_known_is_known_again(path: Path) -> None:
 
 
 def test_an_outcome_and_a_control_are_read_back_equal() -> None:
-    shape = started().split_shape
     one = outcome("retraining", "everything", "T4", right=0.8, labels=4, notes=("a",))
-    again = Attacked.of(one, 1.0).outcome(shape)
+    again = Attacked.of(one, 1.0).outcome(started())
     assert dataclasses.replace(again, counts=None) == dataclasses.replace(
         one, counts=None
     )
     assert (again.counts == one.counts).all()
     found = control(4, 0.6, ancestor=one.counts)
-    ancestor = Controlled.of(found).control(shape).ancestor
+    ancestor = Controlled.of(found).control(started()).ancestor
     assert ancestor is not None
     assert (ancestor == one.counts).all()
 
@@ -159,6 +160,14 @@ def test_an_outcome_and_a_control_are_read_back_equal() -> None:
 @given(arrays(np.int64, (2, 3, 2), elements=st.integers(0, 2**31 - 1)))
 def test_packed_counts_are_unpacked_equal(counts: np.ndarray) -> None:
     assert (unpack(pack(counts), counts.shape) == counts).all()
+
+
+def test_a_classification_counts_two_numbers_an_image() -> None:
+    asked = started(task="classification", ignore_index=-1)
+    counts = np.array([[0, 1], [2, 2], [1, 1], [0, 0]])
+    assert (asked.split(pack(counts)) == counts).all()
+    with pytest.raises(ReportError, match=r"outside 0 … 2"):
+        asked.split(pack(counts + 1))
 
 
 @pytest.mark.parametrize("value", [-1, 2**31])

@@ -9,6 +9,7 @@ from mlguard import metrics, recipe
 from mlguard.audit.measure import AuditTransforms, Subject, measure
 from mlguard.keys import ModelSubkeys
 from mlguard.models import Normalization
+from mlguard.tasks import Segmentation
 from mlguard.transforms import NegativePositive, TransformSet, derive_transform
 from tests.audits import KEY, PROTECTION_ID, Pairs
 
@@ -44,11 +45,13 @@ def pairs() -> Pairs:
     """Three images whose red channel is the mask."""
     masks = torch.from_numpy(np.random.default_rng(0).integers(0, 2, (3, 4, 4)))
     images = (masks * 255)[:, None].repeat(1, 3, 1, 1)
-    return Pairs(images.to(torch.uint8), masks.to(torch.uint8), classes=2)
+    return Pairs(
+        images.to(torch.uint8), masks.to(torch.uint8), task=Segmentation(classes=2)
+    )
 
 
 def accuracy(counts: np.ndarray) -> float:
-    return float(metrics.pixel_accuracy(counts.sum(0)))
+    return float(metrics.accuracy(counts.sum(0)))
 
 
 def test_every_condition_counts_what_its_user_gets() -> None:
@@ -89,7 +92,7 @@ def test_images_are_read_once_for_all_keys() -> None:
             return super().__getitem__(index)
 
     given = pairs()
-    dataset = Counting(given.images, given.masks, 2)
+    dataset = Counting(given.images, given.masks, Segmentation(2))
     tried = AuditTransforms(INVERT, [KEEP] * 20, [(0.5, [KEEP_RED] * 5)])
     measure(subject(-1), None, dataset, tried, batch=2)
     assert Counting.reads == len(given)

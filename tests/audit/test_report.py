@@ -10,8 +10,9 @@ from mlguard.audit.report import dump_report, json_schema, parse_report, read_re
 from mlguard.errors import ReportError
 from tests.audits import attacked_report, images, report
 
-SCHEMA_FILE = Path(__file__).parents[2] / "docs/spec/audit-v2.schema.json"
+SCHEMA_FILE = Path(__file__).parents[2] / "docs/spec/audit-v3.schema.json"
 FIRST = Path(__file__).parents[1] / "vectors/audit-v1.json"  # written by version 0.1.0
+SECOND = FIRST.with_name("audit-v2.json")  # as it was written before schema 3
 
 
 def edited(**changes: object) -> bytes:
@@ -44,8 +45,47 @@ def test_the_first_schema_has_none_of_the_new_fields(field: str) -> None:
         parse_report(content, name="audit.json")
 
 
+def test_a_report_of_the_second_schema_is_read_as_one_of_a_segmentation() -> None:
+    found, same = read_report(SECOND), attacked_report()
+    assert found.schema == "mlguard.audit/2"
+    assert found.findings == same.findings
+    assert found.attacks == same.attacks
+
+
+PLACES = {
+    "layers": ("subject",),
+    "task": ("findings",),
+    "class_counts": ("findings",),
+    "class_scores": ("findings", "correct"),
+    "scores": ("findings", "incorrect"),
+    "score_interval": ("attacks", "findings", 0),
+    "score": ("attacks", "controls", 0),
+}
+
+
+@pytest.mark.parametrize("field", PLACES)
+def test_the_second_schema_has_none_of_the_third_s_names(field: str) -> None:
+    table = part = json.loads(SECOND.read_text())
+    for step in PLACES[field]:
+        part = part[step]
+    part[field] = None
+    with pytest.raises(ReportError, match=f"audit/2 has no field {field}"):
+        parse_report(json.dumps(table).encode(), name="audit.json")
+
+
+@pytest.mark.parametrize("path", [FIRST, SECOND], ids=["first", "second"])
+@pytest.mark.parametrize("part", ["subject", "findings", "attacks"])
+@pytest.mark.parametrize("other", [7, [7], {"findings": 7}], ids=repr)
+def test_an_older_report_of_another_shape_is_refused(
+    path: Path, part: str, other: object
+) -> None:
+    content = json.dumps(json.loads(path.read_text()) | {part: other}).encode()
+    with pytest.raises(ReportError, match=part):
+        parse_report(content, name="audit.json")
+
+
 @pytest.mark.parametrize("field", ["attacks", "verdicts"])
-def test_the_second_schema_needs_its_new_fields(field: str) -> None:
+def test_the_third_schema_needs_its_new_fields(field: str) -> None:
     table = json.loads(dump_report(report()))
     del table[field]
     with pytest.raises(ReportError, match=field):
@@ -61,7 +101,7 @@ def test_a_worst_attack_that_is_not_there_is_refused() -> None:
 
 def test_an_interval_of_an_attack_that_is_none_is_refused() -> None:
     table = json.loads(dump_report(attacked_report()))
-    table["attacks"]["findings"][0]["miou_interval"] = {"low": 0.9, "high": 0.1}
+    table["attacks"]["findings"][0]["score_interval"] = {"low": 0.9, "high": 0.1}
     with pytest.raises(ReportError, match="ends before it begins"):
         parse_report(json.dumps(table).encode(), name="audit.json")
 
@@ -72,8 +112,8 @@ def test_the_published_schema_is_the_code_s() -> None:
 
 
 def test_a_newer_schema_is_refused_with_advice() -> None:
-    with pytest.raises(ReportError, match=r"schema mlguard\.audit/3, this") as refusal:
-        parse_report(edited(schema="mlguard.audit/3"), name="audit.json")
+    with pytest.raises(ReportError, match=r"schema mlguard\.audit/4, this") as refusal:
+        parse_report(edited(schema="mlguard.audit/4"), name="audit.json")
     assert "newer" in refusal.value.hint
 
 
@@ -112,7 +152,7 @@ def test_an_unfit_field_is_refused_by_name(change: dict[str, object]) -> None:
 
 def test_a_list_with_a_missing_class_is_refused() -> None:
     findings = json.loads(dump_report(report()))["findings"]
-    findings["class_pixels"].pop()
+    findings["class_counts"].pop()
     with pytest.raises(ReportError, match="expected 3 entries in every per-class list"):
         parse_report(edited(findings=findings), name="audit.json")
 
@@ -120,14 +160,14 @@ def test_a_list_with_a_missing_class_is_refused() -> None:
 def of_classes(findings: dict, number: int) -> None:
     """Give every per-class list so many entries."""
     for key in ("correct", "no_key", "baseline"):
-        findings[key]["class_iou"] = [0.5] * number
-    findings["incorrect"]["mean_class_iou"] = [0.5] * number
+        findings[key]["class_scores"] = [0.5] * number
+    findings["incorrect"]["mean_class_scores"] = [0.5] * number
     findings["class_names"] = ["a"] * number
-    findings["class_pixels"] = [1] * number
+    findings["class_counts"] = [1] * number
 
 
 def without_pixels(findings: dict) -> None:
-    findings["class_pixels"] = [0, 0, 0]
+    findings["class_counts"] = [0, 0, 0]
 
 
 def interval(*path: str, low: float = 0, high: float = 1.01):
@@ -142,17 +182,17 @@ def interval(*path: str, low: float = 0, high: float = 1.01):
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (without_pixels, "no pixel was scored"),
+        (without_pixels, "nothing was scored"),
         (lambda findings: of_classes(findings, 0), "expected 1 to 256 classes"),
         (lambda findings: of_classes(findings, 257), "expected 1 to 256 classes"),
-        (interval("correct", "miou_interval"), "outside 0 … 1"),
-        (interval("correct", "miou_interval", high=1e308), "outside 0 … 1"),
-        (interval("baseline", "miou_interval"), "outside 0 … 1"),
+        (interval("correct", "score_interval"), "outside 0 … 1"),
+        (interval("correct", "score_interval", high=1e308), "outside 0 … 1"),
+        (interval("baseline", "score_interval"), "outside 0 … 1"),
         (interval("incorrect", "mean_interval"), "outside 0 … 1"),
         (interval("incorrect", "maximum_interval"), "outside 0 … 1"),
         (interval("leakage_interval"), "outside 0 … 1"),
-        (interval("no_key", "miou_interval", low=0.6, high=0.5), "ends before it"),
-        (interval("no_key", "miou_interval", low=-0.1), "no_key.miou_interval.low"),
+        (interval("no_key", "score_interval", low=0.6, high=0.5), "ends before it"),
+        (interval("no_key", "score_interval", low=-0.1), "no_key.score_interval.low"),
     ],
 )
 def test_findings_that_no_page_can_draw_are_refused(edit, words: str) -> None:

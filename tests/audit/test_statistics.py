@@ -4,17 +4,18 @@ import numpy as np
 import pytest
 
 from mlguard import metrics
-from mlguard.audit.statistics import find, image_draws, leakage, redraw
+from mlguard.audit.statistics import find, image_draws, leakage
 from mlguard.errors import DatasetError
+from mlguard.tasks import redraw
 from tests.audits import counts, findings, images, measured
 
 
 def test_scores_are_those_worked_out_by_hand() -> None:
     found = findings()
     # 45 of 50 right in both classes: IoU = 45 / (50 + 50 - 45) = 9 / 11
-    assert found.correct.miou == pytest.approx(9 / 11)
-    assert found.correct.pixel_accuracy == pytest.approx(0.9)
-    assert found.correct.class_iou == (
+    assert found.correct.score == pytest.approx(9 / 11)
+    assert found.correct.accuracy == pytest.approx(0.9)
+    assert found.correct.class_scores == (
         pytest.approx(9 / 11),
         pytest.approx(9 / 11),
         None,
@@ -61,7 +62,7 @@ def test_what_authorized_users_get_is_not_leakage() -> None:
 def test_incorrect_keys_have_mean_deviation_and_maximum() -> None:
     keys = findings().incorrect
     low, high = 20 / 80, 30 / 70
-    assert keys.miou == (pytest.approx(low), pytest.approx(high))
+    assert keys.scores == (pytest.approx(low), pytest.approx(high))
     assert keys.mean == pytest.approx((low + high) / 2)
     assert keys.standard_deviation == pytest.approx((high - low) / np.sqrt(2))
     assert keys.maximum == pytest.approx(high)
@@ -82,19 +83,19 @@ def test_sums_come_before_divisions() -> None:
         key_space_bits=1.0,
         seed=0,
     )
-    assert found.correct.miou == pytest.approx(45 / 75)
+    assert found.correct.score == pytest.approx(45 / 75)
 
 
 def test_intervals_of_equal_images_are_points_and_of_unequal_ones_are_not() -> None:
-    same = findings().correct.miou_interval
+    same = findings().correct.score_interval
     assert same.low == same.high == pytest.approx(9 / 11)
     mixed = np.concatenate([images(1.0, 10), images(0.2, 10)])
     baseline = images(1.0, 20)
     found = findings(
         baseline=baseline, correct=mixed, no_key=mixed, incorrect=[mixed], nearby=[]
     )
-    interval = found.correct.miou_interval
-    assert interval.low < found.correct.miou < interval.high
+    interval = found.correct.score_interval
+    assert interval.low < found.correct.score < interval.high
 
 
 def test_intervals_of_ratios_use_the_same_draws_for_both_models() -> None:
@@ -144,8 +145,8 @@ def test_a_class_in_no_mask_is_named_and_left_out() -> None:
     invented[:, 2, metrics.PREDICTED] = 10  # predicted, and in no mask
     found = findings(no_key=invented)
     assert found.absent_classes == ("<tiger>",)
-    assert found.no_key.class_iou[2] is None
-    assert found.no_key.miou == 1.0
+    assert found.no_key.class_scores[2] is None
+    assert found.no_key.score == 1.0
 
 
 def test_masks_without_a_scored_pixel_are_refused() -> None:

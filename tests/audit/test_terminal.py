@@ -22,8 +22,8 @@ def test_every_condition_is_a_row_and_ratios_are_to_the_baseline() -> None:
         "keys 50\N{NO-BREAK SPACE}% wrong, mean of 2",
         "floor (constant answer)",
     ]
-    miou, leakage, share, interval = by_name["incorrect keys, best of 2"]
-    assert (miou, interval) == ("0.429", "0.429 – 0.429")
+    score, leakage, share, interval = by_name["incorrect keys, best of 2"]
+    assert (score, interval) == ("0.429", "0.429 – 0.429")
     assert (leakage, share) == ("24\N{NO-BREAK SPACE}%", "43\N{NO-BREAK SPACE}%")
     assert by_name["baseline"][1] == "–"
 

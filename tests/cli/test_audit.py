@@ -55,7 +55,7 @@ def test_json_is_the_file_and_nothing_else(audit, tmp_path, capsys) -> None:
     assert audit("--json") == 0
     shown = capsys.readouterr().out
     assert shown == (tmp_path / "report/audit.json").read_text()
-    assert json.loads(shown)["schema"] == "mlguard.audit/2"
+    assert json.loads(shown)["schema"] == "mlguard.audit/3"
 
 
 def test_the_key_is_the_run_s_own_if_left_out(audit, tmp_path) -> None:
@@ -66,7 +66,7 @@ def test_the_key_is_the_run_s_own_if_left_out(audit, tmp_path) -> None:
 def test_options_override_the_recipe(audit, tmp_path) -> None:
     assert audit("--incorrect-keys", "2", "--seed", "9", "--split", "validation") == 0
     report = read_report(tmp_path / "report/audit.json")
-    assert len(report.findings.incorrect.miou) == 2
+    assert len(report.findings.incorrect.scores) == 2
     assert (report.seed, report.material.split) == (9, "validation")
     assert "--split validation --incorrect-keys 2 --seed 9" in report.command
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from mlguard.cli import app
+from mlguard.cli.keys import keys_app
 
 ROOT = Path(__file__).parents[2]
 
@@ -112,12 +114,44 @@ def test_a_key_moves_to_another_store_by_export_and_import(tour: Tour) -> None:
     assert "does not allow export" in err
     assert not file.exists()
     tour.json("keys", "allow", "acme", "--export")
-    assert tour.type("keys", "export", "acme", str(file))[0] == 0
+    status, out, _ = tour.type("keys", "export", "acme", str(file))
+    assert (status, out.split()[-1]) == (0, str(file))
     assert file.stat().st_mode & 0o777 == 0o600
     copy = tour.json("keys", "import", "copy", str(file))
     original = tour.json("keys", "show", "acme")
     assert copy["versions"][0]["key_id"] == original["versions"][0]["key_id"]
     assert len(tour.json("keys", "import", "copy", str(file), "--version")["versions"])
+
+
+def test_an_export_answers_in_json_without_the_secret(tour: Tour) -> None:
+    tour.json("keys", "allow", "acme", "--export")
+    file = tour.folder / "acme.key"
+    found = tour.json("keys", "export", "acme@1", str(file))
+    original = tour.json("keys", "show", "acme")
+    assert found == {
+        "name": "acme",
+        "version": 1,
+        "key_id": original["versions"][0]["key_id"],
+        "file": str(file),
+    }
+
+
+def commands(group: Any) -> dict[str, set[str]]:
+    """Every command in a group and the groups in it, with its options."""
+    found: dict[str, set[str]] = {}
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            inner = commands(command)
+            found |= {f"{name} {word}": inner[word] for word in inner}
+        else:
+            found[name] = {text for param in command.params for text in param.opts}
+    return found
+
+
+def test_every_command_answers_in_json_too() -> None:
+    found = commands(typer.main.get_command(keys_app))
+    assert {"export", "slots remove", "log"} <= set(found)
+    assert [name for name, options in found.items() if "--json" not in options] == []
 
 
 def test_an_identity_is_not_imported_as_a_key(tour: Tour) -> None:

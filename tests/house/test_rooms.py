@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "mlguard.palette": {"numpy"},
     "mlguard.pictures": {"mlguard.palette", "numpy", "PIL"},
     "mlguard.metrics": {"numpy"},
+    "mlguard.tasks": {"mlguard.metrics", "numpy"},
     "mlguard.recipe": COMMON | {"pydantic", "tomli_w"},
     "mlguard.keys": {"cryptography"},
     "mlguard.transforms": {
@@ -30,7 +31,9 @@ MAY_IMPORT = {
         "numpy",
         "pyffx",
     },
-    "mlguard.data": COMMON | TORCH | {"mlguard.images", "mlguard.recipe", "PIL"},
+    "mlguard.data": COMMON
+    | TORCH
+    | {"mlguard.images", "mlguard.recipe", "mlguard.tasks", "PIL"},
     "mlguard.models": COMMON
     | TORCH
     | {"mlguard.recipe", "mlguard.transforms", "safetensors"},
@@ -41,15 +44,15 @@ MAY_IMPORT = {
     | {"mlguard.images", "numpy", "onnxruntime", "PIL"},
     "mlguard.protect": COMMON
     | TORCH
-    | {"mlguard.recipe", "mlguard.metrics", "mlguard.keys", "mlguard.transforms"}
+    | {"mlguard.recipe", "mlguard.tasks", "mlguard.keys", "mlguard.transforms"}
     | {"mlguard.data", "mlguard.models", "mlguard.bundle", "mlguard.runtime"}
     | {"accelerate", "matplotlib", "onnx", "pydantic", "safetensors"},
     "mlguard.audit": COMMON
     | TORCH
     | PICTURES
     | {"mlguard.recipe", "mlguard.metrics", "mlguard.keys", "mlguard.transforms"}
-    | {"mlguard.data", "mlguard.models", "mlguard.protect", "mlguard.__init__"}
-    | {"mlguard", "jinja2", "markupsafe", "pydantic", "rich"},
+    | {"mlguard.tasks", "mlguard.data", "mlguard.models", "mlguard.protect"}
+    | {"mlguard.__init__", "mlguard", "jinja2", "markupsafe", "pydantic", "rich"},
     "mlguard.cli": {"keystore", "mlguard", "numpy", "PIL", "rich", "typer"}
     | {"onnxruntime", "torch"},
 }

@@ -7,6 +7,8 @@ import pytest
 
 import keystore
 from keystore import Identity, Keystore, MemoryStorage, Passphrase
+from keystore.slots import Opener
+from tests.keystore.tokens import SoftToken
 
 FOLDER = Path(__file__).parents[1] / "vectors" / "keystore"
 FILES = sorted(FOLDER.glob("*.test"))
@@ -28,13 +30,14 @@ class Vector:
             fields.setdefault(name, []).append(value)
         return cls(fields, data)
 
-    def open(self) -> Keystore:
-        return Keystore.open(MemoryStorage(self.data, location="vector"), self.opener())
-
-    def opener(self) -> Identity | Passphrase:
+    def opener(self, request: pytest.FixtureRequest) -> Opener:
         if "identity" in self.fields:
             return Identity.parse(self.fields["identity"][0])
-        return Passphrase(self.fields["passphrase"][0])
+        if "passphrase" in self.fields:
+            return Passphrase(self.fields["passphrase"][0])
+        soft_token: SoftToken = request.getfixturevalue("soft_token")
+        key_id, key = map(bytes.fromhex, self.fields["token"][0].split())
+        return soft_token.holding(key_id, key)
 
 
 def everything(store: Keystore) -> list[str]:
@@ -48,16 +51,28 @@ def everything(store: Keystore) -> list[str]:
 
 
 def test_the_kit_is_there() -> None:
-    assert len(FILES) >= 150
+    assert len(FILES) >= 200
+
+
+def test_the_kit_has_files_for_every_kind_of_opener() -> None:
+    """Those for a token need SoftHSM2, and are skipped where it is missing."""
+    vectors = [Vector.load(path).fields for path in FILES]
+    for kind in ("identity", "passphrase", "token"):
+        expected = {fields["expect"][0] for fields in vectors if kind in fields}
+        assert {"success", "NoSlotOpens"} < expected
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_file_opens_or_is_refused_as_the_kit_says(path: Path) -> None:
+def test_every_file_opens_or_is_refused_as_the_kit_says(
+    path: Path, request: pytest.FixtureRequest
+) -> None:
     vector = Vector.load(path)
+    storage = MemoryStorage(vector.data, location="vector")
+    opener = vector.opener(request)
     (expect,) = vector.fields["expect"]
     if expect == "success":
-        store = vector.open()
+        store = Keystore.open(storage, opener)
         assert everything(store) == vector.fields.get("secret", [])
         return
     with pytest.raises(getattr(keystore, expect), match="vector: "):
-        everything(vector.open())
+        everything(Keystore.open(storage, opener))

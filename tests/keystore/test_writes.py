@@ -24,6 +24,9 @@ from keystore import (
     KeystoreNotWritable,
     MalformedKeystore,
     backup,
+    disk,
+    file_storage,
+    opened,
     restore,
 )
 
@@ -122,7 +125,7 @@ def test_a_busy_store_is_refused_after_a_while(path: Path, identity: Identity) -
 
 CALLS = (
     *("open", "write", "fsync", "link", "replace", "fstat", "close"),
-    *("unlink", "mkdir", "ftruncate", "lseek", "pread"),
+    *("unlink", "mkdir", "ftruncate", "lseek", "pread", "scandir"),
 )
 CREATE_CALLS = ("open", "write", "fsync", "replace", "rename", "ftruncate", "mkdir")
 RESTORE_CALLS = ("open", "write", "fsync", "link", "replace", "unlink", "ftruncate")
@@ -245,10 +248,90 @@ def test_what_is_read_back_wrong_never_becomes_the_store(
     real, before = os.write, path.read_bytes()
     store = Keystore.open(path, identity)
     monkeypatch.setattr(os, "write", lying)
-    with pytest.raises(MalformedKeystore, match="not a keystore"):
+    with pytest.raises(KeystoreNotWritable, match="not what was written"):
         store.add("second", SECRET)
     assert path.read_bytes() == before
     assert strays(path) == []
+
+
+@pytest.mark.parametrize("size", [0, 1, 65536, 65537, 200_000])
+@pytest.mark.parametrize("at", [0, -1])
+def test_a_file_is_what_was_written_or_it_is_not(
+    tmp_path: Path, size: int, at: int
+) -> None:
+    data = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    (tmp_path / "a").write_bytes(data)
+    assert disk.holds(tmp_path / "a", data)
+    for other in (data + b"x", data[:-1] if data else b"y", flipped(data, at)):
+        (tmp_path / "a").write_bytes(other)
+        assert not disk.holds(tmp_path / "a", data)
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    edited = bytearray(data or b"z")
+    edited[at] ^= 1
+    return bytes(edited)
+
+
+def test_what_would_not_open_never_becomes_the_store(
+    path: Path, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes that are put together wrongly are stored faithfully, and refused."""
+    real, before = opened.put_together, path.read_bytes()
+
+    def mistaken(*args: Any) -> tuple[bytes, str]:
+        data, checksum = real(*args)
+        return flipped(data, -1), checksum
+
+    store = Keystore.open(path, identity)
+    monkeypatch.setattr(opened, "put_together", mistaken)
+    with pytest.raises(MalformedKeystore, match="checksum does not fit"):
+        store.add("second", SECRET)
+    assert path.read_bytes() == before
+    assert strays(path) == []
+
+
+def test_a_write_opens_what_it_wrote_syncs_it_and_reads_it_back_before_the_rename(
+    path: Path, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log first; the folder last."""
+    seen: list[str] = []
+    store = Keystore.open(path, identity)
+    for place, name in (
+        (file_storage, "write_all"),
+        (opened, "open_payload"),
+        (file_storage, "holds"),
+        (os, "fsync"),
+        (os, "link"),
+        (os, "replace"),
+    ):
+        _noting(monkeypatch, place, name, seen)
+    store.add("second", SECRET)
+    assert seen == [
+        *("write_all", "fsync"),
+        *("write_all", "open_payload", "fsync", "holds"),
+        *("link", "replace", "replace", "fsync"),
+    ]
+
+
+def _noting(
+    patch: pytest.MonkeyPatch, place: object, name: str, seen: list[str]
+) -> None:
+    real: Callable[..., Any] = getattr(place, name)
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        seen.append(name)
+        return real(*args, **kwargs)
+
+    patch.setattr(place, name, noted)
+
+
+def test_a_disk_that_takes_no_hint_to_begin_is_no_failure(
+    path: Path, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fail(monkeypatch, "posix_fadvise", 0, errno.EINVAL)
+    Keystore.open(path, identity).add("second", SECRET)
+    assert names(path) == {"unet", "second"}
 
 
 def test_processes_that_add_at_the_same_time_lose_nothing(path: Path) -> None:

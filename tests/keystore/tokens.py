@@ -33,6 +33,30 @@ class SoftToken:
     def key(self, name: str = "team", **options: str) -> Token:
         return Token(TokenUri.parse(self.uri(name)), PIN, **options)
 
+    def holding(self, key_id: bytes, key: bytes) -> Token:
+        """A key that was made elsewhere, put on the token as one that never leaves."""
+        import pkcs11
+        from pkcs11 import Attribute, KeyType, ObjectClass
+
+        label = f"kit-{key_id.hex()}-{key[:4].hex()}"
+        uses = (
+            *(Attribute.ENCRYPT, Attribute.DECRYPT, Attribute.WRAP, Attribute.UNWRAP),
+            *(Attribute.TOKEN, Attribute.PRIVATE, Attribute.SENSITIVE),
+        )
+        template = dict.fromkeys(uses, True) | {
+            Attribute.CLASS: ObjectClass.SECRET_KEY,
+            Attribute.KEY_TYPE: KeyType.AES,
+            Attribute.EXTRACTABLE: False,
+            Attribute.ID: key_id,
+            Attribute.LABEL: label,
+            Attribute.VALUE: key,
+        }
+        token = pkcs11.lib(self.module).get_token(token_label=LABEL)
+        with token.open(rw=True, user_pin=PIN) as session:
+            if not list(session.get_objects({Attribute.LABEL: label})):
+                session.create_object(template)
+        return self.key(label)
+
     @property
     def environment(self) -> dict[str, str]:
         return {"SOFTHSM2_CONF": str(self.folder / "softhsm2.conf")}

@@ -26,7 +26,7 @@ def test_iou_of_a_case_small_enough_to_count() -> None:
     found = totals([0, 0, 1, 1], [0, 1, 1, 1], classes=2)
     assert metrics.class_iou(found).tolist() == [1 / 2, 2 / 3]
     assert metrics.mean_iou(found) == pytest.approx(7 / 12)
-    assert metrics.pixel_accuracy(found) == 3 / 4
+    assert metrics.accuracy(found) == 3 / 4
 
 
 def test_ignored_pixels_count_nowhere() -> None:
@@ -45,7 +45,7 @@ def test_class_that_no_mask_shows_is_left_out_of_the_mean() -> None:
 def test_no_scored_pixel_gives_nan_and_no_warning() -> None:
     found = totals([0, 0], [VOID, VOID], classes=2)
     assert np.isnan(metrics.mean_iou(found))
-    assert np.isnan(metrics.pixel_accuracy(found))
+    assert np.isnan(metrics.accuracy(found))
     assert np.isnan(metrics.floor_miou(found))
 
 

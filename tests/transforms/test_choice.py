@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlguard.transforms import choice
+from mlguard.keys import ModelKey
+from mlguard.transforms import ChannelPermutation, choice
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors/keys.json").read_text())
 SUBKEYS = st.binary(min_size=32, max_size=32)
@@ -63,6 +64,23 @@ def test_one_long_permutation_rejects_words() -> None:
 def test_half_mask_matches_the_specification(vector: dict) -> None:
     subkey, expected = bytes.fromhex(vector["subkey"]), vector["mask"]
     assert choice.half_mask(subkey, len(expected)).tolist() == expected
+
+
+@cases("coin_flips")
+def test_coin_flips_match_the_specification(vector: dict) -> None:
+    subkey, expected = bytes.fromhex(vector["subkey"]), vector["flips"]
+    assert choice.coin_flips(subkey, len(expected)).tolist() == expected
+
+
+@cases("channels")
+def test_channel_permutations_match_the_specification(vector: dict) -> None:
+    key = ModelKey(bytes.fromhex(vector["secret"]))
+    subkeys = key.for_model(bytes.fromhex(vector["protection_id"]))
+    number = len(vector["order"])
+    one = ChannelPermutation.derive(subkeys, vector["layer"], number, signs=True)
+    assert one.order.tolist() == vector["order"]
+    assert one.signs is not None
+    assert one.signs.tolist() == vector["signs"]
 
 
 @settings(deadline=None, max_examples=50)

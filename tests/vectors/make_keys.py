@@ -55,6 +55,17 @@ HALF_MASKS = [
     ("a block of 4", COUNTING, 48),
 ]
 
+COIN_FLIPS = [
+    ("one flip", COUNTING, 1),
+    ("sixteen flips, one block of the keystream", COUNTING, 16),
+    ("flips from two blocks", ONES, 20),
+]
+CHANNELS = [
+    ("eight channels", COUNTING, MODEL, "layer", 8),
+    ("another layer of the same model", COUNTING, MODEL, "backbone.layer1", 8),
+    ("more channels", COUNTING, MODEL, "layer", 32),
+]
+
 
 def hkdf(secret: bytes, salt: bytes, info: bytes) -> bytes:
     """RFC 5869 with SHA-256, for the 32 bytes that one round of expansion gives."""
@@ -103,6 +114,12 @@ def quarter_round(state: list[int], a: int, b: int, c: int, d: int) -> None:
         state[x] = (state[x] + state[y]) % 2**32
         mixed = state[z] ^ state[x]
         state[z] = (mixed << distance | mixed >> 32 - distance) % 2**32
+
+
+def coin_flips(key: bytes, length: int) -> list[int]:
+    """Section 7: -1 for an odd word, +1 for an even one."""
+    stream = words(key)
+    return [-1 if next(stream) % 2 else 1 for _ in range(length)]
 
 
 def permutation(key: bytes, length: int) -> tuple[list[int], int]:
@@ -171,6 +188,25 @@ def vectors() -> dict[str, list[dict[str, object]]]:
         "half_masks": [
             {"comment": c, "subkey": k, "mask": half_mask(read(k), n)}
             for c, k, n in HALF_MASKS
+        ],
+        "coin_flips": [
+            {"comment": c, "subkey": k, "flips": coin_flips(read(k), n)}
+            for c, k, n in COIN_FLIPS
+        ],
+        "channels": [
+            {
+                "comment": comment,
+                "secret": secret,
+                "protection_id": model,
+                "layer": layer,
+                "order": permutation(
+                    subkey(read(secret), read(model), f"channels/{layer}/c={n}"), n
+                )[0],
+                "signs": coin_flips(
+                    subkey(read(secret), read(model), f"channel-signs/{layer}/c={n}"), n
+                ),
+            }
+            for comment, secret, model, layer, n in CHANNELS
         ],
     }
 

@@ -19,10 +19,10 @@ from mlguard import recipe
 from mlguard.audit.budgets import Budget
 from mlguard.audit.measure import Subject
 from mlguard.audit.outcomes import Outcome
-from mlguard.audit.statistics import Counts
 from mlguard.data import SegmentationSet, epoch_positions
 from mlguard.models import Condition
 from mlguard.protect.evaluate import evaluate
+from mlguard.tasks import Counts, Task
 from mlguard.transforms import Compose, FormatPreserving, TransformSet
 
 Tick = Callable[[int], None]  # how much work was done, in predictions of one image
@@ -52,7 +52,7 @@ class Pool:
         order = epoch_positions(len(dataset), seed=seed, epoch=0)[:number]
         samples = [dataset[index] for index in order]
         images, masks = (torch.stack(part) for part in zip(*samples, strict=True))
-        return cls(images, masks, dataset.ignore_index)
+        return cls(images, masks, dataset.task.ignore_index)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -130,7 +130,7 @@ class Scene:
         stolen: The protected model.
         spec: What kind of transform its key makes; public.
         model: The recipe's [model] section, for controls; public.
-        classes: Without the ignored one.
+        task: What the model is asked for.
         pool: The adversary's own images.
         leaks: What it has seen of the key's work.
         referee: Scores on images it does not have.
@@ -142,7 +142,7 @@ class Scene:
     stolen: Subject
     spec: recipe.Transform
     model: recipe.Model
-    classes: int
+    task: Task
     pool: Pool
     leaks: Leaks
     referee: Referee

@@ -17,8 +17,8 @@ from mlguard.audit.attacks.search import subset
 from mlguard.audit.budgets import Budget
 from mlguard.audit.measure import Subject
 from mlguard.audit.outcomes import Control
-from mlguard.audit.statistics import Counts, miou_of
 from mlguard.models import NO_KEY, build_model
+from mlguard.tasks import Counts
 
 
 @dataclass
@@ -63,12 +63,12 @@ class Controls:
             subject = Subject(model, scene.stolen.normalization, scene.stolen.device)
             settled = lesson.teach(subject, model.train().parameters(), NO_KEY, rate)
             tried.append((scene.referee(model, NO_KEY), settled))
-        return max(tried, key=lambda one: miou_of(one[0]))
+        return max(tried, key=lambda one: scene.task.score_of(one[0]))
 
     def _new_model(self, start: recipe.Model) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            model = build_model(start, self.scene.classes)
+            model = build_model(start, self.scene.task.classes)
         return model.to(self.scene.stolen.device).to(memory_format=torch.channels_last)
 
 

@@ -12,8 +12,8 @@ from mlguard.audit.attacks.search import subset
 from mlguard.audit.budgets import Budget
 from mlguard.audit.measure import Subject
 from mlguard.audit.outcomes import Outcome
-from mlguard.audit.statistics import Counts, miou_of
 from mlguard.models import NO_KEY
+from mlguard.tasks import Counts
 
 Trained = tuple[Counts, bool]  # what it gives, and whether training settled
 
@@ -83,13 +83,13 @@ class Retraining(Attack):
             lesson = Lesson(pool, self.steps, self.seed, scene.tick)
             if scene.wants("everything", number, number):
                 everything = [self._everything(scene, lesson, r) for r in self.rates]
-                yield self._outcome("everything", number, everything)
+                yield self._outcome(scene, "everything", number, everything)
             if too_large(scene):
                 continue
             name = Adapters.of(scene).name
             if scene.wants(name, number, number):
                 adapted = [self._adapter(scene, lesson, r) for r in self.adapter_rates]
-                yield self._outcome(name, number, adapted)
+                yield self._outcome(scene, name, number, adapted)
 
     def _everything(self, scene: Scene, lesson: Lesson, rate: float) -> Trained:
         model = copy.deepcopy(scene.stolen.model).train().requires_grad_(True)
@@ -105,8 +105,10 @@ class Retraining(Attack):
         settled = lesson.teach(subject, adapters.parameters(), condition, rate)
         return scene.referee(model, condition), settled
 
-    def _outcome(self, variant: str, labels: int, tried: list[Trained]) -> Outcome:
-        counts, settled = max(tried, key=lambda one: miou_of(one[0]))
+    def _outcome(
+        self, scene: Scene, variant: str, labels: int, tried: list[Trained]
+    ) -> Outcome:
+        counts, settled = max(tried, key=lambda one: scene.task.score_of(one[0]))
         return Outcome(
             attack=self.name,
             variant=variant,

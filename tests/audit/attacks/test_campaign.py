@@ -16,6 +16,7 @@ from mlguard.data import open_split
 from mlguard.errors import DatasetError, RunError
 from mlguard.protect.run import Run
 from mlguard.recipe import ALL_ATTACKS
+from mlguard.tasks import Segmentation
 from tests.audit.test_audit_run import secrets_of
 from tests.audits import KEY, make_run
 from tests.planted import Noise, np_transform, scene_of
@@ -97,7 +98,7 @@ def test_one_pair_gives_exactly_what_the_correct_key_gives(audited: Audit) -> No
     section = audited.report.attacks
     assert section is not None
     (pair,) = [one for one in section.findings if one.attack == "known-plaintext"]
-    assert pair.miou == audited.report.findings.correct.miou
+    assert pair.score == audited.report.findings.correct.score
 
 
 def test_a_threshold_makes_a_claim(run: Run) -> None:
@@ -117,7 +118,7 @@ def test_an_adversary_with_the_audited_images_is_refused(run: Run) -> None:
 
 def test_an_adversary_with_other_classes_is_refused(run: Run) -> None:
     images = open_split(run.recipe.data, None, "validation", seed=0)
-    images.classes = 3
+    images.task = Segmentation(classes=3)
     test = open_split(run.recipe.data, None, "test", seed=0)
     settings = run.recipe.audit.model_copy(update={"budget": "quick"})
     with pytest.raises(DatasetError, match="the model has 6 classes"):

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from mlguard.audit.attacks.known_plaintext import KnownPlaintext, recover
-from mlguard.audit.statistics import miou_of
 from mlguard.transforms import Compose, FormatPreserving, derive_transform
 from tests.audits import KEY, OTHER_KEY, PROTECTION_ID
-from tests.planted import Noise, np_transform, planted, scene_of, shf_transform
+from tests.planted import TASK, Noise, np_transform, planted, scene_of, shf_transform
 
 METHODS = [("shf",), ("np",), ("ffx",), ("shf", "np"), ("np", "shf")]
 
@@ -66,14 +65,14 @@ def test_a_recovered_transform_unlocks_a_planted_model(transform, method) -> Non
     scene = scene_of(planted(transform), transform, method)
     (outcome,) = KnownPlaintext(seed=0).run(scene)
     assert (outcome.rung, outcome.images, outcome.labels) == ("T6", 1, 0)
-    assert miou_of(outcome.counts) == 1.0
+    assert TASK.score_of(outcome.counts) == 1.0
     assert outcome.converged
 
 
 def test_a_recovered_transform_of_noise_is_worth_nothing() -> None:
     scene = scene_of(Noise(), np_transform(), "np")
     (outcome,) = KnownPlaintext(seed=0).run(scene)
-    assert miou_of(outcome.counts) < 0.5
+    assert TASK.score_of(outcome.counts) < 0.5
 
 
 def test_a_chain_with_ffx_is_left_alone_with_a_reason() -> None:

@@ -15,10 +15,9 @@ from mlguard.audit.attacks.learning import Lesson, settled
 from mlguard.audit.attacks.retraining import Retraining
 from mlguard.audit.budgets import BUDGETS, Budget
 from mlguard.audit.measure import Subject
-from mlguard.audit.statistics import miou_of
 from mlguard.models import NO_KEY, Normalization, build_model
 from mlguard.models.keyed_transform import plain
-from tests.planted import Noise, np_transform, planted, scene_of, shf_transform
+from tests.planted import TASK, Noise, np_transform, planted, scene_of, shf_transform
 
 ATTACK = Retraining(
     seed=0, labelled=(8,), steps=150, rates=(1e-2,), adapter_rates=(2e-2,)
@@ -36,7 +35,7 @@ TINY = Budget(
 
 def attacked(model: torch.nn.Module, transform, method: str) -> dict[str, float]:
     scene = scene_of(model, transform, method)
-    return {one.variant: miou_of(one.counts) for one in ATTACK.run(scene)}
+    return {one.variant: TASK.score_of(one.counts) for one in ATTACK.run(scene)}
 
 
 @pytest.mark.parametrize(
@@ -46,7 +45,7 @@ def attacked(model: torch.nn.Module, transform, method: str) -> dict[str, float]
 )
 def test_few_labels_undo_a_planted_key(transform, method: str) -> None:
     model = planted(transform)
-    before = miou_of(scene_of(model, transform, method).referee(model, NO_KEY))
+    before = TASK.score_of(scene_of(model, transform, method).referee(model, NO_KEY))
     found = attacked(model, transform, method)
     assert before < 0.6
     assert found["everything"] > 0.9

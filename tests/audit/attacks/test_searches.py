@@ -10,11 +10,10 @@ from mlguard.audit.attacks.guesses import GuessSpace
 from mlguard.audit.attacks.hill_climbing import HillClimbing
 from mlguard.audit.attacks.objectives import Judge
 from mlguard.audit.attacks.search import subset
-from mlguard.audit.statistics import miou_of
 from mlguard.data.draws import Draws
 from mlguard.models.keyed_transform import TorchTransform
 from mlguard.transforms import FormatPreserving
-from tests.planted import Noise, np_transform, planted, scene_of, shf_transform
+from tests.planted import TASK, Noise, np_transform, planted, scene_of, shf_transform
 
 NP, SHF = np_transform(), shf_transform()
 TABLE = np.arange(256, dtype=np.int32)[::-1] * 3 + 1
@@ -23,13 +22,13 @@ EXHAUSTIVE = Exhaustive(seed=0, images=4, guesses=1000)
 CLIMB = HillClimbing(seed=0, images=4, guesses=3000, starts=8)
 
 
-def mious(outcomes: list[Outcome]) -> dict[str, float]:
-    return {outcome.variant: miou_of(outcome.counts) for outcome in outcomes}
+def scores_of(outcomes: list[Outcome]) -> dict[str, float]:
+    return {outcome.variant: TASK.score_of(outcome.counts) for outcome in outcomes}
 
 
 def test_every_mask_of_a_small_space_is_tried_and_the_planted_one_found() -> None:
     outcomes = list(EXHAUSTIVE.run(scene_of(planted(NP), NP, "np")))
-    assert mious(outcomes) == {"batch-norm": 1.0, "cross-entropy": 1.0}
+    assert scores_of(outcomes) == {"batch-norm": 1.0, "cross-entropy": 1.0}
     assert {outcome.queries for outcome in outcomes} == {924 * 4}
     assert [(outcome.rung, outcome.labels) for outcome in outcomes] == [
         ("T3", 0),
@@ -39,8 +38,8 @@ def test_every_mask_of_a_small_space_is_tried_and_the_planted_one_found() -> Non
 
 @pytest.mark.parametrize("attack", [EXHAUSTIVE, CLIMB], ids=lambda one: one.name)
 def test_nothing_is_found_in_weights_of_noise(attack) -> None:
-    found = mious(list(attack.run(scene_of(Noise(), NP, "np"))))
-    assert all(miou < 0.5 for miou in found.values())
+    found = scores_of(list(attack.run(scene_of(Noise(), NP, "np"))))
+    assert all(score < 0.5 for score in found.values())
 
 
 @pytest.mark.parametrize(
@@ -50,7 +49,7 @@ def test_climbing_finds_a_planted_key_with_and_without_labels(
     transform, method: str
 ) -> None:
     outcomes = list(CLIMB.run(scene_of(planted(transform), transform, method)))
-    assert all(miou > 0.95 for miou in mious(outcomes).values())
+    assert all(score > 0.95 for score in scores_of(outcomes).values())
     assert all(outcome.converged for outcome in outcomes)
 
 

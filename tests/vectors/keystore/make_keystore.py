@@ -5,12 +5,12 @@ for it. It starts with lines of text and an empty line; the rest is the store:
 
     expect: success, or the name of the refusal
     comment: what the file is about
-    identity: … or passphrase: …     what to open it with
+    identity: … or passphrase: … or token: KEY_ID KEY     what to open it with
     secret: NAME VERSION HEX          on success: what it holds, a line each
 
 Run it by hand when the specification gains a case, never to make a failing test pass:
 `git diff` must show only added files. Nothing is random: the bytes that should be are
-SHA-256 of a counter.
+SHA-256 of a counter. A token is an AES-256 key in hex and its CKA_ID, to be put on one.
 """
 
 import base64
@@ -24,6 +24,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
 
 HERE = Path(__file__).parent
 MAGIC = b"mlguard keystore 1\n"
@@ -747,6 +748,125 @@ def payloads() -> None:
         write(name, store(plain=payload([("acme", wrong)])), bad, comment)
 
 
+def token_slot(
+    key: bytes,
+    mechanism: str = "aes-gcm",
+    *,
+    secret: bytes | None = None,
+    ad: bytes = PREFIX + b"pkcs11",
+    **fields: object,
+) -> Json:
+    """A slot for a token that holds the key; what it encrypts is the wrapping key."""
+    secret = secret or rand(32)
+    nonce = rand(12) if mechanism == "aes-gcm" else b""
+    if nonce:
+        encrypted = AESGCM(key).encrypt(nonce, secret, ad)
+    else:
+        encrypted = aes_key_wrap_with_padding(key, secret)
+    slot = {
+        "created": TIME,
+        "id": "00000002",
+        "key_id": "0a0b",
+        "kind": "pkcs11",
+        "label": "hsm",
+        "mechanism": mechanism,
+        "nonce": nonce.hex(),
+        "secret": encrypted.hex(),
+    }
+    return wrap(slot | fields, secret)
+
+
+def damaged_token_slots(gcm: Json, kwp: Json) -> list[tuple[str, Json, str]]:
+    """Slots whose form alone is wrong, each in one way."""
+    cases = [
+        ("key-id-empty", gcm | {"key_id": ""}, "no byte"),
+        ("key-id-of-65-bytes", gcm | {"key_id": "0a" * 65}, "one byte too many"),
+        ("key-id-odd", gcm | {"key_id": "0a0"}, "half a byte"),
+        ("key-id-in-capitals", gcm | {"key_id": "0A0B"}, "hex is lower case"),
+        ("key-id-number", gcm | {"key_id": 10}, "a number, not hex"),
+        ("mechanism-unknown", gcm | {"mechanism": "aes-cbc"}, "nobody defined it"),
+        ("mechanism-in-capitals", gcm | {"mechanism": "AES-GCM"}, "another spelling"),
+        ("mechanism-null", gcm | {"mechanism": None}, "null is no mechanism"),
+        ("mechanism-list", gcm | {"mechanism": ["aes-gcm"]}, "a list, not a name"),
+        ("mechanism-empty", gcm | {"mechanism": ""}, "no name"),
+        ("mechanism-kwp-with-nonce", gcm | {"mechanism": "aes-kwp"}, "has no nonce"),
+        ("mechanism-gcm-without-nonce", kwp | {"mechanism": "aes-gcm"}, "needs one"),
+        ("nonce-short", gcm | {"nonce": "00" * 11}, "eleven bytes"),
+        ("nonce-long", gcm | {"nonce": "00" * 13}, "thirteen bytes"),
+        ("nonce-empty", gcm | {"nonce": ""}, "no byte"),
+        ("nonce-null", gcm | {"nonce": None}, "null is not hex"),
+        ("nonce-of-kwp", kwp | {"nonce": "00"}, "a byte where there is none"),
+        ("secret-short", gcm | {"secret": gcm["secret"][:-2]}, "47 bytes"),
+        ("secret-long", gcm | {"secret": gcm["secret"] + "00"}, "49 bytes"),
+        ("secret-of-kwp-short", kwp | {"secret": kwp["secret"][:-2]}, "39 bytes"),
+        ("secret-of-kwp-long", kwp | {"secret": kwp["secret"] + "00"}, "41 bytes"),
+        ("secret-not-hex", gcm | {"secret": "zz" * 48}, "letters that are no digits"),
+        ("secret-empty", gcm | {"secret": ""}, "no byte"),
+        ("wrapped-short", gcm | {"wrapped": gcm["wrapped"][:-2]}, "111 bytes"),
+        ("with-module", gcm | {"module_path": "/lib/a.so"}, "never from the file"),
+        ("with-pin", gcm | {"pin": "1234"}, "never from the file"),
+        ("with-identity-id", gcm | {"identity_id": "00" * 8}, "of another kind"),
+    ]
+    for field in ("key_id", "mechanism", "nonce", "secret"):
+        lacking = {name: value for name, value in gcm.items() if name != field}
+        cases.append((f"without-{field.replace('_', '-')}", lacking, "missing"))
+    return cases
+
+
+def tokens() -> None:
+    ok, bad, none = "success", "MalformedKeystore", "NoSlotOpens"
+    key, other = rand(32), rand(32)
+    with_key, with_other = (f"token: 0a0b {value.hex()}" for value in (key, other))
+    gcm, kwp = token_slot(key), token_slot(key, "aes-kwp")
+    one = identity_slot()
+
+    def opened(name: str, slots: list[Json], comment: str, opener: str) -> None:
+        write(name, store(header(slots)), ok, comment, opener=opener, secrets=ACME)
+
+    ours = f"identity: {identity_text(IDENTITY)}"
+    opened("token-gcm", [gcm], "a token with AES-GCM", with_key)
+    opened("token-kwp", [kwp], "a token with AES-KWP", with_key)
+    opened("token-beside-identity", [one, gcm], "by the token", with_key)
+    opened("identity-beside-token-gcm", [one, gcm], "by the identity", ours)
+    opened("identity-beside-token-kwp", [one, kwp], "by the identity", ours)
+    longest = token_slot(key, key_id="0a" * 64)
+    opened("token-key-id-of-64-bytes", [one, longest], "the longest", ours)
+    shortest = token_slot(key, key_id="0a")
+    opened("token-key-id-of-one-byte", [one, shortest], "the shortest", ours)
+    stranger = token_slot(other, id="00000001", label="one", key_id="0c")
+    opened("second-token-slot", [stranger, gcm], "by the id of the key", with_key)
+    same_id = token_slot(other, id="00000001", label="one")
+    opened("second-token-slot-of-one-id", [same_id, gcm], "all are tried", with_key)
+
+    for name, slot, comment in damaged_token_slots(gcm, kwp):
+        write(f"token-{name}", store(header([one, slot])), bad, comment)
+
+    def closed(name: str, slot: Json, comment: str, opener: str = with_key) -> None:
+        write(name, store(header([slot])), none, comment, opener=opener)
+
+    closed("no-token-slot", one, "identity only")
+    closed("no-identity-slot-but-token", gcm, "token only", ours)
+    closed("token-other-key", gcm, "the id fits, the key does not", with_other)
+    closed("token-other-key-kwp", kwp, "the id fits, the key does not", with_other)
+    closed("token-other-key-id", gcm | {"key_id": "0c"}, "the key fits, not the id")
+    flip = {"secret": gcm["secret"][:-1] + f"{int(gcm['secret'][-1], 16) ^ 1:x}"}
+    closed("token-secret-flipped", gcm | flip, "the token does not decrypt it")
+    closed("token-nonce-of-zeros", gcm | {"nonce": "00" * 12}, "another nonce")
+    elsewhere = token_slot(key, ad=PREFIX + b"other")
+    closed("token-other-associated-data", elsewhere, "not the slot's own")
+    lent = gcm | {"wrapped": token_slot(key)["wrapped"]}
+    closed("token-wrapped-under-another-secret", lent, "of another slot")
+    # AES-KWP pads 25 to 32 bytes alike, so the length of `secret` does not tell.
+    short = token_slot(key, "aes-kwp", secret=rand(31))
+    closed("token-kwp-of-31-bytes", short, "a slot secret is 32 bytes")
+    for name, slot in (
+        ("token-slot-relabelled", gcm | {"label": "other"}),
+        ("token-slot-of-kwp-relabelled", kwp | {"label": "other"}),
+    ):
+        data, comment = store(header([slot])), "the tag covers the fields"
+        write(name, data, "TamperedKeystore", comment, opener=with_key)
+
+
 if __name__ == "__main__":
     for old in HERE.glob("*.test"):
         old.unlink()
@@ -759,6 +879,7 @@ if __name__ == "__main__":
         tampering,
         salamanders,
         payloads,
+        tokens,
     ):
         group()
     print(f"{len(written)} files")
