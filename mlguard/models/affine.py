@@ -2,7 +2,7 @@
 
 A transform that is affine can be undone by the first layer of a model, so that a
 trained model is bound to a key without training (stem.py). Which transforms are: those
-that move, invert and mix values (shf, np, orthogonal, their compositions). Knows no
+that move, invert or mix values: shf, np and their compositions, orthogonal. Knows no
 model.
 """
 
@@ -21,8 +21,8 @@ from mlguard.transforms import (
     PixelShuffle,
     Transform,
 )
+from mlguard.transforms.base import BYTE_MAX
 from mlguard.transforms.blocks import block_length
-from mlguard.transforms.orthogonal import ROUNDS
 
 MAX_LENGTH = 3072  # L = 3·32²; a matrix of L² numbers is then 75 MB
 
@@ -110,9 +110,10 @@ def affine_of(transform: Transform) -> AffineBlocks:
             mask = transform.mask.astype(np.float64)
             matrix, offset = np.diag(1 - 2 * mask), mask
         case Orthogonal():
-            values = transform.matrix.astype(np.float64)
-            matrix = values / transform.block_size**ROUNDS
-            offset = 0.5 - matrix.sum(1) / 2  # mid-grey stays
+            # Pixels go to (matrix·(2·b - 255) + scale / 2) / scale, and b is 255·x.
+            matrix = transform.matrix.astype(np.float64) * (2 * BYTE_MAX)
+            matrix /= transform.scale
+            offset = 0.5 - matrix.sum(1) / 2
         case Compose():
             matrix, offset = np.eye(length), np.zeros(length)
             for stage in map(affine_of, transform.transforms):

@@ -13,8 +13,7 @@ from mlguard.transforms.blocks import to_blocks
 
 SUBKEYS = ModelKey(bytes(range(32))).for_model(bytes(16))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CHAINS = [("shf",), ("np",), ("np", "shf"), ("shf", "np")]
-CHAINS += [("orthogonal",)]
+CHAINS = [("shf",), ("np",), ("np", "shf"), ("shf", "np"), ("orthogonal",)]
 
 
 def images(size: int = 16) -> np.ndarray:
@@ -31,7 +30,7 @@ def test_map_is_the_transform(methods: tuple[str, ...], size: int) -> None:
     expected = to_blocks(transform.apply(images()), size)
     assert np.abs(mapped - expected).max() < 1e-6
     back = affine.inverse()
-    assert np.abs(mapped @ back.matrix.T + back.offset - blocks).max() < 1e-12
+    assert np.abs(mapped @ back.matrix.T + back.offset - blocks).max() < 1e-9
 
 
 @pytest.mark.parametrize("methods", CHAINS, ids="+".join)
