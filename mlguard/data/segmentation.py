@@ -182,6 +182,25 @@ class SegmentationSet(torch.utils.data.Dataset[Sample]):
         return image, mask
 
 
+class Part(torch.utils.data.Dataset[Sample]):
+    """Some images of a split, in their order.
+
+    Attributes:
+        task: As in the split.
+    """
+
+    def __init__(self, whole: SegmentationSet, indices: range) -> None:
+        self.task = whole.task
+        self._whole, self._indices = whole, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        """One image and its mask. Shape and refusals as in the split."""
+        return self._whole[self._indices[index]]
+
+
 class _Cache:
     """Room for every image of a split; the system commits it as it is filled."""
 

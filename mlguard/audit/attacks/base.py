@@ -97,6 +97,8 @@ class Scene:
         leaks: What it has seen of the key's work.
         referee: Scores on images it does not have.
         tick: Told how the work goes.
+        known: Variant, images and labels of those outcomes of the attack that are
+            known already.
     """
 
     stolen: Subject
@@ -107,6 +109,14 @@ class Scene:
     leaks: Leaks
     referee: Referee
     tick: Tick = lambda work: None
+    known: frozenset[tuple[str, int, int]] = frozenset()
+
+    def wants(self, variant: str, images: int, labels: int = 0) -> bool:
+        """Whether an outcome is still to be found; an attack may ask before it works.
+
+        One that does not ask does known work again, and what it gives is dropped.
+        """
+        return (variant, images, labels) not in self.known
 
 
 @dataclass(frozen=True)
