@@ -18,7 +18,7 @@ from mlguard.audit.events import Model as ModelName
 from mlguard.audit.incorrect import incorrect_transforms
 from mlguard.audit.log import AuditLog
 from mlguard.audit.statistics import Measured, NearbyCounts
-from mlguard.data import Part, SegmentationSet
+from mlguard.data import LabelledSet, Part
 from mlguard.keys import ModelSubkeys
 from mlguard.models import NO_KEY as NOTHING_DONE
 from mlguard.models import Condition, Normalization, keyed, normalization_of
@@ -106,7 +106,7 @@ class Subject:
 def measure(
     protected: Subject,
     baseline: Subject | None,
-    dataset: SegmentationSet,
+    dataset: LabelledSet,
     transforms: AuditTransforms,
     *,
     batch: int,
@@ -185,7 +185,7 @@ class _Tally:
 
     def __init__(
         self,
-        dataset: SegmentationSet,
+        dataset: LabelledSet,
         batch: int,
         progress: Progress | None,
         conditions: int,

@@ -31,7 +31,7 @@ from mlguard.audit.pictures import Gallery
 from mlguard.audit.report import SCHEMA, AuditReport, Flag
 from mlguard.audit.statistics import Measured, find
 from mlguard.audit.verdicts import decide, exit_code
-from mlguard.data import SegmentationSet
+from mlguard.data import LabelledSet
 from mlguard.errors import DatasetError
 from mlguard.keys import ModelKey
 from mlguard.protect.run import Run
@@ -51,7 +51,7 @@ class Adversary:
         split: What to call them in the report.
     """
 
-    dataset: SegmentationSet
+    dataset: LabelledSet
     split: str
 
 
@@ -66,7 +66,7 @@ class Audit:
 def audit_run(
     run: Run,
     key: ModelKey,
-    dataset: SegmentationSet,
+    dataset: LabelledSet,
     *,
     split: str,
     settings: recipe.Audit,
@@ -166,7 +166,7 @@ def audit_run(
     return Audit(report, gallery)
 
 
-def _check_classes(spec: recipe.Data, dataset: SegmentationSet) -> None:
+def _check_classes(spec: recipe.Data, dataset: LabelledSet) -> None:
     if dataset.task.name != spec.task:
         raise DatasetError(
             f"the model was trained for {spec.task}, the images are labelled for "
@@ -182,7 +182,7 @@ def _check_classes(spec: recipe.Data, dataset: SegmentationSet) -> None:
 
 def _source(
     run: Run,
-    dataset: SegmentationSet,
+    dataset: LabelledSet,
     adversary: Adversary | None,
     settings: recipe.Audit,
 ) -> Source | None:
@@ -207,7 +207,7 @@ def _source(
 def _attack(
     run: Run,
     correct: TransformSet,
-    dataset: SegmentationSet,
+    dataset: LabelledSet,
     adversary: Adversary,
     measured: Measured,
     *,

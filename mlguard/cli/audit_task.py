@@ -17,7 +17,7 @@ from mlguard.audit.run import (
     Audit,
     audit_run,
 )
-from mlguard.data import SegmentationSet, open_split
+from mlguard.data import LabelledSet, open_split
 from mlguard.errors import DatasetError, RunError
 from mlguard.keys import ModelKey
 from mlguard.protect.device import pick_device
@@ -33,7 +33,7 @@ class AuditTask:
     """One audit, with everything that can be checked before a key is asked for."""
 
     subject: Run
-    dataset: SegmentationSet
+    dataset: LabelledSet
     settings: recipe.Audit
     split: str
     adversary: Adversary | None
@@ -73,7 +73,7 @@ class AuditTask:
             attacks=attacks,
         )
 
-        def images(of: Split) -> SegmentationSet:
+        def images(of: Split) -> LabelledSet:
             # The run's seed, so that held-out validation images are the same ones.
             return open_split(run.recipe.data, data, of, seed=run.recipe.train.seed)
 

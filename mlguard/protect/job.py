@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import nn
 
-from mlguard.data import SegmentationSet, TrainingSet, name_classes, open_split
+from mlguard.data import LabelledSet, TrainingSet, name_classes, open_split
 from mlguard.errors import DatasetError, MalformedRun, OutputExists, RunError
 from mlguard.files import prepare_output_folder
 from mlguard.keys import ModelKey, ModelSubkeys, new_protection_id
@@ -226,7 +226,7 @@ class Job:
         self._accelerator.wait_for_everyone()
         return read_run(self.path, build=self.build)
 
-    def _open(self, split: Literal["train", "validation"]) -> SegmentationSet:
+    def _open(self, split: Literal["train", "validation"]) -> LabelledSet:
         with self._accelerator.local_main_process_first():  # it downloads for all
             opened = open_split(
                 self.recipe.data,
@@ -259,7 +259,7 @@ class Job:
         return Lock(spec, subkeys, derive, normalization, device, teacher)
 
     def _data_facts(
-        self, training_set: SegmentationSet, validation_set: SegmentationSet
+        self, training_set: LabelledSet, validation_set: LabelledSet
     ) -> dict[str, Any]:
         return {
             "kind": self.recipe.data.kind,

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from mlguard import recipe
-from mlguard.data import SegmentationSet, TrainingSet
+from mlguard.data import LabelledSet, TrainingSet
 from mlguard.errors import DatasetError, Interrupted, RunError
 from mlguard.models import Condition, Normalization
 from mlguard.protect.device import enough_memory
@@ -28,7 +28,7 @@ def train(
     path: Path,
     model: nn.Module,
     data: TrainingSet,
-    validation: SegmentationSet,
+    validation: LabelledSet,
     *,
     spec: recipe.Train,
     condition: Condition,

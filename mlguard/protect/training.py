@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from mlguard import recipe
-from mlguard.data import SegmentationSet, TrainingSet
+from mlguard.data import LabelledSet, TrainingSet
 from mlguard.errors import RunError
 from mlguard.models import Condition, Normalization, logits_of, output_of
 from mlguard.models.condition import blended
@@ -23,7 +23,7 @@ from mlguard.protect import run as folder
 from mlguard.protect.batches import training_loader
 from mlguard.protect.checkpoint import Progress, read_checkpoint, write_checkpoint
 from mlguard.protect.curves import draw_curves
-from mlguard.protect.learn import new_optimizer, segmentation_loss, step_seed
+from mlguard.protect.learn import cross_entropy_loss, new_optimizer, step_seed
 from mlguard.protect.lock import Lock
 from mlguard.protect.schedule import learning_rate
 from mlguard.protect.validate import validate
@@ -128,7 +128,7 @@ class Training:
         share = self._ramped(self.spec.ramp_epochs)
         condition = blended(self.condition, share)
         output = output_of(self.model, images, condition, self.normalization)
-        loss = segmentation_loss(
+        loss = cross_entropy_loss(
             output, masks, ignore_index=self.task.ignore_index, aux=self.spec.aux_loss
         )
         if self.lock is not None:
@@ -166,7 +166,7 @@ class Training:
             )
         )
 
-    def finish_epoch(self, validation: SegmentationSet, watch: Watcher) -> None:
+    def finish_epoch(self, validation: LabelledSet, watch: Watcher) -> None:
         """Validate, keep the weights if they are the best so far, say so."""
         mean = self.accelerator.reduce(self.loss_sum, reduction="mean")
         train_loss = float(mean) / self.steps_per_epoch

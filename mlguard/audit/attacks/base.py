@@ -18,7 +18,7 @@ from mlguard.audit.attacks.leaks import Leaks
 from mlguard.audit.budgets import Budget
 from mlguard.audit.measure import Subject
 from mlguard.audit.outcomes import Outcome
-from mlguard.data import SegmentationSet, epoch_positions
+from mlguard.data import LabelledSet, epoch_positions
 from mlguard.models import Condition
 from mlguard.protect.evaluate import evaluate
 from mlguard.tasks import Counts, Task
@@ -46,7 +46,7 @@ class Pool:
     ignore_index: int
 
     @classmethod
-    def draw(cls, dataset: SegmentationSet, number: int, *, seed: int) -> Self:
+    def draw(cls, dataset: LabelledSet, number: int, *, seed: int) -> Self:
         """Draw at most `number` images; fewer images are the first of more."""
         order = epoch_positions(len(dataset), seed=seed, epoch=0)[:number]
         samples = [dataset[index] for index in order]
@@ -69,7 +69,7 @@ class SplitReferee:
     """The referee of an audit: the audited split."""
 
     subject: Subject
-    dataset: SegmentationSet
+    dataset: LabelledSet
     batch: int
 
     def __call__(self, model: nn.Module, condition: Condition) -> Counts:

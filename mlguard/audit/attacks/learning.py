@@ -11,7 +11,7 @@ from mlguard.audit.attacks.base import Pool, Tick
 from mlguard.audit.measure import Subject
 from mlguard.data.draws import Draws
 from mlguard.models import Condition, output_of
-from mlguard.protect.learn import segmentation_loss
+from mlguard.protect.learn import cross_entropy_loss
 
 BATCH = 16  # images of a step, drawn with replacement, each flipped or not
 SETTLED = 0.9  # the last quarter's loss, as a share of the quarter before
@@ -69,7 +69,7 @@ class Lesson:
                 group["lr"] = rate * (1 - step / self.steps)
             images, masks = self._batch(step, subject.device)
             output = output_of(subject.model, images, condition, subject.normalization)
-            loss = segmentation_loss(
+            loss = cross_entropy_loss(
                 output, masks, ignore_index=self.pool.ignore_index, aux=0.0
             )
             optimizer.zero_grad()
