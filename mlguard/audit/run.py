@@ -14,8 +14,9 @@ from mlguard import recipe
 from mlguard.audit.attack_findings import AttackSection
 from mlguard.audit.attack_flags import attack_flags
 from mlguard.audit.attack_statistics import find_attacks
-from mlguard.audit.attacks.base import Leaks, Pool, Scene, SplitReferee
+from mlguard.audit.attacks.base import Pool, Scene, SplitReferee
 from mlguard.audit.attacks.campaign import pool_size, run_attacks
+from mlguard.audit.attacks.leaks import Leaks
 from mlguard.audit.budgets import BUDGETS
 from mlguard.audit.describe import command_of, describe, protection_of
 from mlguard.audit.events import Decided, Ended, Source, Started
@@ -107,7 +108,7 @@ def audit_run(
     transforms = AuditTransforms.derive(
         run.transform(key), run.derive, subkeys, settings
     )
-    _check_classes(run.recipe.data.classes, dataset)
+    _check_classes(run.recipe.data, dataset)
     source = _source(run, dataset, adversary, settings)
     place = device or torch.device("cpu")
     started = describe(
@@ -153,15 +154,28 @@ def audit_run(
         report = _report(run, started, findings, attacks)
         _end(events, report)
     gallery = draw_gallery(
-        protected, baseline, dataset, transforms, measured, spec=spec, number=examples
+        protected,
+        baseline,
+        dataset,
+        transforms,
+        measured,
+        spec=spec,
+        class_names=run.recipe.data.class_names,
+        number=examples,
     )
     return Audit(report, gallery)
 
 
-def _check_classes(expected: int, dataset: SegmentationSet) -> None:
-    if dataset.task.classes != expected:
+def _check_classes(spec: recipe.Data, dataset: SegmentationSet) -> None:
+    if dataset.task.name != spec.task:
         raise DatasetError(
-            f"the model has {expected} classes, the images have {dataset.task.classes}",
+            f"the model was trained for {spec.task}, the images are labelled for "
+            f"{dataset.task.name}"
+        )
+    if dataset.task.classes != spec.classes:
+        raise DatasetError(
+            f"the model has {spec.classes} classes, the images have "
+            f"{dataset.task.classes}",
             hint="audit a model on images labelled with its own classes",
         )
 
@@ -181,7 +195,7 @@ def _source(
             hint="give `adversary`, or set audit.budget to none",
         )
     own = adversary.dataset
-    _check_classes(run.recipe.data.classes, own)
+    _check_classes(run.recipe.data, own)
     if own.fingerprint == dataset.fingerprint:
         raise DatasetError(
             "the adversary's images are the audited ones: every score would be too high"

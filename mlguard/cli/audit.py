@@ -136,7 +136,7 @@ def _print_report(report: AuditReport, out: Path, *, json: bool, private: bool) 
         Console().print(report_table(report))
         if private:
             typer.echo(
-                "the page shows masks under the correct key: keep it as private as the "
-                "model; --examples 0 makes one to hand on"
+                "the page shows answers under the correct key: keep it as private as "
+                "the model; --examples 0 makes one to hand on"
             )
         typer.echo(f"report: {out / HTML}")
