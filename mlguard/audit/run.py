@@ -29,11 +29,13 @@ from mlguard.audit.measure import Subject as Model
 from mlguard.audit.outcomes import AdversaryImages
 from mlguard.audit.pictures import Gallery
 from mlguard.audit.report import SCHEMA, AuditReport, Flag
+from mlguard.audit.share import tell
 from mlguard.audit.statistics import Measured, find
 from mlguard.audit.verdicts import decide, exit_code
 from mlguard.data import LabelledSet
 from mlguard.errors import DatasetError
 from mlguard.keys import ModelKey
+from mlguard.protect.crew import ALONE, Crew
 from mlguard.protect.run import Run
 from mlguard.transforms import TransformSet
 
@@ -77,6 +79,7 @@ def audit_run(
     attack_progress: AttackProgress | None = None,
     log: Path | None = None,
     resume: bool = False,
+    crew: Crew = ALONE,
 ) -> Audit:
     """Measure what users with and without the key get from a model.
 
@@ -93,6 +96,7 @@ def audit_run(
         attack_progress: Called with (attack, predictions it asked for so far).
         log: Where every event is written as it happens; None writes none.
         resume: Go on with what `log` holds, or begin it.
+        crew: The processes that share the work; only the first writes `log`.
 
     Raises:
         WrongKey: The model was protected with another key.
@@ -123,7 +127,9 @@ def audit_run(
     twin = run.baseline()
     protected = Model.load(run, place)
     baseline = None if twin is None else Model.load(twin, place)
-    with open_log(log, subkeys.derive(USE), started, resume=resume) as events:
+    file = log if crew.first else None
+    with open_log(file, subkeys.derive(USE), started, resume=resume) as events:
+        tell(crew, events)
         measured = measure(
             protected,
             baseline,
@@ -132,6 +138,7 @@ def audit_run(
             batch=settings.batch,
             progress=progress,
             log=events,
+            crew=crew,
         )
         findings = find(
             measured,
@@ -148,6 +155,7 @@ def audit_run(
                 adversary,
                 measured,
                 log=events,
+                crew=crew,
                 device=place,
                 watch=attack_progress or (lambda name, done: None),
             )
@@ -212,6 +220,7 @@ def _attack(
     measured: Measured,
     *,
     log: AuditLog,
+    crew: Crew,
     device: torch.device,
     watch: AttackProgress,
 ) -> AttackSection | None:
@@ -233,6 +242,7 @@ def _attack(
         leaks=Leaks(correct),
         referee=SplitReferee(stolen, dataset, settings.batch),
         tick=meter.tick,
+        crew=crew,
     )
     campaign = run_attacks(
         scene,

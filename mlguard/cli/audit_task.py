@@ -1,5 +1,6 @@
 """What `mlguard audit` does between its options and its report. Needs torch."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,15 @@ from mlguard.audit.run import (
 from mlguard.data import LabelledSet, open_split
 from mlguard.errors import DatasetError, RunError
 from mlguard.keys import ModelKey
-from mlguard.protect.device import pick_device
+from mlguard.protect.crew import ALONE, Crew
+from mlguard.protect.device import new_accelerator, pick_device
 from mlguard.protect.run import Run, read_run
 
 Split = Literal["train", "validation", "test"]
 
 Progress = Callable[[int, int], None]
+
+PROCESSES = "WORLD_SIZE"  # torchrun says so how many there are
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class AuditTask:
     split: str
     adversary: Adversary | None
     device: torch.device
+    crew: Crew
     examples: int
 
     @classmethod
@@ -63,7 +68,7 @@ class AuditTask:
         """
         run = read_run(path)
         protection_of(run)
-        place = pick_device(device)
+        place, crew = _crew(device)
         known = _known_split(split)
         settings = _settings(
             run.recipe.audit,
@@ -89,7 +94,9 @@ class AuditTask:
             adversary=adversary,
             split=known,
             device=place,
-            examples=examples,
+            crew=crew,
+            # Only the first process draws the page.
+            examples=examples if crew.first else 0,
         )
 
     @property
@@ -135,7 +142,16 @@ class AuditTask:
             attack_progress=attack_progress,
             log=log,
             resume=resume,
+            crew=self.crew,
         )
+
+
+def _crew(device: str) -> tuple[torch.device, Crew]:
+    """The device of this process, and the other processes of torchrun."""
+    if int(os.environ.get(PROCESSES, "1")) < 2:
+        return pick_device(device), ALONE
+    engine = new_accelerator(device, "no")
+    return engine.device, Crew.of(engine)
 
 
 def _settings(
