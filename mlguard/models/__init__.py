@@ -5,6 +5,7 @@ Knows nothing of training, files of results or audits.
 
 from mlguard.models.build import ARCHITECTURES, build_model, logits_of
 from mlguard.models.condition import NO_KEY, Condition, keyed, output_of
+from mlguard.models.cut import Cut, SharedRuns
 from mlguard.models.feature_maps import feature_channels
 from mlguard.models.weights import Normalization, normalization_of
 
@@ -12,7 +13,9 @@ __all__ = [
     "ARCHITECTURES",
     "NO_KEY",
     "Condition",
+    "Cut",
     "Normalization",
+    "SharedRuns",
     "build_model",
     "feature_channels",
     "keyed",
