@@ -44,7 +44,13 @@ BLOCK_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # pixels; arXiv:2107.09362, ta
 ImageMethod = Literal["shf", "np", "ffx"]
 Method = Literal["shf", "np", "ffx", "channels"]
 CHANNELS: Final = "channels"  # the one method that acts inside the model
-AttackName = Literal["exhaustive", "hill-climbing", "known-plaintext", "retraining"]
+AttackName = Literal[
+    "exhaustive",
+    "hill-climbing",
+    "public-ancestor",
+    "known-plaintext",
+    "retraining",
+]
 ALL_ATTACKS: tuple[AttackName, ...] = get_args(AttackName)
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -237,6 +243,7 @@ class Audit(_Section):
     max_key_search: Fraction | None = None  # stolen value, as the next two
     max_retraining: Fraction | None = None
     max_known_plaintext: Fraction | None = None
+    max_public_ancestor: Fraction | None = None
 
 
 class Recipe(_Section):

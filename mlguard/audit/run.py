@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
 
@@ -54,10 +55,13 @@ class Adversary:
     Attributes:
         dataset: Labelled images of the same kind as those audited, and others.
         split: What to call them in the report.
+        ancestor: Public weights of the same architecture, a .safetensors file; None
+            where there are only those that the recipe starts from.
     """
 
     dataset: SegmentationSet
     split: str
+    ancestor: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,14 @@ def audit_run(
         protected, baseline, dataset, transforms, measured, spec=spec, number=examples
     )
     report = _report(
-        run, dataset, findings, attacks, split=split, settings=settings, device=place
+        run,
+        dataset,
+        findings,
+        attacks,
+        split=split,
+        settings=settings,
+        device=place,
+        ancestor=adversary is not None and adversary.ancestor is not None,
     )
     return Audit(report, gallery)
 
@@ -209,7 +220,7 @@ def _attack(
     scene = Scene(
         stolen=stolen,
         spec=run.recipe.transform,
-        model=run.recipe.model,
+        model=_public(run.recipe.model, adversary.ancestor),
         task=dataset.task,
         pool=pool,
         leaks=Leaks(correct),
@@ -227,6 +238,13 @@ def _attack(
         announce=meter.announce,
     )
     return find_attacks(campaign, measured, seed=settings.seed)
+
+
+def _public(spec: recipe.Model, ancestor: Path | None) -> recipe.Model:
+    """The architecture with the weights that the public has."""
+    if ancestor is None:
+        return spec
+    return spec.model_copy(update={"weights": str(ancestor)})
 
 
 class _Meter:
@@ -253,6 +271,7 @@ def _report(
     split: str,
     settings: recipe.Audit,
     device: torch.device,
+    ancestor: bool,
 ) -> AuditReport:
     flags = (
         *_training_images(run, dataset, findings),
@@ -270,7 +289,7 @@ def _report(
             size=run.recipe.data.size,
         ),
         seed=settings.seed,
-        command=_command(run, split, settings),
+        command=_command(run, split, settings, ancestor=ancestor),
         versions={"mlguard": __version__, **versions()},
         machine=_machine(device),
         flags=flags,
@@ -316,13 +335,14 @@ def _machine(device: torch.device) -> Machine:
     )
 
 
-def _command(run: Run, split: str, settings: recipe.Audit) -> str:
-    """The command again; RUN, DATA and REPORT stand for the reader's own paths."""
+def _command(run: Run, split: str, settings: recipe.Audit, *, ancestor: bool) -> str:
+    """The command again; words in capitals stand for the reader's own paths."""
+    public = " --ancestor ANCESTOR" if ancestor else ""
     data = "" if run.recipe.data.kind == "shapes" else " --data DATA"
     return (
         f"mlguard audit RUN --key {shlex.quote(protection_of(run).key_name)}{data} "
         f"--split {split} --incorrect-keys {settings.incorrect_keys} "
-        f"--seed {settings.seed}{_attack_options(settings)} --out REPORT"
+        f"--seed {settings.seed}{_attack_options(settings)}{public} --out REPORT"
     )
 
 

@@ -74,6 +74,13 @@ def audit(
         str | None,
         typer.Option(help="Names of attacks, with commas; the recipe's if left out."),
     ] = None,
+    ancestor: Annotated[
+        Path | None,
+        typer.Option(
+            help="Public weights of the same architecture, .safetensors; otherwise "
+            "those that the recipe starts from."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     examples: Annotated[
         int,
@@ -110,6 +117,7 @@ def audit(
         seed=seed,
         budget=budget,
         attacks=attacks,
+        ancestor=ancestor,
     )
     with report_folder(out) as folder:
         model_key = read_model_key(key or task.key_name, unlock, key_id=task.key_id)

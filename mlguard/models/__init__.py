@@ -7,7 +7,8 @@ from mlguard.models.build import ARCHITECTURES, build_model, logits_of
 from mlguard.models.condition import NO_KEY, Condition, keyed, output_of
 from mlguard.models.cut import Cut, SharedRuns
 from mlguard.models.feature_maps import feature_channels
-from mlguard.models.weights import Normalization, normalization_of
+from mlguard.models.graph import readers
+from mlguard.models.weights import Normalization, fitting_weights, normalization_of
 
 __all__ = [
     "ARCHITECTURES",
@@ -18,8 +19,10 @@ __all__ = [
     "SharedRuns",
     "build_model",
     "feature_channels",
+    "fitting_weights",
     "keyed",
     "logits_of",
     "normalization_of",
     "output_of",
+    "readers",
 ]

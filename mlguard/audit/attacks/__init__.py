@@ -8,6 +8,7 @@ from mlguard.audit.attacks.base import Attack, Leaks, Pool, Scene
 from mlguard.audit.attacks.exhaustive import Exhaustive
 from mlguard.audit.attacks.hill_climbing import HillClimbing
 from mlguard.audit.attacks.known_plaintext import KnownPlaintext
+from mlguard.audit.attacks.public_ancestor import PublicAncestor
 from mlguard.audit.attacks.retraining import Retraining
 from mlguard.audit.outcomes import Outcome
 
@@ -16,6 +17,7 @@ __all__ = ["ATTACKS", "Attack", "Leaks", "Outcome", "Pool", "Scene"]
 ATTACKS: dict[str, type[Attack]] = {
     "exhaustive": Exhaustive,
     "hill-climbing": HillClimbing,
+    "public-ancestor": PublicAncestor,
     "known-plaintext": KnownPlaintext,
     "retraining": Retraining,
 }
