@@ -39,10 +39,11 @@ MAX_SHARES = 100  # points of the curve of nearby keys
 MAX_LAYERS = 256
 MAX_SHOWN = 100  # characters of a value in a refusal
 UNREADABLE = "holds a number with thousands of digits, or too much within each other"
+ORTHOGONAL_SIZES = (2, 4, 8, 16)  # above, its sums would not be exact
 BLOCK_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # pixels; arXiv:2107.09362, table 1
 
-ImageMethod = Literal["shf", "np", "ffx"]
-Method = Literal["shf", "np", "ffx", "channels"]
+ImageMethod = Literal["shf", "np", "ffx", "orthogonal"]
+Method = Literal["shf", "np", "ffx", "orthogonal", "channels"]
 CHANNELS: Final = "channels"  # the one method that acts inside the model
 AttackName = Literal[
     "exhaustive",
@@ -149,6 +150,12 @@ class Transform(_Section):
             raise ValueError("method: expected one or more different methods")
         if "ffx" in self.methods and "np" in self.methods[self.methods.index("ffx") :]:
             raise ValueError("method: np works on 0…255, so it must come before ffx")
+        if "orthogonal" in self.methods:
+            if len(self.image_methods) > 1:
+                raise ValueError("method: orthogonal goes with no other but channels")
+            if self.block_size not in ORTHOGONAL_SIZES:
+                sizes = ", ".join(map(str, ORTHOGONAL_SIZES))
+                raise ValueError(f"block_size: orthogonal works on {sizes}")
         if self.image_methods and "block_size" not in self.model_fields_set:
             raise ValueError("block_size: Field required")
         return self
@@ -183,6 +190,9 @@ class Model(_Section):
     weights: str = "none"  # "none", a .safetensors file, or a torchvision enum member
     mean: Rgb | None = None  # of an image in [0, 1]; None takes the weights' own
     std: tuple[Positive, Positive, Positive] | None = None
+    # What `mlguard bind` does to the architecture; docs/bind.md.
+    stem: Literal["plain", "blocks"] = "plain"  # blocks: its windows are whole blocks
+    batch_norm: Literal["running", "folded"] = "running"  # folded: ship no statistics
 
     @model_validator(mode="after")
     def _normalization(self) -> Self:
@@ -266,6 +276,8 @@ class Recipe(_Section):
                 f"transform.block_size: {block} does not divide data.size "
                 f"{height} x {width}"
             )
+        if self.model.stem == "blocks" and not self.transform.image_methods:
+            raise ValueError("model.stem: blocks are those of a method on images")
         return self
 
 

@@ -15,8 +15,9 @@ from mlguard import __version__, recipe
 from mlguard.audit.attack_findings import AttackSection
 from mlguard.audit.attack_flags import attack_flags
 from mlguard.audit.attack_statistics import find_attacks
-from mlguard.audit.attacks.base import Leaks, Pool, Scene, SplitReferee
+from mlguard.audit.attacks.base import Pool, Scene, SplitReferee
 from mlguard.audit.attacks.campaign import pool_size, run_attacks
+from mlguard.audit.attacks.leaks import Leaks
 from mlguard.audit.budgets import BUDGETS
 from mlguard.audit.examples import draw_gallery
 from mlguard.audit.findings import Findings
@@ -224,6 +225,7 @@ def _attack(
         task=dataset.task,
         pool=pool,
         leaks=Leaks(correct),
+        build=run.build,
         referee=SplitReferee(stolen, dataset, settings.batch),
         tick=meter.tick,
     )

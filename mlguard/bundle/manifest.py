@@ -57,7 +57,7 @@ class TransformFacts(_Part):
     """
 
     spec: Literal[1] = 1
-    methods: tuple[Literal["shf", "np", "ffx"], ...]
+    methods: tuple[Literal["shf", "np", "ffx", "orthogonal"], ...]
     block_size: int  # M, pixels
 
     @model_validator(mode="after")

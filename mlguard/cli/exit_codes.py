@@ -91,6 +91,7 @@ EXIT_CODES = (
             errors.DatasetError,
             errors.ImageError,
             errors.WeightsError,
+            errors.BindingError,
             errors.RunError,
             errors.MalformedRun,
             errors.TamperedRun,

@@ -8,6 +8,7 @@ from mlguard.models.condition import NO_KEY, Condition, keyed, output_of
 from mlguard.models.cut import Cut, SharedRuns
 from mlguard.models.feature_maps import feature_channels
 from mlguard.models.graph import readers
+from mlguard.models.rewrite import rewrite
 from mlguard.models.weights import Normalization, fitting_weights, normalization_of
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "normalization_of",
     "output_of",
     "readers",
+    "rewrite",
 ]

@@ -6,7 +6,7 @@ from torch import nn
 
 from mlguard import recipe
 from mlguard.keys import ModelSubkeys
-from mlguard.models import build_model, feature_channels
+from mlguard.models import build_model, feature_channels, rewrite
 from mlguard.recipe import Recipe
 from mlguard.transforms import (
     TransformSet,
@@ -28,10 +28,13 @@ def new_model(recipe: Recipe, build: Build | None = None) -> nn.Module:
 
     Raises:
         WeightsError: The weights do not fit, or are not on this machine.
+        BindingError: The recipe asks for a form of the model that it does not have.
     """
     if build is not None:
-        return build()
-    return build_model(recipe.model, recipe.data.classes)
+        model = build()
+    else:
+        model = build_model(recipe.model, recipe.data.classes)
+    return rewrite(model, recipe.model, recipe.transform.block_size)
 
 
 def blank_model(recipe: Recipe, build: Build | None = None) -> nn.Module:

@@ -62,7 +62,7 @@ def check_parity(
     session = Session(bundle, key, provider="cpu")
     agreements, differences, largest = [], [], []
     for seed, shape in enumerate(shapes):
-        images = _example_images(shape, seed)
+        images = example_images(shape, seed)
         expected = _torch_logits(model, transforms, normalization, images)
         got = session.logits(images)
         if got.shape != expected.shape:
@@ -101,7 +101,7 @@ def _torch_logits(
     return logits[:, :, :height, :width].numpy()
 
 
-def _example_images(shape: tuple[int, ...], seed: int) -> NDArray[np.uint8]:
+def example_images(shape: tuple[int, ...], seed: int) -> NDArray[np.uint8]:
     """Colour gradients under noise: noise alone gives many models one class."""
     count, channels, height, width = shape
     noise = np.random.default_rng(seed).integers(0, 128, shape, dtype=np.uint8)

@@ -10,20 +10,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mlguard import recipe
+from mlguard.audit.attacks.leaks import Leaks
 from mlguard.audit.budgets import Budget
 from mlguard.audit.measure import Subject
 from mlguard.audit.outcomes import Outcome
 from mlguard.data import SegmentationSet, epoch_positions
-from mlguard.models import Condition
+from mlguard.models import Condition, build_model
+from mlguard.models.weights import load_weights
 from mlguard.protect.evaluate import evaluate
 from mlguard.tasks import Counts, Task
-from mlguard.transforms import Compose, FormatPreserving, TransformSet
 
 Tick = Callable[[int], None]  # how much work was done, in predictions of one image
 
@@ -56,43 +55,6 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self.images)
-
-
-NO_IMAGE_METHOD = "the key leaves images alone, and this attacks what it does to them"
-
-
-class Leaks:
-    """What an adversary has of the key's work, and nothing more.
-
-    Holds the correct transforms; gives only what a rung says.
-    """
-
-    def __init__(self, transforms: TransformSet) -> None:
-        self._image = transforms.image
-
-    def pair(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Rung T6: what the key makes of one of the adversary's images.
-
-        Shape:
-            image    (3, H, W) uint8
-            returns  (3, H, W) float32 in [0, 1]
-        """
-        if self._image is None:
-            raise ValueError("the key leaves images alone: there is no such pair")
-        transformed: NDArray[np.float32] = self._image.apply(image[None])[0]
-        return transformed
-
-    def table(self) -> NDArray[np.int32] | None:
-        """The encryption table of `ffx`, if the chain has one.
-
-        The worst case, and the published one: arXiv:2107.09362 fixes the password.
-        """
-        chain = self._image
-        stages = chain.transforms if isinstance(chain, Compose) else (chain,)
-        tables = [
-            stage.table for stage in stages if isinstance(stage, FormatPreserving)
-        ]
-        return tables[0] if tables else None
 
 
 class Referee(Protocol):
@@ -134,6 +96,7 @@ class Scene:
         pool: The adversary's own images.
         leaks: What it has seen of the key's work.
         referee: Scores on images it does not have.
+        build: Makes the model, if the recipe's architecture does not; public.
         tick: Told how the work goes.
     """
 
@@ -144,7 +107,23 @@ class Scene:
     pool: Pool
     leaks: Leaks
     referee: Referee
+    build: Callable[[], nn.Module] | None = None
     tick: Tick = lambda work: None
+
+    def new_model(self, start: recipe.Model, *, seed: int) -> nn.Module:
+        """A plain model, on the CPU, from the weights that a [model] section names.
+
+        Args:
+            start: The section.
+            seed: Of the parameters that are not loaded.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if self.build is None:
+                return build_model(start, self.task.classes)
+            model = self.build()
+            load_weights(model, start)
+            return model
 
 
 @dataclass(frozen=True)

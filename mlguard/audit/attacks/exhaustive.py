@@ -9,8 +9,8 @@ from typing import ClassVar, Self
 import numpy as np
 import torch
 
-from mlguard.audit.attacks.base import NO_IMAGE_METHOD, Attack, Scene
-from mlguard.audit.attacks.guesses import Guess, GuessSpace
+from mlguard.audit.attacks.base import Attack, Scene
+from mlguard.audit.attacks.guesses import Guess, GuessSpace, unsearchable
 from mlguard.audit.attacks.objectives import Judge, label_free
 from mlguard.audit.attacks.search import found, subset
 from mlguard.audit.budgets import Budget
@@ -47,8 +47,8 @@ class Exhaustive(Attack):
 
     def impossible(self, scene: Scene) -> str:
         """Why it cannot run on this model, in words; empty if it can."""
-        if not scene.spec.image_methods:
-            return NO_IMAGE_METHOD
+        if why := unsearchable(scene.spec):
+            return why
         size = GuessSpace.of(scene.spec, None).size
         if size <= self.guesses:
             return ""

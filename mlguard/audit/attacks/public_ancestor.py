@@ -1,13 +1,15 @@
 """Match stolen weights with the public weights they come from, and read the key off."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mlguard.audit.attacks.adapters import BlockAdapter
 from mlguard.audit.attacks.assignment import Order, assign, cosines
 from mlguard.audit.attacks.base import Attack, Scene
 from mlguard.audit.attacks.controls import has_ancestor
@@ -15,7 +17,7 @@ from mlguard.audit.attacks.guesses import GuessSpace
 from mlguard.audit.attacks.stems import block_columns, stem_weight
 from mlguard.audit.budgets import Budget
 from mlguard.audit.outcomes import Outcome
-from mlguard.models import fitting_weights, keyed, readers
+from mlguard.models import Condition, keyed, readers, rewrite
 from mlguard.transforms import ChannelPermutation, Transform, TransformSet
 
 NO_FILE = (
@@ -31,21 +33,23 @@ class PublicAncestor(Attack):
 
     A layer that reads what a key permutes has the columns of its ancestor in the key's
     order, up to what training changed; one that reads inverted values has them with
-    the other sign.
+    the other sign, and one that reads rotated blocks has them rotated.
 
     Adversary: has the weights, this code, and the public weights that training
                started from, or those of a plain model of the same owner; no image.
-    Budget:    one assignment for each place where the key acts; seconds.
+    Budget:    one assignment for each place where the key acts, or one singular value
+               decomposition for `orthogonal`; seconds.
     Success:   the permutation found gives the correct key's score on other images.
-    Limits:    finds what was folded into weights (`channels`, and stems bound to `shf`
-               or `np`). A model that was trained under its key from public weights
-               started from them unpermuted: its weights are like the ancestor's in
-               another order than the key's, or unlike them. The control has no
-               labels, so it is the floor, also where the ancestor itself is a whole
-               model.
+    Limits:    finds what was folded into weights (`channels`, and stems bound to `shf`,
+               `np` or `orthogonal`). A model that was trained under its key from public
+               weights started from them unpermuted: its weights are like the
+               ancestor's in another order than the key's, or unlike them. The control
+               has no labels, so it is the floor, also where the ancestor itself is a
+               whole model.
     Source:    the public-weight attacks on obfuscated models of Zhang et al. 2024,
                arXiv:2310.07152; Ainsworth et al. 2023, arXiv:2209.04836, for matching
-               by assignment. The application to keys of images is our own.
+               by assignment; Schönemann 1966, doi:10.1007/BF02289451, for orthogonal
+               maps. The application to keys of images is our own.
     """
 
     name: ClassVar[str] = "public-ancestor"
@@ -70,7 +74,7 @@ class PublicAncestor(Attack):
         """Match every place, and use what was found."""
         places = _Places.of(scene)
         alike = min((one.alike for one in places.matched), default=0.0)
-        condition = keyed(places.transforms(scene), scene.stolen.device)
+        condition = places.condition(scene)
         yield Outcome(
             attack=self.name,
             variant="matched columns",
@@ -95,16 +99,25 @@ class _Match:
 
 
 @dataclass(frozen=True)
+class _Rotation:
+    """An orthogonal map of centred blocks. Key material if right."""
+
+    matrix: NDArray[np.float64]
+    alike: float
+
+
+@dataclass(frozen=True)
 class _Places:
     """Where the key acts: what was matched, and what could not be, in words."""
 
-    matched: tuple[_Match, ...]
+    matched: tuple[_Match | _Rotation, ...]
     unmatched: tuple[str, ...]
 
     @classmethod
     def of(cls, scene: Scene) -> "_Places":
-        public = fitting_weights(scene.stolen.model, scene.model)
-        matched, unmatched = [], []
+        public = public_weights(scene)
+        matched: list[_Match | _Rotation] = []
+        unmatched = []
         for layer in scene.spec.layers:
             found = _match_channels(scene, public, layer)
             if found is None:
@@ -119,18 +132,42 @@ class _Places:
                 matched.append(stem)
         return cls(tuple(matched), tuple(unmatched))
 
-    def transforms(self, scene: Scene) -> TransformSet:
+    def condition(self, scene: Scene) -> Condition:
+        """Do what was found, everywhere."""
         image: Transform | None = None
+        adapter: BlockAdapter | None = None
         channels = []
         for one in self.matched:
-            if one.layer:
+            if isinstance(one, _Rotation):
+                adapter = _adapter(one.matrix, scene)
+            elif one.layer:
                 signs = np.where(one.negative, -1, 1).astype(np.float32)
                 own = signs if scene.spec.signs else None
                 channels.append(ChannelPermutation(one.layer, one.order, own))
             else:
                 space = GuessSpace.of(scene.spec, None)
                 image = space.transform(space.signed(one.order, one.negative))
-        return TransformSet(image, tuple(channels))
+        found = keyed(TransformSet(image, tuple(channels)), scene.stolen.device)
+        return found if adapter is None else replace(found, image=adapter)
+
+
+def public_weights(scene: Scene) -> dict[str, Tensor]:
+    """The public weights, in the form that the stolen model has, by its names.
+
+    What is not loaded from them differs between two builds, and is left out.
+    """
+    twins = [scene.new_model(scene.model, seed=seed) for seed in (1, 2)]
+    for twin in twins:
+        rewrite(twin.eval(), scene.model, scene.spec.block_size)
+    first, second = (twin.state_dict() for twin in twins)
+    own = scene.stolen.model.state_dict()
+    return {
+        name: value
+        for name, value in first.items()
+        if torch.equal(value, second[name])
+        and name in own
+        and own[name].shape == value.shape
+    }
 
 
 def _match_channels(
@@ -149,7 +186,7 @@ def _match_channels(
     return _match(layer, cosines(stolen, plain), signed=scene.spec.signs)
 
 
-def _match_stem(scene: Scene, public: dict[str, Tensor]) -> _Match | str:
+def _match_stem(scene: Scene, public: dict[str, Tensor]) -> _Match | _Rotation | str:
     """Compare the columns of the layer that reads whole blocks."""
     methods, size = scene.spec.image_methods, scene.spec.block_size
     if "ffx" in methods:
@@ -160,7 +197,13 @@ def _match_stem(scene: Scene, public: dict[str, Tensor]) -> _Match | str:
     plain = stolen.in_ancestor(public)
     if plain is None:
         return f"the ancestor has no {stolen.name}"
-    similarity = cosines(block_columns(stolen.weight, size), block_columns(plain, size))
+    std = scene.stolen.normalization.std
+    own, public_columns = (
+        block_columns(weight, size, std) for weight in (stolen.weight, plain)
+    )
+    if methods == ("orthogonal",):
+        return _rotation(own, public_columns)
+    similarity = cosines(own, public_columns)
     if "shf" not in methods:
         similarity = np.diag(np.diag(similarity))
     return _match("", similarity, signed="np" in methods, fixed="shf" not in methods)
@@ -175,6 +218,23 @@ def _match(
     matched = similarity[np.arange(len(order)), order]
     alike = float(np.mean(np.abs(matched) if signed else matched))
     return _Match(layer, order, (matched < 0) & signed, alike)
+
+
+def _rotation(stolen: NDArray[np.float64], plain: NDArray[np.float64]) -> _Rotation:
+    """The rotation after which a stolen stem does what the plain one does."""
+    left, _, right = np.linalg.svd(stolen @ plain.T)
+    matrix = left @ right
+    turned = cosines(matrix.T @ stolen, plain)
+    return _Rotation(matrix, float(np.diag(turned).mean()))
+
+
+def _adapter(matrix: NDArray[np.float64], scene: Scene) -> BlockAdapter:
+    """Rotate blocks around mid-grey, which `orthogonal` leaves where it is."""
+    adapter = BlockAdapter(scene.spec.block_size)
+    with torch.no_grad():
+        adapter.matrix.copy_(torch.from_numpy(matrix))
+        adapter.offset.copy_(torch.from_numpy(0.5 - 0.5 * matrix.sum(1)))
+    return adapter.to(scene.stolen.device).requires_grad_(False)
 
 
 def _columns(weight: Tensor) -> NDArray[np.float64]:

@@ -1,13 +1,15 @@
 """The layer that reads whole blocks of an image, where a key can be folded in."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mlguard.audit.attacks.guesses import cut
 from mlguard.models import readers
+from mlguard.models.torch_blocks import cut
 from mlguard.transforms.blocks import CHANNELS
 
 
@@ -45,12 +47,21 @@ def stem_weight(model: nn.Module, block_size: int) -> StemWeight | None:
     return StemWeight(names[0], layer.weight)
 
 
-def block_columns(weight: Tensor, block_size: int) -> NDArray[np.float64]:
+def block_columns(
+    weight: Tensor, block_size: int, std: Sequence[float] = (1.0, 1.0, 1.0)
+) -> NDArray[np.float64]:
     """What a stem does with each position of a block, in any of its blocks.
+
+    Args:
+        weight: Of the stem.
+        block_size: M, in pixels.
+        std: What images are divided by, one number a channel.
 
     Shape:
         weight   (O, 3, h·M, w·M)
         returns  (L, O·h·w)
     """
-    blocks = cut(weight.detach().double().cpu(), block_size)
+    values = weight.detach().double().cpu()
+    values = values / torch.tensor(std, dtype=torch.float64).view(1, -1, 1, 1)
+    blocks = cut(values, block_size)
     return np.asarray(blocks.flatten(0, 1).T.numpy())

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,15 @@ from mlguard import recipe
 from mlguard.audit.attacks.assignment import assign, cosines
 from mlguard.audit.attacks.base import Scene
 from mlguard.audit.attacks.public_ancestor import PublicAncestor
-from mlguard.models import NO_KEY, Normalization, keyed
+from mlguard.models import NO_KEY, Normalization, build_model, keyed, rewrite
+from mlguard.protect.fold import fold
+from mlguard.transforms import TransformSet, derive_transform
+from tests.audits import KEY, PROTECTION_ID
 from tests.planted import (
     CHANNELS,
     TASK,
+    PlantedFeatures,
     channel_permutation,
-    np_transform,
     plain_features,
     planted_features,
     planted_images,
@@ -32,10 +36,10 @@ ATTACK = PublicAncestor(seed=0)
 MIDDLE = (0.5, 0.5, 0.5)
 
 
-def with_ancestor(scene: Scene, path: Path, weights: dict[str, Tensor]) -> Scene:
+def with_ancestor(scene: Scene, path: Path, weights: dict[str, Tensor], build) -> Scene:
     save_file({k: v.contiguous() for k, v in weights.items()}, path)
     spec = recipe.Model(name="fcn_small", weights=str(path), mean=MIDDLE, std=MIDDLE)
-    return dataclasses.replace(scene, model=spec)
+    return dataclasses.replace(scene, model=spec, build=build)
 
 
 @pytest.mark.parametrize("signs", [False, True])
@@ -43,7 +47,10 @@ def test_a_permuted_layer_that_drifted_is_matched(tmp_path, signs: bool) -> None
     channels = channel_permutation(signs=signs)
     scene = scene_of_features(planted_features(channels, drift=0.03), channels)
     scene = with_ancestor(
-        scene, tmp_path / "a.safetensors", plain_features().state_dict()
+        scene,
+        tmp_path / "a.safetensors",
+        plain_features().state_dict(),
+        PlantedFeatures,
     )
     assert ATTACK.impossible(scene) == ""
     (outcome,) = ATTACK.run(scene)
@@ -59,7 +66,9 @@ def test_unrelated_weights_match_nothing_and_it_is_said(tmp_path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(77)
         nn.init.normal_(unrelated.mix.weight)
-    scene = with_ancestor(scene, tmp_path / "a.safetensors", unrelated.state_dict())
+    scene = with_ancestor(
+        scene, tmp_path / "a.safetensors", unrelated.state_dict(), PlantedFeatures
+    )
     (outcome,) = ATTACK.run(scene)
     assert TASK.score_of(outcome.counts) < 0.8
     assert outcome.notes == ("ancestor-unlike",)
@@ -82,20 +91,23 @@ class PatchModel(nn.Module):
 
 
 @pytest.mark.parametrize("block_size", [2, 4])
-@pytest.mark.parametrize("method", ["shf", "np"])
+@pytest.mark.parametrize("method", ["shf", "np", "shf+np", "np+shf"])
 def test_a_key_folded_into_a_patch_stem_is_matched(
     tmp_path, method: str, block_size: int
 ) -> None:
     plain = centred(PatchModel(block_size))
     bound = copy.deepcopy(plain)
-    kind = {"shf": shf_transform, "np": np_transform}[method]
-    transform = kind(block_size)
-    fold(bound.stem, transform, method)
-    scene = scene_of(bound, transform, method)
-    scene = with_ancestor(scene, tmp_path / "a.safetensors", plain.state_dict())
+    methods = tuple(method.split("+"))
+    subkeys = KEY.for_model(PROTECTION_ID)
+    transform = derive_transform(methods, subkeys, block_size)
+    fold(bound, TransformSet(transform), Normalization())
+    scene = scene_of(bound, transform, *methods)
+    build = functools.partial(PatchModel, block_size)
+    scene = with_ancestor(scene, tmp_path / "a.safetensors", plain.state_dict(), build)
     (outcome,) = ATTACK.run(scene)
-    correct = scene.referee(bound, keyed_of(transform))
-    assert np.array_equal(outcome.counts, correct)
+    correct = scene.referee(bound, keyed(TransformSet(transform)))
+    assert abs(TASK.score_of(outcome.counts) - TASK.score_of(correct)) < 0.01
+    assert outcome.notes == ()
     assert not np.array_equal(correct, scene.referee(bound, NO_KEY))
 
 
@@ -107,25 +119,27 @@ def centred(model: PatchModel) -> PatchModel:
     return model
 
 
-def fold(stem: nn.Conv2d, transform, method: str) -> None:
-    """Make the stem read transformed blocks; its weight is made of 2 x 2 of them."""
-    size = transform.block_size
-    with torch.no_grad():
-        weight = stem.weight.clone()
-        blocks = weight.view(len(weight), 3, 2, size, 2, size)
-        columns = blocks.permute(0, 2, 4, 3, 5, 1).reshape(len(weight), 4, -1)
-        if method == "shf":
-            columns = columns[..., torch.from_numpy(transform.order.copy())]
-        else:
-            columns = columns * torch.from_numpy(1.0 - 2 * transform.mask).float()
-        back = columns.view(len(weight), 2, 2, size, size, 3)
-        stem.weight.copy_(back.permute(0, 5, 1, 3, 2, 4).reshape(weight.shape))
-
-
-def keyed_of(transform):
-    from mlguard.transforms import TransformSet
-
-    return keyed(TransformSet(transform))
+@pytest.mark.parametrize("batch_norm", ["running", "folded"])
+@pytest.mark.parametrize("method", ["shf", "np"])
+def test_a_key_folded_into_a_lifted_stem_is_matched(
+    tmp_path, method: str, batch_norm: str
+) -> None:
+    """As `mlguard bind` makes it, from public weights."""
+    spec = recipe.Model(name="fcn_small", stem="blocks", batch_norm=batch_norm)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        plain = build_model(spec, 2).eval()
+    transform = derive_transform((method,), KEY.for_model(PROTECTION_ID), 4)
+    bound = rewrite(copy.deepcopy(plain), spec, 4)
+    fold(bound, TransformSet(transform), Normalization())
+    scene = scene_of(bound, transform, method)
+    path = tmp_path / "a.safetensors"
+    scene = with_ancestor(scene, path, plain.state_dict(), None)
+    public = scene.model.model_copy(update={"stem": "blocks", "batch_norm": batch_norm})
+    (outcome,) = ATTACK.run(dataclasses.replace(scene, model=public))
+    keyed_counts = scene.referee(bound, keyed(TransformSet(transform)))
+    assert abs(TASK.score_of(outcome.counts) - TASK.score_of(keyed_counts)) < 0.01
+    assert outcome.notes == ()
 
 
 def test_without_an_ancestor_it_says_why() -> None:
@@ -137,7 +151,9 @@ def test_without_an_ancestor_it_says_why() -> None:
 def test_a_stem_into_which_nothing_was_folded_is_not_matched(tmp_path) -> None:
     model = plain_features()
     scene = scene_of(model, shf_transform(2), "shf")
-    scene = with_ancestor(scene, tmp_path / "a.safetensors", model.state_dict())
+    scene = with_ancestor(
+        scene, tmp_path / "a.safetensors", model.state_dict(), PlantedFeatures
+    )
     assert "no layer reads whole blocks" in ATTACK.impossible(scene)
 
 
