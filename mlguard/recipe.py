@@ -48,6 +48,7 @@ CHANNELS: Final = "channels"  # the one method that acts inside the model
 AttackName = Literal[
     "exhaustive",
     "hill-climbing",
+    "gradient",
     "public-ancestor",
     "known-plaintext",
     "retraining",

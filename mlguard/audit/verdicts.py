@@ -30,7 +30,7 @@ Code = Annotated[str, Field(pattern="^[a-z][a-z-]*$")]
 FAILED, UNMEASURED = 30, 31  # exit codes; the second outranks the first
 
 ATTACKS_OF: dict[Claim, tuple[str, ...]] = {
-    "key-search": ("exhaustive", "hill-climbing"),
+    "key-search": ("exhaustive", "hill-climbing", "gradient"),
     "retraining": ("retraining",),
     "known-plaintext": ("known-plaintext",),
     "public-ancestor": ("public-ancestor",),

@@ -6,6 +6,7 @@ only. docs/spec/audit-v2.md, section 2.
 
 from mlguard.audit.attacks.base import Attack, Pool, Scene
 from mlguard.audit.attacks.exhaustive import Exhaustive
+from mlguard.audit.attacks.gradient import Gradient
 from mlguard.audit.attacks.hill_climbing import HillClimbing
 from mlguard.audit.attacks.known_plaintext import KnownPlaintext
 from mlguard.audit.attacks.leaks import Leaks
@@ -18,6 +19,7 @@ __all__ = ["ATTACKS", "Attack", "Leaks", "Outcome", "Pool", "Scene"]
 ATTACKS: dict[str, type[Attack]] = {
     "exhaustive": Exhaustive,
     "hill-climbing": HillClimbing,
+    "gradient": Gradient,
     "public-ancestor": PublicAncestor,
     "known-plaintext": KnownPlaintext,
     "retraining": Retraining,
