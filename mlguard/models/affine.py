@@ -2,7 +2,8 @@
 
 A transform that is affine can be undone by the first layer of a model, so that a
 trained model is bound to a key without training (stem.py). Which transforms are: those
-that move and invert values (shf, np and their compositions). Knows no model.
+that move, invert or mix values: shf, np and their compositions, orthogonal. Knows no
+model.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlguard.errors import BindingError
-from mlguard.transforms import Compose, NegativePositive, PixelShuffle, Transform
+from mlguard.transforms import (
+    Compose,
+    NegativePositive,
+    Orthogonal,
+    PixelShuffle,
+    Transform,
+)
+from mlguard.transforms.base import BYTE_MAX
 from mlguard.transforms.blocks import block_length
 
 MAX_LENGTH = 3072  # L = 3·32²; a matrix of L² numbers is then 75 MB
@@ -75,7 +83,7 @@ def check_affine(methods: Sequence[str], block_size: int) -> None:
         raise BindingError(
             "ffx cannot be folded into a model: what it does to a value is a table, "
             "and no layer computes a table",
-            hint="shf, np and channels can be folded; for ffx, train with "
+            hint="shf, np, orthogonal and channels can be folded; for ffx, train with "
             "`mlguard protect`",
         )
     length = block_length(block_size)
@@ -101,6 +109,11 @@ def affine_of(transform: Transform) -> AffineBlocks:
         case NegativePositive():
             mask = transform.mask.astype(np.float64)
             matrix, offset = np.diag(1 - 2 * mask), mask
+        case Orthogonal():
+            # Pixels go to (matrix·(2·b - 255) + scale / 2) / scale, and b is 255·x.
+            matrix = transform.matrix.astype(np.float64) * (2 * BYTE_MAX)
+            matrix /= transform.scale
+            offset = 0.5 - matrix.sum(1) / 2
         case Compose():
             matrix, offset = np.eye(length), np.zeros(length)
             for stage in map(affine_of, transform.transforms):

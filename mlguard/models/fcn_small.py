@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mlguard.models.residual import Residual
+
 WIDTHS = (32, 64, 96)  # channels at strides 2, 4 and 8
 
 
@@ -23,7 +25,7 @@ class FCNSmall(nn.Module):
         )
         inputs = (WIDTHS[0], *WIDTHS[:-1])
         self.stages = nn.ModuleList(
-            _Residual(channels, width, stride=1 if index == 0 else 2)
+            Residual(channels, width, stride=1 if index == 0 else 2)
             for index, (channels, width) in enumerate(zip(inputs, WIDTHS, strict=True))
         )
         self.scores = nn.ModuleList(nn.Conv2d(width, 32, 1) for width in WIDTHS)
@@ -53,22 +55,3 @@ class FCNSmall(nn.Module):
             align_corners=False,
         )
         return logits
-
-
-class _Residual(nn.Module):
-    def __init__(self, channels: int, width: int, *, stride: int) -> None:
-        super().__init__()
-        self.branch = nn.Sequential(
-            nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-        )
-        same = stride == 1 and channels == width
-        self.shortcut = (
-            nn.Identity() if same else nn.Conv2d(channels, width, 1, stride=stride)
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        return F.relu(self.branch(features) + self.shortcut(features))

@@ -13,20 +13,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from mlguard.data import SegmentationSet
+from mlguard.data import Part, SegmentationSet
 from mlguard.models import Condition, Normalization, SharedRuns, logits_of
 from mlguard.tasks import Counts
 
 
 def evaluate(
     model: nn.Module,
-    dataset: SegmentationSet,
+    dataset: SegmentationSet | Part,
     conditions: Mapping[str, Condition],
     *,
     normalization: Normalization,
     device: torch.device,
     batch: int,
     progress: Callable[[int, int], None] | None = None,
+    shared: SharedRuns | None = None,
 ) -> dict[str, Counts]:
     """Score a model on a data set under every condition.
 
@@ -38,12 +39,13 @@ def evaluate(
         device: Where to compute.
         batch: Images at a time.
         progress: Called with (predictions done, all predictions).
+        shared: What runs the model, made of it and the same conditions; None makes it.
 
     Returns:
         For each condition the counts of the data's task, one row an image.
     """
     found: dict[str, list[Counts]] = {name: [] for name in conditions}
-    shared = SharedRuns(model, conditions.values(), normalization)
+    shared = shared or SharedRuns(model, conditions.values(), normalization)
     done, total = 0, len(dataset) * len(conditions)
     for images, masks in batches(dataset, batch):
         on_device = images.to(device)
@@ -58,21 +60,22 @@ def evaluate(
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def predict_masks(
+def predict_classes(
     model: nn.Module, images: Tensor, condition: Condition, normalization: Normalization
 ) -> Tensor:
-    """Give every pixel a class.
+    """Give every pixel a class, or every image if the model classifies.
 
     Shape:
         images   (N, 3, H, W) uint8, on the model's device
-        returns  (N, H, W) uint8
+        returns  (N, H, W) uint8, or (N,) int64
     """
     return _classes(SharedRuns(model, [condition], normalization), images, condition)
 
 
 @torch.inference_mode()
 def _classes(shared: SharedRuns, images: Tensor, condition: Condition) -> Tensor:
-    return logits_of(shared(images, condition)).argmax(1).to(torch.uint8)
+    classes = logits_of(shared(images, condition)).argmax(1)
+    return classes.to(torch.uint8) if classes.ndim > 1 else classes
 
 
 def batches(

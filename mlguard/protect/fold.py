@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from mlguard.errors import ParityError
+from mlguard.errors import BindingError, ParityError
 from mlguard.models import (
     NO_KEY,
     Condition,
@@ -82,7 +82,14 @@ def bound_recipe(
     if image_methods:
         check_affine(image_methods, recipe.transform.block_size)
     rewritten = blank_model(recipe, plain.build)
-    check_layers(rewritten, recipe.transform.layers, signs=signs)
+    try:
+        check_layers(rewritten, recipe.transform.layers, signs=signs)
+    except BindingError as refused:
+        can = every_layer(rewritten, recipe.data.size, signs=signs)
+        hint = f"{refused.hint}; " if refused.hint else ""
+        raise BindingError(
+            str(refused), hint=f"{hint}layers that can be permuted: {', '.join(can)}"
+        ) from None
     return recipe
 
 

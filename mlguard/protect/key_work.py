@@ -39,8 +39,10 @@ def new_model(recipe: Recipe, build: Build | None = None) -> nn.Module:
 
 def blank_model(recipe: Recipe, build: Build | None = None) -> nn.Module:
     """The model of a recipe, with whatever weights: nothing is looked for."""
-    spec = recipe.model.model_copy(update={"weights": "none"})
-    return new_model(recipe.model_copy(update={"model": spec}), build)
+    spec, data = recipe.model.model_copy(update={"weights": "none"}), recipe.data
+    if not data.classes:  # the data has yet to name them, and any number will do
+        data = data.model_copy(update={"class_names": ("any", "other")})
+    return new_model(recipe.model_copy(update={"model": spec, "data": data}), build)
 
 
 def key_space_of(recipe: Recipe, build: Build | None = None) -> float:

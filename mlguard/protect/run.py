@@ -122,9 +122,7 @@ class Run:
             TamperedRun: The holder of the key did not make this run.
             MalformedRun: This is a baseline run, which needs no key.
         """
-        if self.protection is None:
-            raise MalformedRun(f"{self.path} is a baseline run and needs no key")
-        subkeys = self.protection.subkeys(key)
+        subkeys = protection_of(self).subkeys(key)
         check_setup(self.path, subkeys, recipe=self.path / RECIPE)
         check_model(self.path, subkeys, model=self.path / MODEL)
         return self.derive(subkeys)
@@ -145,6 +143,17 @@ class Run:
             RecipeError: The model does not have the layers that the recipe names.
         """
         return channels_of(self.recipe, self.build)
+
+
+def protection_of(run: Run) -> Protection:
+    """Which key a run needs.
+
+    Raises:
+        MalformedRun: It is a baseline run, which needs none.
+    """
+    if run.protection is None:
+        raise MalformedRun(f"{run.path} is a baseline run and needs no key")
+    return run.protection
 
 
 def read_run(path: Path, *, build: Callable[[], nn.Module] | None = None) -> Run:

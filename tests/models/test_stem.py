@@ -24,7 +24,7 @@ from tests.models.architectures import (
 SUBKEYS = ModelKey(bytes(range(32))).for_model(bytes(16))
 OTHER = ModelKey(bytes(32)).for_model(bytes(16))
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-CHAINS = [("shf",), ("np",), ("np", "shf")]
+CHAINS = [("shf",), ("np",), ("np", "shf"), ("orthogonal",)]
 
 
 def images(height: int = 32, width: int = 32) -> np.ndarray:
@@ -44,7 +44,7 @@ def plain(pictures: np.ndarray) -> Tensor:
 
 
 def keyed(pictures: np.ndarray, transform: Transform) -> Tensor:
-    return normalized(transform.values(pictures))
+    return normalized(transform.values(pictures) * 255 / transform.scale)
 
 
 def map_of(transform: Transform) -> AffineBlocks:

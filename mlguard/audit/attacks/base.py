@@ -33,12 +33,13 @@ class Pool:
 
     Attributes:
         images: Plain images.
-        masks: Their masks; an attack on a rung without labels does not look at them.
+        masks: Their masks, or classes; an attack on a rung without labels does not
+            look at them.
         ignore_index: The value of pixels without a label.
 
     Shape:
         images  (N, 3, H, W) uint8
-        masks   (N, H, W) uint8
+        masks   (N, H, W) uint8, or (N,) int64 of a classification
     """
 
     images: Tensor
@@ -98,6 +99,8 @@ class Scene:
         referee: Scores on images it does not have.
         build: Makes the model, if the recipe's architecture does not; public.
         tick: Told how the work goes.
+        known: Variant, images and labels of those outcomes of the attack that are
+            known already.
     """
 
     stolen: Subject
@@ -109,6 +112,14 @@ class Scene:
     referee: Referee
     build: Callable[[], nn.Module] | None = None
     tick: Tick = lambda work: None
+    known: frozenset[tuple[str, int, int]] = frozenset()
+
+    def wants(self, variant: str, images: int, labels: int = 0) -> bool:
+        """Whether an outcome is still to be found; an attack may ask before it works.
+
+        One that does not ask does known work again, and what it gives is dropped.
+        """
+        return (variant, images, labels) not in self.known
 
     def new_model(self, start: recipe.Model, *, seed: int) -> nn.Module:
         """A plain model, on the CPU, from the weights that a [model] section names.

@@ -12,7 +12,7 @@ import torch
 from mlguard.audit.attacks.base import Attack, Scene
 from mlguard.audit.attacks.guesses import Guess, GuessSpace, unsearchable
 from mlguard.audit.attacks.objectives import Judge, label_free
-from mlguard.audit.attacks.search import found, subset
+from mlguard.audit.attacks.search import found, subset, wanted
 from mlguard.audit.budgets import Budget
 from mlguard.audit.outcomes import Outcome
 
@@ -59,6 +59,8 @@ class Exhaustive(Attack):
         space = GuessSpace.of(scene.spec, scene.leaks.table())
         free = label_free(scene.stolen.model)
         pool = subset(scene.pool, self.images)
+        if not any(wanted(scene, one, len(pool)) for one in (free, "cross-entropy")):
+            return
         judge = Judge(scene, space, pool, (free, "cross-entropy"))
         best: list[tuple[float, Guess | None]] = [(math.inf, None)] * 2
         guesses = space.every()

@@ -15,7 +15,7 @@ from mlguard.audit.attacks.guesses import (
     unsearchable,
 )
 from mlguard.audit.attacks.objectives import Judge, ObjectiveName, label_free
-from mlguard.audit.attacks.search import found, subset
+from mlguard.audit.attacks.search import found, subset, wanted
 from mlguard.audit.budgets import Budget
 from mlguard.audit.outcomes import Outcome
 from mlguard.data.draws import Draws
@@ -73,6 +73,8 @@ class HillClimbing(Attack):
             "cross-entropy",
         )
         for number, objective in enumerate(objectives):
+            if not wanted(scene, objective, len(pool)):
+                continue
             judge = Judge(scene, space, pool, (objective,))
             climber = _Climber(space, judge, self.guesses)
             tops = []

@@ -59,6 +59,8 @@ class KnownPlaintext(Attack):
 
     def run(self, scene: Scene) -> Iterator[Outcome]:
         """Recover the transform from the pool's first image, and use it."""
+        if not scene.wants("one pair", 1):
+            return
         image, size = scene.pool.images[0].numpy(), scene.spec.block_size
         transformed, methods = scene.leaks.pair(image), scene.spec.image_methods
         if methods == ("orthogonal",):
