@@ -22,7 +22,13 @@ from mlguard.audit.statistics import Measured, NearbyCounts
 from mlguard.data import LabelledSet, Part
 from mlguard.keys import ModelSubkeys
 from mlguard.models import NO_KEY as NOTHING_DONE
-from mlguard.models import Condition, Normalization, keyed, normalization_of
+from mlguard.models import (
+    Condition,
+    Normalization,
+    SharedRuns,
+    keyed,
+    normalization_of,
+)
 from mlguard.protect.crew import ALONE, Crew
 from mlguard.protect.evaluate import evaluate
 from mlguard.protect.run import Run
@@ -206,6 +212,7 @@ class _Tally:
         """Every condition, a part of the images at a time, each process its own."""
         length = len(self._dataset)
         step = part_size(self._batch, len(conditions), self._dataset.task)
+        runs = SharedRuns(subject.model, conditions.values(), subject.normalization)
         spans = [range(n, min(n + step, length)) for n in range(0, length, step)]
         found = {span.start: self._known(of, span) for span in spans}
         missing = [span for span in spans if found[span.start] is None]
@@ -213,7 +220,7 @@ class _Tally:
         for start in range(0, len(missing), self._crew.size):
             some = missing[start : start + self._crew.size]
             own = some[self._crew.rank : self._crew.rank + 1]
-            events = [self._event(of, subject, conditions, span) for span in own]
+            events = [self._event(of, subject, conditions, runs, span) for span in own]
             for event in shared(self._crew, events):
                 assert isinstance(event, Counted)
                 shape = (len(conditions), event.images, *self._dataset.task.row)
@@ -232,6 +239,7 @@ class _Tally:
         of: ModelName,
         subject: Subject,
         conditions: dict[str, Condition],
+        runs: SharedRuns,
         span: range,
     ) -> Counted:
         """Count some images."""
@@ -243,6 +251,7 @@ class _Tally:
             device=subject.device,
             batch=self._batch,
             progress=lambda done, _: self._report(done),
+            shared=runs,
         )
         counts = np.stack([found[name] for name in conditions])
         return Counted(of=of, first=span.start, images=len(span), counts=pack(counts))

@@ -18,7 +18,7 @@ from mlguard.audit.attacks.base import Pool, Scene, SplitReferee
 from mlguard.audit.attacks.campaign import pool_size, run_attacks
 from mlguard.audit.attacks.leaks import Leaks
 from mlguard.audit.budgets import BUDGETS
-from mlguard.audit.describe import command_of, describe, protection_of
+from mlguard.audit.describe import command_of, describe, digest, protection_of
 from mlguard.audit.events import Decided, Ended, Source, Started
 from mlguard.audit.examples import draw_gallery
 from mlguard.audit.findings import Findings
@@ -51,10 +51,13 @@ class Adversary:
     Attributes:
         dataset: Labelled images of the same kind as those audited, and others.
         split: What to call them in the report.
+        ancestor: Public weights of the same architecture, a .safetensors file; None
+            where there are only those that the recipe starts from.
     """
 
     dataset: LabelledSet
     split: str
+    ancestor: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,13 @@ def _source(
             "the adversary's images are the audited ones: every score would be too high"
         )
     images = min(len(own), pool_size(BUDGETS[settings.budget]))
-    return Source(split=adversary.split, fingerprint=own.fingerprint, images=images)
+    public = adversary.ancestor
+    return Source(
+        split=adversary.split,
+        fingerprint=own.fingerprint,
+        images=images,
+        ancestor=None if public is None else digest(public),
+    )
 
 
 def _attack(
@@ -236,10 +245,11 @@ def _attack(
     scene = Scene(
         stolen=stolen,
         spec=run.recipe.transform,
-        model=run.recipe.model,
+        model=_public(run.recipe.model, adversary.ancestor),
         task=dataset.task,
         pool=pool,
         leaks=Leaks(correct),
+        build=run.build,
         referee=SplitReferee(stolen, dataset, settings.batch),
         tick=meter.tick,
         crew=crew,
@@ -256,6 +266,13 @@ def _attack(
         log=log,
     )
     return find_attacks(campaign, measured, seed=settings.seed)
+
+
+def _public(spec: recipe.Model, ancestor: Path | None) -> recipe.Model:
+    """The architecture with the weights that the public has."""
+    if ancestor is None:
+        return spec
+    return spec.model_copy(update={"weights": str(ancestor)})
 
 
 class _Meter:
@@ -291,7 +308,7 @@ def _report(
         subject=started.subject,
         material=started.material,
         seed=settings.seed,
-        command=command_of(run, started.material.split, settings),
+        command=command_of(run, started),
         versions=started.versions,
         machine=started.machine,
         flags=flags,
