@@ -10,8 +10,12 @@ from torch import Tensor, nn
 from torchvision.models import segmentation
 
 from mlguard import recipe
+from mlguard.models.fcn_convnext_tiny import FCNConvNeXtTiny
 from mlguard.models.fcn_mobilenet_v2 import FCNMobileNetV2
+from mlguard.models.fcn_patch_small import FCNPatchSmall
 from mlguard.models.fcn_small import FCNSmall
+from mlguard.models.setr_vit_b_16 import SETRViTB16
+from mlguard.models.upernet_swin_t import UPerNetSwinT
 from mlguard.models.weights import load_weights
 
 
@@ -27,6 +31,7 @@ def _torchvision(
 
 ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
     "fcn_small": FCNSmall,
+    "fcn_patch_small": FCNPatchSmall,
     "fcn_mobilenet_v2": FCNMobileNetV2,
     "fcn_resnet50": _torchvision(segmentation.fcn_resnet50, aux=True),
     "fcn_resnet101": _torchvision(segmentation.fcn_resnet101, aux=True),
@@ -38,6 +43,9 @@ ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
     "lraspp_mobilenet_v3_large": _torchvision(
         segmentation.lraspp_mobilenet_v3_large, aux=False
     ),
+    "fcn_convnext_tiny": FCNConvNeXtTiny,
+    "upernet_swin_t": UPerNetSwinT,
+    "setr_vit_b_16": SETRViTB16,
 }
 
 

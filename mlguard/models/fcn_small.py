@@ -23,7 +23,7 @@ class FCNSmall(nn.Module):
         )
         inputs = (WIDTHS[0], *WIDTHS[:-1])
         self.stages = nn.ModuleList(
-            _Residual(channels, width, stride=1 if index == 0 else 2)
+            Residual(channels, width, stride=1 if index == 0 else 2)
             for index, (channels, width) in enumerate(zip(inputs, WIDTHS, strict=True))
         )
         self.scores = nn.ModuleList(nn.Conv2d(width, 32, 1) for width in WIDTHS)
@@ -55,7 +55,14 @@ class FCNSmall(nn.Module):
         return logits
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
+    """Two 3 × 3 convolutions beside a shortcut.
+
+    Shape:
+        features (N, channels, H, W) float32
+        returns  (N, width, H / stride, W / stride) float32
+    """
+
     def __init__(self, channels: int, width: int, *, stride: int) -> None:
         super().__init__()
         self.branch = nn.Sequential(
@@ -71,4 +78,5 @@ class _Residual(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
+        """Add the branch to the shortcut."""
         return F.relu(self.branch(features) + self.shortcut(features))
