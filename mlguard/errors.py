@@ -5,6 +5,7 @@ MlguardError
 ├── DatasetError        images or masks that are missing, damaged or do not fit
 ├── ImageError          an image that cannot be read or predicted
 ├── WeightsError        a weights file or name that does not fit the model
+├── BindingError        what a key does cannot be folded into this model
 ├── RunError            a run folder that cannot be used as asked
 │   ├── MalformedRun    not a run folder, or a damaged one
 │   └── TamperedRun     well formed, but not what the holder of its key left
@@ -64,6 +65,10 @@ class ImageError(MlguardError):
 
 class WeightsError(MlguardError):
     """A weights file or name does not fit the model."""
+
+
+class BindingError(MlguardError):
+    """What a key does cannot be folded into this model."""
 
 
 class RunError(MlguardError):

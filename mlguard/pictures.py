@@ -12,6 +12,9 @@ from PIL import Image
 from mlguard.palette import colorize, palette
 
 OVERLAY_WEIGHT = 0.5  # of the mask's colours, over the image
+BARS = 5  # classes in a chart of one answer
+BAR, GAP, CHART_WIDTH = 20, 3, 100  # pixels: of a bar with its gaps, and across
+PAPER = 238  # the grey behind bars
 
 
 def image_png(image: NDArray[np.uint8]) -> bytes:
@@ -43,6 +46,22 @@ def overlay_png(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> bytes:
     """
     colours = Image.fromarray(colorize(mask))
     return _png(Image.blend(_picture(image), colours, OVERLAY_WEIGHT))
+
+
+def answer_png(shares: NDArray[np.float64]) -> bytes:
+    """Draw the most probable classes as bars, each in its class's colour.
+
+    Shape:
+        shares  (classes,), the probability of each class
+    """
+    colours = palette()
+    best = np.argsort(-shares, kind="stable")[:BARS]
+    chart = np.full((BARS * BAR, CHART_WIDTH, 3), PAPER, dtype=np.uint8)
+    for place, number in enumerate(best):
+        top, width = place * BAR, round(float(shares[number]) * CHART_WIDTH)
+        bar = slice(top + GAP, top + BAR - GAP)
+        chart[bar, :width] = colours[int(number) % len(colours)]
+    return _png(Image.fromarray(chart))
 
 
 def _picture(image: NDArray[np.uint8]) -> Image.Image:

@@ -25,6 +25,7 @@ from pydantic import (
 
 from mlguard.errors import RecipeError
 from mlguard.files import read_bounded
+from mlguard.tasks import MAX_CLASSES, TaskName
 
 FORMAT = 1
 MAX_RECIPE_BYTES = 1 << 20  # a recipe is a page of text; anything larger is not one
@@ -37,12 +38,20 @@ MAX_EPOCHS = 100_000
 MAX_KEYS = 100_000
 MAX_SHARES = 100  # points of the curve of nearby keys
 MAX_LAYERS = 256
+MAX_SEGMENTED = 255  # a mask is one byte a pixel, and one value is ignored
 MAX_SHOWN = 100  # characters of a value in a refusal
 UNREADABLE = "holds a number with thousands of digits, or too much within each other"
+ORTHOGONAL_SIZES = (2, 4, 8, 16)  # above, its sums would not be exact
 BLOCK_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # pixels; arXiv:2107.09362, table 1
 
-ImageMethod = Literal["shf", "np", "ffx"]
-Method = Literal["shf", "np", "ffx", "channels"]
+Kind = Literal["voc", "folder", "shapes", "cifar10", "imagefolder", "imagenet"]
+CLASSIFIED = ("cifar10", "imagefolder", "imagenet")  # kinds whose images have one class
+Classifier = Literal[
+    "cnn_small", "mobilenet_v2", "resnet18", "resnet18_cifar", "resnet50"
+]
+CLASSIFIERS: tuple[str, ...] = get_args(Classifier)
+ImageMethod = Literal["shf", "np", "ffx", "orthogonal"]
+Method = Literal["shf", "np", "ffx", "orthogonal", "channels"]
 CHANNELS: Final = "channels"  # the one method that acts inside the model
 AttackName = Literal["exhaustive", "hill-climbing", "known-plaintext", "retraining"]
 ALL_ATTACKS: tuple[AttackName, ...] = get_args(AttackName)
@@ -76,10 +85,12 @@ class _Section(BaseModel):
 
 
 class Data(_Section):
-    """Where the images are, and what their masks mean."""
+    """Where the images are, and what their masks or folders mean."""
 
-    kind: Literal["voc", "folder", "shapes"]
-    class_names: Annotated[tuple[Text, ...], Field(min_length=2, max_length=255)]
+    kind: Kind
+    class_names: Annotated[
+        tuple[Text, ...], Field(max_length=MAX_CLASSES["classification"])
+    ] = ()
     ignore_index: Annotated[int, Field(ge=0, le=255)] = 255
     size: tuple[Side, Side]  # height, width; pixels
     train: str = "train"
@@ -88,14 +99,20 @@ class Data(_Section):
     shapes_images: tuple[Images, Images, Images] = (1200, 100, 200)
     crop_scale: tuple[Positive, Positive] = (0.5, 1.0)  # share of the image's area
     crop_ratio: tuple[Positive, Positive] = (0.75, 4 / 3)  # width / height
+    pad: Annotated[int, Field(ge=0, le=MAX_SIDE)] = 0  # pixels; instead of crop_…
     flip: Fraction = 0.5
     cache: bool = True
     workers: Annotated[int, Field(ge=0, le=64)] = 0
 
     @property
     def classes(self) -> int:
-        """How many classes the masks have, without the ignored one."""
+        """How many classes there are, without the ignored one."""
         return len(self.class_names)
+
+    @property
+    def task(self) -> TaskName:
+        """What a model for these images is asked for."""
+        return "classification" if self.kind in CLASSIFIED else "segmentation"
 
     @model_validator(mode="after")
     def _ranges(self) -> Self:
@@ -103,12 +120,41 @@ class Data(_Section):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name}: {low} is above {high}")
+        default = type(self).model_fields
+        crops = (self.crop_scale, self.crop_ratio)
+        if self.pad and crops != (
+            default["crop_scale"].default,
+            default["crop_ratio"].default,
+        ):
+            raise ValueError("pad: crop_scale and crop_ratio do not go with it")
+        return self
+
+    @model_validator(mode="after")
+    def _classes(self) -> Self:
+        if self.task == "classification":
+            if self.ignore_index != type(self).model_fields["ignore_index"].default:
+                raise ValueError(
+                    f"ignore_index: every image of {self.kind} has a class"
+                )
+            if len(self.class_names) == 1 or self._repeats():
+                raise ValueError("class_names: expected two or more different names")
+            return self
+        if self.pad:
+            raise ValueError("pad: masks are cropped with crop_scale and crop_ratio")
+        if not 2 <= self.classes <= MAX_SEGMENTED:
+            raise ValueError(
+                f"class_names: masks have 2 to {MAX_SEGMENTED} classes, "
+                f"got {self.classes}"
+            )
         if self.ignore_index < self.classes:
             raise ValueError(
                 f"ignore_index: {self.ignore_index} is one of the "
                 f"{self.classes} classes"
             )
         return self
+
+    def _repeats(self) -> bool:
+        return len(set(self.class_names)) < len(self.class_names)
 
 
 class Transform(_Section):
@@ -143,6 +189,12 @@ class Transform(_Section):
             raise ValueError("method: expected one or more different methods")
         if "ffx" in self.methods and "np" in self.methods[self.methods.index("ffx") :]:
             raise ValueError("method: np works on 0…255, so it must come before ffx")
+        if "orthogonal" in self.methods:
+            if len(self.image_methods) > 1:
+                raise ValueError("method: orthogonal goes with no other but channels")
+            if self.block_size not in ORTHOGONAL_SIZES:
+                sizes = ", ".join(map(str, ORTHOGONAL_SIZES))
+                raise ValueError(f"block_size: orthogonal works on {sizes}")
         if self.image_methods and "block_size" not in self.model_fields_set:
             raise ValueError("block_size: Field required")
         return self
@@ -177,10 +229,14 @@ class Model(_Section):
         "fcn_convnext_tiny",
         "upernet_swin_t",
         "setr_vit_b_16",
+        Classifier,
     ]
     weights: str = "none"  # "none", a .safetensors file, or a torchvision enum member
     mean: Rgb | None = None  # of an image in [0, 1]; None takes the weights' own
     std: tuple[Positive, Positive, Positive] | None = None
+    # What `mlguard bind` does to the architecture; docs/bind.md.
+    stem: Literal["plain", "blocks"] = "plain"  # blocks: its windows are whole blocks
+    batch_norm: Literal["running", "folded"] = "running"  # folded: ship no statistics
 
     @model_validator(mode="after")
     def _normalization(self) -> Self:
@@ -262,6 +318,24 @@ class Recipe(_Section):
             raise ValueError(
                 f"transform.block_size: {block} does not divide data.size "
                 f"{height} x {width}"
+            )
+        if self.model.stem == "blocks" and not self.transform.image_methods:
+            raise ValueError("model.stem: blocks are those of a method on images")
+        return self
+
+    @model_validator(mode="after")
+    def _of_one_task(self) -> Self:
+        classifies = self.data.task == "classification"
+        if (self.model.name in CLASSIFIERS) != classifies:
+            raise ValueError(
+                f"model.name: {self.model.name} does not fit data.kind "
+                f"{self.data.kind}, which asks for a {self.data.task}; "
+                f"{', '.join(CLASSIFIERS)} classify, the others segment"
+            )
+        wrong = "best_validation_miou" if classifies else "best_validation_accuracy"
+        if self.train.keep == wrong:
+            raise ValueError(
+                f"train.keep: {wrong} does not exist for a {self.data.task}"
             )
         return self
 

@@ -50,6 +50,16 @@ class Task(ABC):
         """What the score is called in every report."""
         return SCORE_NAMES[self.name]
 
+    @property
+    @abstractmethod
+    def row(self) -> tuple[int, ...]:
+        """The shape of one image's counts."""
+
+    @property
+    @abstractmethod
+    def limit(self) -> int:
+        """What every number of a count is below."""
+
     @abstractmethod
     def count(self, answers: Classes, truth: Classes) -> Counts:
         """Count what answers get right, one row an image."""
@@ -102,6 +112,16 @@ class Segmentation(Task):
     name = "segmentation"
     ignore_index: int = 255
 
+    @property
+    def row(self) -> tuple[int, ...]:
+        """Intersection, predicted and truth of every class."""
+        return (self.classes, 3)
+
+    @property
+    def limit(self) -> int:
+        """More pixels than an image can have."""
+        return 1 << 31
+
     def count(self, answers: Classes, truth: Classes) -> Counts:
         """Count pixels. Shape: (N, H, W) both."""
         confusions = metrics.confusion(
@@ -150,6 +170,16 @@ class Classification(Task):
 
     name = "classification"
     ignore_index: int = NO_LABEL
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        """The true class and the one answered."""
+        return (2,)
+
+    @property
+    def limit(self) -> int:
+        """One more than the last class."""
+        return self.classes
 
     def count(self, answers: Classes, truth: Classes) -> Counts:
         """Put truth beside answer. Shape: (N,) both."""

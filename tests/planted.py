@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 from mlguard import recipe
 from mlguard.audit.attacks.base import Leaks, Pool, Scene, SplitReferee
-from mlguard.audit.attacks.guesses import cut, join
 from mlguard.audit.measure import Subject
 from mlguard.models import Normalization
 from mlguard.models.keyed_transform import TorchTransform
+from mlguard.models.torch_blocks import cut, join
 from mlguard.tasks import Segmentation
 from mlguard.transforms import NegativePositive, PixelShuffle, Transform, TransformSet
 from tests.audits import Pairs

@@ -1,16 +1,20 @@
 """Fig. 5 of arXiv:2107.09362 for one model: what each user sees of the same image."""
 
+from collections.abc import Sequence
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mlguard.audit.measure import CORRECT, NO_KEY, AuditTransforms, Subject
 from mlguard.audit.pictures import Gallery, Picture, Row, demonstrate
 from mlguard.audit.statistics import Measured
+from mlguard.audit.words import percent
 from mlguard.data import SegmentationSet
 from mlguard.models import NO_KEY as NOTHING_DONE
-from mlguard.models import Condition, keyed
-from mlguard.pictures import image_png, mask_png
-from mlguard.protect.evaluate import predict_masks
+from mlguard.models import Condition, keyed, logits_of, output_of
+from mlguard.pictures import answer_png, image_png, mask_png
+from mlguard.protect.evaluate import predict_classes
 from mlguard.recipe import Transform
 
 
@@ -22,6 +26,7 @@ def draw_gallery(
     measured: Measured,
     *,
     spec: Transform,
+    class_names: Sequence[str],
     number: int,
 ) -> Gallery:
     """Draw the pictures of a report.
@@ -33,6 +38,7 @@ def draw_gallery(
         transforms: What every key does; only predictions made with them are drawn.
         measured: What was counted, to choose the images and the best incorrect key.
         spec: The recipe's [transform] section.
+        class_names: One name per class.
         number: How many images; 0 draws nothing.
     """
     task = measured.task
@@ -51,7 +57,12 @@ def draw_gallery(
     first, _ = dataset[chosen[0]]
     return Gallery(
         transformed=demonstrate(first.numpy(), spec.image_methods, spec.block_size),
-        predictions=tuple(_row(dataset, index, users) for index in chosen),
+        predictions=tuple(
+            _class_row(dataset, index, users, class_names)
+            if task.name == "classification"
+            else _row(dataset, index, users)
+            for index in chosen
+        ),
     )
 
 
@@ -92,9 +103,31 @@ def _row(
     ]
     for name, subject, condition in users:
         batch = image[None].to(subject.device)
-        (predicted,) = predict_masks(
+        (predicted,) = predict_classes(
             subject.model, batch, condition, subject.normalization
         )
         alt = f"Its classes, as predicted: {name}"
         pictures.append(Picture(mask_png(predicted.cpu().numpy()), name, alt))
+    return Row(f"Image {index + 1}", tuple(pictures))
+
+
+@torch.inference_mode()
+def _class_row(
+    dataset: SegmentationSet,
+    index: int,
+    users: list[tuple[str, Subject, Condition]],
+    class_names: Sequence[str],
+) -> Row:
+    """An image with its class, and the most probable classes that each user gets."""
+    image, truth = dataset[index]
+    caption = f"input: {class_names[int(truth)]}"
+    pictures = [Picture(image_png(image.numpy()), caption, f"Test image {index + 1}")]
+    for name, subject, condition in users:
+        batch = image[None].to(subject.device)
+        output = output_of(subject.model, batch, condition, subject.normalization)
+        shares = logits_of(output)[0].double().softmax(0).cpu().numpy()
+        best = int(shares.argmax())
+        answer = f"{class_names[best]} {percent(float(shares[best]))}"
+        alt = f"Its most probable classes, as predicted: {name}; first {answer}"
+        pictures.append(Picture(answer_png(shares), f"{name}: {answer}", alt))
     return Row(f"Image {index + 1}", tuple(pictures))

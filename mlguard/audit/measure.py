@@ -4,6 +4,7 @@ Images are decoded once for all conditions, and each key's transform is derived 
 Knows nothing of findings, reports or pages; gives counts and predictions.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,19 +13,23 @@ import torch
 from torch import nn
 
 from mlguard import recipe
+from mlguard.audit.events import Counted, pack
+from mlguard.audit.events import Model as ModelName
 from mlguard.audit.incorrect import incorrect_transforms
+from mlguard.audit.log import AuditLog
 from mlguard.audit.nearby import changed_share, nearby, same
 from mlguard.audit.statistics import Measured, NearbyCounts
-from mlguard.data import SegmentationSet
+from mlguard.data import Part, SegmentationSet
 from mlguard.keys import ModelSubkeys
 from mlguard.models import NO_KEY as NOTHING_DONE
 from mlguard.models import Condition, Normalization, keyed, normalization_of
 from mlguard.protect.evaluate import evaluate
 from mlguard.protect.run import Run
-from mlguard.tasks import Counts
+from mlguard.tasks import Counts, Task
 from mlguard.transforms import TransformSet
 
 CORRECT, NO_KEY = "correct key", "no key"
+MAX_PART_CELLS = 1 << 24  # counts of one event: 64 MiB, before they are compressed
 
 Progress = Callable[[int, int], None]  # predictions done, predictions in all
 
@@ -106,6 +111,7 @@ def measure(
     *,
     batch: int,
     progress: Progress | None = None,
+    log: AuditLog | None = None,
 ) -> Measured:
     """Count under every condition.
 
@@ -116,18 +122,21 @@ def measure(
         transforms: What every key does.
         batch: Images at a time.
         progress: Called with (predictions done, all predictions).
+        log: What is counted already, and where every further part goes.
 
     Raises:
         DatasetError: An image or a mask is damaged.
+        OutputError: The log cannot be written.
     """
     conditions = conditions_of(transforms, protected.device)
-    tally = _Tally(dataset, batch, progress, len(conditions) + (baseline is not None))
+    number = len(conditions) + (baseline is not None)
+    tally = _Tally(dataset, batch, progress, number, log)
     plain_counts = (
         None
         if baseline is None
-        else tally.count(baseline, {NO_KEY: NOTHING_DONE})[NO_KEY]
+        else tally.count("baseline", baseline, {NO_KEY: NOTHING_DONE})[NO_KEY]
     )
-    counts = tally.count(protected, conditions)
+    counts = tally.count("protected", protected, conditions)
     return Measured(
         task=dataset.task,
         baseline=plain_counts,
@@ -172,7 +181,7 @@ def _nearby_name(share: float, index: int) -> str:
 
 
 class _Tally:
-    """Count models on one data set, with one progress over all of them."""
+    """Count models part by part, with one progress over all of them."""
 
     def __init__(
         self,
@@ -180,25 +189,66 @@ class _Tally:
         batch: int,
         progress: Progress | None,
         conditions: int,
+        log: AuditLog | None,
     ) -> None:
         self._dataset, self._batch, self._progress = dataset, batch, progress
         self._done, self._total = 0, conditions * len(dataset)
+        self._log = log
 
     def count(
-        self, subject: Subject, conditions: dict[str, Condition]
+        self, of: ModelName, subject: Subject, conditions: dict[str, Condition]
     ) -> dict[str, Counts]:
-        counts = evaluate(
-            subject.model,
-            self._dataset,
-            conditions,
-            normalization=subject.normalization,
-            device=subject.device,
-            batch=self._batch,
-            progress=self._report,
-        )
-        self._done += len(self._dataset) * len(conditions)
+        """Every condition, a part of the images at a time."""
+        step = part_size(self._batch, len(conditions), self._dataset.task)
+        parts = [
+            self._part(of, subject, conditions, first, step)
+            for first in range(0, len(self._dataset), step)
+        ]
+        counts = np.concatenate(parts, axis=1)
+        return dict(zip(conditions, counts, strict=True))
+
+    def _part(
+        self,
+        of: ModelName,
+        subject: Subject,
+        conditions: dict[str, Condition],
+        first: int,
+        step: int,
+    ) -> Counts:
+        """Count some images, unless the log knows what they give."""
+        images = min(step, len(self._dataset) - first)
+        counts = self._log.counts(of, first, images) if self._log else None
+        if counts is None:
+            found = evaluate(
+                subject.model,
+                Part(self._dataset, range(first, first + images)),
+                conditions,
+                normalization=subject.normalization,
+                device=subject.device,
+                batch=self._batch,
+                progress=self._report,
+            )
+            counts = np.stack([found[name] for name in conditions])
+            if self._log is not None:
+                packed = pack(counts)
+                self._log.add(Counted(of=of, first=first, images=images, counts=packed))
+        self._done += images * len(conditions)
+        self._report(0, 0)
         return counts
 
     def _report(self, done: int, _: int) -> None:
         if self._progress is not None:
             self._progress(self._done + done, self._total)
+
+
+def part_size(batch: int, conditions: int, task: Task) -> int:
+    """Images that are counted between two events: a batch, or fewer if they count much.
+
+    Example:
+        >>> from mlguard.tasks import Segmentation
+        >>> part_size(16, 122, Segmentation(21))
+        16
+        >>> part_size(999, 1000, Segmentation(255))
+        21
+    """
+    return max(1, min(batch, MAX_PART_CELLS // (conditions * math.prod(task.row))))

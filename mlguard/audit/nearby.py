@@ -15,6 +15,7 @@ from mlguard.transforms import (
     Compose,
     FormatPreserving,
     NegativePositive,
+    Orthogonal,
     PixelShuffle,
     Transform,
     TransformSet,
@@ -56,6 +57,10 @@ def _nearby_image(
         )
     positions = permutation(subkeys.derive(use), transform.length)
     size = transform.block_size
+    if isinstance(transform, Orthogonal):
+        first = reshuffled(transform.orders[0], share, positions)
+        orders = np.stack([first, *transform.orders[1:]])
+        return Orthogonal(size, orders, transform.signs.astype(np.float32))
     if isinstance(transform, PixelShuffle):
         return PixelShuffle(size, reshuffled(transform.order, share, positions))
     if isinstance(transform, NegativePositive):
@@ -119,9 +124,11 @@ def _nearby_channels(
 
 
 def _entries(transforms: TransformSet) -> list[NDArray[np.int64]]:
-    slots = transforms.slots().items()
-    return [
-        np.asarray(tensor).reshape(-1).astype(np.int64)
-        for name, tensor in slots
-        if name != "ffx.table"
-    ]
+    """What the key chose, entry by entry, and what a neighbour can change of it."""
+    image = transforms.image
+    if isinstance(image, Orthogonal):
+        chosen = [image.orders[0], *transforms.channel_slots().values()]
+    else:
+        slots = transforms.slots().items()
+        chosen = [tensor for name, tensor in slots if name != "ffx.table"]
+    return [np.asarray(tensor).reshape(-1).astype(np.int64) for tensor in chosen]

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mlguard.keys import PROTECTION_ID_BYTES, ModelKey, ModelSubkeys
 from mlguard.pictures import image_png
-from mlguard.transforms import derive_transform
+from mlguard.transforms import block_sizes_of, derive_transform
 
 DEMONSTRATION = b"mlguard: a key for pictures; public, and it protects nothing"
 BLOCK_SIZES = (2, 4, 8, 16, 32)  # pixels; what arXiv:2107.09362, fig. 4, spans
@@ -81,11 +81,12 @@ def transformed(
 
     Shape:
         image    (3, H, W) uint8
-        returns  for each block size (3, H, W) uint8, black is 0 and white the scale
+        returns  for each block size (3, H, W) uint8; black is 0, white the scale, and
+                 what is beyond is cut off
     """
     transforms = (derive_transform(methods, subkeys, size) for size in block_sizes)
     return [
-        np.rint(transform.apply(image[None])[0] * 255).astype(np.uint8)
+        np.rint(transform.apply(image[None])[0].clip(0, 1) * 255).astype(np.uint8)
         for transform in transforms
     ]
 
@@ -96,9 +97,11 @@ def series_of(methods: Sequence[str]) -> list[tuple[str, ...]]:
     return alone if len(methods) == 1 else [*alone, tuple(methods)]
 
 
-def block_sizes_for(height: int, width: int, own: int) -> list[int]:
+def block_sizes_for(
+    height: int, width: int, own: int, methods: Sequence[str]
+) -> list[int]:
     """Block sizes to show: the usual ones and the model's own, if they fit."""
-    candidates = sorted({*BLOCK_SIZES, own})
+    candidates = sorted({*BLOCK_SIZES, own} & set(block_sizes_of(methods)))
     return [size for size in candidates if not (height % size or width % size)]
 
 
@@ -120,7 +123,7 @@ def demonstrate(
         return ()
     small = thumbnail(image)
     height, width = small.shape[1:]
-    sizes = block_sizes_for(height, width, own)
+    sizes = block_sizes_for(height, width, own, methods)
     subkeys = demonstration_subkeys()
     plain = Picture(image_png(small), "plain", "The plain image")
     rows = []

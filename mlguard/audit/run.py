@@ -1,45 +1,40 @@
 """Audit a run folder: the whole way from a model, a key and images to a report.
 
-The modules that need torch are this one, `measure.py`, `examples.py` and `attacks`.
+The modules that need torch are this one, `describe.py`, `measure.py`, `examples.py`
+and `attacks`.
 """
 
-import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
 
-from mlguard import __version__, recipe
+from mlguard import recipe
 from mlguard.audit.attack_findings import AttackSection
 from mlguard.audit.attack_flags import attack_flags
 from mlguard.audit.attack_statistics import find_attacks
-from mlguard.audit.attacks.base import Leaks, Pool, Scene, SplitReferee
+from mlguard.audit.attacks.base import Pool, Scene, SplitReferee
 from mlguard.audit.attacks.campaign import pool_size, run_attacks
+from mlguard.audit.attacks.leaks import Leaks
 from mlguard.audit.budgets import BUDGETS
+from mlguard.audit.describe import command_of, describe, protection_of
+from mlguard.audit.events import Decided, Ended, Source, Started
 from mlguard.audit.examples import draw_gallery
 from mlguard.audit.findings import Findings
 from mlguard.audit.flags import flags_of
+from mlguard.audit.log import USE, AuditLog, now, open_log
 from mlguard.audit.measure import AuditTransforms, Progress, measure
 from mlguard.audit.measure import Subject as Model
 from mlguard.audit.outcomes import AdversaryImages
 from mlguard.audit.pictures import Gallery
-from mlguard.audit.report import (
-    SCHEMA,
-    AuditReport,
-    Flag,
-    Machine,
-    Material,
-    Subject,
-)
+from mlguard.audit.report import SCHEMA, AuditReport, Flag
 from mlguard.audit.statistics import Measured, find
-from mlguard.audit.verdicts import decide
+from mlguard.audit.verdicts import decide, exit_code
 from mlguard.data import SegmentationSet
-from mlguard.errors import DatasetError, MalformedRun
+from mlguard.errors import DatasetError
 from mlguard.keys import ModelKey
-from mlguard.protect.provenance import machine, versions
-from mlguard.protect.run import Protection, Run
-from mlguard.recipe import recipe_sha256
+from mlguard.protect.run import Run
 from mlguard.transforms import TransformSet
 
 EXAMPLES = 4  # images shown with their predictions
@@ -80,6 +75,8 @@ def audit_run(
     examples: int = EXAMPLES,
     progress: Progress | None = None,
     attack_progress: AttackProgress | None = None,
+    log: Path | None = None,
+    resume: bool = False,
 ) -> Audit:
     """Measure what users with and without the key get from a model.
 
@@ -94,12 +91,16 @@ def audit_run(
         examples: Images to show in the report; 0 keeps every image out of it.
         progress: Called with (predictions done, all predictions).
         attack_progress: Called with (attack, predictions it asked for so far).
+        log: Where every event is written as it happens; None writes none.
+        resume: Go on with what `log` holds, or begin it.
 
     Raises:
         WrongKey: The model was protected with another key.
         MalformedRun: The run is a baseline run, or its weights are damaged.
         DatasetError: The images have other classes than the model, or are damaged;
             or the adversary has none, or has the audited ones.
+        ReportError: The log is of another audit, or was changed since.
+        OutputError: The log cannot be written, or is there already.
     """
     protection = protection_of(run)
     spec = run.recipe.transform
@@ -107,84 +108,100 @@ def audit_run(
     transforms = AuditTransforms.derive(
         run.transform(key), run.derive, subkeys, settings
     )
-    _check_classes(run.recipe.data.classes, dataset)
-    if settings.budget != "none":
-        _check_adversary(run.recipe.data.classes, dataset, adversary)
-
+    _check_classes(run.recipe.data, dataset)
+    source = _source(run, dataset, adversary, settings)
     place = device or torch.device("cpu")
+    started = describe(
+        run,
+        dataset,
+        transforms,
+        split=split,
+        settings=settings,
+        adversary=source,
+        device=place,
+    )
     twin = run.baseline()
     protected = Model.load(run, place)
     baseline = None if twin is None else Model.load(twin, place)
-    measured = measure(
+    with open_log(log, subkeys.derive(USE), started, resume=resume) as events:
+        measured = measure(
+            protected,
+            baseline,
+            dataset,
+            transforms,
+            batch=settings.batch,
+            progress=progress,
+            log=events,
+        )
+        findings = find(
+            measured,
+            class_names=started.class_names,
+            key_space_bits=started.key_space_bits,
+            seed=settings.seed,
+        )
+        attacks = None
+        if adversary is not None and settings.budget != "none":
+            attacks = _attack(
+                run,
+                transforms.correct,
+                dataset,
+                adversary,
+                measured,
+                log=events,
+                device=place,
+                watch=attack_progress or (lambda name, done: None),
+            )
+        report = _report(run, started, findings, attacks)
+        _end(events, report)
+    gallery = draw_gallery(
         protected,
         baseline,
         dataset,
         transforms,
-        batch=settings.batch,
-        progress=progress,
-    )
-    findings = find(
         measured,
+        spec=spec,
         class_names=run.recipe.data.class_names,
-        key_space_bits=transforms.correct.key_space_bits,
-        seed=settings.seed,
-    )
-    attacks = None
-    if adversary is not None and settings.budget != "none":
-        attacks = _attack(
-            run,
-            transforms.correct,
-            dataset,
-            adversary,
-            measured,
-            settings=settings,
-            device=place,
-            watch=attack_progress or (lambda name, done: None),
-        )
-    gallery = draw_gallery(
-        protected, baseline, dataset, transforms, measured, spec=spec, number=examples
-    )
-    report = _report(
-        run, dataset, findings, attacks, split=split, settings=settings, device=place
+        number=examples,
     )
     return Audit(report, gallery)
 
 
-def protection_of(run: Run) -> Protection:
-    """Which key a run needs.
-
-    Raises:
-        MalformedRun: It is a baseline run, which needs none.
-    """
-    if run.protection is None:
-        raise MalformedRun(
-            f"{run.path} is a baseline run: there is no key to audit",
-            hint="give the run folder that holds it",
-        )
-    return run.protection
-
-
-def _check_classes(expected: int, dataset: SegmentationSet) -> None:
-    if dataset.task.classes != expected:
+def _check_classes(spec: recipe.Data, dataset: SegmentationSet) -> None:
+    if dataset.task.name != spec.task:
         raise DatasetError(
-            f"the model has {expected} classes, the images have {dataset.task.classes}",
+            f"the model was trained for {spec.task}, the images are labelled for "
+            f"{dataset.task.name}"
+        )
+    if dataset.task.classes != spec.classes:
+        raise DatasetError(
+            f"the model has {spec.classes} classes, the images have "
+            f"{dataset.task.classes}",
             hint="audit a model on images labelled with its own classes",
         )
 
 
-def _check_adversary(
-    classes: int, dataset: SegmentationSet, adversary: Adversary | None
-) -> None:
+def _source(
+    run: Run,
+    dataset: SegmentationSet,
+    adversary: Adversary | None,
+    settings: recipe.Audit,
+) -> Source | None:
+    """Whose images attacks use, if there are attacks."""
+    if settings.budget == "none":
+        return None
     if adversary is None:
         raise DatasetError(
             "attacks need images of the adversary's own",
             hint="give `adversary`, or set audit.budget to none",
         )
-    _check_classes(classes, adversary.dataset)
-    if adversary.dataset.fingerprint == dataset.fingerprint:
+    own = adversary.dataset
+    _check_classes(run.recipe.data, own)
+    if own.fingerprint == dataset.fingerprint:
         raise DatasetError(
             "the adversary's images are the audited ones: every score would be too high"
         )
+    images = min(len(own), pool_size(BUDGETS[settings.budget]))
+    return Source(split=adversary.split, fingerprint=own.fingerprint, images=images)
 
 
 def _attack(
@@ -194,11 +211,12 @@ def _attack(
     adversary: Adversary,
     measured: Measured,
     *,
-    settings: recipe.Audit,
+    log: AuditLog,
     device: torch.device,
     watch: AttackProgress,
 ) -> AttackSection | None:
     """Run the recipe's attacks on a copy of the model."""
+    settings = log.started.settings
     if settings.budget == "none":
         return None
     stolen = Model.load(run, device)
@@ -225,6 +243,7 @@ def _attack(
             adversary.split, adversary.dataset.fingerprint, len(pool)
         ),
         announce=meter.announce,
+        log=log,
     )
     return find_attacks(campaign, measured, seed=settings.seed)
 
@@ -246,38 +265,44 @@ class _Meter:
 
 def _report(
     run: Run,
-    dataset: SegmentationSet,
+    started: Started,
     findings: Findings,
     attacks: AttackSection | None,
-    *,
-    split: str,
-    settings: recipe.Audit,
-    device: torch.device,
 ) -> AuditReport:
+    settings = started.settings
     flags = (
-        *_training_images(run, dataset, findings),
+        *_training_images(run, started, findings),
         *flags_of(findings),
         *_attack_flags(findings, attacks),
     )
     return AuditReport(
         schema=SCHEMA,
-        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        subject=_subject(run),
-        material=Material(
-            kind=run.recipe.data.kind,
-            split=split,
-            fingerprint=dataset.fingerprint,
-            size=run.recipe.data.size,
-        ),
+        created=now(),
+        subject=started.subject,
+        material=started.material,
         seed=settings.seed,
-        command=_command(run, split, settings),
-        versions={"mlguard": __version__, **versions()},
-        machine=_machine(device),
+        command=command_of(run, started.material.split, settings),
+        versions=started.versions,
+        machine=started.machine,
         flags=flags,
         findings=findings,
         attacks=attacks,
         verdicts=decide(settings, findings, attacks, [flag.code for flag in flags]),
     )
+
+
+def _end(log: AuditLog, report: AuditReport) -> None:
+    """Write down the end, unless the log knew it when it was taken up."""
+    if log.ended:
+        return
+    attacks, verdicts = report.attacks, report.verdicts
+    ended = Ended(
+        created=report.created,
+        budget=attacks.budget if attacks else None,
+        not_run=attacks.not_run if attacks else (),
+        exit_code=exit_code(verdicts),
+    )
+    log.add(*(Decided(verdict=verdict) for verdict in verdicts), ended)
 
 
 def _attack_flags(findings: Findings, attacks: AttackSection | None) -> Iterator[Flag]:
@@ -290,55 +315,9 @@ def _attack_flags(findings: Findings, attacks: AttackSection | None) -> Iterator
         )
 
 
-def _subject(run: Run) -> Subject:
-    protection = protection_of(run)
-    return Subject(
-        key_id=protection.key_id,
-        protection_id=protection.protection_id.hex(),
-        recipe=str(run.provenance.get("recipe", "")),
-        recipe_sha256=recipe_sha256(run.recipe),
-        architecture=run.recipe.model.name,
-        methods=run.recipe.transform.methods,
-        block_size=run.recipe.transform.image_block_size,
-        layers=run.recipe.transform.layers,
-        training_seed=run.recipe.train.seed,
-    )
-
-
-def _machine(device: torch.device) -> Machine:
-    facts = machine(device)
-    return Machine(
-        system=str(facts["system"]),
-        processor=str(facts["processor"]),
-        cores=int(facts["cores"]),
-        threads=int(facts["threads"]),
-        device=str(facts["device"]),
-    )
-
-
-def _command(run: Run, split: str, settings: recipe.Audit) -> str:
-    """The command again; RUN, DATA and REPORT stand for the reader's own paths."""
-    data = "" if run.recipe.data.kind == "shapes" else " --data DATA"
-    return (
-        f"mlguard audit RUN --key {shlex.quote(protection_of(run).key_name)}{data} "
-        f"--split {split} --incorrect-keys {settings.incorrect_keys} "
-        f"--seed {settings.seed}{_attack_options(settings)} --out REPORT"
-    )
-
-
-def _attack_options(settings: recipe.Audit) -> str:
-    if settings.budget == "none":
-        return ""
-    chosen = settings.attacks != recipe.ALL_ATTACKS
-    names = f" --attacks {','.join(settings.attacks)}" if chosen else ""
-    return f" --budget {settings.budget}{names}"
-
-
-def _training_images(
-    run: Run, dataset: SegmentationSet, findings: Findings
-) -> Iterator[Flag]:
+def _training_images(run: Run, started: Started, findings: Findings) -> Iterator[Flag]:
     trained_on = run.provenance.get("data", {}).get("train_fingerprint")
-    if trained_on == dataset.fingerprint:
+    if trained_on == started.material.fingerprint:
         yield Flag(
             code="training-images",
             message="the model was trained on these images; "

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from mlguard.audit.pictures import block_sizes_for, series_of, transformed
+from mlguard.errors import RecipeError
 from mlguard.keys import ModelKey, new_protection_id
 from mlguard.pictures import image_png
 from mlguard.recipe import Recipe
@@ -35,16 +36,24 @@ def transform_figure(image: Picture, recipe: Recipe, key: ModelKey) -> bytes:
     Shape:
         image  (3, H, W) uint8
 
+    Raises:
+        RecipeError: None of the methods works on images.
+
     Returns:
         A PNG: one row a method, and one for all together if there are several.
     """
-    plain = _resized(image, recipe.data.size)
     spec = recipe.transform
-    sizes = block_sizes_for(*recipe.data.size, spec.block_size)
+    methods = spec.image_methods
+    if not methods:
+        raise RecipeError(
+            "transform.method", ["channels leaves images alone: there is no figure"]
+        )
+    plain = _resized(image, recipe.data.size)
+    sizes = block_sizes_for(*recipe.data.size, spec.block_size, methods)
     subkeys = key.for_model(new_protection_id())
     rows = [
         (" + ".join(series), [plain, *transformed(plain, series, sizes, subkeys)])
-        for series in series_of(spec.image_methods)
+        for series in series_of(methods)
     ]
     return _drawn(rows, ["plain", *(f"M = {size}" for size in sizes)])
 

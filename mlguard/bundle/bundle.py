@@ -98,7 +98,7 @@ def make_bundle(
         key_commitment=commitment(subkeys, hashlib.sha256(model).digest()),
         key_space_bits=facts.key_space(),
         inputs=INPUTS,
-        outputs=outputs_of(len(facts.class_names)),
+        outputs=outputs_of(facts),
         files={PREPROCESS: _member(preprocess), MODEL: _member(model)},
         selftest=selftest_digest(subkeys, values),
         mac="0" * 64,

@@ -19,6 +19,7 @@ from pydantic import (
 
 from mlguard.bundle.archive import MODEL, PREPROCESS
 from mlguard.errors import MalformedBundle
+from mlguard.tasks import MAX_CLASSES, TaskName
 from mlguard.transforms import BLOCK_SIZES, channels_key_space, key_space_bits
 from mlguard.transforms.channels import MAX_CHANNELS
 
@@ -57,7 +58,7 @@ class TransformFacts(_Part):
     """
 
     spec: Literal[1] = 1
-    methods: tuple[Literal["shf", "np", "ffx"], ...]
+    methods: tuple[Literal["shf", "np", "ffx", "orthogonal"], ...]
     block_size: int  # M, pixels
 
     @model_validator(mode="after")
@@ -117,7 +118,7 @@ class Provenance(_Part):
 
 
 class AuditHeadline(_Part):
-    """The last audit in one line. mIoU in [0, 1]; None where it was not measured."""
+    """The last audit in one line: mIoU or accuracy, None where it was not measured."""
 
     report_sha256: Hex64
     baseline: Share | None
@@ -130,14 +131,17 @@ class AuditHeadline(_Part):
 class Facts(_Part):
     """What the exporter says about a model; the rest follows from it."""
 
-    task: Literal["segmentation"] = "segmentation"
+    task: TaskName = "segmentation"
     transform: TransformFacts
     feature_maps: Annotated[
         tuple[FeatureMapFacts, ...], Field(max_length=MAX_LAYERS)
     ] = ()
     normalization: NormalizationFacts
-    class_names: Annotated[tuple[Text, ...], Field(min_length=2, max_length=255)]
-    ignore_index: Annotated[int, Field(ge=0, le=255)]
+    class_names: Annotated[
+        tuple[Text, ...],
+        Field(min_length=2, max_length=MAX_CLASSES["classification"]),
+    ]
+    ignore_index: Annotated[int, Field(ge=0, le=255)] | None
     image_size: tuple[Side, Side]  # height, width the model was trained at; pixels
     opset: Annotated[int, Field(ge=18, le=23)]
     licence: Text = ""
@@ -146,6 +150,12 @@ class Facts(_Part):
 
     @model_validator(mode="after")
     def _not_a_class(self) -> Self:
+        if self.task == "classification":
+            if self.ignore_index is not None:
+                raise ValueError("ignore_index of a classification must be null")
+            return self
+        if self.ignore_index is None:
+            raise ValueError("ignore_index of a segmentation must be a number")
         if self.ignore_index < len(self.class_names):
             raise ValueError(f"ignore_index {self.ignore_index} is a class")
         return self
@@ -190,7 +200,7 @@ class Manifest(Facts):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.inputs != INPUTS or self.outputs != outputs_of(len(self.class_names)):
+        if self.inputs != INPUTS or self.outputs != outputs_of(self):
             raise ValueError("inputs and outputs are not those of this version")
         if set(self.files) != {PREPROCESS, MODEL}:
             raise ValueError(f"files must name {PREPROCESS} and {MODEL}")
@@ -219,9 +229,11 @@ class Manifest(Facts):
 INPUTS = (TensorFacts(name="images", datatype="UINT8", shape=(-1, 3, -1, -1)),)
 
 
-def outputs_of(classes: int) -> tuple[TensorFacts, ...]:
-    """The output tensor of a model with so many classes."""
-    return (TensorFacts(name="logits", datatype="FP32", shape=(-1, classes, -1, -1)),)
+def outputs_of(facts: Facts) -> tuple[TensorFacts, ...]:
+    """The output tensor of a model: scores of every pixel, or of the image."""
+    sides = () if facts.task == "classification" else (-1, -1)
+    shape = (-1, len(facts.class_names), *sides)
+    return (TensorFacts(name="logits", datatype="FP32", shape=shape),)
 
 
 def parse_manifest(data: bytes, *, name: str) -> Manifest:

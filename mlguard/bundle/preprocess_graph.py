@@ -27,6 +27,7 @@ from mlguard.transforms.compose import check_methods
 SLOT_LOCATION = "key-slot"  # names no file: the runtime fills the tensor in memory
 MIN_OPSET = 18
 TABLE_SIZE = 256
+KNOWN = "shf, np, ffx, orthogonal"
 BYTE_MAX = np.array(255, dtype=np.float32)
 
 INPUT = "images"
@@ -136,9 +137,22 @@ def _transform(
             # Computed here, for a constant scale would tell something of the table.
             scale = graph.add("ReduceMax", table, keepdims=0)
             blocks = graph.add("Where", mask, _looked_up(graph, table, blocks), blocks)
+        elif method == "orthogonal":
+            blocks, scale = _mixed(graph, blocks, length)
         else:
-            raise ValueError(f"expected methods of shf, np, ffx, got {method}")
+            raise ValueError(f"expected methods of {KNOWN}, got {method}")
     return blocks, scale or graph.constant("scale", BYTE_MAX)
+
+
+def _mixed(graph: _Graph, blocks: str, length: int) -> tuple[str, str]:
+    """Append a matrix over centred blocks; names of its output and of the scale."""
+    matrix = graph.slot("orthogonal.matrix", TensorProto.FLOAT, [length, length, 1, 1])
+    growth = np.float32(length // CHANNELS)  # M², of the two rounds together
+    twice = graph.add("Add", blocks, blocks)
+    centred = graph.add("Sub", twice, graph.constant("byte_max", BYTE_MAX))
+    mixed = graph.add("Conv", centred, matrix, kernel_shape=[1, 1])
+    moved = graph.add("Add", mixed, graph.constant("middle", BYTE_MAX * growth))
+    return moved, graph.constant("scale", 2 * BYTE_MAX * growth)
 
 
 def _looked_up(graph: _Graph, table: str, blocks: str) -> str:

@@ -14,6 +14,7 @@ import typer
 
 from mlguard import __version__
 from mlguard.cli.audit import audit
+from mlguard.cli.bind import bind, rebind
 from mlguard.cli.compare import compare_audits
 from mlguard.cli.doctor import doctor
 from mlguard.cli.exit_codes import (
@@ -25,12 +26,14 @@ from mlguard.cli.exit_codes import (
 )
 from mlguard.cli.export import export
 from mlguard.cli.keys import keygen, keys_app
+from mlguard.cli.layers import layers
 from mlguard.cli.predict import predict
 from mlguard.cli.printable import printable
 from mlguard.cli.protect import protect
 from mlguard.cli.recipes import recipes_app
 from mlguard.cli.samples import samples
 from mlguard.cli.show_transform import show_transform
+from mlguard.cli.train import train
 from mlguard.cli.two_words import TwoWords
 
 TYPER_INTERRUPTED = 130  # how typer ends when Ctrl-C is pressed
@@ -49,6 +52,10 @@ app.command()(keygen)
 app.add_typer(keys_app, name="keys")
 app.add_typer(recipes_app, name="recipes")
 app.command()(protect)
+app.command()(train)
+app.command()(bind)
+app.command()(rebind)
+app.command()(layers)
 app.command()(export)
 app.command()(predict)
 app.command()(audit)

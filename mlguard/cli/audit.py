@@ -12,9 +12,9 @@ from rich.console import Console
 from mlguard.audit import report_folder, report_table, write_report
 from mlguard.audit.report import AuditReport, dump_report
 from mlguard.audit.verdicts import exit_code
-from mlguard.audit.write import HTML
+from mlguard.audit.write import HTML, LOG
 from mlguard.cli.audit_again import render_again
-from mlguard.cli.audit_progress import audit_on_terminal
+from mlguard.cli.audit_progress import audit_on_terminal, resumable
 from mlguard.cli.checking_progress import count_on_terminal
 from mlguard.cli.extras import need
 from mlguard.cli.model_key import read_model_key
@@ -74,6 +74,12 @@ def audit(
         str | None,
         typer.Option(help="Names of attacks, with commas; the recipe's if left out."),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with an audit that was stopped, or begin it."
+        ),
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     examples: Annotated[
         int,
@@ -111,12 +117,12 @@ def audit(
         budget=budget,
         attacks=attacks,
     )
-    with report_folder(out) as folder:
+    with report_folder(out, resume=resume) as folder, resumable(out / LOG):
         model_key = read_model_key(key or task.key_name, unlock, key_id=task.key_id)
         with count_on_terminal("checking images") as count:
             task.check_images(count)
         with audit_on_terminal() as (count, attacking):
-            found = task.run(model_key, count, attacking)
+            found = task.run(model_key, count, attacking, log=out / LOG, resume=resume)
         status = exit_code(found.report.verdicts)
         write_report(folder, found.report, found.gallery)
     _print_report(found.report, out, json=json, private=examples > 0)
@@ -130,7 +136,7 @@ def _print_report(report: AuditReport, out: Path, *, json: bool, private: bool) 
         Console().print(report_table(report))
         if private:
             typer.echo(
-                "the page shows masks under the correct key: keep it as private as the "
-                "model; --examples 0 makes one to hand on"
+                "the page shows answers under the correct key: keep it as private as "
+                "the model; --examples 0 makes one to hand on"
             )
         typer.echo(f"report: {out / HTML}")

@@ -10,12 +10,12 @@ import torch
 from mlguard import recipe
 from mlguard.audit.attacks.campaign import check_names
 from mlguard.audit.budgets import BUDGETS
+from mlguard.audit.describe import protection_of
 from mlguard.audit.run import (
     Adversary,
     AttackProgress,
     Audit,
     audit_run,
-    protection_of,
 )
 from mlguard.data import SegmentationSet, open_split
 from mlguard.errors import DatasetError, RunError
@@ -113,7 +113,13 @@ class AuditTask:
             self.adversary.dataset.check(progress)
 
     def run(
-        self, key: ModelKey, progress: Progress, attack_progress: AttackProgress
+        self,
+        key: ModelKey,
+        progress: Progress,
+        attack_progress: AttackProgress,
+        *,
+        log: Path,
+        resume: bool,
     ) -> Audit:
         """Measure, and give the report and its pictures."""
         return audit_run(
@@ -127,6 +133,8 @@ class AuditTask:
             examples=self.examples,
             progress=progress,
             attack_progress=attack_progress,
+            log=log,
+            resume=resume,
         )
 
 

@@ -29,7 +29,11 @@ EXIT_CODES = (
     ExitCode(0, "ok"),
     ExitCode(INTERNAL_ERROR, "internal error"),
     ExitCode(2, "usage", (errors.MissingExtra, keystore_errors.InvalidName)),
-    ExitCode(INTERRUPTED, "interrupted; protect is resumable", (errors.Interrupted,)),
+    ExitCode(
+        INTERRUPTED,
+        "interrupted; protect and audit are resumable",
+        (errors.Interrupted,),
+    ),
     ExitCode(
         10,
         "no keystore",
@@ -91,6 +95,7 @@ EXIT_CODES = (
             errors.DatasetError,
             errors.ImageError,
             errors.WeightsError,
+            errors.BindingError,
             errors.RunError,
             errors.MalformedRun,
             errors.TamperedRun,

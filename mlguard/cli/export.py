@@ -34,6 +34,7 @@ def export(
         held.register("bundle", protection.protection_id.hex())
     print(f"{out}  {report.size_bytes / 1e6:.1f} MB  key {protection.key_id}")
     print(
-        f"parity: {report.agreement:.3%} of pixels have the same class; logits differ "
-        f"by at most {report.difference:.1e}, the largest is {report.largest_logit:.1f}"
+        f"parity: {report.agreement:.3%} of {report.unit} have the same class; logits "
+        f"differ by at most {report.difference:.1e}, the largest is "
+        f"{report.largest_logit:.1f}"
     )

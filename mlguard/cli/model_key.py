@@ -1,6 +1,6 @@
 """One model key out of the keystore, and a word to the keystore about who needs it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -53,18 +53,27 @@ def open_model_key(
         KeyNotUsable: What is stored under the name is not a model key.
         WrongKey: No version is the key that is needed.
     """
-    plain, asked = parse_key_name(name)
+    with open_model_keys([(name, key_id)], unlock) as (held,):
+        yield held
+
+
+@contextmanager
+def open_model_keys(
+    wanted: Sequence[tuple[str, str | None]], unlock: Unlock
+) -> Iterator[list[HeldKey]]:
+    """As `open_model_key`, for several keys of one keystore, which is opened once.
+
+    Args:
+        wanted: For every key its name, and its key id where that is known.
+        unlock: The keystore, and how to open it.
+
+    Raises:
+        KeystoreError: As `open_model_key`, and so the next two.
+        KeyNotUsable: What is stored under a name is not a model key.
+        WrongKey: No version of a key is the one that is needed.
+    """
     with unlock.open() as store:
-        version = asked or store.info(plain).primary
-        if key_id is not None:
-            version = _find(store, plain, asked, key_id)
-        secret = store.get(plain, version)
-        if len(secret) != KEY_BYTES:
-            raise KeyNotUsable(
-                f"{name} is not a model key: expected {KEY_BYTES} bytes, "
-                f"got {len(secret)}"
-            )
-        yield HeldKey(ModelKey(secret), plain, version, store)
+        yield [_held(store, name, key_id) for name, key_id in wanted]
 
 
 def read_model_key(name: str, unlock: Unlock, *, key_id: str | None = None) -> ModelKey:
@@ -97,6 +106,19 @@ def parse_key_name(text: str) -> tuple[str, int | None]:
 def key_id_of(secret: bytes) -> str:
     """The public name of a stored secret."""
     return ModelKey(secret).key_id if len(secret) == KEY_BYTES else NO_ID
+
+
+def _held(store: Keystore, name: str, key_id: str | None) -> HeldKey:
+    plain, asked = parse_key_name(name)
+    version = asked or store.info(plain).primary
+    if key_id is not None:
+        version = _find(store, plain, asked, key_id)
+    secret = store.get(plain, version)
+    if len(secret) != KEY_BYTES:
+        raise KeyNotUsable(
+            f"{name} is not a model key: expected {KEY_BYTES} bytes, got {len(secret)}"
+        )
+    return HeldKey(ModelKey(secret), plain, version, store)
 
 
 def _find(store: Keystore, name: str, asked: int | None, key_id: str) -> int:

@@ -1,7 +1,7 @@
-"""`mlguard predict`: masks of images, from a bundle and its key. Needs no torch."""
+"""`mlguard predict`: masks or classes of images, from a bundle. Needs no torch."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +15,7 @@ from rich.progress import track
 
 from mlguard.bundle import read_bundle
 from mlguard.cli.model_key import read_model_key
+from mlguard.cli.predict_classes import CSV, JSON, Answer, answer_of, write_answers
 from mlguard.cli.printable import printable
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.errors import ImageError
@@ -31,14 +32,14 @@ def predict(
     bundle: Annotated[Path, typer.Argument(help="The bundle, NAME.mlgb.")],
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
     key: Annotated[str, typer.Option(help="Name of the model key in the keystore.")],
-    out: Annotated[Path, typer.Option(help="Folder for the masks; new or empty.")],
+    out: Annotated[Path, typer.Option(help="Folder for the answers; new or empty.")],
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Write the masks over the images too.")
     ] = False,
     resize: Annotated[
         bool,
         typer.Option(
-            "--resize", help="Predict at the size of training, and scale the mask back."
+            "--resize", help="Predict at the size of training, and scale masks back."
         ),
     ] = False,
     provider: Annotated[
@@ -47,16 +48,32 @@ def predict(
     *,
     unlock: Unlock,
 ) -> None:
-    """Write a mask for every image: a PNG whose values are classes, with a palette."""
-    paths = find_images(images)
+    """Write a mask for every image, or its class if the bundle classifies.
+
+    Masks are PNGs whose values are classes, with a palette; classes are one table, as
+    CSV and as JSON.
+    """
+    found = find_images(images)
     opened = read_bundle(bundle)
+    classifies = opened.manifest.task == "classification"
+    if classifies and overlay:
+        raise ImageError(
+            f"--overlay draws masks, and {bundle} gives an image one class",
+            hint="leave it out",
+        )
+    paths = {str(path): path for path in found} if classifies else by_mask_name(found)
     model_key = read_model_key(key, unlock, key_id=opened.manifest.key_id)
     session = Session(opened, model_key, provider=provider)
     prepare_output_folder(out)
     if overlay:
         prepare_output_folder(out / OVERLAYS)
-    refused = predict_all(session, paths, out, overlay=overlay, resize=resize)
-    print(f"wrote {len(paths) - len(refused)} of {len(paths)} masks to {out}")
+    if classifies:
+        refused = classify_all(session, paths, out, resize=resize)
+        written = f"the classes of {len(paths) - len(refused)} of {len(paths)} images"
+        print(f"wrote {written} to {out / CSV} and {JSON}")
+    else:
+        refused = predict_all(session, paths, out, overlay=overlay, resize=resize)
+        print(f"wrote {len(paths) - len(refused)} of {len(paths)} masks to {out}")
     if refused:
         raise ImageError(
             f"refused {len(refused)} of {len(paths)} images; the others are done",
@@ -64,18 +81,26 @@ def predict(
         )
 
 
-def find_images(arguments: list[Path]) -> dict[str, Path]:
-    """List the images of files and folders, by the name of their mask.
+def find_images(arguments: list[Path]) -> list[Path]:
+    """List the images of files and folders.
 
     A folder stands for the images directly in it. A file is taken whatever its name.
 
     Raises:
-        ImageError: A path does not exist, a folder has no image, or two images would
-            give masks of one name.
+        ImageError: A path does not exist, or a folder has no image.
     """
-    found = [path for argument in arguments for path in _expand(argument)]
+    found = (path for argument in arguments for path in _expand(argument))
+    return list(dict.fromkeys(found))
+
+
+def by_mask_name(images: list[Path]) -> dict[str, Path]:
+    """Images by the name of their mask.
+
+    Raises:
+        ImageError: Two images would give masks of one name.
+    """
     by_name: dict[str, list[Path]] = defaultdict(list)
-    for path in dict.fromkeys(found):
+    for path in images:
         # Some file systems do not tell A.png from a.png.
         by_name[path.stem.casefold()].append(path)
     for path, *others in by_name.values():
@@ -98,6 +123,40 @@ def predict_all(
     Raises:
         OutputError: There is no space, or the folder is not writable.
     """
+
+    def write(name: str, pixels: NDArray[np.uint8]) -> None:
+        mask = _predict(session, pixels, resize=resize)
+        atomic_write(out / f"{name}.png", mask_png(mask))
+        if overlay:
+            atomic_write(out / OVERLAYS / f"{name}.png", overlay_png(pixels[0], mask))
+
+    return _each(session, paths, write, resize=resize)
+
+
+def classify_all(
+    session: Session, paths: dict[str, Path], out: Path, *, resize: bool
+) -> list[str]:
+    """Write the classes, going on after an image that is refused; as `predict_all`."""
+    answers: list[Answer] = []
+
+    def note(name: str, pixels: NDArray[np.uint8]) -> None:
+        shown = _scaled_down(session, pixels) if resize else pixels
+        (logits,) = session.logits(shown)
+        answers.append(answer_of(name, logits, session.manifest.class_names))
+
+    refused = _each(session, paths, note, resize=resize)
+    write_answers(out, answers)
+    return refused
+
+
+def _each(
+    session: Session,
+    paths: dict[str, Path],
+    handle: Callable[[str, NDArray[np.uint8]], None],
+    *,
+    resize: bool,
+) -> list[str]:
+    """Read every image and hand it over; the names of those that are refused."""
     refused, scaled = [], []
     with _progress(list(paths)) as names:
         for name in names:
@@ -109,17 +168,13 @@ def predict_all(
                 continue
             if not resize and _is_another_scale(pixels, session):
                 scaled.append(name)
-            mask = _predict(session, pixels, resize=resize)
-            atomic_write(out / f"{name}.png", mask_png(mask))
-            if overlay:
-                atomic_write(
-                    out / OVERLAYS / f"{name}.png", overlay_png(pixels[0], mask)
-                )
+            handle(name, pixels)
     if scaled:
         height, width = session.manifest.image_size
+        answers = "masks" if session.manifest.task == "segmentation" else "answers"
         _warn(
             f"{_some(scaled)}: far from the {height} x {width} pixels the model was "
-            "trained at, so expect poor masks; --resize predicts at that size"
+            f"trained at, so expect poor {answers}; --resize predicts at that size"
         )
     return refused
 
@@ -134,14 +189,19 @@ def _predict(
 ) -> NDArray[np.uint8]:
     """The mask of one image. Shape: (1, 3, H, W) uint8 to (H, W) uint8."""
     if not resize:
-        mask: NDArray[np.uint8] = session.predict(pixels)[0]
-        return mask
+        return np.asarray(session.predict(pixels)[0])
+    (mask,) = session.predict(_scaled_down(session, pixels))
+    height, width = pixels.shape[-2:]
+    scaled = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
+    return np.asarray(scaled)
+
+
+def _scaled_down(session: Session, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image at the size of training. Shape: (1, 3, H, W) uint8."""
     height, width = session.manifest.image_size
     picture = Image.fromarray(np.ascontiguousarray(pixels[0].transpose(1, 2, 0)))
     small = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
-    (mask,) = session.predict(small.transpose(2, 0, 1)[None])
-    scaled = Image.fromarray(mask).resize(picture.size, Image.Resampling.NEAREST)
-    return np.asarray(scaled)
+    return small.transpose(2, 0, 1)[None]
 
 
 def _expand(argument: Path) -> list[Path]:

@@ -25,7 +25,9 @@ def samples(
         settings.data, data, "test", seed=settings.train.seed
     )
     prepare_output_folder(out)
-    for index, name in enumerate(test.ids[:count]):
+    for index, id_ in enumerate(test.ids[:count]):
         image, _ = test[index]
+        # The id of an image in a class folder has a slash, and a suffix of its own.
+        name = f"{index + 1:04d}-{Path(id_).stem}" if "/" in id_ else id_
         atomic_write(out / f"{name}.png", image_png(image.numpy()))
     print(f"{min(count, len(test))} images in {out}")

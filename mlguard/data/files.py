@@ -52,7 +52,7 @@ class FilePairs:
             DatasetError: A file is missing or damaged, or the two do not fit.
         """
         paths = self._paths[index]
-        image_bytes, mask_bytes = _read(paths.image), _read(paths.mask)
+        image_bytes, mask_bytes = read_file(paths.image), read_file(paths.mask)
         image = decode_image(image_bytes, paths.image)
         mask = decode_mask(mask_bytes, paths.mask)
         if image.shape[:2] != mask.shape:
@@ -115,7 +115,12 @@ def decode_mask(content: bytes, path: Path) -> NDArray[np.uint8]:
     return mask
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """Read a file of a data set, within bounds.
+
+    Raises:
+        DatasetError: It is missing, no regular file, or too large.
+    """
     try:
         return read_bounded(path, MAX_FILE_BYTES)
     except OSError as error:

@@ -26,7 +26,7 @@ def folder_ids(root: Path, split: str) -> tuple[str, ...]:
         raise DatasetError(
             f"no folder {root}", hint=f"expected a folder that holds {LAYOUT}"
         )
-    if _unsafe(split):
+    if is_unsafe(split):
         raise DatasetError(
             f"the recipe's split {split!r} is not a plain name",
             hint="a split named `train` is read from DIR/train.txt",
@@ -65,7 +65,7 @@ def read_list(path: Path) -> tuple[str, ...]:
         name = line.strip()
         if not name:
             continue
-        if _unsafe(name):
+        if is_unsafe(name):
             raise DatasetError(
                 f"{path}, line {number}: {name!r} is not a plain name",
                 hint="an id is a file's name without folder and suffix",
@@ -129,6 +129,6 @@ def _only(name: str, files: dict[str, list[Path]], folder: Path, what: str) -> P
     return candidates[0]
 
 
-def _unsafe(name: str) -> bool:
+def is_unsafe(name: str) -> bool:
     """Whether a name could leave its folder."""
     return name in {"", ".", ".."} or any(mark in name for mark in "/\\:\0")

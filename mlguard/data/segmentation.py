@@ -20,10 +20,10 @@ from PIL import Image
 
 from mlguard import recipe
 from mlguard.errors import DatasetError
-from mlguard.tasks import task_of
+from mlguard.tasks import Classes, task_of
 
 Sample = tuple[torch.Tensor, torch.Tensor]
-Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+Arrays = tuple[NDArray[np.uint8], Classes]
 Progress = Callable[[int, int], None]  # images done, images in all
 
 MAX_THREADS = 16  # decoders at work in `check`; more only wait for the disk
@@ -36,12 +36,13 @@ class Pair:
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        mask: (H, W) uint8, checked: a class or ignore_index everywhere.
+        mask: (H, W) uint8, checked: a class or ignore_index everywhere. Of a
+            classification () int64: the class of the image.
         digest: SHA-256 of what the pair was made from.
     """
 
     image: NDArray[np.uint8]
-    mask: NDArray[np.uint8]
+    mask: Classes
     digest: bytes
 
 
@@ -74,11 +75,11 @@ class SegmentationSet(torch.utils.data.Dataset[Sample]):
     def __init__(self, source: Source, spec: recipe.Data) -> None:
         self.ids = source.ids
         self.task = task_of(
-            "segmentation", classes=spec.classes, ignore_index=spec.ignore_index
+            spec.task, classes=spec.classes, ignore_index=spec.ignore_index
         )
         self._source = source
         self._size = spec.size
-        self._cache = _Cache(len(self.ids), spec.size) if spec.cache else None
+        self._cache = _Cache(len(self.ids), spec) if spec.cache else None
         self._fingerprint = ""
 
     def __len__(self) -> int:
@@ -88,7 +89,7 @@ class SegmentationSet(torch.utils.data.Dataset[Sample]):
         """One image and its mask.
 
         Shape:
-            returns  (3, H, W) uint8 RGB image, (H, W) uint8 mask
+            returns  (3, H, W) uint8 RGB image, (H, W) uint8 mask or () int64 class
         Raises:
             DatasetError: The image or the mask is damaged, or they do not fit.
         """
@@ -98,7 +99,7 @@ class SegmentationSet(torch.utils.data.Dataset[Sample]):
         """One image and its mask as they lie in memory, not to be written to.
 
         Shape:
-            returns  (H, W, 3) uint8 RGB image, (H, W) uint8 mask
+            returns  (H, W, 3) uint8 RGB image, (H, W) uint8 mask or () int64 class
 
         Raises:
             DatasetError: The image or the mask is damaged, or they do not fit.
@@ -106,7 +107,7 @@ class SegmentationSet(torch.utils.data.Dataset[Sample]):
         if not 0 <= index < len(self.ids):
             raise IndexError(f"image {index} of {len(self.ids)}")
         if self._cache and self._cache.filled[index]:
-            return self._cache.images[index], self._cache.masks[index]
+            return self._cache.images[index], np.asarray(self._cache.masks[index])
         return self._resize(index, self._source.read(index))
 
     @property
@@ -181,15 +182,41 @@ class SegmentationSet(torch.utils.data.Dataset[Sample]):
         return image, mask
 
 
+class Part(torch.utils.data.Dataset[Sample]):
+    """Some images of a split, in their order.
+
+    Attributes:
+        task: As in the split.
+    """
+
+    def __init__(self, whole: SegmentationSet, indices: range) -> None:
+        self.task = whole.task
+        self._whole, self._indices = whole, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        """One image and its mask. Shape and refusals as in the split."""
+        return self._whole[self._indices[index]]
+
+
 class _Cache:
     """Room for every image of a split; the system commits it as it is filled."""
 
-    def __init__(self, length: int, size: tuple[int, int]) -> None:
+    def __init__(self, length: int, spec: recipe.Data) -> None:
+        size = spec.size
+        one_class = spec.task == "classification"
         try:
             self.images = np.empty((length, *size, 3), dtype=np.uint8)
-            self.masks = np.empty((length, *size), dtype=np.uint8)
+            self.masks: Classes = (
+                np.empty(length, dtype=np.int64)
+                if one_class
+                else np.empty((length, *size), dtype=np.uint8)
+            )
         except (MemoryError, ValueError):  # ValueError: more than can be addressed
-            needed = length * 4 * size[0] * size[1] >> 20
+            bytes_a_pixel = 3 if one_class else 4
+            needed = length * bytes_a_pixel * size[0] * size[1] >> 20
             raise DatasetError(
                 f"no memory to keep {length} images of {size[0]} x {size[1]}: "
                 f"{needed} MiB needed",
@@ -200,32 +227,36 @@ class _Cache:
 
 def resize(
     image: NDArray[np.uint8],
-    mask: NDArray[np.uint8],
+    mask: Classes,
     size: tuple[int, int],
     box: tuple[int, int, int, int] | None = None,
 ) -> Arrays:
     """Scale a part of an image, bilinear with antialiasing, and of its mask, nearest.
+
+    The one class of a classification's image stays as it is.
 
     By Pillow rather than torch: on one thread whatever torch's setting, so the result
     does not depend on it, and a busy machine does not stall on waiting threads.
 
     Args:
         image: (H, W, 3) RGB.
-        mask: (H, W).
+        mask: (H, W), or ().
         size: Height and width of the result.
         box: Left, top, right and bottom of the part; the whole if not given.
     """
-    whole = (0, 0, mask.shape[1], mask.shape[0])
-    if mask.shape == size and box in (None, whole):
+    whole = (0, 0, image.shape[1], image.shape[0])
+    if image.shape[:2] == size and box in (None, whole):
         return image, mask
     target = (size[1], size[0])
     scaled = Image.fromarray(image).resize(target, Image.Resampling.BILINEAR, box)
-    labels = Image.fromarray(mask).resize(target, Image.Resampling.NEAREST, box)
-    return np.asarray(scaled), np.asarray(labels)
+    if mask.ndim:
+        labels = Image.fromarray(mask).resize(target, Image.Resampling.NEAREST, box)
+        mask = np.asarray(labels)
+    return np.asarray(scaled), mask
 
 
-def to_tensors(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Sample:
-    """Copy an image (H, W, 3) and its mask to tensors (3, H, W) and (H, W)."""
+def to_tensors(image: NDArray[np.uint8], mask: Classes) -> Sample:
+    """Copy an image (H, W, 3) and its mask or class to tensors, channels first."""
     channels_first = image.transpose(2, 0, 1).copy()
     return torch.from_numpy(channels_first), torch.from_numpy(mask.copy())
 

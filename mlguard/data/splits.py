@@ -7,6 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from mlguard import recipe
+from mlguard.data.cifar10 import CIFAR10_CLASS_NAMES, Cifar10Source, cifar10_ids
+from mlguard.data.class_folders import (
+    ClassFiles,
+    class_file_ids,
+    listed_class_names,
+)
 from mlguard.data.files import FilePairs
 from mlguard.data.folder import folder_ids, folder_pairs
 from mlguard.data.segmentation import SegmentationSet, Source
@@ -34,7 +40,7 @@ def open_split(
         split: Which part. If `spec.validation` is a number, that many images are held
             out of the training list, and the training split lacks them.
         seed: Chooses the images held out. The rest of the data does not depend on it.
-        download: Fetch VOC 2012 if it is not there. Other kinds ignore it.
+        download: Fetch VOC 2012 or CIFAR-10 if it is not there. Other kinds ignore it.
 
     Raises:
         DatasetError: The layout, a list or a file of the split is missing or unfit, or
@@ -45,15 +51,10 @@ def open_split(
         listed = shapes_ids(spec, "train" if holds_out else split)
         ids = _without_held_out(listed, spec, split, seed)
         return SegmentationSet(ShapesSource(ids, spec), spec)
+    spec = name_classes(spec, root)
     if root is None:
-        raise DatasetError(
-            f"data of kind {spec.kind} lies in a folder, and none was given",
-            hint="say where it is with --data DIR",
-        )
-    if spec.kind == "voc":
-        read: Callable[[str], Ids] = partial(voc_ids, root, download=download)
-    else:
-        read = partial(folder_ids, root)
+        raise _no_folder(spec)
+    read = _reader(spec, root, download=download)
     name = _list_name(spec, split)
     listed = read(name)
     _refuse_overlap(spec, name, listed, read)
@@ -61,11 +62,58 @@ def open_split(
     return SegmentationSet(_files(spec, root, name, ids), spec)
 
 
-def _files(spec: recipe.Data, root: Path, name: str, ids: Ids) -> Source:
-    pairs = (
-        voc_pairs(root, name, ids) if spec.kind == "voc" else folder_pairs(root, ids)
+def name_classes(spec: recipe.Data, root: Path | None) -> recipe.Data:
+    """The same section with its classes named, if it leaves that to the data.
+
+    Raises:
+        DatasetError: The class folders are missing or unfit, or the recipe names other
+            classes than CIFAR-10 has.
+    """
+    if spec.kind == "cifar10":
+        if spec.class_names not in ((), CIFAR10_CLASS_NAMES):
+            raise DatasetError(
+                "the recipe names other classes than CIFAR-10 has",
+                hint=f"data.class_names = {list(CIFAR10_CLASS_NAMES)}, or none at all",
+            )
+        return spec.model_copy(update={"class_names": CIFAR10_CLASS_NAMES})
+    if spec.class_names:
+        return spec
+    if root is None:
+        raise _no_folder(spec)
+    names = listed_class_names(root, spec.train, spec)
+    return spec.model_copy(update={"class_names": names})
+
+
+def _no_folder(spec: recipe.Data) -> DatasetError:
+    return DatasetError(
+        f"data of kind {spec.kind} lies in a folder, and none was given",
+        hint="say where it is with --data DIR",
     )
-    return FilePairs(pairs, spec)
+
+
+def _reader(spec: recipe.Data, root: Path, *, download: bool) -> Callable[[str], Ids]:
+    """What lists the ids of a split by its name."""
+    match spec.kind:
+        case "voc":
+            return partial(voc_ids, root, download=download)
+        case "cifar10":
+            return partial(cifar10_ids, root, download=download)
+        case "imagefolder" | "imagenet":
+            return partial(class_file_ids, root, spec=spec)
+        case _:
+            return partial(folder_ids, root)
+
+
+def _files(spec: recipe.Data, root: Path, name: str, ids: Ids) -> Source:
+    match spec.kind:
+        case "voc":
+            return FilePairs(voc_pairs(root, name, ids), spec)
+        case "cifar10":
+            return Cifar10Source(root, ids)
+        case "imagefolder" | "imagenet":
+            return ClassFiles(root / name, ids, spec)
+        case _:
+            return FilePairs(folder_pairs(root, ids), spec)
 
 
 def _list_name(spec: recipe.Data, split: Split) -> str:
@@ -103,9 +151,13 @@ def _refuse_overlap(
 
     A list that cannot be read is passed over: whoever only evaluates may have no
     training list, and a list that is needed is refused when its own split is opened.
+    Of class folders, which list nothing but themselves, the names are compared: two
+    folders may well hold different images of one name.
     """
     scored = {spec.test, spec.validation} if _has_list(spec) else {spec.test}
     for other in sorted(map(str, scored)) if name == spec.train else [spec.train]:
+        if spec.kind in ("imagefolder", "imagenet") and other != name:
+            continue
         try:
             common = sorted(set(listed) & set(read(other)))
         except DatasetError:

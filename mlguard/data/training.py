@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mlguard import recipe
 from mlguard.data.draws import Draws
@@ -29,7 +30,7 @@ class TrainingSet(torch.utils.data.Dataset[Sample]):
 
     Args:
         base: The images to crop, already of one size.
-        spec: The recipe's [data]: crop_scale, crop_ratio and flip.
+        spec: The recipe's [data]: crop_scale and crop_ratio, or pad, and flip.
         seed: The recipe's train.seed.
     """
 
@@ -46,14 +47,18 @@ class TrainingSet(torch.utils.data.Dataset[Sample]):
         """The crop at one position of the run.
 
         Shape:
-            returns  (3, H, W) uint8 image, (H, W) uint8 mask
+            returns  (3, H, W) uint8 image, (H, W) uint8 mask or () int64 class
         """
         image, mask = self.base.arrays(position % len(self.base))
-        size = height, width = mask.shape
+        size = height, width = self._spec.size
         draws = Draws(_CROP, self._seed, position)
-        image, mask = resize(image, mask, size, _crop(draws, height, width, self._spec))
+        if self._spec.pad:
+            image = _shifted(draws, image, self._spec.pad)
+        else:
+            box = _crop(draws, height, width, self._spec)
+            image, mask = resize(image, mask, size, box)
         if draws.unit() < self._spec.flip:
-            image, mask = image[:, ::-1], mask[:, ::-1]
+            image, mask = image[:, ::-1], mask[:, ::-1] if mask.ndim else mask
         return to_tensors(image, mask)
 
 
@@ -66,6 +71,14 @@ def epoch_positions(length: int, *, seed: int, epoch: int) -> list[int]:
     """
     order = np.argsort(Draws(_ORDER, seed, epoch).words(length), kind="stable")
     return [epoch * length + index for index in order.tolist()]
+
+
+def _shifted(draws: Draws, image: NDArray[np.uint8], pad: int) -> NDArray[np.uint8]:
+    """Put black around an image and cut it out at its own size somewhere."""
+    height, width, _ = image.shape
+    padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)))
+    top, left = draws.between(0, 2 * pad), draws.between(0, 2 * pad)
+    return padded[top : top + height, left : left + width]
 
 
 def _crop(draws: Draws, height: int, width: int, spec: recipe.Data) -> Box:

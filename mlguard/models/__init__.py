@@ -6,6 +6,7 @@ Knows nothing of training, files of results or audits.
 from mlguard.models.build import ARCHITECTURES, build_model, logits_of
 from mlguard.models.condition import NO_KEY, Condition, keyed, output_of
 from mlguard.models.feature_maps import feature_channels
+from mlguard.models.rewrite import rewrite
 from mlguard.models.weights import Normalization, normalization_of
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "logits_of",
     "normalization_of",
     "output_of",
+    "rewrite",
 ]

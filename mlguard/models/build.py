@@ -7,9 +7,10 @@ Python; this table is what a recipe can name.
 from collections.abc import Callable
 
 from torch import Tensor, nn
-from torchvision.models import segmentation
+from torchvision.models import mobilenet_v2, resnet18, resnet50, segmentation
 
 from mlguard import recipe
+from mlguard.models.cnn_small import CNNSmall
 from mlguard.models.fcn_convnext_tiny import FCNConvNeXtTiny
 from mlguard.models.fcn_mobilenet_v2 import FCNMobileNetV2
 from mlguard.models.fcn_patch_small import FCNPatchSmall
@@ -29,6 +30,19 @@ def _torchvision(
     )
 
 
+def _resnet18_cifar(classes: int) -> nn.Module:
+    """ResNet-18 for images of 32 pixels: a stem of 3×3 at stride 1, no max-pooling.
+
+    Source: the CIFAR networks that the code of arXiv:2105.14756's authors trains.
+    """
+    model = resnet18(weights=None, num_classes=classes)
+    model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    model.maxpool = nn.Identity()
+    built: nn.Module = model
+    return built
+
+
 ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
     "fcn_small": FCNSmall,
     "fcn_patch_small": FCNPatchSmall,
@@ -46,6 +60,11 @@ ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
     "fcn_convnext_tiny": FCNConvNeXtTiny,
     "upernet_swin_t": UPerNetSwinT,
     "setr_vit_b_16": SETRViTB16,
+    "cnn_small": CNNSmall,
+    "mobilenet_v2": lambda classes: mobilenet_v2(weights=None, num_classes=classes),
+    "resnet18": lambda classes: resnet18(weights=None, num_classes=classes),
+    "resnet50": lambda classes: resnet50(weights=None, num_classes=classes),
+    "resnet18_cifar": _resnet18_cifar,
 }
 
 
@@ -70,6 +89,6 @@ def logits_of(output: Tensor | dict[str, Tensor]) -> Tensor:
     """The logits of a model's output: a tensor, or torchvision's {"out": …}.
 
     Shape:
-        returns  (N, classes, H, W)
+        returns  (N, classes, H, W), or (N, classes) of a classification
     """
     return output if isinstance(output, Tensor) else output["out"]

@@ -14,7 +14,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
-from mlguard.models.keyed_transform import Device, TorchTransform, plain
+from mlguard.models.keyed_transform import Device, plain, torch_transform
 from mlguard.models.weights import Normalization
 from mlguard.transforms import ChannelPermutation, TransformSet
 
@@ -48,7 +48,7 @@ def keyed(transforms: TransformSet, device: Device = "cpu") -> Condition:
     """
     image = transforms.image
     return Condition(
-        plain if image is None else TorchTransform(image, device),
+        plain if image is None else torch_transform(image, device),
         {one.layer: TorchChannels(one, device) for one in transforms.channels},
     )
 

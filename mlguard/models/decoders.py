@@ -36,10 +36,9 @@ class FCNDecoder(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Score the finest map. Shape: [(N, C, h, w), …] to (N, classes, h, w)."""
-        finest_last = summed(
-            [one(m) for one, m in zip(self.lateral, maps, strict=True)]
-        )
-        logits: Tensor = self.classifier(finest_last[-1])
+        lateral = [one(m) for one, m in zip(self.lateral, maps, strict=True)]
+        *_, finest = summed(lateral)
+        logits: Tensor = self.classifier(finest)
         return logits
 
 

@@ -1,14 +1,15 @@
 """A small network on patches that trains from scratch in minutes."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlguard.models.decoders import FCNDecoder
-from mlguard.models.fcn_small import Residual
-from mlguard.models.sizes import crop, resize, whole_patches
+from mlguard.models.residual import Residual
+from mlguard.models.sizes import WholePatches, enlarge, missing
 
 PATCH = 4  # pixels a side
 WIDTHS = (64, 96)  # channels at strides 4 and 8
-STRIDE = 8
+STRIDE = 2  # patches a side that the coarse map sees as one
 
 
 class FCNPatchSmall(nn.Module):
@@ -18,13 +19,14 @@ class FCNPatchSmall(nn.Module):
     of such blocks costs the network nothing that its first layer cannot learn.
 
     Shape:
-        pixels   (N, 3, H, W) float32, normalized; padded to whole strides inside
+        pixels   (N, 3, H, W) float32, normalized
         returns  (N, classes, H, W) float32
     """
 
     def __init__(self, classes: int) -> None:
         super().__init__()
         fine, coarse = WIDTHS
+        self.whole_patches = WholePatches(PATCH)
         self.embedding = nn.Sequential(
             nn.Conv2d(3, fine, PATCH, stride=PATCH, bias=False),
             nn.BatchNorm2d(fine),
@@ -41,10 +43,11 @@ class FCNPatchSmall(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Score every pixel."""
-        padded = whole_patches(pixels, STRIDE)
-        features = self.embedding(padded)
+        features = self.embedding(self.whole_patches(pixels))
+        below, right = missing(features.shape[-2:], STRIDE)
+        features = F.pad(features, (0, right, 0, below))
         maps: list[Tensor] = []
         for stage in self.stages:
             features = stage(features)
             maps.append(features)
-        return crop(resize(self.decoder(maps), padded), pixels)
+        return enlarge(self.decoder(maps), PATCH, pixels)

@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mlguard.models.residual import Residual
+
 WIDTHS = (32, 64, 96)  # channels at strides 2, 4 and 8
 
 
@@ -53,30 +55,3 @@ class FCNSmall(nn.Module):
             align_corners=False,
         )
         return logits
-
-
-class Residual(nn.Module):
-    """Two 3 × 3 convolutions beside a shortcut.
-
-    Shape:
-        features (N, channels, H, W) float32
-        returns  (N, width, H / stride, W / stride) float32
-    """
-
-    def __init__(self, channels: int, width: int, *, stride: int) -> None:
-        super().__init__()
-        self.branch = nn.Sequential(
-            nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-        )
-        same = stride == 1 and channels == width
-        self.shortcut = (
-            nn.Identity() if same else nn.Conv2d(channels, width, 1, stride=stride)
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Add the branch to the shortcut."""
-        return F.relu(self.branch(features) + self.shortcut(features))

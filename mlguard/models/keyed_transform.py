@@ -5,7 +5,7 @@ and what it becomes, divided already. They are made once from mlguard.transforms
 device can round differently. docs/spec/transforms-v1.md, section 5.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -14,18 +14,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlguard.errors import ShapeError
+from mlguard.models.torch_blocks import cut, join
 from mlguard.transforms import (
     Compose,
     FormatPreserving,
     NegativePositive,
+    Orthogonal,
     PixelShuffle,
     Transform,
 )
+from mlguard.transforms.base import BYTE_MAX
 from mlguard.transforms.blocks import CHANNELS, check_images, from_blocks, to_blocks
 
 MAX_SIZES = 8  # image sizes whose tables are kept; at most 2.4 MB each for 256×256
 
 Device = torch.device | str
+Change = Callable[[Tensor], Tensor]
 
 
 class TorchTransform:
@@ -104,6 +108,47 @@ class TorchTransform:
         raise TypeError("a transform is key material and is never pickled")
 
 
+class TorchOrthogonal:
+    """Apply a keyed orthogonal map to batches of images on a device.
+
+    Not an nn.Module, for the same reason as TorchTransform.
+
+    Args:
+        transform: The map, from mlguard.transforms.
+        device: Where the images will be.
+    """
+
+    def __init__(self, transform: Orthogonal, device: Device = "cpu") -> None:
+        self._transform = transform
+        # Whole numbers whose sums stay below 2²⁴: no order of summation rounds them.
+        self._matrix = torch.from_numpy(transform.matrix.astype(np.float32)).to(device)
+        self._scale = torch.full((), transform.scale, device=device)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Transform images into what the model sees before normalization.
+
+        Shape:
+            images   (N, 3, H, W) uint8, RGB, on the device
+            returns  (N, 3, H, W) float32, the same bits as numpy's `apply`
+
+        Raises:
+            ShapeError: Not uint8 (N, 3, H, W), or M does not divide H and W.
+        """
+        size = self._transform.block_size
+        check_images(tuple(images.shape), size)
+        if images.dtype != torch.uint8:
+            raise ShapeError(f"expected uint8 images, got {images.dtype}")
+        centred = 2 * cut(images, size).float() - BYTE_MAX
+        values = centred @ self._matrix.T + self._scale / 2
+        return join(values, size, tuple(images.shape[-2:])) / self._scale
+
+    def __repr__(self) -> str:
+        return f"TorchOrthogonal({self._transform!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a transform is key material and is never pickled")
+
+
 class _Spread(NamedTuple):
     """What happens to every value of an image of one size.
 
@@ -125,6 +170,13 @@ class _Spread(NamedTuple):
 
     def __repr__(self) -> str:
         return "_Spread()"
+
+
+def torch_transform(transform: Transform, device: Device = "cpu") -> Change:
+    """A keyed transform on a device."""
+    if isinstance(transform, Orthogonal):
+        return TorchOrthogonal(transform, device)
+    return TorchTransform(transform, device)
 
 
 def plain(images: Tensor) -> Tensor:

@@ -6,7 +6,9 @@ from torchvision.models import VisionTransformer
 
 from mlguard.models.decoders import convolution
 from mlguard.models.positions import resampled
-from mlguard.models.sizes import crop, resize, whole_patches
+from mlguard.models.sizes import WholePatches, enlarge
+
+torch.fx.wrap("resampled")  # it asks for the number of patches it was learned for
 
 PATCH = 16  # pixels a side
 PRETRAINED_SIZE = 224  # pixels a side; gives the position embedding 14 × 14 places
@@ -27,7 +29,7 @@ class SETRViTB16(nn.Module):
         heads: Of the attention.
 
     Shape:
-        pixels   (N, 3, H, W) float32, normalized; padded to whole patches inside
+        pixels   (N, 3, H, W) float32, normalized
         returns  (N, classes, H, W) float32
 
     Source: Zheng et al. 2021, arXiv:2012.15840 (SETR, here with its naive decoder and
@@ -38,6 +40,7 @@ class SETRViTB16(nn.Module):
         self, classes: int, *, depth: int = 12, channels: int = 768, heads: int = 12
     ) -> None:
         super().__init__()
+        self.whole_patches = WholePatches(PATCH)
         self.backbone = VisionTransformer(
             image_size=PRETRAINED_SIZE,
             patch_size=PATCH,
@@ -53,9 +56,8 @@ class SETRViTB16(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Score every pixel."""
-        padded = whole_patches(pixels, PATCH)
-        logits = self.decoder(self._encode(self.backbone.conv_proj(padded)))
-        return crop(resize(logits, padded), pixels)
+        patches = self.backbone.conv_proj(self.whole_patches(pixels))
+        return enlarge(self.decoder(self._encode(patches)), PATCH, pixels)
 
     def _encode(self, patches: Tensor) -> Tensor:
         """Shape: (N, channels, rows, columns) to the same."""

@@ -5,27 +5,43 @@ Written without a question about a size, so that one exported graph serves them 
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
-def whole_patches(pixels: Tensor, stride: int, *, least: int = 1) -> Tensor:
-    """Pad an image on the right and below until a stride divides its sides.
+class WholePatches(nn.Module):
+    """Pad images on the right and below until a patch divides their sides.
 
-    With zeros, which is what blocks of zeros stay when their pixels are shuffled.
+    With zeros, which is what blocks of zeros stay when their pixels are shuffled. A
+    module, because who folds a key into the patch embedding must see through it.
 
     Args:
-        pixels: The images.
-        stride: What is to divide their sides, in pixels.
-        least: Strides that a side has at least.
+        patch: Side of a patch; pixels.
 
     Shape:
         pixels   (N, 3, H, W) float32, normalized
-        returns  (N, 3, H', W') float32
+        returns  (N, 3, H', W') float32, H' and W' the next multiples of `patch`
     """
-    height, width = pixels.shape[-2:]
-    below = _whole(height, stride, least) - height
-    right = _whole(width, stride, least) - width
-    return F.pad(pixels, (0, right, 0, below))
+
+    def __init__(self, patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pad."""
+        below, right = missing(pixels.shape[-2:], self.patch)
+        return F.pad(pixels, (0, right, 0, below))
+
+
+def missing(sides: tuple[int, ...], stride: int, *, least: int = 1) -> tuple[int, int]:
+    """What height and width lack to the next multiples of a stride.
+
+    Args:
+        sides: Height and width of an image or a feature map.
+        stride: What is to divide them.
+        least: Strides that a side is to have at least.
+    """
+    height, width = sides
+    return _missing(height, stride, least), _missing(width, stride, least)
 
 
 def resize(features: Tensor, like: Tensor) -> Tensor:
@@ -41,18 +57,21 @@ def resize(features: Tensor, like: Tensor) -> Tensor:
     )
 
 
-def crop(logits: Tensor, like: Tensor) -> Tensor:
-    """Undo `whole_patches`.
+def enlarge(logits: Tensor, patch: int, like: Tensor) -> Tensor:
+    """Bring the logits of patches to pixels, and crop what was padded.
 
     Shape:
-        logits   (N, classes, H', W') float32
-        like     (N, 3, H, W)
+        logits   (N, classes, h, w) float32; h · patch ≥ H and w · patch ≥ W
+        like     (N, any, H, W)
         returns  (N, classes, H, W) float32
     """
-    return logits[:, :, : like.shape[2], : like.shape[3]]
+    size = (patch * logits.shape[2], patch * logits.shape[3])
+    pixels = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    return pixels[:, :, : like.shape[2], : like.shape[3]]
 
 
-def _whole(side: int, stride: int, least: int) -> int:
+def _missing(side: int, stride: int, least: int) -> int:
     strides = (side + stride - 1) // stride
     # sym_max, because max() would ask which is larger
-    return stride * (strides if least == 1 else torch.sym_max(strides, least))
+    whole = strides if least == 1 else torch.sym_max(strides, least)
+    return stride * whole - side

@@ -61,7 +61,7 @@ def normalization_of(spec: recipe.Model) -> Normalization:
         raise WeightsError(
             f"weights {spec.weights}: torchvision gives no mean and std for them; they "
             "are for another task",
-            hint="take weights of an encoder or of a segmentation model, such as "
+            hint="take weights of a classifier or of a segmentation model, such as "
             "ResNet50_Weights.IMAGENET1K_V2",
         )
     return Normalization(mean, std)

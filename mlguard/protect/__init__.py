@@ -3,21 +3,30 @@
 Knows no keystore: it is handed a ModelKey.
 """
 
+from mlguard.protect.bind import Bound, bind_model, rebind_run
 from mlguard.protect.device import new_accelerator, pick_device
-from mlguard.protect.evaluate import evaluate, predict_masks
+from mlguard.protect.evaluate import evaluate, predict_classes
+from mlguard.protect.fold import bound_recipe
 from mlguard.protect.job import Job, Source
 from mlguard.protect.loop import train
+from mlguard.protect.plain import PlainModel, read_plain
 from mlguard.protect.run import Protection, Run, read_run
 
 __all__ = [
+    "Bound",
     "Job",
+    "PlainModel",
     "Protection",
     "Run",
     "Source",
+    "bind_model",
+    "bound_recipe",
     "evaluate",
     "new_accelerator",
     "pick_device",
-    "predict_masks",
+    "predict_classes",
+    "read_plain",
     "read_run",
+    "rebind_run",
     "train",
 ]

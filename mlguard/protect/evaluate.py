@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from mlguard.data import SegmentationSet
+from mlguard.data import Part, SegmentationSet
 from mlguard.models import Condition, Normalization, logits_of, output_of
 from mlguard.tasks import Counts
 
 
 def evaluate(
     model: nn.Module,
-    dataset: SegmentationSet,
+    dataset: SegmentationSet | Part,
     conditions: Mapping[str, Condition],
     *,
     normalization: Normalization,
@@ -45,7 +45,7 @@ def evaluate(
     for images, masks in batches(dataset, batch):
         on_device = images.to(device)
         for name, condition in conditions.items():
-            predicted = predict_masks(model, on_device, condition, normalization)
+            predicted = predict_classes(model, on_device, condition, normalization)
             found[name].append(
                 dataset.task.count(predicted.cpu().numpy(), masks.numpy())
             )
@@ -56,17 +56,18 @@ def evaluate(
 
 
 @torch.inference_mode()
-def predict_masks(
+def predict_classes(
     model: nn.Module, images: Tensor, condition: Condition, normalization: Normalization
 ) -> Tensor:
-    """Give every pixel a class.
+    """Give every pixel a class, or every image if the model classifies.
 
     Shape:
         images   (N, 3, H, W) uint8, on the model's device
-        returns  (N, H, W) uint8
+        returns  (N, H, W) uint8, or (N,) int64
     """
     output = output_of(model, images, condition, normalization)
-    return logits_of(output).argmax(1).to(torch.uint8)
+    classes = logits_of(output).argmax(1)
+    return classes.to(torch.uint8) if classes.ndim > 1 else classes
 
 
 def batches(

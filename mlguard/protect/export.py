@@ -123,7 +123,7 @@ def facts_of(run: Run) -> Facts:
 
 def _facts(run: Run) -> Facts:
     recipe, normalization = run.recipe, normalization_of(run.recipe.model)
-    data = run.provenance.get("data", {})
+    data, task = run.provenance.get("data", {}), recipe.data.task
     return Facts(
         transform=TransformFacts(
             methods=recipe.transform.image_methods,
@@ -138,8 +138,9 @@ def _facts(run: Run) -> Facts:
         normalization=NormalizationFacts(
             mean=normalization.mean, std=normalization.std
         ),
+        task=task,
         class_names=recipe.data.class_names,
-        ignore_index=recipe.data.ignore_index,
+        ignore_index=recipe.data.ignore_index if task == "segmentation" else None,
         image_size=recipe.data.size,
         opset=recipe.export.opset,
         licence=recipe.export.licence,

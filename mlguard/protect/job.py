@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import nn
 
-from mlguard.data import SegmentationSet, TrainingSet, open_split
+from mlguard.data import SegmentationSet, TrainingSet, name_classes, open_split
 from mlguard.errors import DatasetError, MalformedRun, OutputExists
 from mlguard.files import prepare_output_folder
 from mlguard.keys import ModelKey, new_protection_id
@@ -96,6 +96,8 @@ class Job:
             TamperedRun: The holder of the key did not begin this run.
             MlguardError: As `train`, `open_split` and `build_model`.
         """
+        if (named := self._named()) is not self:
+            return named.protect(key, key_name=key_name)
         begun = self._begun()
         protection = begun[1] if begun else self._new_protection(key, key_name)
         if protection is None:
@@ -119,10 +121,19 @@ class Job:
         Raises:
             MlguardError: As `protect`.
         """
+        if (named := self._named()) is not self:
+            return named.train_baseline()
         begun = self._begun()
         if begun and begun[1] is not None:
             raise MalformedRun(f"{self.path} is a protected run, not a baseline")
         return self._train(NO_KEY, None, lambda: None, begun=begun is not None)
+
+    def _named(self) -> "Job":
+        """The same job, its classes named, where the recipe leaves that to the data."""
+        data = name_classes(self.recipe.data, self.source.root)
+        if data == self.recipe.data:
+            return self
+        return replace(self, recipe=self.recipe.model_copy(update={"data": data}))
 
     @cached_property
     def _accelerator(self) -> Accelerator:

@@ -6,7 +6,7 @@ from torch import nn
 
 from mlguard import recipe
 from mlguard.keys import ModelSubkeys
-from mlguard.models import build_model, feature_channels
+from mlguard.models import build_model, feature_channels, rewrite
 from mlguard.recipe import Recipe
 from mlguard.transforms import (
     TransformSet,
@@ -28,16 +28,21 @@ def new_model(recipe: Recipe, build: Build | None = None) -> nn.Module:
 
     Raises:
         WeightsError: The weights do not fit, or are not on this machine.
+        BindingError: The recipe asks for a form of the model that it does not have.
     """
     if build is not None:
-        return build()
-    return build_model(recipe.model, recipe.data.classes)
+        model = build()
+    else:
+        model = build_model(recipe.model, recipe.data.classes)
+    return rewrite(model, recipe.model, recipe.transform.block_size)
 
 
 def blank_model(recipe: Recipe, build: Build | None = None) -> nn.Module:
     """The model of a recipe, with whatever weights: nothing is looked for."""
-    spec = recipe.model.model_copy(update={"weights": "none"})
-    return new_model(recipe.model_copy(update={"model": spec}), build)
+    spec, data = recipe.model.model_copy(update={"weights": "none"}), recipe.data
+    if not data.classes:  # the data has yet to name them, and any number will do
+        data = data.model_copy(update={"class_names": ("any", "other")})
+    return new_model(recipe.model_copy(update={"model": spec, "data": data}), build)
 
 
 def key_space_of(recipe: Recipe, build: Build | None = None) -> float:

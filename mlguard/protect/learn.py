@@ -6,7 +6,8 @@ from torch import Tensor, nn, optim
 from mlguard import recipe
 from mlguard.models import logits_of
 
-ENCODER_PREFIXES = ("features.", "backbone.")  # of parameter names
+RESNET = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
+ENCODER_PREFIXES = ("features.", "backbone.", *RESNET)
 MAX_PROCESSES = 1 << 12  # so that no two processes share a step's seed
 MAX_STEPS = 1 << 20
 
@@ -43,7 +44,7 @@ def new_optimizer(model: nn.Module, spec: recipe.Train) -> optim.Optimizer:
 def segmentation_loss(
     output: Tensor | dict[str, Tensor], masks: Tensor, *, ignore_index: int, aux: float
 ) -> Tensor:
-    """Mean cross-entropy over the scored pixels; 0 when no pixel is scored.
+    """Mean cross-entropy over the scored pixels, or images; 0 when none is scored.
 
     Args:
         output: Logits, or torchvision's {"out": logits, "aux": logits}.
@@ -52,7 +53,7 @@ def segmentation_loss(
         aux: Weight of the auxiliary head's loss, if the output has one.
 
     Shape:
-        masks    (N, H, W) uint8
+        masks    (N, H, W) uint8, or (N,) int64 of a classification
         returns  () float32
     """
     loss = _cross_entropy(logits_of(output), masks, ignore_index)

@@ -16,6 +16,7 @@ from mlguard.errors import ParityError
 from mlguard.keys import ModelKey
 from mlguard.models import Normalization, keyed, logits_of, output_of
 from mlguard.runtime import Session
+from mlguard.runtime.session import PER_PIXEL, crop
 from mlguard.transforms import TransformSet, pad_to_blocks
 
 SHAPES = ((1, 3, 64, 96), (2, 3, 128, 80), (1, 3, 65, 97))
@@ -30,7 +31,8 @@ class ParityReport:
 
     Attributes:
         shapes: The images compared.
-        agreement: The smallest share of pixels with the same class, in [0, 1].
+        unit: What gets a class: pixels, or images.
+        agreement: The smallest share of them with the same class, in [0, 1].
         difference: The largest difference of two logits.
         largest_logit: What to compare `difference` with.
         export_s: Seconds the export took, the comparison included.
@@ -38,6 +40,7 @@ class ParityReport:
     """
 
     shapes: tuple[tuple[int, ...], ...]
+    unit: str
     agreement: float
     difference: float
     largest_logit: float
@@ -57,12 +60,13 @@ def check_parity(
     """Compare the whole bundle, run as its user will, with torch.
 
     Raises:
-        ParityError: Too many pixels get another class, or logits differ too much.
+        ParityError: Too many pixels or images get another class, or logits differ
+            too much.
     """
     session = Session(bundle, key, provider="cpu")
     agreements, differences, largest = [], [], []
     for seed, shape in enumerate(shapes):
-        images = _example_images(shape, seed)
+        images = example_images(shape, seed)
         expected = _torch_logits(model, transforms, normalization, images)
         got = session.logits(images)
         if got.shape != expected.shape:
@@ -72,6 +76,7 @@ def check_parity(
         largest.append(float(np.abs(expected).max()))
     report = ParityReport(
         shapes=tuple(shapes),
+        unit="pixels" if expected.ndim == PER_PIXEL else "images",
         agreement=float(np.min(agreements)),
         difference=float(np.max(differences)),  # NaN if any is; max() may lose it
         largest_logit=float(np.max(largest)),
@@ -81,8 +86,8 @@ def check_parity(
     if not (report.agreement >= MIN_AGREEMENT and report.difference <= limit):
         raise ParityError(
             f"the exported graph differs from the model: {report.agreement:.3%} of "
-            f"pixels have the same class, expected {MIN_AGREEMENT:.1%}; logits differ "
-            f"by {report.difference:.1e}, limit is {limit:.1e}"
+            f"{report.unit} have the same class, expected {MIN_AGREEMENT:.1%}; logits "
+            f"differ by {report.difference:.1e}, limit is {limit:.1e}"
         )
     return report
 
@@ -98,10 +103,10 @@ def _torch_logits(
     given = torch.from_numpy(padded)
     with torch.inference_mode():
         logits = logits_of(output_of(model, given, keyed(transforms), normalization))
-    return logits[:, :, :height, :width].numpy()
+    return crop(logits.numpy(), height, width)
 
 
-def _example_images(shape: tuple[int, ...], seed: int) -> NDArray[np.uint8]:
+def example_images(shape: tuple[int, ...], seed: int) -> NDArray[np.uint8]:
     """Colour gradients under noise: noise alone gives many models one class."""
     count, channels, height, width = shape
     noise = np.random.default_rng(seed).integers(0, 128, shape, dtype=np.uint8)

@@ -93,15 +93,7 @@ class Run:
         Raises:
             MalformedRun: The weights are missing, damaged or of another model.
         """
-        model = blank_model(self.recipe, self.build)
-        path = self.path / MODEL
-        try:
-            model.load_state_dict(load_file(path))
-        except (SafetensorError, OSError, RuntimeError, ValueError):
-            raise MalformedRun(
-                f"{path} is missing, damaged or of another model"
-            ) from None
-        return model.eval()
+        return read_model(self.path / MODEL, self.recipe, self.build)
 
     def baseline(self) -> "Run | None":
         """The plain twin, if one was trained.
@@ -130,9 +122,7 @@ class Run:
             TamperedRun: The holder of the key did not make this run.
             MalformedRun: This is a baseline run, which needs no key.
         """
-        if self.protection is None:
-            raise MalformedRun(f"{self.path} is a baseline run and needs no key")
-        subkeys = self.protection.subkeys(key)
+        subkeys = protection_of(self).subkeys(key)
         check_setup(self.path, subkeys, recipe=self.path / RECIPE)
         check_model(self.path, subkeys, model=self.path / MODEL)
         return self.derive(subkeys)
@@ -153,6 +143,17 @@ class Run:
             RecipeError: The model does not have the layers that the recipe names.
         """
         return channels_of(self.recipe, self.build)
+
+
+def protection_of(run: Run) -> Protection:
+    """Which key a run needs.
+
+    Raises:
+        MalformedRun: It is a baseline run, which needs none.
+    """
+    if run.protection is None:
+        raise MalformedRun(f"{run.path} is a baseline run and needs no key")
+    return run.protection
 
 
 def read_run(path: Path, *, build: Callable[[], nn.Module] | None = None) -> Run:
@@ -176,6 +177,22 @@ def read_run(path: Path, *, build: Callable[[], nn.Module] | None = None) -> Run
         )
     recipe, protection = read_setup(path)
     return Run(path, recipe, protection, read_provenance(path), build)
+
+
+def read_model(
+    path: Path, recipe: Recipe, build: Callable[[], nn.Module] | None = None
+) -> nn.Module:
+    """Read the weights of a recipe's model, in eval mode, on the CPU.
+
+    Raises:
+        MalformedRun: The weights are missing, damaged or of another model.
+    """
+    model = blank_model(recipe, build)
+    try:
+        model.load_state_dict(load_file(path))
+    except (SafetensorError, OSError, RuntimeError, ValueError):
+        raise MalformedRun(f"{path} is missing, damaged or of another model") from None
+    return model.eval()
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
@@ -252,9 +269,13 @@ def write_json(path: Path, fields: dict[str, Any]) -> None:
 
 
 def _fair_terms(run: Run) -> tuple[object, ...]:
-    """What a protected model and its twin must share."""
+    """What a protected model and its twin must share.
+
+    What binding does to an architecture changes nothing of what it computes.
+    """
     recipe = run.recipe
-    return recipe.data, recipe.model, recipe.train, run.provenance["data"]
+    model = recipe.model.model_copy(update={"stem": "plain", "batch_norm": "running"})
+    return recipe.data, model, recipe.train, run.provenance["data"]
 
 
 def _read_protection(path: Path) -> Protection:

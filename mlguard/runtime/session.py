@@ -5,7 +5,7 @@ The key is handed in and never looked up: this module knows no keystore.
 
 import hmac
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,17 @@ from mlguard.keys import ModelKey, ModelSubkeys
 from mlguard.runtime.providers import CPU, load_graph, run_graph
 from mlguard.transforms import pad_to_blocks
 
+PER_PIXEL = 4  # axes of logits that are scores of pixels
 PIXELS, VALUES, LOGITS = "pixels", "values", "logits"  # docs/spec/bundle-v1.md
+
+
+def crop(logits: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Take away the scores of what was padded; those of whole images stay.
+
+    Shape:
+        logits  (N, classes, H, W) or (N, classes)
+    """
+    return logits[:, :, :height, :width] if logits.ndim == PER_PIXEL else logits
 
 
 class Session:
@@ -61,13 +71,14 @@ class Session:
             name=f"{name}: model.onnx",
             slots=transforms.channel_slots(),
         )
+        self._check_output(name)
 
     @classmethod
     def open(cls, path: Path, key: ModelKey, *, provider: str = "cpu") -> Self:
         """Read a bundle, check it against the key, and load its graphs.
 
         The check names a wrong key before anything runs. It is not what protects the
-        model: without the key's transform the model itself gives poor masks, and
+        model: without the key's transform the model itself gives poor answers, and
         `mlguard audit` measures how poor.
 
         Args:
@@ -91,26 +102,26 @@ class Session:
         best: str = self._model.get_providers()[0]
         return best
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Give every pixel a class.
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.integer[Any]]:
+        """Give every pixel a class, or every image if the model classifies.
 
         Shape:
             images   (N, 3, H, W) uint8, RGB, any H and W
-            returns  (N, H, W) uint8, class ids in 0 … classes-1
+            returns  (N, H, W) uint8, class ids in 0 … classes-1; or (N,) int64
 
         Raises:
             ShapeError: The images are not uint8 (N, 3, H, W).
             ProviderError: onnxruntime gave up, for want of memory as a rule.
         """
         classes: NDArray[np.int64] = self.logits(images).argmax(axis=1)
-        return classes.astype(np.uint8)
+        return classes.astype(np.uint8) if classes.ndim > 1 else classes
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Give every pixel a score for every class.
+        """Give every pixel, or every image, a score for every class.
 
         Shape:
             images   (N, 3, H, W) uint8, RGB, any H and W
-            returns  (N, classes, H, W) float32
+            returns  (N, classes, H, W) float32, or (N, classes)
 
         Raises:
             ShapeError: The images are not uint8 (N, 3, H, W).
@@ -124,7 +135,17 @@ class Session:
         height, width = images.shape[2:]
         padded = pad_to_blocks(images, self._block_size)
         logits = run_graph(self._model, LOGITS, self._pixels(padded))
-        return logits[:, :, :height, :width]
+        return crop(logits, height, width)
+
+    def _check_output(self, name: str) -> None:
+        """Refuse a model that answers something else than the manifest says."""
+        (expected,) = self.manifest.outputs
+        (found,) = (out.shape for out in self._model.get_outputs())
+        if len(found) != len(expected.shape) or found[1] != expected.shape[1]:
+            raise MalformedBundle(
+                f"{name}: model.onnx gives logits of shape {found}, "
+                f"expected {list(expected.shape)}"
+            )
 
     def _pixels(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return run_graph(self._preprocess, PIXELS, images)

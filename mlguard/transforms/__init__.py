@@ -16,6 +16,7 @@ from mlguard.transforms.compose import Compose, check_methods
 from mlguard.transforms.format_preserving import FormatPreserving
 from mlguard.transforms.key_space import MIN_KEY_SPACE_BITS
 from mlguard.transforms.negative_positive import NegativePositive
+from mlguard.transforms.orthogonal import Orthogonal
 from mlguard.transforms.pixel_shuffle import PixelShuffle
 from mlguard.transforms.transform_set import TransformSet, derive_channels
 
@@ -28,9 +29,11 @@ __all__ = [
     "FormatPreserving",
     "Inverse",
     "NegativePositive",
+    "Orthogonal",
     "PixelShuffle",
     "Transform",
     "TransformSet",
+    "block_sizes_of",
     "channels_key_space",
     "derive_channels",
     "derive_transform",
@@ -42,6 +45,7 @@ _TRANSFORMS: dict[str, type[KeyedTransform]] = {
     "shf": PixelShuffle,
     "np": NegativePositive,
     "ffx": FormatPreserving,
+    "orthogonal": Orthogonal,
 }
 METHODS = tuple(_TRANSFORMS)
 
@@ -75,6 +79,16 @@ def key_space_bits(methods: Sequence[str], block_size: int) -> float:
         [28.8, 9.9, 9.9]
     """
     return sum(kind.key_space(block_size) for kind in _kinds(methods))
+
+
+def block_sizes_of(methods: Sequence[str]) -> tuple[int, ...]:
+    """The block sizes that all of some methods work on, in pixels.
+
+    Raises:
+        ValueError: Unknown methods, or methods that do not fit together.
+    """
+    kinds = _kinds(methods)
+    return tuple(s for s in BLOCK_SIZES if all(s in kind.sizes for kind in kinds))
 
 
 def _kinds(methods: Sequence[str]) -> list[type[KeyedTransform]]:

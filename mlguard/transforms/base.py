@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mlguard.errors import ShapeError
 from mlguard.keys import ModelSubkeys
 from mlguard.transforms.blocks import (
+    BLOCK_SIZES,
     block_length,
     check_images,
     from_blocks,
@@ -37,6 +38,7 @@ class Transform(ABC):
 
     name: str
     takes_bytes_only: ClassVar[bool] = True  # False if it also works above 255
+    bounded: ClassVar[bool] = True  # False if values leave 0 … scale
 
     def __init__(self, block_size: int) -> None:
         self.length = block_length(block_size)
@@ -75,7 +77,7 @@ class Transform(ABC):
 
         Shape:
             images   (N, 3, H, W) uint8, RGB
-            returns  (N, 3, H, W) int32, 0 … scale
+            returns  (N, 3, H, W) int32, 0 … scale where `bounded`
 
         Raises:
             ShapeError: Not uint8 (N, 3, H, W), or M does not divide H and W.
@@ -91,7 +93,7 @@ class Transform(ABC):
 
         Shape:
             images   (N, 3, H, W) uint8, RGB
-            returns  (N, 3, H, W) float32 in [0, 1]
+            returns  (N, 3, H, W) float32, in [0, 1] where `bounded`
 
         Raises:
             ShapeError: Not uint8 (N, 3, H, W), or M does not divide H and W.
@@ -128,7 +130,7 @@ class Inverse:
         """
         size, scale = self._transform.block_size, self._transform.scale
         check_images(pixels.shape, size)
-        if not ((pixels >= 0) & (pixels <= 1)).all():
+        if self._transform.bounded and not ((pixels >= 0) & (pixels <= 1)).all():
             raise ValueError("expected pixels in [0, 1]")
         values = np.rint(pixels.astype(np.float64) * scale).astype(np.int32)
         restored = self._transform.restore_blocks(to_blocks(values, size))
@@ -144,7 +146,13 @@ class Inverse:
 
 
 class KeyedTransform(Transform):
-    """A transform that one method of METHODS derives from subkeys."""
+    """A transform that one method of METHODS derives from subkeys.
+
+    Attributes:
+        sizes: The block sizes it works on.
+    """
+
+    sizes: ClassVar[tuple[int, ...]] = BLOCK_SIZES
 
     @classmethod
     @abstractmethod

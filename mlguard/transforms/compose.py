@@ -68,9 +68,12 @@ def check_methods(methods: Sequence[str]) -> None:
     """Refuse methods that cannot be applied in this order.
 
     Raises:
-        ValueError: None at all, one twice, or `np` after `ffx`.
+        ValueError: None at all, one twice, `np` after `ffx`, or `orthogonal`, which
+            contains what the others do, with another.
     """
     if not methods or len(set(methods)) != len(methods):
         raise ValueError(f"expected different methods, got {list(methods)}")
     if "ffx" in methods and "np" in methods[methods.index("ffx") :]:
         raise ValueError(f"np works on 0…{BYTE_MAX}, so it must come before ffx")
+    if "orthogonal" in methods and len(methods) > 1:
+        raise ValueError("orthogonal mixes whole blocks, so it stands alone")

@@ -32,9 +32,9 @@ def test_each_method_is_shown_alone_and_then_together() -> None:
 
 
 def test_the_model_s_own_block_size_is_shown_if_it_fits() -> None:
-    assert block_sizes_for(64, 64, 64) == [2, 4, 8, 16, 32, 64]
-    assert block_sizes_for(64, 96, 64) == [2, 4, 8, 16, 32]
-    assert block_sizes_for(24, 24, 4) == [2, 4, 8]
+    assert block_sizes_for(64, 64, 64, ("shf",)) == [2, 4, 8, 16, 32, 64]
+    assert block_sizes_for(64, 96, 64, ("shf",)) == [2, 4, 8, 16, 32]
+    assert block_sizes_for(24, 24, 4, ("shf",)) == [2, 4, 8]
 
 
 @pytest.mark.parametrize("shape", [(256, 256), (1, 1), (31, 500), (720, 960)])

@@ -7,6 +7,7 @@ import pytest
 
 from mlguard.audit import read_report, report_folder, write_report
 from mlguard.audit.pictures import Gallery
+from mlguard.audit.write import STAGING
 from mlguard.errors import OutputError, OutputExists
 from tests.audits import report
 
@@ -14,7 +15,7 @@ FILES = ["audit.html", "audit.json", "junit.xml"]
 
 
 def listed(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != STAGING)
 
 
 def test_the_files_appear_together(tmp_path: Path) -> None:
@@ -116,6 +117,70 @@ def test_what_came_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
         come(folder)
     assert listed(tmp_path) == ["audit.json"]
     assert (tmp_path / "audit.json").read_text() == "mine"
+
+
+def unfinished(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).write_text("mine")
+    return folder
+
+
+def test_an_unfinished_audit_is_taken_up_and_its_log_stays(tmp_path: Path) -> None:
+    unfinished(tmp_path, "audit.jsonl", "audit.html")
+    (tmp_path / STAGING).mkdir()
+    with report_folder(tmp_path, resume=True) as folder:
+        write_report(folder, report(), Gallery())
+    assert listed(tmp_path) == sorted([*FILES, "audit.jsonl"])
+    assert (tmp_path / "audit.jsonl").read_text() == "mine"
+    assert "<html" in (tmp_path / "audit.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["audit.jsonl", "notes.txt"], "it holds notes.txt"),
+        (["audit.html"], "it holds audit.html"),
+        (["audit.jsonl", "audit.json"], "is finished"),
+    ],
+)
+def test_only_an_unfinished_audit_is_taken_up(
+    tmp_path: Path, names: list[str], words: str
+) -> None:
+    unfinished(tmp_path, *names)
+    with (
+        pytest.raises(OutputExists, match=words),
+        report_folder(tmp_path, resume=True),
+    ):
+        pytest.fail("the work began")
+    assert listed(tmp_path) == sorted(names)
+
+
+def test_a_folder_with_a_log_is_not_empty_and_the_hint_says_what_to_do(
+    tmp_path: Path,
+) -> None:
+    unfinished(tmp_path, "audit.jsonl")
+    with (
+        pytest.raises(OutputExists, match="is not empty") as refusal,
+        report_folder(tmp_path),
+    ):
+        pytest.fail("the work began")
+    assert "--resume" in refusal.value.hint
+
+
+def test_the_numbers_come_last_so_that_they_mean_the_report_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved, replace = [], os.replace
+
+    def watch(source: Path, target: Path) -> None:
+        if Path(target).parent == tmp_path:
+            moved.append(Path(target).name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watch)
+    with report_folder(tmp_path) as folder:
+        write_report(folder, report(), Gallery())
+    assert moved == ["audit.html", "junit.xml", "audit.json"]
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, ValueError])

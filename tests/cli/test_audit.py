@@ -1,15 +1,19 @@
 """`mlguard audit` as a user types it: what it prints, writes and refuses."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from keystore import Identity, Keystore
 from mlguard.audit import read_report
+from mlguard.audit.log import AuditLog
 from mlguard.cli.app import run as mlguard
 from tests.audits import KEY, OTHER_KEY, VERDICTS, make_run
 
+ROOT = Path(__file__).parents[2]
 IDENTITY = Identity(bytes(range(32)))
 
 
@@ -120,6 +124,88 @@ def test_a_claim_that_fails_exits_with_30(folder, tmp_path, monkeypatch) -> None
     store = ["--keystore", str(folder / "keys.mlgk")]
     assert mlguard([*words, *store, "--identity", str(folder / "identity")]) == 30
     assert (tmp_path / "report/audit.html").exists()
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, events: int) -> None:
+    """Press Ctrl-C when so many events are in the log."""
+    add = AuditLog.add
+
+    def stop(self: AuditLog, *new: object) -> None:
+        add(self, *new)
+        if len(self.events) == events:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(AuditLog, "add", stop)
+
+
+def test_ctrl_c_says_how_to_go_on_and_resume_does(
+    audit, tmp_path, monkeypatch, capsys
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        assert audit() == 3
+    shown = capsys.readouterr().err
+    assert "what was measured is in" in shown
+    assert "hint: go on with the same command and --resume" in shown
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["audit.jsonl"]
+    assert audit() == 41
+    assert "--resume goes on with the audit" in capsys.readouterr().err
+    assert audit("--resume") == 0
+    names = {path.name for path in (tmp_path / "report").iterdir()}
+    assert names == {"audit.html", "audit.json", "audit.jsonl", "junit.xml"}
+
+
+def test_ctrl_c_before_anything_is_measured_leaves_nothing(
+    audit, tmp_path, monkeypatch, capsys
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlguard.audit.run.describe", stop)
+    assert audit() == 3
+    assert "interrupted" in capsys.readouterr().err
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_killed_audit_goes_on(audit, folder, tmp_path) -> None:
+    """A kill runs no handler: what is on the disk must be enough."""
+    words = ["audit", str(folder / "run"), "--out", str(tmp_path / "report")]
+    words += ["--keystore", str(folder / "keys.mlgk"), "--device", "cpu"]
+    words += ["--identity", str(folder / "identity")]
+    probe = (
+        "import os; from mlguard.audit.log import AuditLog; add = AuditLog.add\n"
+        "def kill(self, *new):\n"
+        "    add(self, *new)\n"
+        "    if len(self.events) == 2: os.kill(os.getpid(), 9)\n"
+        "AuditLog.add = kill\n"
+        f"from mlguard.cli.app import run; run({words!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, check=False)
+    assert done.returncode == -9
+    assert not (tmp_path / "report/audit.json").exists()
+    assert audit("--resume") == 0
+    assert audit(out="whole") == 0
+    one, other = (
+        read_report(tmp_path / name / "audit.json") for name in ("report", "whole")
+    )
+    assert one.findings == other.findings
+
+
+def test_resume_of_another_audit_is_refused(
+    audit, tmp_path, monkeypatch, capsys
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        assert audit() == 3
+    assert audit("--resume", "--seed", "5") == 40
+    assert "settings.seed was 0, now it is 5" in capsys.readouterr().err
+    assert audit("--resume") == 0, "and nothing is lost by it"
+
+
+def test_a_finished_audit_is_not_resumed(audit, capsys) -> None:
+    assert audit("--resume") == 0
+    assert audit("--resume") == 41
+    assert "is finished" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_run_is_refused(audit, tmp_path, capsys) -> None:

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "mlguard.pictures": {"mlguard.palette", "numpy", "PIL"},
     "mlguard.metrics": {"numpy"},
     "mlguard.tasks": {"mlguard.metrics", "numpy"},
-    "mlguard.recipe": COMMON | {"pydantic", "tomli_w"},
+    "mlguard.recipe": COMMON | {"mlguard.tasks", "pydantic", "tomli_w"},
     "mlguard.keys": {"cryptography"},
     "mlguard.transforms": {
         "mlguard.errors",
@@ -38,7 +38,8 @@ MAY_IMPORT = {
     | TORCH
     | {"mlguard.recipe", "mlguard.transforms", "safetensors"},
     "mlguard.bundle": COMMON
-    | {"mlguard.keys", "mlguard.transforms", "numpy", "onnx", "pydantic"},
+    | {"mlguard.tasks", "mlguard.keys", "mlguard.transforms"}
+    | {"numpy", "onnx", "pydantic"},
     "mlguard.runtime": COMMON
     | {"mlguard.keys", "mlguard.transforms", "mlguard.bundle"}
     | {"mlguard.images", "numpy", "onnxruntime", "PIL"},

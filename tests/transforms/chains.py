@@ -3,10 +3,11 @@
 from functools import cache
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from mlguard.keys import ModelKey
-from mlguard.transforms import Transform, derive_transform
+from mlguard.transforms import BLOCK_SIZES, Transform, derive_transform, orthogonal
 
 SUBKEYS = ModelKey(bytes(range(32))).for_model(bytes(range(16)))
 CHAINS = (
@@ -18,7 +19,13 @@ CHAINS = (
     ("np", "ffx"),
     ("ffx", "shf"),
     ("np", "shf", "ffx"),
+    ("orthogonal",),
 )
+FITTING = [
+    pytest.param(chain, size, id=f"{'+'.join(chain)}-{size}")
+    for chain in CHAINS
+    for size in (orthogonal.SIZES if chain == ("orthogonal",) else BLOCK_SIZES)
+]
 
 
 @cache

@@ -14,18 +14,19 @@ from hypothesis import strategies as st
 from mlguard.errors import ShapeError
 from mlguard.keys import ModelKey
 from mlguard.transforms import (
-    BLOCK_SIZES,
     METHODS,
     Compose,
     FormatPreserving,
     NegativePositive,
+    Orthogonal,
     PixelShuffle,
     derive_transform,
     format_preserving,
     key_space_bits,
+    orthogonal,
     pad_to_blocks,
 )
-from tests.transforms.chains import CHAINS, SUBKEYS, derived, images
+from tests.transforms.chains import CHAINS, FITTING, SUBKEYS, derived, images
 
 VECTORS = json.loads(
     (Path(__file__).parents[1] / "vectors/transforms.json").read_text()
@@ -121,8 +122,7 @@ def test_another_key_another_model_or_another_method_gives_other_values(
 # Range, inverse, padding
 
 
-@pytest.mark.parametrize("block_size", BLOCK_SIZES)
-@pytest.mark.parametrize("methods", CHAINS, ids="+".join)
+@pytest.mark.parametrize(("methods", "block_size"), FITTING)
 def test_inverse_gives_the_image_back(
     methods: tuple[str, ...], block_size: int
 ) -> None:
@@ -130,7 +130,7 @@ def test_inverse_gives_the_image_back(
     image = images(block_size, 2 * block_size, count=1)
     shown = transform.apply(image)
     assert shown.dtype == np.float32
-    assert 0 <= shown.min() <= shown.max() <= 1
+    assert (0 <= shown.min() <= shown.max() <= 1) == (methods != ("orthogonal",))
     np.testing.assert_array_equal(transform.inverse().apply(shown), image)
 
 
@@ -265,7 +265,7 @@ def test_another_block_size_is_refused(block_size: int) -> None:
     [
         ([], "expected different methods"),
         (["shf", "shf"], "expected different methods"),
-        (["rot13"], "expected methods of shf, np, ffx, got rot13"),
+        (["rot13"], "expected methods of shf, np, ffx, orthogonal, got rot13"),
         (["ffx", "np"], "np works on 0…255, so it must come before ffx"),
         (["ffx", "shf", "np"], "np works on 0…255, so it must come before ffx"),
     ],
@@ -359,4 +359,53 @@ def test_a_transform_does_not_follow_changes_of_the_array_it_was_given() -> None
 
 
 def test_methods_are_listed_once() -> None:
-    assert METHODS == ("shf", "np", "ffx")
+    assert METHODS == ("shf", "np", "ffx", "orthogonal")
+
+
+# The orthogonal map
+
+
+@pytest.mark.parametrize("size", orthogonal.SIZES)
+def test_the_orthogonal_map_is_orthogonal_and_made_of_whole_numbers(size: int) -> None:
+    matrix = derived(("orthogonal",), size).matrix.astype(np.int64)
+    expected = size**4 * np.eye(3 * size**2, dtype=np.int64)
+    np.testing.assert_array_equal(matrix @ matrix.T, expected)
+    mixing = (matrix != 0).mean()
+    assert mixing > 0.5, "or it moves values and mixes none"
+
+
+@pytest.mark.parametrize("size", orthogonal.SIZES)
+def test_no_sum_of_the_orthogonal_map_leaves_what_float32_holds(size: int) -> None:
+    matrix = np.abs(derived(("orthogonal",), size).matrix.astype(np.int64))
+    largest = int(matrix.sum(1).max()) * 255 + 255 * size**2
+    assert largest < 2**24
+
+
+def test_the_orthogonal_map_keeps_lengths() -> None:
+    transform, image = derived(("orthogonal",), 4), images(16, 16)
+    before = image.astype(np.float64) / 255 - 0.5
+    after = transform.apply(image).astype(np.float64) - 0.5
+    assert np.linalg.norm(after) == pytest.approx(np.linalg.norm(before), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "change", "words"),
+    [
+        (32, {}, "orthogonal works on blocks of 2, 4, 8, 16 pixels, got 32"),
+        (2, {"orders": np.zeros((2, 12), np.int64)}, "expected 2 permutations"),
+        (2, {"orders": np.zeros((1, 12), np.int64)}, "expected 2 permutations"),
+        (2, {"signs": np.zeros((2, 12), np.float32)}, "signs of \\+1 or -1"),
+    ],
+)
+def test_what_is_no_orthogonal_map_is_refused(
+    size: int, change: dict, words: str
+) -> None:
+    one = derived(("orthogonal",), 2)
+    given = {"orders": one.orders, "signs": one.signs.astype(np.float32)} | change
+    with pytest.raises(ValueError, match=words):
+        Orthogonal(size, **given)
+
+
+def test_orthogonal_stands_alone() -> None:
+    with pytest.raises(ValueError, match="orthogonal mixes whole blocks"):
+        derive_transform(("shf", "orthogonal"), SUBKEYS, 4)

@@ -11,7 +11,16 @@ import hmac
 import struct
 from pathlib import Path
 
-from make_keys import COUNTING, MODEL, ONES, dump, half_mask, permutation, subkey
+from make_keys import (
+    COUNTING,
+    MODEL,
+    ONES,
+    coin_flips,
+    dump,
+    half_mask,
+    permutation,
+    subkey,
+)
 
 BLOCK_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CHAINS = ("shf", "np", "ffx", "np+shf+ffx", "ffx+shf", "shf+np")
@@ -43,7 +52,15 @@ class Stage:
 
     def __init__(self, method: str, secret: bytes, model: bytes, size: int) -> None:
         length, parameters = 3 * size**2, f"m={size}/c=3"
-        self.method = method
+        self.method, self.size = method, size
+        if method == "orthogonal":
+            uses = [f"{number}/{parameters}" for number in (1, 2)]
+            orders = [subkey(secret, model, f"orthogonal-order/{u}") for u in uses]
+            signs = [subkey(secret, model, f"orthogonal-signs/{u}") for u in uses]
+            self.rounds = [
+                (permutation(order, length)[0], coin_flips(flips, length))
+                for order, flips in zip(orders, signs, strict=True)
+            ]
         if method == "shf":
             key = subkey(secret, model, f"shf/{parameters}")
             self.order = permutation(key, length)[0]
@@ -58,6 +75,8 @@ class Stage:
 
     def __call__(self, block: list[int]) -> list[int]:
         """Sections 2, 3 and 4."""
+        if self.method == "orthogonal":
+            return self.mixed(block)
         if self.method == "shf":
             return [block[source] for source in self.order]
         pairs = zip(block, self.mask, strict=True)
@@ -68,7 +87,26 @@ class Stage:
     @property
     def scale(self) -> int:
         """What the integers are divided by."""
+        if self.method == "orthogonal":
+            return 510 * self.size**2
         return max(self.table) if self.method == "ffx" else 255
+
+    def mixed(self, block: list[int]) -> list[int]:
+        """Section 10, the Hadamard matrix entry by entry."""
+        values = [2 * value - 255 for value in block]
+        third = len(values) // 3
+        for order, signs in self.rounds:
+            pairs = zip(order, signs, strict=True)
+            moved = [values[source] * sign for source, sign in pairs]
+            values = [
+                sum(
+                    (-1) ** bin(i & j).count("1") * moved[start + j]
+                    for j in range(third)
+                )
+                for start in range(0, 3 * third, third)
+                for i in range(third)
+            ]
+        return [value + 255 * self.size**2 for value in values]
 
 
 def picture(height: int, width: int) -> Image:
@@ -146,6 +184,10 @@ def vectors() -> dict[str, list[dict]]:
         + [
             case("np+shf+ffx, another key", "np+shf+ffx", ONES, MODEL, 2),
             case("np+shf+ffx, another model", "np+shf+ffx", COUNTING, "ff" * 16, 2),
+        ]
+        + [
+            case(f"orthogonal, blocks of {size}", "orthogonal", COUNTING, MODEL, size)
+            for size in (2, 4, 8, 16)
         ],
     }
 

@@ -4,10 +4,11 @@ Every attack states its adversary, budget, success, limits and source, and gives
 only. docs/spec/audit-v2.md, section 2.
 """
 
-from mlguard.audit.attacks.base import Attack, Leaks, Pool, Scene
+from mlguard.audit.attacks.base import Attack, Pool, Scene
 from mlguard.audit.attacks.exhaustive import Exhaustive
 from mlguard.audit.attacks.hill_climbing import HillClimbing
 from mlguard.audit.attacks.known_plaintext import KnownPlaintext
+from mlguard.audit.attacks.leaks import Leaks
 from mlguard.audit.attacks.retraining import Retraining
 from mlguard.audit.outcomes import Outcome
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from mlguard.audit.attacks.base import Scene
-from mlguard.audit.attacks.guesses import cut, join
 from mlguard.models import Condition, feature_channels
 from mlguard.models.keyed_transform import plain
+from mlguard.models.torch_blocks import cut, join
 from mlguard.transforms.blocks import block_length
 
 MAX_LENGTH = 4096  # of a block or of channels; an adapter has its square in weights

@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mlguard import recipe
+from mlguard.audit.attacks.leaks import Leaks
 from mlguard.audit.budgets import Budget
 from mlguard.audit.measure import Subject
 from mlguard.audit.outcomes import Outcome
@@ -23,7 +22,6 @@ from mlguard.data import SegmentationSet, epoch_positions
 from mlguard.models import Condition
 from mlguard.protect.evaluate import evaluate
 from mlguard.tasks import Counts, Task
-from mlguard.transforms import Compose, FormatPreserving, TransformSet
 
 Tick = Callable[[int], None]  # how much work was done, in predictions of one image
 
@@ -34,12 +32,13 @@ class Pool:
 
     Attributes:
         images: Plain images.
-        masks: Their masks; an attack on a rung without labels does not look at them.
+        masks: Their masks, or classes; an attack on a rung without labels does not
+            look at them.
         ignore_index: The value of pixels without a label.
 
     Shape:
         images  (N, 3, H, W) uint8
-        masks   (N, H, W) uint8
+        masks   (N, H, W) uint8, or (N,) int64 of a classification
     """
 
     images: Tensor
@@ -56,43 +55,6 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self.images)
-
-
-NO_IMAGE_METHOD = "the key leaves images alone, and this attacks what it does to them"
-
-
-class Leaks:
-    """What an adversary has of the key's work, and nothing more.
-
-    Holds the correct transforms; gives only what a rung says.
-    """
-
-    def __init__(self, transforms: TransformSet) -> None:
-        self._image = transforms.image
-
-    def pair(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Rung T6: what the key makes of one of the adversary's images.
-
-        Shape:
-            image    (3, H, W) uint8
-            returns  (3, H, W) float32 in [0, 1]
-        """
-        if self._image is None:
-            raise ValueError("the key leaves images alone: there is no such pair")
-        transformed: NDArray[np.float32] = self._image.apply(image[None])[0]
-        return transformed
-
-    def table(self) -> NDArray[np.int32] | None:
-        """The encryption table of `ffx`, if the chain has one.
-
-        The worst case, and the published one: arXiv:2107.09362 fixes the password.
-        """
-        chain = self._image
-        stages = chain.transforms if isinstance(chain, Compose) else (chain,)
-        tables = [
-            stage.table for stage in stages if isinstance(stage, FormatPreserving)
-        ]
-        return tables[0] if tables else None
 
 
 class Referee(Protocol):
@@ -135,6 +97,8 @@ class Scene:
         leaks: What it has seen of the key's work.
         referee: Scores on images it does not have.
         tick: Told how the work goes.
+        known: Variant, images and labels of those outcomes of the attack that are
+            known already.
     """
 
     stolen: Subject
@@ -145,6 +109,14 @@ class Scene:
     leaks: Leaks
     referee: Referee
     tick: Tick = lambda work: None
+    known: frozenset[tuple[str, int, int]] = frozenset()
+
+    def wants(self, variant: str, images: int, labels: int = 0) -> bool:
+        """Whether an outcome is still to be found; an attack may ask before it works.
+
+        One that does not ask does known work again, and what it gives is dropped.
+        """
+        return (variant, images, labels) not in self.known
 
 
 @dataclass(frozen=True)

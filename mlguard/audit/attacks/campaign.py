@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from mlguard.audit.attack_findings import NotRun
 from mlguard.audit.attacks import ATTACKS
 from mlguard.audit.attacks.base import Attack, Scene
 from mlguard.audit.attacks.controls import Controls, has_ancestor
 from mlguard.audit.budgets import BUDGETS, Budget, BudgetName
+from mlguard.audit.events import Attacked, AttackEnded, Controlled
+from mlguard.audit.log import AuditLog
 from mlguard.audit.outcomes import AdversaryImages, Campaign, Outcome
 from mlguard.errors import RunError
 
@@ -48,6 +51,7 @@ def run_attacks(
     seed: int,
     source: AdversaryImages,
     announce: Announce = lambda name: None,
+    log: AuditLog | None = None,
 ) -> Campaign:
     """Run attacks in the registry's order.
 
@@ -58,9 +62,11 @@ def run_attacks(
         seed: Of everything random in the attacks and their controls.
         source: Where the pool comes from, for the report.
         announce: Told what is being run.
+        log: What is known already, and where every further outcome goes.
 
     Raises:
         RunError: One of the names is unknown.
+        OutputError: The log cannot be written.
     """
     check_names(names)
     limits = BUDGETS[budget]
@@ -71,14 +77,17 @@ def run_attacks(
         left_out = _left_out(attack, scene, asked=name in names)
         if left_out is None:
             announce(name)
-            outcomes += _timed(attack, scene)
+            outcomes += _run(attack, scene, log)
             not_run += [_impossible(name, why) for why in attack.left_out(scene)]
         else:
             not_run.append(left_out)
-    controls = Controls(scene, limits, seed)
+    controls = Controls(scene, limits, seed, log.controls() if log else {})
     for labels in sorted({outcome.labels for outcome, _ in outcomes} - {0}):
         announce(f"control, {labels} labelled")
-        controls.at(labels)
+        known = labels in controls.done
+        control = controls.at(labels)
+        if log is not None and not known:
+            log.add(Controlled.of(control))
     if (
         controls.done
         and scene.model.weights != "none"
@@ -101,12 +110,26 @@ def _impossible(name: str, why: str) -> NotRun:
     return NotRun(attack=name, reason="impossible", message=why)
 
 
-def _timed(attack: Attack, scene: Scene) -> list[tuple[Outcome, float]]:
-    """Every outcome with the seconds since the one before it."""
-    outcomes = []
+def _run(
+    attack: Attack, scene: Scene, log: AuditLog | None
+) -> list[tuple[Outcome, float]]:
+    """Every outcome with the seconds since the one before it; known ones as known."""
+    outcomes = log.outcomes(attack.name) if log else []
+    if log is not None and log.attack_ended(attack.name):
+        return outcomes
+    known = frozenset(_identity(one) for one, _ in outcomes)
     since = time.monotonic()
-    for outcome in attack.run(scene):
+    for outcome in attack.run(replace(scene, known=known)):
         now = time.monotonic()
-        outcomes.append((outcome, now - since))
+        if _identity(outcome) not in known:
+            outcomes.append((outcome, now - since))
+            if log is not None:
+                log.add(Attacked.of(outcome, now - since))
         since = now
+    if log is not None:
+        log.add(AttackEnded(attack=attack.name))
     return outcomes
+
+
+def _identity(outcome: Outcome) -> tuple[str, int, int]:
+    return outcome.variant, outcome.images, outcome.labels

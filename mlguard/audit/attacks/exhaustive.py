@@ -9,10 +9,10 @@ from typing import ClassVar, Self
 import numpy as np
 import torch
 
-from mlguard.audit.attacks.base import NO_IMAGE_METHOD, Attack, Scene
-from mlguard.audit.attacks.guesses import Guess, GuessSpace
+from mlguard.audit.attacks.base import Attack, Scene
+from mlguard.audit.attacks.guesses import Guess, GuessSpace, unsearchable
 from mlguard.audit.attacks.objectives import Judge, label_free
-from mlguard.audit.attacks.search import found, subset
+from mlguard.audit.attacks.search import found, subset, wanted
 from mlguard.audit.budgets import Budget
 from mlguard.audit.outcomes import Outcome
 
@@ -47,8 +47,8 @@ class Exhaustive(Attack):
 
     def impossible(self, scene: Scene) -> str:
         """Why it cannot run on this model, in words; empty if it can."""
-        if not scene.spec.image_methods:
-            return NO_IMAGE_METHOD
+        if why := unsearchable(scene.spec):
+            return why
         size = GuessSpace.of(scene.spec, None).size
         if size <= self.guesses:
             return ""
@@ -59,6 +59,8 @@ class Exhaustive(Attack):
         space = GuessSpace.of(scene.spec, scene.leaks.table())
         free = label_free(scene.stolen.model)
         pool = subset(scene.pool, self.images)
+        if not any(wanted(scene, one, len(pool)) for one in (free, "cross-entropy")):
+            return
         judge = Judge(scene, space, pool, (free, "cross-entropy"))
         best: list[tuple[float, Guess | None]] = [(math.inf, None)] * 2
         guesses = space.every()

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlguard import recipe
+from mlguard.audit.attacks.leaks import NO_IMAGE_METHOD
 from mlguard.data.draws import Draws
+from mlguard.models.torch_blocks import cut, join
 from mlguard.transforms import (
     Compose,
     FormatPreserving,
@@ -25,14 +27,25 @@ from mlguard.transforms import (
     PixelShuffle,
     Transform,
 )
-from mlguard.transforms.blocks import CHANNELS, block_length
+from mlguard.transforms.blocks import block_length
 
 BYTE_MAX = 255
+SEARCHED = ("shf", "np", "ffx")  # methods whose guesses can be made step by step
 MAX_STEPS_LISTED = 1 << 20  # above this, steps are drawn and not listed
 
 Guess = NDArray[np.int64]  # (transforms, L)
 Guesses = NDArray[np.int64]  # (K, transforms, L)
 Step = tuple[int, int, int]  # transform, and the two positions to swap
+
+
+def unsearchable(spec: recipe.Transform) -> str:
+    """Why a transform cannot be guessed step by step, in words; empty if it can."""
+    if not spec.image_methods:
+        return NO_IMAGE_METHOD
+    strange = [method for method in spec.image_methods if method not in SEARCHED]
+    if strange:
+        return f"guesses of {', '.join(strange)} cannot be made step by step"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -158,39 +171,6 @@ class GuessSpace:
         if self.table is None:
             raise ValueError("a search over ffx masks needs the table")
         return self.table
-
-
-def cut(images: Tensor, block_size: int) -> Tensor:
-    """Cut images into flattened blocks, as mlguard.transforms.blocks does in numpy.
-
-    Shape:
-        images   (n, 3, H, W)
-        returns  (n, H/M · W/M, L)
-    """
-    size = block_size
-    count, _, height, width = images.shape
-    pieces = images.reshape(
-        count, CHANNELS, height // size, size, width // size, size
-    ).permute(0, 2, 4, 3, 5, 1)
-    return pieces.reshape(count, -1, CHANNELS * size**2)
-
-
-def join(blocks: Tensor, block_size: int, size: tuple[int, ...]) -> Tensor:
-    """Put flattened blocks together; undoes `cut`.
-
-    Args:
-        blocks: From `cut`.
-        block_size: M, in pixels.
-        size: Height and width of the images.
-
-    Shape:
-        blocks   (n, H/M · W/M, L)
-        returns  (n, 3, H, W)
-    """
-    height, width = size
-    rows, columns = height // block_size, width // block_size
-    pieces = blocks.reshape(-1, rows, columns, block_size, block_size, CHANNELS)
-    return pieces.permute(0, 5, 1, 3, 2, 4).reshape(-1, CHANNELS, height, width)
 
 
 def stepped(guess: Guess, steps: list[Step]) -> Guess:

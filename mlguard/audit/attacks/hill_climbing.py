@@ -6,10 +6,16 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from mlguard.audit.attacks.base import NO_IMAGE_METHOD, Attack, Scene
-from mlguard.audit.attacks.guesses import Guess, GuessSpace, Step, stepped
+from mlguard.audit.attacks.base import Attack, Scene
+from mlguard.audit.attacks.guesses import (
+    Guess,
+    GuessSpace,
+    Step,
+    stepped,
+    unsearchable,
+)
 from mlguard.audit.attacks.objectives import Judge, ObjectiveName, label_free
-from mlguard.audit.attacks.search import found, subset
+from mlguard.audit.attacks.search import found, subset, wanted
 from mlguard.audit.budgets import Budget
 from mlguard.audit.outcomes import Outcome
 from mlguard.data.draws import Draws
@@ -56,7 +62,7 @@ class HillClimbing(Attack):
 
     def impossible(self, scene: Scene) -> str:
         """Why it cannot run on this model, in words; empty if it can."""
-        return "" if scene.spec.image_methods else NO_IMAGE_METHOD
+        return unsearchable(scene.spec)
 
     def run(self, scene: Scene) -> Iterator[Outcome]:
         """Climb without labels, then with them."""
@@ -67,6 +73,8 @@ class HillClimbing(Attack):
             "cross-entropy",
         )
         for number, objective in enumerate(objectives):
+            if not wanted(scene, objective, len(pool)):
+                continue
             judge = Judge(scene, space, pool, (objective,))
             climber = _Climber(space, judge, self.guesses)
             tops = []

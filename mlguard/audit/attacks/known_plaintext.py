@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from mlguard.audit.attacks.base import NO_IMAGE_METHOD, Attack, Scene
+from mlguard.audit.attacks.adapters import BlockAdapter
+from mlguard.audit.attacks.base import Attack, Scene
+from mlguard.audit.attacks.leaks import NO_IMAGE_METHOD
 from mlguard.audit.budgets import Budget
 from mlguard.audit.outcomes import Outcome
-from mlguard.models import keyed
+from mlguard.models import Condition, keyed
 from mlguard.transforms import (
     Compose,
     FormatPreserving,
@@ -38,7 +41,8 @@ class KnownPlaintext(Attack):
     Success:   the recovered transform gives the correct key's mIoU on other images.
     Limits:    chains of `ffx` with another method are not taken apart. A position that
                the one image cannot tell from another is guessed, and so is what `ffx`
-               makes of a value that the image does not have.
+               makes of a value that the image does not have. `orthogonal` is solved
+               for; fewer blocks than unknowns leave it open.
     Source:    our own; the classic setting of cryptanalysis. Why one pair is enough:
                docs/decisions/0002-no-picture-of-a-models-own-transform.md.
     """
@@ -61,15 +65,19 @@ class KnownPlaintext(Attack):
 
     def run(self, scene: Scene) -> Iterator[Outcome]:
         """Recover the transform from the pool's first image, and use it."""
-        image = scene.pool.images[0].numpy()
-        recovered = recover(
-            image,
-            scene.leaks.pair(image),
-            scene.spec.image_methods,
-            scene.spec.block_size,
-        )
-        found = TransformSet(recovered.transform)
-        condition = keyed(found, scene.stolen.device)
+        if not scene.wants("one pair", 1):
+            return
+        image, size = scene.pool.images[0].numpy(), scene.spec.block_size
+        transformed, methods = scene.leaks.pair(image), scene.spec.image_methods
+        if methods == ("orthogonal",):
+            solved = solve(image, transformed, size)
+            condition = Condition(solved.adapter.to(scene.stolen.device))
+            explains = complete = solved.complete
+        else:
+            recovered = recover(image, transformed, methods, size)
+            explains, complete = recovered.explains, recovered.complete
+            found = TransformSet(recovered.transform)
+            condition = keyed(found, scene.stolen.device)
         yield Outcome(
             attack=self.name,
             variant="one pair",
@@ -78,8 +86,8 @@ class KnownPlaintext(Attack):
             labels=0,
             queries=0,
             counts=scene.referee(scene.stolen.model, condition),
-            converged=recovered.explains,
-            notes=() if recovered.complete else ("pair-leaves-a-choice",),
+            converged=explains,
+            notes=() if complete else ("pair-leaves-a-choice",),
         )
 
 
@@ -96,6 +104,38 @@ class Recovered:
     transform: Transform
     explains: bool
     complete: bool
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A linear map read off a pair.
+
+    Attributes:
+        adapter: Does to an image what the key does, if the pair said enough.
+        complete: Whether it did: there were as many independent blocks as unknowns.
+    """
+
+    adapter: BlockAdapter
+    complete: bool
+
+
+def solve(
+    plain: NDArray[np.uint8], transformed: NDArray[np.float32], block_size: int
+) -> Solved:
+    """Solve for the matrix and the offset that make one image of the other.
+
+    Shape:
+        plain        (3, H, W) uint8
+        transformed  (3, H, W) float32
+    """
+    before = _columns(plain[None].astype(np.float64) / BYTE_MAX, block_size)
+    after = _columns(transformed[None].astype(np.float64), block_size)
+    known = np.concatenate([before, np.ones((len(before), 1))], axis=1)
+    solution, _, rank, _ = np.linalg.lstsq(known, after, rcond=None)
+    adapter = BlockAdapter(block_size)
+    adapter.matrix.data = torch.from_numpy(solution[:-1].T.astype(np.float32))
+    adapter.offset.data = torch.from_numpy(solution[-1].astype(np.float32))
+    return Solved(adapter.requires_grad_(False), bool(rank == known.shape[1]))
 
 
 def recover(

@@ -86,7 +86,8 @@ class Lesson:
         for index in range(BATCH):
             if draws.between(0, 1):
                 images[index] = images[index].flip(-1)
-                masks[index] = masks[index].flip(-1)
+                if masks.ndim > 1:  # else the class of the whole image
+                    masks[index] = masks[index].flip(-1)
         return images.to(device), masks.to(device)
 
 

@@ -102,7 +102,12 @@ class Judge:
 
 
 def _entropy(logits: Tensor) -> Tensor:
-    """Mean entropy of a pixel's classes. Shape: (K, n, classes, H, W) to (K,)."""
+    """Mean entropy of a pixel's classes, or of an image's.
+
+    Shape:
+        logits   (K, n, classes, H, W) or (K, n, classes)
+        returns  (K,)
+    """
     logs = logits.log_softmax(2)
     return -(logs.exp() * logs).sum(2).flatten(1).mean(1)
 

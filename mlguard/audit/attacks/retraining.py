@@ -81,10 +81,13 @@ class Retraining(Attack):
                 continue
             pool = subset(scene.pool, number)
             lesson = Lesson(pool, self.steps, self.seed, scene.tick)
-            everything = [self._everything(scene, lesson, r) for r in self.rates]
-            yield self._outcome(scene, "everything", number, everything)
-            if not too_large(scene):
-                name = Adapters.of(scene).name
+            if scene.wants("everything", number, number):
+                everything = [self._everything(scene, lesson, r) for r in self.rates]
+                yield self._outcome(scene, "everything", number, everything)
+            if too_large(scene):
+                continue
+            name = Adapters.of(scene).name
+            if scene.wants(name, number, number):
                 adapted = [self._adapter(scene, lesson, r) for r in self.adapter_rates]
                 yield self._outcome(scene, name, number, adapted)
 

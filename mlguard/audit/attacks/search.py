@@ -12,6 +12,11 @@ def subset(pool: Pool, number: int) -> Pool:
     return Pool(pool.images[:number], pool.masks[:number], pool.ignore_index)
 
 
+def wanted(scene: Scene, objective: str, images: int) -> bool:
+    """Whether what a search by an objective finds is not known yet."""
+    return scene.wants(objective, images, _labels(objective, images))
+
+
 def found(
     scene: Scene,
     space: GuessSpace,
@@ -26,15 +31,19 @@ def found(
     """Score a guess by what it gives, not by how many of its entries are right."""
     guessed = TransformSet(space.transform(guess))
     condition = keyed(guessed, scene.stolen.device)
-    labelled = objective == "cross-entropy"
+    labels = _labels(objective, images)
     return Outcome(
         attack=attack,
         variant=objective,
-        rung="T4" if labelled else "T3",
+        rung="T4" if labels else "T3",
         images=images,
-        labels=images if labelled else 0,
+        labels=labels,
         queries=queries,
         counts=scene.referee(scene.stolen.model, condition),
         converged=converged,
         notes=("table-assumed-known",) if space.table is not None else (),
     )
+
+
+def _labels(objective: str, images: int) -> int:
+    return images if objective == "cross-entropy" else 0

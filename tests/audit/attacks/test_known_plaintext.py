@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from mlguard.audit.attacks.known_plaintext import KnownPlaintext, recover
+from mlguard.audit.attacks.known_plaintext import KnownPlaintext, recover, solve
 from mlguard.transforms import Compose, FormatPreserving, derive_transform
 from tests.audits import KEY, OTHER_KEY, PROTECTION_ID
 from tests.planted import TASK, Noise, np_transform, planted, scene_of, shf_transform
@@ -81,3 +82,20 @@ def test_a_chain_with_ffx_is_left_alone_with_a_reason() -> None:
     chain = Compose([shf_transform(), ffx])
     scene = scene_of(Noise(), chain, "shf", "ffx")
     assert "not taken apart" in KnownPlaintext(seed=0).impossible(scene)
+
+
+def test_an_orthogonal_map_is_solved_for_from_one_pair() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (3, 64, 64), dtype=np.uint8)
+    other = np.random.default_rng(1).integers(0, 256, (1, 3, 32, 32), dtype=np.uint8)
+    transform = derive_transform(("orthogonal",), KEY.for_model(PROTECTION_ID), 4)
+    solved = solve(image, transform.apply(image[None])[0], 4)
+    made = solved.adapter(torch.from_numpy(other)).numpy()
+    assert solved.complete
+    np.testing.assert_allclose(made, transform.apply(other), rtol=0, atol=1e-4)
+
+
+def test_too_few_blocks_leave_an_orthogonal_map_open() -> None:
+    """The twin of the test above: 16 blocks do not tell 49 unknowns."""
+    image = np.random.default_rng(0).integers(0, 256, (3, 16, 16), dtype=np.uint8)
+    transform = derive_transform(("orthogonal",), KEY.for_model(PROTECTION_ID), 4)
+    assert not solve(image, transform.apply(image[None])[0], 4).complete

@@ -1,0 +1,128 @@
+"""`mlguard bind` and `mlguard rebind`: a key for a trained model, without training."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlguard.cli.ask import warn
+from mlguard.cli.extras import need
+from mlguard.cli.key_space import warn_of_small_key_space
+from mlguard.cli.model_key import open_model_key, open_model_keys
+from mlguard.cli.recipes import Overrides
+from mlguard.cli.unlock import Unlock, unlocking
+from mlguard.recipe import read_recipe
+
+if TYPE_CHECKING:
+    from mlguard.protect import Bound
+
+NewKey = Annotated[str, typer.Option(help="Name of the model key in the keystore.")]
+NewRun = Annotated[Path, typer.Option(help="The run folder to write; new or empty.")]
+
+
+@unlocking
+def bind(
+    model: Annotated[
+        Path, typer.Argument(help="A plain run folder, or a .safetensors file.")
+    ],
+    key: NewKey,
+    out: NewRun,
+    recipe: Annotated[
+        str | None, typer.Option(help="The recipe of a .safetensors file.")
+    ] = None,
+    set_: Overrides = None,
+    method: Annotated[
+        str, typer.Option(help="shf, np, channels or a list; default: the recipe's.")
+    ] = "",
+    block_size: Annotated[
+        int | None, typer.Option(min=1, help="M, in pixels; default: the recipe's.")
+    ] = None,
+    layers: Annotated[
+        str, typer.Option(help="Layers to permute: a list, or auto for all that can.")
+    ] = "",
+    signs: Annotated[
+        bool, typer.Option("--signs", help="Flip signs of permuted layers too.")
+    ] = False,
+    fold_batch_norm: Annotated[
+        bool, typer.Option("--fold-batch-norm", help="Ship no running statistics.")
+    ] = False,
+    *,
+    unlock: Unlock,
+) -> None:
+    """Make a trained model need the key, without training, and write a run folder."""
+    if set_ and recipe is None:
+        raise typer.BadParameter("--set goes with --recipe")
+    settings = read_recipe(recipe, overrides=set_ or []) if recipe else None
+    need("mlguard.protect")
+    from mlguard.protect import bind_model, bound_recipe, read_plain
+    from mlguard.protect.bind import check_new
+    from mlguard.protect.key_work import key_space_of
+
+    check_new(out)
+    plain = read_plain(model, settings)
+    bound = bound_recipe(
+        plain,
+        methods=_names(method),
+        block_size=block_size,
+        layers=_names(layers),
+        signs=signs,
+        fold_batch_norm=fold_batch_norm,
+    )
+    warn_of_small_key_space(bound.transform, key_space_of(bound))
+    with open_model_key(key, unlock) as held:
+        done = bind_model(plain, bound, held.key, out, key_name=held.name)
+        held.register("run", _protection_id(done))
+    _say(done, "bound model", "the plain model's")
+
+
+@unlocking
+def rebind(
+    run: Annotated[Path, typer.Argument(help="The run folder of a bound model.")],
+    key: NewKey,
+    out: NewRun,
+    old_key: Annotated[
+        str | None,
+        typer.Option(help="Name of the key RUN needs, if not the one it names."),
+    ] = None,
+    *,
+    unlock: Unlock,
+) -> None:
+    """Give a bound model another key, without training; RUN stays as it is."""
+    need("mlguard.protect")
+    from mlguard.protect import read_run, rebind_run
+    from mlguard.protect.bind import check_new
+    from mlguard.protect.key_work import key_space_of
+    from mlguard.protect.run import protection_of
+
+    check_new(out)
+    bound = read_run(run)
+    protection = protection_of(bound)
+    warn_of_small_key_space(bound.recipe.transform, key_space_of(bound.recipe))
+    wanted = [(old_key or protection.key_name, protection.key_id), (key, None)]
+    with open_model_keys(wanted, unlock) as (old, new):
+        done = rebind_run(bound, old.key, new.key, out, key_name=new.name)
+        new.register("run", _protection_id(done))
+    _say(done, "bound model", "the old model's")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _protection_id(done: "Bound") -> str:
+    protection = done.run.protection
+    return protection.protection_id.hex() if protection else ""
+
+
+def _say(done: "Bound", what: str, whose: str) -> None:
+    print(f"{what}: {done.run.path}")
+    print(
+        f"folded in {done.fold_ms:.0f} ms; logits differ from {whose} by at most "
+        f"{done.difference:.1e}, the largest is {done.largest_logit:.1f}"
+    )
+    if done.tied:
+        warn(
+            "the stem shows its part of the key to whoever holds the weights: its "
+            "zeros and equal weights tell where every pixel went; docs/bind.md says "
+            "what helps"
+        )

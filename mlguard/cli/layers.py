@@ -1,0 +1,43 @@
+"""`mlguard layers`: which feature maps a recipe's model has, for `transform.layers`."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from mlguard.cli.extras import need
+from mlguard.cli.recipes import Name, Overrides
+from mlguard.cli.with_store import Json, answer
+from mlguard.recipe import read_recipe
+from mlguard.transforms import channels_key_space
+
+if TYPE_CHECKING:
+    from mlguard.models.channel_paths import LayerFacts
+
+
+def layers(recipe: Name, set_: Overrides = None, as_json: Json = False) -> None:
+    """List the layers of RECIPE's model, and which can be permuted without training.
+
+    A model that is trained under its key can permute the others as well.
+    """
+    settings = read_recipe(recipe, overrides=set_ or [])
+    need("mlguard.protect")
+    from mlguard.models.channel_paths import layers_of
+    from mlguard.protect.key_work import blank_model
+
+    found = layers_of(blank_model(settings), settings.data.size)
+    rows = [asdict(facts) | {"key_space_bits": _bits(facts)} for facts in found]
+    width = max(len(facts.name) for facts in found)
+    heading = f"{'layer':{width}} {'C':>5} {'H':>4} {'W':>4} {'bits':>8}  bind"
+    lines = [_line(facts, width) for facts in found]
+    answer(rows, "\n".join([heading, *lines]), as_json=as_json)
+
+
+def _line(facts: "LayerFacts", width: int) -> str:
+    said = f"no: it {facts.refusal}" if facts.refusal else "yes"
+    if facts.signs:
+        said += ", signs too"
+    sizes = f"{facts.channels:5} {facts.height:4} {facts.width:4}"
+    return f"{facts.name:{width}} {sizes} {_bits(facts):8.1f}  {said}"
+
+
+def _bits(facts: "LayerFacts") -> float:
+    return round(channels_key_space(facts.channels, signs=False), 1)

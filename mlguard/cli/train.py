@@ -1,0 +1,34 @@
+"""`mlguard train`: train a plain model, which binding starts from."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlguard.cli.extras import need
+from mlguard.cli.recipes import Overrides
+from mlguard.cli.trainer import Trainer
+from mlguard.recipe import read_recipe
+
+
+def train(
+    recipe: Annotated[str, typer.Option(help="A shipped recipe's name, or a file.")],
+    out: Annotated[Path, typer.Option(help="The run folder; new or empty.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    set_: Overrides = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an unfinished run.")
+    ] = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="Let torchvision fetch VOC 2012.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard events too.")
+    ] = False,
+) -> None:
+    """Train a plain model that needs no key; `mlguard bind` gives it one."""
+    settings = read_recipe(recipe, overrides=set_ or [])
+    need("mlguard.protect")
+    job = Trainer(recipe, settings, data, download, device, resume, tensorboard)
+    job.plain(out, title="plain model")

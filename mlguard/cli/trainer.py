@@ -1,0 +1,93 @@
+"""One training job of the command line, with its progress shown."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlguard.cli.checking_progress import count_on_terminal
+from mlguard.cli.model_key import HeldKey
+from mlguard.recipe import Recipe
+
+if TYPE_CHECKING:
+    from mlguard.protect import Job, Protection
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """What training a protected model and a plain one have in common.
+
+    Attributes:
+        name: What the recipe is called.
+        recipe: The recipe.
+        data: Folder of the data set.
+        download: Whether torchvision may fetch it.
+        device: "auto", "cpu" or "cuda".
+        resume: Go on with an unfinished run.
+        tensorboard: Write TensorBoard events too.
+    """
+
+    name: str
+    recipe: Recipe
+    data: Path | None
+    download: bool
+    device: str
+    resume: bool
+    tensorboard: bool
+
+    def key_id(self, out: Path) -> str | None:
+        """The key that a run to go on with was begun with."""
+        from mlguard.protect.run import PROTECTION, read_setup
+
+        if not self.resume or not (out / PROTECTION).exists():
+            return None
+        _, protection = read_setup(out)
+        return protection.key_id if protection else None
+
+    def protected(self, out: Path, held: HeldKey) -> None:
+        """Train a model that needs the key."""
+
+        def begun(protection: "Protection") -> None:
+            held.register("run", protection.protection_id.hex())
+
+        with self._job("protected model", out, begun) as job:
+            job.protect(held.key, key_name=held.name)
+        _say_where(f"protected model: {out}")
+
+    def plain(self, out: Path, *, title: str) -> None:
+        """Train a model that needs no key."""
+        with self._job(title, out) as job:
+            job.train_baseline()
+        _say_where(f"{title}: {out}")
+
+    @contextmanager
+    def _job(
+        self, title: str, out: Path, begun: "Callable[[Protection], None] | None" = None
+    ) -> "Iterator[Job]":
+        """One training job, with its progress shown."""
+        from mlguard.cli.training_progress import show_training, tensorboard_sink
+        from mlguard.protect import Job, Source
+
+        sinks = [tensorboard_sink(out / "tensorboard")] if self.tensorboard else []
+        with (
+            show_training(title, *sinks) as watch,
+            count_on_terminal("checking images") as check,
+        ):
+            yield Job(
+                path=out,
+                recipe=self.recipe,
+                source=Source(self.data, self.download),
+                recipe_name=Path(self.name).stem,
+                device=self.device,
+                resume=self.resume,
+                watch=watch,
+                check=check,
+                begun=begun or (lambda protection: None),
+            )
+
+
+def _say_where(text: str) -> None:
+    if os.environ.get("RANK", "0") == "0":  # torchrun numbers its processes
+        print(text)

@@ -1,0 +1,89 @@
+"""Fold batch norms, so that a model ships without its running statistics.
+
+Running statistics tell whoever holds the weights how feature maps look under the
+correct key: with them, keys are found without a single label. Folding changes nothing
+of what the model computes.
+"""
+
+import torch
+from torch import Tensor, fx, nn
+
+from mlguard.errors import BindingError
+from mlguard.models.pieces import ChannelScale
+from mlguard.models.tracing import Traced, trace
+
+
+@torch.no_grad()
+def fold_batch_norms(model: nn.Module) -> nn.Module:
+    """Replace every batch norm by what it does in eval mode. In place.
+
+    One that follows a convolution, and alone reads it, goes into its weights and leaves
+    an `nn.Identity`. Any other becomes a `ChannelScale`. Of one architecture the result
+    has always the same parameters, whatever their values.
+
+    Returns:
+        The model, without any `running_mean` or `running_var`.
+
+    Raises:
+        BindingError: The model cannot be traced, or a batch norm has no statistics.
+    """
+    traced = trace(model)
+    for node in traced.nodes():
+        norm = traced.module(node)
+        if not isinstance(norm, nn.BatchNorm2d):
+            continue
+        name, convolution = str(node.target), _convolution_before(traced, node)
+        if convolution is not None:
+            _fold(convolution, norm)
+            model.set_submodule(name, nn.Identity())
+        elif traced.runs_once(node):
+            model.set_submodule(name, _scale_of(norm))
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):  # runs never, or several times
+            model.set_submodule(name, _scale_of(module))
+    return model
+
+
+def _convolution_before(traced: Traced, node: fx.Node) -> nn.Conv2d | None:
+    """The convolution that a norm reads, if nothing else reads it."""
+    before = node.args[0] if node.args else None
+    if not isinstance(before, fx.Node):
+        return None
+    layer = traced.module(before)
+    if not isinstance(layer, nn.Conv2d) or traced.readers(before) != [node]:
+        return None
+    once = traced.runs_once(before) and traced.runs_once(node)
+    return layer if once else None
+
+
+def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    scale, offset = _line_of(norm)
+    weight = convolution.weight.double() * scale.view(-1, 1, 1, 1)
+    convolution.weight.copy_(weight)
+    if convolution.bias is None:
+        convolution.bias = nn.Parameter(
+            torch.zeros_like(convolution.weight[:, 0, 0, 0])
+        )
+    convolution.bias.copy_(convolution.bias.double() * scale + offset)
+
+
+def _scale_of(norm: nn.BatchNorm2d) -> ChannelScale:
+    scale, offset = _line_of(norm)
+    layer = ChannelScale(norm.num_features).to(norm.running_var)
+    layer.weight.copy_(scale)
+    layer.bias.copy_(offset)
+    return layer.train(norm.training)
+
+
+def _line_of(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Scale and offset, (C,) float64, of what a batch norm does in eval mode."""
+    mean, variance = norm.running_mean, norm.running_var
+    if mean is None or variance is None:
+        raise BindingError(
+            "a batch norm of the model has no running statistics: what it does depends "
+            "on the batch, and cannot be folded"
+        )
+    scale = (variance.double() + norm.eps).rsqrt()
+    scale = scale if norm.weight is None else scale * norm.weight.double()
+    offset = -mean.double() * scale
+    return scale, offset if norm.bias is None else offset + norm.bias.double()

@@ -1,0 +1,264 @@
+"""Which layers' channels can be permuted so that only other layers' parameters change.
+
+A permuted feature map can be undone by the convolutions that read it, if all that lies
+between treats every channel alike or has one number a channel. Where channels of
+several layers meet (residual joins, products, depthwise convolutions) it cannot.
+
+Source: arXiv:2109.01332 and arXiv:2206.05422, for models trained under a permutation.
+"""
+
+import operator
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from mlguard.errors import BindingError
+from mlguard.models.pieces import ChannelScale
+from mlguard.models.tracing import Traced, trace
+from mlguard.transforms.blocks import CHANNELS
+
+# Layers that do the same to every channel, whatever its values are …
+SAME = (
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Hardswish,
+    nn.Hardsigmoid,
+    nn.Hardtanh,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.MaxPool2d,
+    nn.AdaptiveMaxPool2d,
+)
+# … and those that are linear besides, so that a sign passes through.
+LINEAR = (
+    nn.Identity,
+    nn.Dropout,
+    nn.Dropout2d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.Upsample,
+    nn.ZeroPad2d,
+)
+SAME_FUNCTIONS = {
+    F.relu,
+    F.relu6,
+    F.leaky_relu,
+    F.elu,
+    F.gelu,
+    F.silu,
+    F.hardswish,
+    F.hardsigmoid,
+    F.max_pool2d,
+    F.adaptive_max_pool2d,
+    torch.relu,
+    torch.sigmoid,
+    torch.tanh,
+}
+LINEAR_FUNCTIONS = {
+    F.dropout,
+    F.avg_pool2d,
+    F.adaptive_avg_pool2d,
+    F.interpolate,
+}
+SAME_METHODS = {"relu", "relu_", "sigmoid", "tanh"}
+LINEAR_METHODS = {"contiguous", "clone", "detach"}
+MEETINGS = {
+    operator.add: "is added to another feature map (a residual join)",
+    operator.iadd: "is added to another feature map (a residual join)",
+    torch.add: "is added to another feature map (a residual join)",
+    operator.mul: "is multiplied by other values (as in squeeze-and-excitation)",
+    torch.mul: "is multiplied by other values (as in squeeze-and-excitation)",
+    torch.cat: "is joined with other channels",
+}
+
+
+@dataclass
+class Path:
+    """What lies between a layer and the convolutions that read it.
+
+    Attributes:
+        convolutions: Their names.
+        norms: Names of the layers between with one number a channel.
+        linear: Whether a sign passes through all of it.
+        nodes: Every node between, in the order they run.
+    """
+
+    convolutions: list[str] = field(default_factory=list)
+    norms: list[str] = field(default_factory=list)
+    linear: bool = True
+    nodes: list[fx.Node] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """One layer of a model whose output is a feature map.
+
+    Attributes:
+        name: What the model calls it.
+        channels: C.
+        height: H, at the image size asked for; pixels.
+        width: W.
+        refusal: Why its channels cannot be permuted; empty if they can.
+        signs: Whether their signs can be flipped as well.
+    """
+
+    name: str
+    channels: int
+    height: int
+    width: int
+    refusal: str
+    signs: bool
+
+
+def path_from(traced: Traced, name: str) -> Path:
+    """Follow a layer's output to the convolutions that read it.
+
+    Raises:
+        BindingError: The model has no such layer, or its channels cannot be permuted.
+    """
+    if name not in traced.outputs:
+        raise BindingError(
+            f"the model has no layer {name!r} that gives a feature map",
+            hint="`mlguard layers RECIPE` lists the layers",
+        )
+    nodes = traced.outputs[name]
+    if len(nodes) > 1:
+        raise BindingError(_refusal(name, f"runs {len(nodes)} times in one prediction"))
+    if nodes[0] not in traced.logits():
+        raise BindingError(_refusal(name, "has no part in the logits"))
+    path, waiting = Path(), [nodes[0]]
+    while waiting:
+        node = waiting.pop(0)
+        path.nodes.append(node)
+        for reader in traced.readers(node):
+            problem = _step(traced, path, node, reader)
+            if problem:
+                raise BindingError(_refusal(name, problem))
+            if not isinstance(traced.module(reader), nn.Conv2d):
+                waiting.append(reader)
+    if not path.convolutions:
+        raise BindingError(_refusal(name, "is read by no convolution"))
+    return path
+
+
+def layers_of(model: nn.Module, size: tuple[int, int]) -> list[LayerFacts]:
+    """List the layers of a model whose outputs are feature maps, in their order.
+
+    A layer and its container that give the same output are listed once, by the
+    container's name.
+
+    Args:
+        model: The model.
+        size: Height and width of the images; pixels.
+
+    Raises:
+        BindingError: The model cannot be traced.
+    """
+    traced, shapes = trace(model), _shapes(model, size)
+    seen: set[fx.Node] = set()
+    facts = []
+    names = sorted(traced.outputs, key=lambda name: (name.count("."), name))
+    for name in names:
+        node = traced.outputs[name][0]
+        if name in shapes and node not in seen:
+            seen.add(node)
+            facts.append((node, _facts(traced, name, shapes[name])))
+    order = {node: place for place, node in enumerate(traced.nodes())}
+    return [found for _, found in sorted(facts, key=lambda pair: order[pair[0]])]
+
+
+def _facts(traced: Traced, name: str, shape: torch.Size) -> LayerFacts:
+    _, channels, height, width = shape
+    try:
+        path = path_from(traced, name)
+        refusal, signs = "", path.linear
+    except BindingError as refused:
+        refusal, signs = str(refused).removeprefix(_refusal(name, "")), False
+    return LayerFacts(name, channels, height, width, refusal, signs)
+
+
+def _refusal(name: str, problem: str) -> str:
+    return f"layer {name} cannot be permuted: it {problem}"
+
+
+def _step(traced: Traced, path: Path, node: fx.Node, reader: fx.Node) -> str:
+    """Take one step along a path. What stands in the way; empty if nothing."""
+    if reader.op == "output":
+        return "reaches the model's output"
+    if reader.args[:1] != (node,) or node in reader.args[1:]:
+        return _meeting(reader)
+    if reader.op != "call_module":
+        return _step_function(path, reader)
+    layer, name = traced.module(reader), str(reader.target)
+    if isinstance(layer, nn.Conv2d):
+        return _end(traced, path, reader, layer)
+    if isinstance(layer, nn.BatchNorm2d | ChannelScale):
+        if not traced.runs_once(reader):
+            return f"goes into {name}, which runs several times"
+        path.norms.append(name)
+        return ""
+    if isinstance(layer, (*SAME, *LINEAR)):
+        path.linear &= isinstance(layer, LINEAR)
+        return ""
+    kind = type(layer).__name__
+    return f"goes into {name} ({kind}), which mixes channels or is not known"
+
+
+def _end(traced: Traced, path: Path, reader: fx.Node, layer: nn.Conv2d) -> str:
+    name = str(reader.target)
+    if layer.groups == layer.in_channels and layer.groups > 1:
+        return f"goes into the depthwise convolution {name}"
+    if layer.groups > 1:
+        return f"goes into the grouped convolution {name}"
+    if not traced.runs_once(reader):
+        return f"goes into {name}, which runs several times"
+    path.convolutions.append(name)
+    return ""
+
+
+def _step_function(path: Path, reader: fx.Node) -> str:
+    known = reader.target
+    if reader.op == "call_method":
+        same, linear = known in SAME_METHODS, known in LINEAR_METHODS
+    else:
+        same, linear = known in SAME_FUNCTIONS, known in LINEAR_FUNCTIONS
+    if not same and not linear:
+        return _meeting(reader)
+    path.linear &= linear
+    return ""
+
+
+def _meeting(reader: fx.Node) -> str:
+    found = None if isinstance(reader.target, str) else MEETINGS.get(reader.target)
+    return found or f"goes into {reader.name}, which mixes channels or is not known"
+
+
+def _shapes(model: nn.Module, size: tuple[int, int]) -> dict[str, torch.Size]:
+    """The shape of every module's output that is a feature map, by name."""
+    shapes: dict[str, torch.Size] = {}
+
+    def remember(name: str, output: object) -> None:
+        if isinstance(output, Tensor) and output.dim() == 4:
+            shapes.setdefault(name, output.shape)
+
+    hooks = [
+        module.register_forward_hook(lambda m, i, o, name=name: remember(name, o))
+        for name, module in model.named_modules()
+        if name
+    ]
+    training = model.training
+    try:
+        parameter = next(model.parameters())
+        with torch.inference_mode():
+            model.eval()(parameter.new_zeros(1, CHANNELS, *size))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return shapes

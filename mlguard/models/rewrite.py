@@ -1,0 +1,32 @@
+"""Give a model the form that its recipe names, into which a key can be folded.
+
+The form depends on the architecture and the recipe alone, so that weights of a bound
+model load into a model built from its recipe. Knows no key.
+"""
+
+from torch import nn
+
+from mlguard import recipe
+from mlguard.models.batch_norm import fold_batch_norms
+from mlguard.models.stem import prepare_stem
+
+
+def rewrite(model: nn.Module, spec: recipe.Model, block_size: int) -> nn.Module:
+    """Rewrite a model without changing what it computes. In place.
+
+    Args:
+        model: The model as its architecture builds it.
+        spec: The recipe's [model] section.
+        block_size: M of the recipe's [transform] section, in pixels.
+
+    Returns:
+        The model.
+
+    Raises:
+        BindingError: The model does not have the form asked for.
+    """
+    if spec.batch_norm == "folded":
+        fold_batch_norms(model)
+    if spec.stem == "blocks":
+        prepare_stem(model, block_size)
+    return model

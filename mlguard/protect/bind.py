@@ -1,0 +1,201 @@
+"""Bind a trained model to a key without training, and to another key after that.
+
+What the key does is folded into the layers that read images and feature maps (fold.py).
+The result is a run folder like that of training, with the plain model as its baseline.
+Nothing is written that was not compared with the model it came from.
+"""
+
+import copy
+import hashlib
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mlguard.errors import OutputError, OutputExists
+from mlguard.files import prepare_output_folder
+from mlguard.keys import ModelKey, new_protection_id
+from mlguard.models import keyed, normalization_of, rewrite
+from mlguard.protect import run as folder
+from mlguard.protect.fold import compare, fold, stem_form, unfold
+from mlguard.protect.plain import PlainModel, read_plain
+from mlguard.protect.provenance import versions
+from mlguard.protect.run import Protection, Run, read_run
+from mlguard.recipe import Recipe, recipe_sha256
+
+BOUND = "bound"  # in provenance.json
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A model that was bound, and how it compares with the one it came from.
+
+    Attributes:
+        run: Its run folder.
+        fold_ms: Milliseconds that folding took.
+        difference: The largest difference of two logits.
+        largest_logit: What to compare `difference` with.
+        tied: Whether zeros and equal weights of its stem show the key to whoever
+            holds the weights.
+    """
+
+    run: Run
+    fold_ms: float
+    difference: float
+    largest_logit: float
+    tied: bool
+
+
+def bind_model(
+    plain: PlainModel, recipe: Recipe, key: ModelKey, out: Path, *, key_name: str
+) -> Bound:
+    """Bind a plain model to a key.
+
+    Args:
+        plain: The plain model.
+        recipe: Of the bound model, from `bound_recipe`.
+        key: The model key.
+        out: The run folder to write; new or empty.
+        key_name: What the owner's keystore calls the key.
+
+    Raises:
+        OutputExists: The folder holds something.
+        MalformedRun: The plain weights are missing, damaged or of another model.
+        BindingError: What the key does cannot be folded into the model.
+        ParityError: The bound model does not compute what the plain one does.
+        OutputError: There is no space, or the folder is not writable.
+    """
+    check_new(out)
+    original = plain.load()
+    protection = Protection(new_protection_id(), key.key_id, key_name)
+    begun = time.perf_counter()
+    model = copy.deepcopy(original)
+    rewrite(model, recipe.model, recipe.transform.block_size)
+    draft = Run(out, recipe, protection, dict(plain.provenance), plain.build)
+    transforms = draft.derive(protection.subkeys(key))
+    fold(model, transforms, normalization_of(recipe.model))
+    fold_ms = (time.perf_counter() - begun) * 1e3
+    difference, largest = compare(model, keyed(transforms), original, recipe=recipe)
+    form = stem_form(plain, recipe)
+    tied = form == "lifted" and plain.recipe.model.stem == "plain"
+    facts = {"stem": form, "tied": tied, "source_sha256": _sha256(plain.weights)}
+    run = _write(draft, model, key, facts, plain)
+    return Bound(run, fold_ms, difference, largest, tied)
+
+
+def rebind_run(
+    run: Run, old: ModelKey, key: ModelKey, out: Path, *, key_name: str
+) -> Bound:
+    """Give a bound model another key, and a protection id of its own.
+
+    Args:
+        run: A protected run.
+        old: The key it needs.
+        key: The key that the new run shall need.
+        out: The run folder to write; new or empty.
+        key_name: What the owner's keystore calls the new key.
+
+    Raises:
+        WrongKey: The run was protected with another key than `old`.
+        TamperedRun: The holder of `old` did not make this run.
+        MalformedRun: It is a baseline run, or is damaged.
+        OutputExists: The folder holds something.
+        BindingError: The run was not bound but trained under its key, and what it does
+            cannot be folded.
+        ParityError: The new model does not compute what the old one does.
+        OutputError: There is no space, or the folder is not writable.
+    """
+    check_new(out)
+    was = run.transform(old)
+    original = run.load_model()
+    protection = Protection(new_protection_id(), key.key_id, key_name)
+    begun = time.perf_counter()
+    model, normalization = copy.deepcopy(original), normalization_of(run.recipe.model)
+    draft = Run(out, run.recipe, protection, run.provenance, run.build)
+    becomes = draft.derive(protection.subkeys(key))
+    unfold(model, was, normalization)
+    fold(model, becomes, normalization)
+    fold_ms = (time.perf_counter() - begun) * 1e3
+    difference, largest = compare(
+        model, keyed(becomes), original, keyed(was), recipe=run.recipe
+    )
+    twin = run.baseline()
+    plain = None if twin is None else read_plain(twin.path, build=run.build)
+    known = run.provenance.get(BOUND)
+    facts = known if isinstance(known, dict) else {}
+    tied = bool(facts.get("tied"))
+    facts |= {"source_sha256": _sha256(run.path / folder.MODEL)}
+    written = _write(draft, model, key, facts, plain)
+    return Bound(written, fold_ms, difference, largest, tied)
+
+
+def check_new(out: Path) -> None:
+    """Refuse a run folder that is neither new nor empty.
+
+    Raises:
+        OutputExists: It holds something, or is a file.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise OutputExists(f"{out} is not an empty folder")
+
+
+def _write(
+    draft: Run,
+    model: nn.Module,
+    key: ModelKey,
+    facts: dict[str, Any],
+    plain: PlainModel | None,
+) -> Run:
+    """Write a bound run whole, or nothing."""
+    out, protection = draft.path, draft.protection
+    assert protection is not None
+    prepare_output_folder(out)
+    try:
+        folder.write_json(out / folder.PROVENANCE, _provenance(draft, facts))
+        folder.write_setup(out, draft.recipe, protection)
+        if plain is not None:
+            _write_twin(plain, out / folder.BASELINE)
+        folder.write_model(out / folder.MODEL, model)
+        folder.write_proofs(out, protection, key)
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)  # it was empty: all of it is ours
+        raise
+    return read_run(out, build=draft.build)
+
+
+def _provenance(draft: Run, facts: dict[str, Any]) -> dict[str, Any]:
+    """What is known of the training, and what was done after it."""
+    return draft.provenance | {
+        "recipe_sha256": recipe_sha256(draft.recipe),
+        BOUND: facts
+        | {
+            "versions": versions(),
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        },
+    }
+
+
+def _write_twin(plain: PlainModel, twin: Path) -> None:
+    """Put the plain model beside the bound one, so that an audit can compare."""
+    prepare_output_folder(twin)
+    folder.write_json(twin / folder.PROVENANCE, plain.provenance)
+    folder.write_setup(twin, plain.recipe, None)
+    try:
+        for name in (folder.METRICS, folder.CURVES):
+            if (plain.weights.parent / name).exists():
+                shutil.copyfile(plain.weights.parent / name, twin / name)
+        try:
+            os.link(plain.weights, twin / folder.MODEL)
+        except OSError:  # another file system, or one without hard links
+            shutil.copyfile(plain.weights, twin / folder.MODEL)
+    except OSError as error:
+        raise OutputError(f"cannot write {twin}: {error.strerror}") from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

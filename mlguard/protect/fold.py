@@ -1,0 +1,174 @@
+"""What a key does, folded into a model; and the recipe of what comes out.
+
+Knows no run folder. How it is done: mlguard/models, stem.py and channels.py.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from mlguard.errors import BindingError, ParityError
+from mlguard.models import (
+    NO_KEY,
+    Condition,
+    Normalization,
+    logits_of,
+    normalization_of,
+    output_of,
+)
+from mlguard.models.affine import affine_of, check_affine
+from mlguard.models.channels import check_layers, every_layer, fold_permutations
+from mlguard.models.stem import absorb, form_of_stem
+from mlguard.protect.key_work import blank_model
+from mlguard.protect.parity import example_images
+from mlguard.protect.plain import PlainModel
+from mlguard.recipe import CHANNELS, Recipe, dump_recipe, parse_recipe
+from mlguard.transforms import TransformSet
+
+IMAGES = 2  # compared
+MAX_DIFFERENCE = 1e-4  # of two logits, as a share of the largest
+EVERY_LAYER = "auto"
+StemForm = Literal["", "patch", "lifted"]
+
+
+def bound_recipe(
+    plain: PlainModel,
+    *,
+    methods: Sequence[str] = (),
+    block_size: int | None = None,
+    layers: Sequence[str] = (),
+    signs: bool = False,
+    fold_batch_norm: bool = False,
+) -> Recipe:
+    """The recipe of a plain model once it is bound. Refuses what cannot be folded.
+
+    Args:
+        plain: The plain model.
+        methods: In the order applied; those of its recipe if none are given.
+        block_size: M, in pixels; that of its recipe if None.
+        layers: Whose channels are permuted; ("auto",) stands for all that can be.
+        signs: Whether their signs are flipped as well.
+        fold_batch_norm: Whether batch norms are folded, so that no statistics ship.
+
+    Raises:
+        RecipeError: The methods, the block size and the layers do not go together.
+        BindingError: They cannot be folded into this model.
+    """
+    spec = plain.recipe.transform
+    chosen = [str(method) for method in methods or spec.methods]
+    if layers and CHANNELS not in chosen:
+        chosen.append(CHANNELS)
+    if tuple(layers) == (EVERY_LAYER,):
+        model = blank_model(plain.recipe, plain.build)
+        layers = every_layer(model, plain.recipe.data.size, signs=signs)
+    elif CHANNELS in chosen and not layers:
+        layers = spec.layers
+    changes: dict[str, Any] = {
+        "transform.method": chosen,
+        "transform.layers": list(layers),
+        "transform.signs": signs,
+        "model.stem": "blocks" if set(chosen) - {CHANNELS} else "plain",
+    }
+    if block_size is not None:
+        changes["transform.block_size"] = block_size
+    if fold_batch_norm:
+        changes["model.batch_norm"] = "folded"
+    overrides = [f"{name}={_toml(value)}" for name, value in changes.items()]
+    name = f"of {plain.weights}, bound,"
+    recipe = parse_recipe(dump_recipe(plain.recipe), name=name, overrides=overrides)
+    image_methods = recipe.transform.image_methods
+    if image_methods:
+        check_affine(image_methods, recipe.transform.block_size)
+    rewritten = blank_model(recipe, plain.build)
+    try:
+        check_layers(rewritten, recipe.transform.layers, signs=signs)
+    except BindingError as refused:
+        can = every_layer(rewritten, recipe.data.size, signs=signs)
+        hint = f"{refused.hint}; " if refused.hint else ""
+        raise BindingError(
+            str(refused), hint=f"{hint}layers that can be permuted: {', '.join(can)}"
+        ) from None
+    return recipe
+
+
+def stem_form(plain: PlainModel, recipe: Recipe) -> StemForm:
+    """Into which form of stem the key is folded; empty if it leaves images alone.
+
+    Raises:
+        BindingError: The stem has none for this block size.
+    """
+    if not recipe.transform.image_methods:
+        return ""
+    model = blank_model(plain.recipe, plain.build)
+    return form_of_stem(model, recipe.transform.block_size)
+
+
+def fold(
+    model: nn.Module, transforms: TransformSet, normalization: Normalization
+) -> None:
+    """Make a model compute under a key what it computes without one. In place.
+
+    Raises:
+        BindingError: What the key does cannot be folded into this model.
+    """
+    if transforms.image is not None:
+        affine = affine_of(transforms.image)
+        absorb(model, affine.normalized(normalization.mean, normalization.std))
+    fold_permutations(model, transforms.channels)
+
+
+def unfold(
+    model: nn.Module, transforms: TransformSet, normalization: Normalization
+) -> None:
+    """Undo `fold`: make a model compute without a key what it computes under one.
+
+    Raises:
+        BindingError: As `fold`.
+    """
+    if transforms.image is not None:
+        affine = affine_of(transforms.image)
+        back = affine.normalized(normalization.mean, normalization.std).inverse()
+        absorb(model, back)
+    fold_permutations(model, [one.inverse() for one in transforms.channels])
+
+
+@torch.inference_mode()
+def compare(
+    model: nn.Module,
+    condition: Condition,
+    other: nn.Module,
+    under: Condition = NO_KEY,
+    *,
+    recipe: Recipe,
+) -> tuple[float, float]:
+    """Compare the logits of two models, each under its condition.
+
+    Returns:
+        The largest difference of two logits, and the largest logit.
+
+    Raises:
+        ParityError: They differ by more than rounding.
+    """
+    images = torch.from_numpy(example_images((IMAGES, 3, *recipe.data.size), 0))
+    normalization = normalization_of(recipe.model)
+    got = logits_of(output_of(model, images, condition, normalization))
+    expected = logits_of(output_of(other, images, under, normalization))
+    difference = float((got - expected).abs().max())
+    largest = float(expected.abs().max())
+    limit = MAX_DIFFERENCE * largest
+    if not difference <= limit:  # NaN must be refused too
+        raise ParityError(
+            f"the bound model differs from the plain one: logits differ by "
+            f"{difference:.1e}, limit is {limit:.1e}"
+        )
+    return difference, largest
+
+
+def _toml(value: str | int | bool | list[str]) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return str(value) if isinstance(value, int) else f'"{value}"'

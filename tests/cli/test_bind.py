@@ -1,0 +1,128 @@
+"""train, layers, bind and rebind as a user types them."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlguard.cli.app import run
+from mlguard.protect import read_run
+from tests.runs import SMALL
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with two keys, a plain model and a bound one."""
+    home = tmp_path_factory.mktemp("home")
+    small = [word for setting in SMALL for word in ("--set", setting)]
+    bind = ["bind", "plain", "--key", "acme", "--layers", "auto", "--fold-batch-norm"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        patch.setenv("MLGUARD_KEYSTORE", str(home / "keystore.mlgk"))
+        patch.setenv("MLGUARD_IDENTITY_FILE", str(home / "owner.identity"))
+        patch.setenv("XDG_STATE_HOME", str(home / "state"))
+        for command in (
+            ["keygen", "acme"],
+            ["keygen", "other"],
+            ["train", "--recipe", "demo", "--out", "plain", "--device", "cpu", *small],
+            [*bind, "--out", "bound"],
+            ["rebind", "bound", "--key", "other", "--out", "again"],
+        ):
+            assert run(command) == 0, command
+        yield home
+
+
+@pytest.fixture(autouse=True)
+def _at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("MLGUARD_KEYSTORE", str(home / "keystore.mlgk"))
+    monkeypatch.setenv("MLGUARD_IDENTITY_FILE", str(home / "owner.identity"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
+
+
+def test_bound_and_rebound_models_are_ordinary_runs(home: Path) -> None:
+    audit = ["audit", "again", "--key", "other", "--incorrect-keys", "2"]
+    for command in (
+        ["export", "bound", "--out", "bound.mlgb"],
+        ["export", "again", "--out", "again.mlgb"],
+        ["samples", "--recipe", "demo", "--out", "images", "--count", "2"],
+        ["predict", "bound.mlgb", "images", "--key", "acme", "--out", "masks"],
+        ["predict", "again.mlgb", "images", "--key", "other", "--out", "others"],
+        [*audit, "--out", "report"],
+    ):
+        assert run(command) == 0, command
+    one, other = (sorted((home / name).glob("*.png")) for name in ("masks", "others"))
+    assert [p.read_bytes() for p in one] == [p.read_bytes() for p in other]
+    findings = json.loads((home / "report" / "audit.json").read_text())["findings"]
+    assert findings["fidelity"] == 1.0
+
+
+def test_bind_says_how_long_it_took_and_warns_of_tied_stems(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["bind", "plain", "--key", "acme", "--out", "said"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("bound model: said\nfolded in ")
+    assert "logits differ from the plain model's by at most" in out
+    assert "effective key space: 202.9 bits (shf with M=4)" in err
+    assert "mlguard: warning: the stem shows its part of the key" in err
+
+
+def test_bind_warns_of_a_small_key_space(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["bind", "plain", "--key", "acme", "--method", "np", "--out", "small"]
+    assert run(command) == 0
+    err = capsys.readouterr().err
+    assert "effective key space: 44.9 bits (np with M=4)" in err
+    assert "below 80 bits a thief can search" in err
+
+
+def test_channels_alone_tie_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    layers = ["--method", "channels", "--layers", "stages.1.branch.2,stages.1"]
+    assert run(["bind", "plain", "--key", "acme", *layers, "--out", "inside"]) == 0
+    assert "shows its part of the key" not in capsys.readouterr().err
+    assert read_run(Path("inside")).recipe.model.stem == "plain"
+
+
+def test_the_keystore_knows_which_runs_need_a_key(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["keys", "show", "other"]) == 0
+    protection = read_run(Path("again")).protection
+    assert protection is not None
+    assert protection.protection_id.hex() in capsys.readouterr().out
+
+
+def test_layers_are_listed_as_a_table_and_as_json(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["layers", "demo"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["layer", "C", "H", "W", "bits", "bind"]
+    wanted = next(line for line in lines if line.startswith("stages.1.branch.2 "))
+    assert wanted.split(maxsplit=5)[1:] == ["64", "16", "16", "296.0", "yes, signs too"]
+    assert run(["layers", "demo", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert (
+        rows["stem"]["refusal"] == "is added to another feature map (a residual join)"
+    )
+    assert rows["stages.2.branch.2"]["key_space_bits"] == 498.3
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["bind", "bound", "--key", "acme"], "holds a protected model"),
+        (["bind", "plain", "--key", "acme", "--method", "ffx"], "ffx cannot be folded"),
+        (["bind", "plain", "--key", "acme", "--block-size", "1"], "does not divide 1"),
+        (["bind", "plain", "--key", "acme", "--layers", "stem"], "residual join"),
+        (["rebind", "plain", "--key", "acme"], "is a baseline run and needs no key"),
+        (["rebind", "bound", "--key", "other", "--old-key", "other"], "but other@1 is"),
+    ],
+)
+def test_refusals(
+    command: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*command, "--out", "refused"]) in {21, 40}
+    assert words in capsys.readouterr().err
+    assert not Path("refused").exists()

@@ -1,0 +1,82 @@
+"""Folded batch norms: the same logits, and no statistics to read keys off."""
+
+import pytest
+import torch
+from torch import nn
+
+from mlguard.errors import BindingError
+from mlguard.models import ARCHITECTURES
+from mlguard.models.batch_norm import fold_batch_norms
+from mlguard.models.pieces import ChannelScale
+from tests.models.architectures import CLASSES, ORDINARY, apart, architecture, logits
+
+PIXELS = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(1)).double()
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_folded_model_gives_the_same_logits(name: str) -> None:
+    model = architecture(name)
+    expected = logits(model, PIXELS)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fold_batch_norms(model)
+    assert apart(logits(model, PIXELS), expected) < 1e-9
+    names = list(model.state_dict())
+    assert not [name for name in names if "running" in name or "num_batches" in name]
+    assert any("running_var" in name for name in before)
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_statistics_matter_so_folding_could_have_failed(name: str) -> None:
+    """The twin of the test above."""
+    model = architecture(name)
+    expected = logits(model, PIXELS)
+    norm = next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    norm.running_mean += 0.5
+    assert apart(logits(fold_batch_norms(model), PIXELS), expected) > 1e-4
+
+
+@pytest.mark.parametrize("name", ["fcn_small", "fcn_mobilenet_v2"])
+def test_weights_load_into_a_new_folded_model(name: str) -> None:
+    folded = fold_batch_norms(architecture(name))
+    fresh = fold_batch_norms(ARCHITECTURES[name](CLASSES)).double()
+    fresh.load_state_dict(folded.state_dict())
+    assert apart(logits(fresh, PIXELS), logits(folded, PIXELS)) == 0
+
+
+def test_a_norm_that_follows_no_convolution_becomes_a_scale() -> None:
+    folded = fold_batch_norms(architecture("fcn_small"))
+    assert isinstance(folded.classifier[0], ChannelScale)
+    assert isinstance(folded.stem[1], nn.Identity)
+
+
+class Twice(nn.Module):
+    """One norm behind two convolutions, and one convolution read twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+        self.norm, self.unused = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+        self.alone = nn.BatchNorm2d(4)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        one, other = self.one(pixels), self.other(pixels)
+        return self.norm(one) + self.norm(other) + self.alone(other)
+
+
+def test_what_is_shared_is_not_folded_into_either() -> None:
+    torch.manual_seed(0)
+    model = Twice().double()
+    for norm in (model.norm, model.alone):
+        norm.running_mean.uniform_(-1, 1)
+        norm.running_var.uniform_(0.5, 2)
+    expected = logits(model, PIXELS)
+    fold_batch_norms(model)
+    assert apart(logits(model, PIXELS), expected) < 1e-9
+    kinds = {type(m) for m in (model.norm, model.alone, model.unused)}
+    assert kinds == {ChannelScale}
+
+
+def test_a_norm_without_statistics_is_refused() -> None:
+    norm = nn.BatchNorm2d(4, track_running_stats=False)
+    with pytest.raises(BindingError, match="has no running statistics"):
+        fold_batch_norms(nn.Sequential(nn.Conv2d(3, 4, 1), norm))

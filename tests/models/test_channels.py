@@ -1,0 +1,142 @@
+"""Permuted layers whose permutation is folded into what reads them change nothing."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mlguard.errors import BindingError
+from mlguard.models.batch_norm import fold_batch_norms
+from mlguard.models.channel_paths import layers_of
+from mlguard.models.channels import check_layers, every_layer, fold_permutations
+from mlguard.models.condition import TorchChannels, changed_features
+from mlguard.models.stem import prepare_stem
+from mlguard.transforms import ChannelPermutation
+from tests.models.architectures import ORDINARY, apart, architecture, logits
+
+SIZE = (32, 48)
+PIXELS = torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(1)).double()
+
+
+def change(
+    layer: str, channels: int, *, signs: bool, seed: int = 0
+) -> ChannelPermutation:
+    draw = np.random.default_rng(seed)
+    flips = draw.choice(np.float32([-1, 1]), channels) if signs else None
+    return ChannelPermutation(layer, draw.permutation(channels), flips)
+
+
+def hooked(model: nn.Module, changes: list[ChannelPermutation]) -> Tensor:
+    """The logits of a model whose layers' outputs are permuted as it runs."""
+    with changed_features(model, {one.layer: TorchChannels(one) for one in changes}):
+        return logits(model, PIXELS)
+
+
+def permutable(model: nn.Module) -> list:
+    return [facts for facts in layers_of(model, SIZE) if not facts.refusal]
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_every_permutable_layer_can_be_permuted(name: str) -> None:
+    model = architecture(name)
+    expected, found = logits(model, PIXELS), permutable(model)
+    assert len(found) >= 8
+    for facts in found[:: math.ceil(len(found) / 5)]:
+        one = change(facts.name, facts.channels, signs=facts.signs)
+        assert apart(hooked(model, [one]), expected) > 1e-6, facts.name
+        fold_permutations(model, [one])
+        assert apart(hooked(model, [one]), expected) < 1e-9, facts.name
+        fold_permutations(model, [one.inverse()])
+        assert apart(logits(model, PIXELS), expected) == 0, facts.name
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+@pytest.mark.parametrize("fold", [True, False])
+def test_several_layers_at_once_with_lifted_stem_and_folded_norms(
+    name: str, fold: bool
+) -> None:
+    model = architecture(name)
+    expected = logits(model, PIXELS)
+    prepare_stem(fold_batch_norms(model) if fold else model, 4)
+    channels = {facts.name: facts.channels for facts in permutable(model)}
+    free = [
+        change(layer, channels[layer], signs=False)
+        for layer in every_layer(model, SIZE, signs=False)
+    ]
+    assert len(free) >= 3
+    fold_permutations(model, free)
+    assert apart(hooked(model, free), expected) < 1e-9
+    assert apart(logits(model, PIXELS), expected) > 1e-3
+
+
+def test_layers_are_listed_with_their_sizes_and_what_stands_in_the_way() -> None:
+    found = {facts.name: facts for facts in layers_of(architecture("fcn_small"), SIZE)}
+    assert found["stages.1.branch.2"].refusal == ""
+    assert found["stages.1.branch.2"].signs
+    assert not found["stages.1.branch.1"].signs  # a ReLU comes before the convolution
+    shape = found["stages.1.branch.2"]
+    assert (shape.channels, shape.height, shape.width) == (64, 8, 12)
+    assert "residual join" in found["stages.1.branch"].refusal
+    assert found["classifier"].refusal == "reaches the model's output"
+    assert "branch.4" not in " ".join(found)  # the same output as its container
+    assert next(iter(found)) == "stem.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "refusal"),
+    [
+        ("fcn_mobilenet_v2", "features.3.conv.0", "depthwise convolution features.3"),
+        ("fcn_mobilenet_v2", "features.2", "residual join"),
+        ("fcn_resnet50", "backbone.layer1.0.relu", "runs 3 times"),
+        ("fcn_resnet50", "backbone.layer1.0", "residual join"),
+        ("fcn_resnet50", "classifier.4", "reaches the model's output"),
+        ("fcn_resnet50", "aux_classifier.2", "no part in the logits"),
+        ("deeplabv3_resnet50", "classifier.0.convs.1", "joined with other channels"),
+        ("lraspp_mobilenet_v3_large", "classifier.cbr", "squeeze-and-excitation"),
+    ],
+)
+def test_layers_where_channels_meet_are_refused(
+    name: str, layer: str, refusal: str
+) -> None:
+    said = f"layer {layer} cannot be permuted: it .*{refusal}"
+    with pytest.raises(BindingError, match=said):
+        check_layers(architecture(name), [layer], signs=False)
+
+
+def test_a_grouped_convolution_is_refused() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1, groups=2))
+    with pytest.raises(BindingError, match="the grouped convolution 1"):
+        check_layers(model, ["0"], signs=False)
+
+
+def test_a_convolution_that_runs_twice_is_refused() -> None:
+    again = nn.Conv2d(8, 8, 1)
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), again, again)
+    with pytest.raises(BindingError, match="1, which runs several times"):
+        check_layers(model, ["0"], signs=False)
+
+
+def test_a_layer_that_is_not_there_is_refused_with_where_to_look() -> None:
+    with pytest.raises(BindingError, match=r"no layer 'stem\.9'") as refusal:
+        check_layers(architecture("fcn_small"), ["stem.9"], signs=False)
+    assert "mlguard layers" in refusal.value.hint
+
+
+def test_signs_before_a_relu_are_refused() -> None:
+    with pytest.raises(BindingError, match=r"signs of layer .*branch\.1 cannot"):
+        check_layers(architecture("fcn_small"), ["stages.0.branch.1"], signs=True)
+    check_layers(architecture("fcn_small"), ["stages.0.branch.2"], signs=True)
+
+
+def test_two_layers_on_one_path_are_refused() -> None:
+    layers = ["stages.0.branch.1", "stages.0.branch.2"]
+    with pytest.raises(BindingError, match="go into the same convolution"):
+        check_layers(architecture("fcn_small"), layers, signs=False)
+
+
+def test_a_permutation_of_another_length_is_refused() -> None:
+    one = change("stages.0.branch.2", 31, signs=False)
+    with pytest.raises(BindingError, match="has 32 channels, the permutation is of 31"):
+        fold_permutations(architecture("fcn_small"), [one])

@@ -1,0 +1,316 @@
+"""Binding a trained model to a key: the same logits, an ordinary protected run."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mlguard.bundle import read_bundle
+from mlguard.errors import (
+    BindingError,
+    MalformedRun,
+    OutputError,
+    OutputExists,
+    ParityError,
+    RecipeError,
+    RunError,
+    TamperedRun,
+    WrongKey,
+)
+from mlguard.models import NO_KEY, Condition, keyed, logits_of, normalization_of
+from mlguard.models.batch_norm import fold_batch_norms
+from mlguard.models.condition import output_of
+from mlguard.protect import (
+    Bound,
+    Run,
+    bind_model,
+    bound_recipe,
+    read_plain,
+    read_run,
+    rebind_run,
+)
+from mlguard.protect import bind as binding
+from mlguard.protect import run as folder
+from mlguard.protect.export import export_run
+from mlguard.recipe import parse_recipe
+from mlguard.runtime import Session
+from mlguard.transforms import TransformSet
+from tests.models.architectures import enlivened, patch_model
+from tests.runs import KEY, OTHER_KEY, small_recipe
+
+WAYS: dict[str, dict] = {
+    "shf": {},
+    "np, shf in larger blocks": {"methods": ("np", "shf"), "block_size": 8},
+    "one layer": {"methods": ("channels",), "layers": ("stages.1.branch.2",)},
+    "one layer with signs": {
+        "methods": ("channels",),
+        "layers": ("stages.1.branch.2",),
+        "signs": True,
+    },
+    "everything": {"layers": ("auto",), "signs": True, "fold_batch_norm": True},
+}
+
+
+def plain_run(path: Path, *overrides: str, build=None) -> Path:
+    """A plain run folder as `mlguard train` leaves it, of a model with statistics."""
+    path.mkdir()
+    spec = small_recipe("data.size=[32, 32]", *overrides)
+    torch.manual_seed(0)
+    model = enlivened(folder.blank_model(spec, build)).float()
+    folder.write_setup(path, spec, None)
+    folder.write_model(path / folder.MODEL, model)
+    facts = {"data": {"train_fingerprint": "cd" * 32}, "resumed": []}
+    folder.write_json(path / folder.PROVENANCE, facts)
+    return path
+
+
+def bound(path: Path, out: Path, *, build=None, **options) -> Bound:
+    plain = read_plain(path, build=build)
+    recipe = bound_recipe(plain, **options)
+    return bind_model(plain, recipe, KEY, out, key_name="acme")
+
+
+def images(*shape: int) -> np.ndarray:
+    drawn = np.random.default_rng(3).integers(0, 256, (2, 3, *shape), np.uint8)
+    return drawn
+
+
+@torch.inference_mode()
+def logits(run: Run, condition: Condition, pictures: np.ndarray) -> torch.Tensor:
+    normalization = normalization_of(run.recipe.model)
+    given = torch.from_numpy(pictures)
+    return logits_of(output_of(run.load_model(), given, condition, normalization))
+
+
+def apart(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).abs().max() / other.abs().max())
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_bound_run_gives_the_plain_logits_and_a_bundle(
+    tmp_path: Path, way: str
+) -> None:
+    done = bound(plain_run(tmp_path / "plain"), tmp_path / "bound", **WAYS[way])
+    run, pictures = read_run(tmp_path / "bound"), images(32, 64)
+    expected = logits(read_run(tmp_path / "plain"), NO_KEY, pictures)
+    assert apart(logits(run, keyed(run.transform(KEY)), pictures), expected) < 1e-4
+    assert apart(logits(run, NO_KEY, pictures), expected) > 1e-2
+    wrong = run.derive(OTHER_KEY.for_model(bytes(16)))
+    assert apart(logits(run, keyed(wrong), pictures), expected) > 1e-2
+    assert done.difference <= 1e-4 * done.largest_logit
+    report = export_run(run, KEY, tmp_path / "acme.mlgb")
+    assert report.agreement == 1
+    session = Session(read_bundle(tmp_path / "acme.mlgb"), KEY, provider="cpu")
+    assert apart(torch.from_numpy(session.logits(pictures)), expected) < 1e-4
+
+
+def test_bound_run_says_what_was_done(tmp_path: Path) -> None:
+    done = bound(
+        plain_run(tmp_path / "plain"), tmp_path / "bound", **WAYS["everything"]
+    )
+    recipe, facts = done.run.recipe, done.run.provenance["bound"]
+    assert (recipe.model.stem, recipe.model.batch_norm) == ("blocks", "folded")
+    assert recipe.transform.methods == ("shf", "channels")
+    assert len(recipe.transform.layers) == 7
+    assert facts["stem"] == "lifted"
+    assert facts["tied"]
+    assert done.tied
+    assert len(facts["source_sha256"]) == 64
+    names = done.run.load_model().state_dict()
+    assert not [name for name in names if "running" in name]
+
+
+def test_the_plain_model_is_the_baseline(tmp_path: Path) -> None:
+    bound(plain_run(tmp_path / "plain"), tmp_path / "bound", **WAYS["everything"])
+    twin = read_run(tmp_path / "bound").baseline()
+    assert twin is not None
+    assert twin.protection is None
+    pictures = images(32, 32)
+    plain = logits(read_run(tmp_path / "plain"), NO_KEY, pictures)
+    assert torch.equal(logits(twin, NO_KEY, pictures), plain)
+
+
+def test_baseline_is_copied_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = plain_run(tmp_path / "plain")
+    recipe = bound_recipe(read_plain(path))
+
+    def none(*_: object) -> None:
+        raise OSError(18, "cross-device link")
+
+    monkeypatch.setattr(binding.os, "link", none)
+    bind_model(read_plain(path), recipe, KEY, tmp_path / "bound", key_name="acme")
+    assert read_run(tmp_path / "bound").baseline() is not None
+
+
+def test_weights_file_and_recipe_are_enough(tmp_path: Path) -> None:
+    path = plain_run(tmp_path / "plain")
+    recipe = read_run(path).recipe
+    plain = read_plain(path / folder.MODEL, recipe)
+    bind_model(plain, bound_recipe(plain), KEY, tmp_path / "bound", key_name="acme")
+    run = read_run(tmp_path / "bound")
+    assert run.baseline() is not None
+    assert run.recipe.transform.methods == recipe.transform.methods
+
+
+def test_patch_stem_is_bound_as_it_is_and_ties_nothing(tmp_path: Path) -> None:
+    def build() -> nn.Module:
+        return patch_model("no bias").float()
+
+    path = plain_run(tmp_path / "plain", build=build)
+    done = bound(path, tmp_path / "bound", build=build)
+    assert done.run.provenance["bound"]["stem"] == "patch"
+    assert not done.tied
+
+
+def test_rebound_run_needs_the_new_key_and_gives_the_plain_logits(
+    tmp_path: Path,
+) -> None:
+    path = plain_run(tmp_path / "plain")
+    first = bound(path, tmp_path / "bound", **WAYS["everything"]).run
+    done = rebind_run(first, KEY, OTHER_KEY, tmp_path / "again", key_name="other")
+    run, pictures = done.run, images(32, 32)
+    assert run.protection is not None
+    assert run.protection.key_name == "other"
+    assert run.protection.protection_id != first.protection.protection_id
+    expected = logits(read_run(path), NO_KEY, pictures)
+    keys = run.transform(OTHER_KEY)
+    assert apart(logits(run, keyed(keys), pictures), expected) < 1e-4
+    assert apart(logits(run, keyed(first.transform(KEY)), pictures), expected) > 1e-2
+    assert run.baseline() is not None
+    assert done.tied
+    with pytest.raises(WrongKey):
+        run.transform(KEY)
+    export_run(run, OTHER_KEY, tmp_path / "again.mlgb")
+
+
+def test_rebinding_with_another_old_key_is_refused(tmp_path: Path) -> None:
+    run = bound(plain_run(tmp_path / "plain"), tmp_path / "bound").run
+    with pytest.raises(WrongKey, match=KEY.key_id):
+        rebind_run(run, OTHER_KEY, KEY, tmp_path / "again", key_name="acme")
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_run_of_a_stranger_is_not_rebound(tmp_path: Path) -> None:
+    run = bound(plain_run(tmp_path / "plain"), tmp_path / "bound").run
+    folder.write_model(run.path / folder.MODEL, enlivened(run.load_model()).float())
+    with pytest.raises(TamperedRun):
+        rebind_run(run, KEY, OTHER_KEY, tmp_path / "again", key_name="other")
+
+
+def test_a_run_trained_under_its_key_is_not_rebound(tmp_path: Path) -> None:
+    path = plain_run(tmp_path / "plain")
+    protection = folder.Protection(bytes(16), KEY.key_id, "acme")
+    folder.write_setup(path, read_run(path).recipe, protection)
+    folder.write_proofs(path, protection, KEY)
+    with pytest.raises(BindingError, match="is not prepared") as refusal:
+        rebind_run(read_run(path), KEY, OTHER_KEY, tmp_path / "again", key_name="b")
+    assert "only a model that was bound" in refusal.value.hint
+
+
+@pytest.mark.parametrize(
+    ("options", "refusal", "words"),
+    [
+        ({"methods": ("ffx",)}, BindingError, "ffx cannot be folded"),
+        ({"methods": ("shf", "ffx")}, BindingError, "ffx cannot be folded"),
+        ({"block_size": 1}, BindingError, "stride 2 does not divide 1"),
+        ({"block_size": 3}, RecipeError, "expected one of 1, 2, 4"),
+        ({"block_size": 64}, RecipeError, "does not divide data.size 32 x 32"),
+        ({"methods": ("channels",)}, RecipeError, "channels permutes the layers named"),
+        ({"layers": ("stem.1",)}, BindingError, "stem.1 cannot be permuted: it is add"),
+        ({"layers": ("nope",)}, BindingError, "no layer 'nope'"),
+        ({"signs": True}, RecipeError, "signs go with the method channels"),
+    ],
+)
+def test_what_cannot_be_folded_is_refused_before_any_key(
+    tmp_path: Path, options: dict, refusal: type[Exception], words: str
+) -> None:
+    plain = read_plain(plain_run(tmp_path / "plain"))
+    with pytest.raises(refusal, match=words):
+        bound_recipe(plain, **options)
+
+
+def test_a_refused_layer_names_the_layers_that_can(tmp_path: Path) -> None:
+    plain = read_plain(plain_run(tmp_path / "plain"))
+    with pytest.raises(BindingError) as refusal:
+        bound_recipe(plain, layers=("stem.1",))
+    assert "stages.0.branch.2" in refusal.value.hint
+
+
+def test_a_protected_run_is_not_bound_again(tmp_path: Path) -> None:
+    bound(plain_run(tmp_path / "plain"), tmp_path / "bound")
+    with pytest.raises(RunError, match="protected model, expected a plain") as refusal:
+        read_plain(tmp_path / "bound")
+    assert "mlguard rebind" in refusal.value.hint
+
+
+def test_a_file_without_a_recipe_and_a_folder_with_one_are_refused(
+    tmp_path: Path,
+) -> None:
+    path = plain_run(tmp_path / "plain")
+    with pytest.raises(RunError, match="is not a run folder") as refusal:
+        read_plain(path / folder.MODEL)
+    assert "--recipe" in refusal.value.hint
+    with pytest.raises(RunError, match="has a recipe of its own"):
+        read_plain(path, read_run(path).recipe)
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    path = plain_run(tmp_path / "plain")
+    other = parse_recipe(
+        (path / folder.RECIPE).read_text(),
+        name="other",
+        overrides=["model.name=fcn_mobilenet_v2"],
+    )
+    plain = read_plain(path / folder.MODEL, other)
+    with pytest.raises(MalformedRun, match="of another model"):
+        bind_model(plain, bound_recipe(plain), KEY, tmp_path / "x", key_name="acme")
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+    path = plain_run(tmp_path / "plain")
+    (tmp_path / "bound").mkdir()
+    (tmp_path / "bound" / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputExists):
+        bound(path, tmp_path / "bound")
+    assert [p.name for p in (tmp_path / "bound").iterdir()] == ["thesis.txt"]
+
+
+def test_a_model_that_changed_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin of parity: it can fail, and then nothing is left."""
+
+    def wrong_fold(model: nn.Module, transforms: TransformSet, _: object) -> None:
+        fold_batch_norms(model)  # and no key at all
+
+    monkeypatch.setattr(binding, "fold", wrong_fold)
+    path = plain_run(tmp_path / "plain")
+    with pytest.raises(ParityError, match="the bound model differs from the plain"):
+        bound(path, tmp_path / "bound")
+    assert not (tmp_path / "bound").exists()
+
+
+def test_a_full_disk_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = plain_run(tmp_path / "plain")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="No space left"):
+        bound(path, tmp_path / "bound")
+    assert not (tmp_path / "bound").exists()
+
+
+def test_one_key_gives_every_model_its_own_transform(tmp_path: Path) -> None:
+    path = plain_run(tmp_path / "plain")
+    one = bound(path, tmp_path / "one").run.load_model().state_dict()
+    other = bound(path, tmp_path / "other").run.load_model().state_dict()
+    assert not torch.equal(one["stem.0.windows.weight"], other["stem.0.windows.weight"])
