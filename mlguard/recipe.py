@@ -225,6 +225,7 @@ class Model(_Section):
 
     name: Literal[
         "fcn_small",
+        "fcn_patch_small",
         "fcn_mobilenet_v2",
         "fcn_resnet50",
         "fcn_resnet101",
@@ -232,6 +233,9 @@ class Model(_Section):
         "deeplabv3_resnet101",
         "deeplabv3_mobilenet_v3_large",
         "lraspp_mobilenet_v3_large",
+        "fcn_convnext_tiny",
+        "upernet_swin_t",
+        "setr_vit_b_16",
         Classifier,
     ]
     weights: str = "none"  # "none", a .safetensors file, or a torchvision enum member
