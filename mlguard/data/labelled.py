@@ -2,8 +2,8 @@
 
 Where they come from is the business of a source: `files.py` and `class_folders.py`
 decode them, `cifar10.py` reads records, `shapes.py` makes them up. Here they are
-resized, kept in memory if the recipe
-says so, and checked all at once before a long run starts.
+resized, kept in memory if the recipe says so, and checked all at once before a long
+run starts.
 """
 
 import hashlib

@@ -50,7 +50,7 @@ class TrainingSet(torch.utils.data.Dataset[Sample]):
             returns  (3, H, W) uint8 image, (H, W) uint8 mask or () int64 class
         """
         image, mask = self.base.arrays(position % len(self.base))
-        size = height, width = self._spec.size
+        size = height, width = image.shape[:2]
         draws = Draws(_CROP, self._seed, position)
         if self._spec.pad:
             image = _shifted(draws, image, self._spec.pad)
