@@ -17,18 +17,24 @@ from mlguard.audit.events import Counted, pack, unpack
 from mlguard.audit.events import Model as ModelName
 from mlguard.audit.incorrect import incorrect_transforms
 from mlguard.audit.log import AuditLog
-from mlguard.audit.nearby import changed_share, nearby, same
 from mlguard.audit.share import shared
 from mlguard.audit.statistics import Measured, NearbyCounts
-from mlguard.data import Part, SegmentationSet
+from mlguard.data import LabelledSet, Part
 from mlguard.keys import ModelSubkeys
 from mlguard.models import NO_KEY as NOTHING_DONE
-from mlguard.models import Condition, Normalization, keyed, normalization_of
+from mlguard.models import (
+    Condition,
+    Normalization,
+    SharedRuns,
+    keyed,
+    normalization_of,
+)
 from mlguard.protect.crew import ALONE, Crew
 from mlguard.protect.evaluate import evaluate
 from mlguard.protect.run import Run
 from mlguard.tasks import Counts, Task
 from mlguard.transforms import TransformSet
+from mlguard.transforms.nearby import changed_share, nearby, same
 
 CORRECT, NO_KEY = "correct key", "no key"
 MAX_PART_CELLS = 1 << 24  # counts of one event: 64 MiB, before they are compressed
@@ -108,7 +114,7 @@ class Subject:
 def measure(
     protected: Subject,
     baseline: Subject | None,
-    dataset: SegmentationSet,
+    dataset: LabelledSet,
     transforms: AuditTransforms,
     *,
     batch: int,
@@ -189,7 +195,7 @@ class _Tally:
 
     def __init__(
         self,
-        dataset: SegmentationSet,
+        dataset: LabelledSet,
         batch: int,
         progress: Progress | None,
         conditions: int,
@@ -206,6 +212,7 @@ class _Tally:
         """Every condition, a part of the images at a time, each process its own."""
         length = len(self._dataset)
         step = part_size(self._batch, len(conditions), self._dataset.task)
+        runs = SharedRuns(subject.model, conditions.values(), subject.normalization)
         spans = [range(n, min(n + step, length)) for n in range(0, length, step)]
         found = {span.start: self._known(of, span) for span in spans}
         missing = [span for span in spans if found[span.start] is None]
@@ -213,7 +220,7 @@ class _Tally:
         for start in range(0, len(missing), self._crew.size):
             some = missing[start : start + self._crew.size]
             own = some[self._crew.rank : self._crew.rank + 1]
-            events = [self._event(of, subject, conditions, span) for span in own]
+            events = [self._event(of, subject, conditions, runs, span) for span in own]
             for event in shared(self._crew, events):
                 assert isinstance(event, Counted)
                 shape = (len(conditions), event.images, *self._dataset.task.row)
@@ -232,6 +239,7 @@ class _Tally:
         of: ModelName,
         subject: Subject,
         conditions: dict[str, Condition],
+        runs: SharedRuns,
         span: range,
     ) -> Counted:
         """Count some images."""
@@ -243,6 +251,7 @@ class _Tally:
             device=subject.device,
             batch=self._batch,
             progress=lambda done, _: self._report(done),
+            shared=runs,
         )
         counts = np.stack([found[name] for name in conditions])
         return Counted(of=of, first=span.start, images=len(span), counts=pack(counts))

@@ -18,7 +18,7 @@ from mlguard.audit.attacks.base import Pool, Scene, SplitReferee
 from mlguard.audit.attacks.campaign import pool_size, run_attacks
 from mlguard.audit.attacks.leaks import Leaks
 from mlguard.audit.budgets import BUDGETS
-from mlguard.audit.describe import command_of, describe, protection_of
+from mlguard.audit.describe import command_of, describe, digest, protection_of
 from mlguard.audit.events import Decided, Ended, Source, Started
 from mlguard.audit.examples import draw_gallery
 from mlguard.audit.findings import Findings
@@ -32,7 +32,7 @@ from mlguard.audit.report import SCHEMA, AuditReport, Flag
 from mlguard.audit.share import tell
 from mlguard.audit.statistics import Measured, find
 from mlguard.audit.verdicts import decide, exit_code
-from mlguard.data import SegmentationSet
+from mlguard.data import LabelledSet
 from mlguard.errors import DatasetError
 from mlguard.keys import ModelKey
 from mlguard.protect.crew import ALONE, Crew
@@ -51,10 +51,13 @@ class Adversary:
     Attributes:
         dataset: Labelled images of the same kind as those audited, and others.
         split: What to call them in the report.
+        ancestor: Public weights of the same architecture, a .safetensors file; None
+            where there are only those that the recipe starts from.
     """
 
-    dataset: SegmentationSet
+    dataset: LabelledSet
     split: str
+    ancestor: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Audit:
 def audit_run(
     run: Run,
     key: ModelKey,
-    dataset: SegmentationSet,
+    dataset: LabelledSet,
     *,
     split: str,
     settings: recipe.Audit,
@@ -174,7 +177,7 @@ def audit_run(
     return Audit(report, gallery)
 
 
-def _check_classes(spec: recipe.Data, dataset: SegmentationSet) -> None:
+def _check_classes(spec: recipe.Data, dataset: LabelledSet) -> None:
     if dataset.task.name != spec.task:
         raise DatasetError(
             f"the model was trained for {spec.task}, the images are labelled for "
@@ -190,7 +193,7 @@ def _check_classes(spec: recipe.Data, dataset: SegmentationSet) -> None:
 
 def _source(
     run: Run,
-    dataset: SegmentationSet,
+    dataset: LabelledSet,
     adversary: Adversary | None,
     settings: recipe.Audit,
 ) -> Source | None:
@@ -209,13 +212,19 @@ def _source(
             "the adversary's images are the audited ones: every score would be too high"
         )
     images = min(len(own), pool_size(BUDGETS[settings.budget]))
-    return Source(split=adversary.split, fingerprint=own.fingerprint, images=images)
+    public = adversary.ancestor
+    return Source(
+        split=adversary.split,
+        fingerprint=own.fingerprint,
+        images=images,
+        ancestor=None if public is None else digest(public),
+    )
 
 
 def _attack(
     run: Run,
     correct: TransformSet,
-    dataset: SegmentationSet,
+    dataset: LabelledSet,
     adversary: Adversary,
     measured: Measured,
     *,
@@ -236,10 +245,11 @@ def _attack(
     scene = Scene(
         stolen=stolen,
         spec=run.recipe.transform,
-        model=run.recipe.model,
+        model=_public(run.recipe.model, adversary.ancestor),
         task=dataset.task,
         pool=pool,
         leaks=Leaks(correct),
+        build=run.build,
         referee=SplitReferee(stolen, dataset, settings.batch),
         tick=meter.tick,
         crew=crew,
@@ -256,6 +266,13 @@ def _attack(
         log=log,
     )
     return find_attacks(campaign, measured, seed=settings.seed)
+
+
+def _public(spec: recipe.Model, ancestor: Path | None) -> recipe.Model:
+    """The architecture with the weights that the public has."""
+    if ancestor is None:
+        return spec
+    return spec.model_copy(update={"weights": str(ancestor)})
 
 
 class _Meter:
@@ -291,7 +308,7 @@ def _report(
         subject=started.subject,
         material=started.material,
         seed=settings.seed,
-        command=command_of(run, started.material.split, settings),
+        command=command_of(run, started),
         versions=started.versions,
         machine=started.machine,
         flags=flags,

@@ -75,6 +75,13 @@ def audit(
         str | None,
         typer.Option(help="Names of attacks, with commas; the recipe's if left out."),
     ] = None,
+    ancestor: Annotated[
+        Path | None,
+        typer.Option(
+            help="Public weights of the same architecture, .safetensors; otherwise "
+            "those that the recipe starts from."
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -117,6 +124,7 @@ def audit(
         seed=seed,
         budget=budget,
         attacks=attacks,
+        ancestor=ancestor,
     )
     first = task.crew.first
     claimed = report_folder(out, resume=resume) if first else nullcontext(out)

@@ -196,7 +196,7 @@ def test_two_processes_of_torchrun_find_what_one_finds(folder, tmp_path) -> None
     """Parts of the images, outcomes and controls are shared out; counts are whole."""
     budget = (
         "from mlguard.audit.budgets import BUDGETS, Budget\n"
-        "BUDGETS['quick'] = Budget(search_images=2, guesses=20, starts=2,"
+        "BUDGETS['quick'] = Budget(search_images=2, unlabelled=2, guesses=20, starts=2,"
         " labelled=(1, 2), steps=2, rates=(1e-3,), adapter_rates=(1e-2,))\n"
         "import sys; from mlguard.cli.app import run; sys.exit(run(sys.argv[1:]))"
     )

@@ -41,7 +41,7 @@ def check_names(names: Sequence[str]) -> None:
 
 def pool_size(budget: Budget) -> int:
     """How many images of its own an adversary needs at most."""
-    return max(budget.search_images, *budget.labelled)
+    return max(budget.search_images, budget.unlabelled, *budget.labelled)
 
 
 def run_attacks(

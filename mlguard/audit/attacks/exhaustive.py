@@ -26,7 +26,7 @@ class Exhaustive(Attack):
     Adversary: has the weights and this code, and a few images of its own; no key. For
                `ffx` it also has the table, as where the password is published.
     Budget:    at most `guesses` transforms, each on `images` images.
-    Success:   the best guess gives the correct key's mIoU on other images.
+    Success:   the best guess gives the correct key's score on other images.
     Limits:    says nothing where the key space is larger than `guesses`.
     Source:    the brute-force attack named by AprilPyone and Kiya 2021,
                arXiv:2109.00224; the label-free objective is our own.
