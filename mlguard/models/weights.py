@@ -75,14 +75,22 @@ def normalization_of(spec: recipe.Model) -> Normalization:
 def load_weights(model: nn.Module, spec: recipe.Model) -> None:
     """Load the recipe's starting weights, if it names any, into the model.
 
+    Raises:
+        WeightsError: As `fitting_weights`.
+    """
+    if spec.weights != "none":
+        model.load_state_dict(fitting_weights(model, spec), strict=False)
+
+
+def fitting_weights(model: nn.Module, spec: recipe.Model) -> dict[str, Tensor]:
+    """The recipe's starting weights, by the names that the model has for them.
+
     Tensors whose names or shapes the model does not have (a classifier for other
-    classes, say) are left at their initial values.
+    classes, say) are left out.
 
     Raises:
         WeightsError: The file is missing or damaged, or too little of it fits.
     """
-    if spec.weights == "none":
-        return
     if spec.weights.endswith(".safetensors"):
         tensors = _read_safetensors(Path(spec.weights))
     else:
@@ -101,7 +109,7 @@ def load_weights(model: nn.Module, spec: recipe.Model) -> None:
             f"fit {spec.name}",
             hint="the weights must be of the same architecture as model.name",
         )
-    model.load_state_dict(fitting, strict=False)
+    return fitting
 
 
 def _own_name(name: str, own: dict[str, Tensor]) -> str:

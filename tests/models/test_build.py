@@ -3,6 +3,7 @@
 import pickle
 import urllib.error
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -45,11 +46,51 @@ def encoder_file(path: Path, *, like: str = "fcn_mobilenet_v2") -> Path:
 
 
 def test_a_recipe_can_name_every_architecture_and_no_other() -> None:
-    named = recipe.Model.model_fields["name"].annotation.__args__
+    named = get_args(recipe.Model.model_fields["name"].annotation)
     assert set(named) == set(ARCHITECTURES)
+    assert set(recipe.CLASSIFIERS) < set(ARCHITECTURES)
 
 
-@pytest.mark.parametrize("name", [n for n in ARCHITECTURES if "101" not in n])
+SEGMENTING = [n for n in ARCHITECTURES if n not in recipe.CLASSIFIERS]
+
+
+@pytest.mark.parametrize("name", recipe.CLASSIFIERS)
+@torch.inference_mode()
+def test_every_classifier_gives_logits_for_every_image(name: str) -> None:
+    model = build_model(spec(name), 300).eval()
+    for size in ((32, 32), (40, 56)):
+        logits = logits_of(model(torch.zeros(2, 3, *size)))
+        assert logits.shape == (2, 300)
+
+
+def test_the_stem_for_small_images_keeps_their_size() -> None:
+    model = build_model(spec("resnet18_cifar"), 10)
+    features = model.maxpool(
+        model.relu(model.bn1(model.conv1(torch.zeros(2, 3, 32, 32))))
+    )
+    assert features.shape == (2, 64, 32, 32)
+
+
+def test_a_classifier_starts_from_published_weights_but_for_its_last_layer(
+    tmp_path: Path,
+) -> None:
+    weights = {
+        name: torch.full_like(value, 0.25)
+        for name, value in ARCHITECTURES["resnet18"](1000).state_dict().items()
+        if value.is_floating_point()
+    }
+    save_file(weights, tmp_path / "w.safetensors")
+    start = spec(
+        "resnet18", weights=str(tmp_path / "w.safetensors"), mean=HALF, std=HALF
+    )
+    model = build_model(start, 7)
+    assert (model.conv1.weight == 0.25).all()
+    assert (model.layer4[1].conv2.weight == 0.25).all()
+    assert not (model.fc.weight == 0.25).any()
+    assert (build_model(start, 1000).fc.weight == 0.25).all()
+
+
+@pytest.mark.parametrize("name", [n for n in SEGMENTING if "101" not in n])
 @torch.inference_mode()
 def test_every_architecture_gives_logits_for_every_pixel(name: str) -> None:
     model = build_model(spec(name), 5).eval()

@@ -23,6 +23,7 @@ from tests.planted import Noise, np_transform, scene_of
 
 TINY = Budget(
     search_images=2,
+    unlabelled=2,
     guesses=20,
     starts=2,
     labelled=(1, 2),
