@@ -11,8 +11,9 @@ from torch import Tensor, nn
 class WholePatches(nn.Module):
     """Pad images on the right and below until a patch divides their sides.
 
-    With zeros, which is what blocks of zeros stay when their pixels are shuffled. A
-    module, because who folds a key into the patch embedding must see through it.
+    With zeros, the mean colour. No image of whole patches is changed, and blocks of a
+    transform that are whole patches are padded before they come here: a key is seen by
+    whole patches alone. A module, so that whoever folds a key in sees through it.
 
     Args:
         patch: Side of a patch; pixels.
