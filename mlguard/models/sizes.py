@@ -11,9 +11,9 @@ from torch import Tensor, nn
 class WholePatches(nn.Module):
     """Pad images on the right and below until a patch divides their sides.
 
-    With zeros, the mean colour. No image of whole patches is changed, and blocks of a
-    transform that are whole patches are padded before they come here: a key is seen by
-    whole patches alone. A module, so that whoever folds a key in sees through it.
+    With zeros, the mean colour. Images of whole patches stay as they are, and so a key
+    whose blocks are patches never meets the padding. A module, so that whoever folds a
+    key into the patch embedding sees through it.
 
     Args:
         patch: Side of a patch; pixels.
