@@ -63,6 +63,7 @@ PATCH: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "swin": (SwinTiny, 4),
     "vit": (vit_tiny, 16),
     "no bias": (PatchNoBias, 8),
+    "fcn_patch_small": (lambda: ARCHITECTURES["fcn_patch_small"](CLASSES), 4),
 }
 ORDINARY = [
     "fcn_small",
