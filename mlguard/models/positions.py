@@ -23,7 +23,7 @@ def resampled(embedding: Tensor, rows: int, columns: int) -> Tensor:
     """
     token, places = embedding[:, :1], embedding[:, 1:]
     side = math.isqrt(places.shape[1])
-    grid = places.transpose(1, 2).unflatten(2, (side, side))
+    grid = places.transpose(1, 2).reshape(1, -1, side, side)
     grid = F.interpolate(
         grid, size=(rows, columns), mode="bicubic", align_corners=False
     )

@@ -93,18 +93,23 @@ def _turned(features: Tensor, axis: int, start: int, count: int) -> Tensor:
 
 def _cut(features: Tensor, rows: _Axis, columns: _Axis) -> Tensor:
     """Shape: (N, H, W, C) to (N · windows, places in a window, C)."""
-    split = features.unflatten(2, (columns.windows, columns.window))
-    split = split.unflatten(1, (rows.windows, rows.window))
+    split = _split(features, 2, columns.windows, columns.window)
+    split = _split(split, 1, rows.windows, rows.window)
     return split.transpose(2, 3).flatten(3, 4).flatten(0, 2)
 
 
 def _join(windows: Tensor, rows: _Axis, columns: _Axis) -> Tensor:
     """Undo `_cut`."""
-    split = windows.unflatten(1, (rows.window, columns.window))
-    split = split.unflatten(0, (-1, rows.windows, columns.windows))
+    split = _split(windows, 1, rows.window, columns.window)
+    split = _split(split, 0, -1, rows.windows, columns.windows)
     places = split.transpose(2, 3).reshape(-1).view(-1, windows.shape[2])
     # By way of one axis: torch's export doubts whether others can be merged.
-    return places.unflatten(0, (-1, rows.length, columns.length))
+    return _split(places, 0, -1, rows.length, columns.length)
+
+
+def _split(features: Tensor, axis: int, *sizes: int) -> Tensor:
+    split: Tensor = features.unflatten(axis, sizes)  # type: ignore[no-untyped-call]
+    return split
 
 
 def _apart(like: Tensor, rows: _Axis, columns: _Axis) -> Tensor:

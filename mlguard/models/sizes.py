@@ -73,5 +73,5 @@ def enlarge(logits: Tensor, patch: int, like: Tensor) -> Tensor:
 def _missing(side: int, stride: int, least: int) -> int:
     strides = (side + stride - 1) // stride
     # sym_max, because max() would ask which is larger
-    whole = strides if least == 1 else torch.sym_max(strides, least)
+    whole: int = strides if least == 1 else torch.sym_max(strides, least)  # type: ignore[assignment]
     return stride * whole - side
