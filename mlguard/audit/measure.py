@@ -17,7 +17,6 @@ from mlguard.audit.events import Counted, pack
 from mlguard.audit.events import Model as ModelName
 from mlguard.audit.incorrect import incorrect_transforms
 from mlguard.audit.log import AuditLog
-from mlguard.audit.nearby import changed_share, nearby, same
 from mlguard.audit.statistics import Measured, NearbyCounts
 from mlguard.data import LabelledSet, Part
 from mlguard.keys import ModelSubkeys
@@ -27,6 +26,7 @@ from mlguard.protect.evaluate import evaluate
 from mlguard.protect.run import Run
 from mlguard.tasks import Counts, Task
 from mlguard.transforms import TransformSet
+from mlguard.transforms.nearby import changed_share, nearby, same
 
 CORRECT, NO_KEY = "correct key", "no key"
 MAX_PART_CELLS = 1 << 24  # counts of one event: 64 MiB, before they are compressed

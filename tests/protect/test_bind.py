@@ -44,6 +44,7 @@ from tests.runs import KEY, OTHER_KEY, small_recipe
 WAYS: dict[str, dict] = {
     "shf": {},
     "np, shf in larger blocks": {"methods": ("np", "shf"), "block_size": 8},
+    "orthogonal": {"methods": ("orthogonal",)},
     "one layer": {"methods": ("channels",), "layers": ("stages.1.branch.2",)},
     "one layer with signs": {
         "methods": ("channels",),
