@@ -53,7 +53,14 @@ CLASSIFIERS: tuple[str, ...] = get_args(Classifier)
 ImageMethod = Literal["shf", "np", "ffx", "orthogonal"]
 Method = Literal["shf", "np", "ffx", "orthogonal", "channels"]
 CHANNELS: Final = "channels"  # the one method that acts inside the model
-AttackName = Literal["exhaustive", "hill-climbing", "known-plaintext", "retraining"]
+AttackName = Literal[
+    "exhaustive",
+    "hill-climbing",
+    "gradient",
+    "public-ancestor",
+    "known-plaintext",
+    "retraining",
+]
 ALL_ATTACKS: tuple[AttackName, ...] = get_args(AttackName)
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -218,6 +225,7 @@ class Model(_Section):
 
     name: Literal[
         "fcn_small",
+        "fcn_patch_small",
         "fcn_mobilenet_v2",
         "fcn_resnet50",
         "fcn_resnet101",
@@ -225,6 +233,9 @@ class Model(_Section):
         "deeplabv3_resnet101",
         "deeplabv3_mobilenet_v3_large",
         "lraspp_mobilenet_v3_large",
+        "fcn_convnext_tiny",
+        "upernet_swin_t",
+        "setr_vit_b_16",
         Classifier,
     ]
     weights: str = "none"  # "none", a .safetensors file, or a torchvision enum member
@@ -312,6 +323,7 @@ class Audit(_Section):
     max_key_search: Fraction | None = None  # stolen value, as the next two
     max_retraining: Fraction | None = None
     max_known_plaintext: Fraction | None = None
+    max_public_ancestor: Fraction | None = None
 
 
 class Recipe(_Section):

@@ -1,5 +1,7 @@
 """Models whose key is planted, so that an attack must succeed, and worthless ones."""
 
+import dataclasses
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -11,13 +13,21 @@ from mlguard.models import Normalization
 from mlguard.models.keyed_transform import TorchTransform
 from mlguard.models.torch_blocks import cut, join
 from mlguard.tasks import Segmentation
-from mlguard.transforms import NegativePositive, PixelShuffle, Transform, TransformSet
+from mlguard.transforms import (
+    ChannelPermutation,
+    NegativePositive,
+    PixelShuffle,
+    Transform,
+    TransformSet,
+)
 from tests.audits import Pairs
 
 TASK = Segmentation(classes=2)
 CPU = torch.device("cpu")
 SIZE = 16  # pixels
 STEP = 60  # what class 1 adds to a value
+CHANNELS = 8  # of the feature map of PlantedFeatures
+MIXED = 64  # channels that the layer after it makes of them
 BASES = 190  # the spread of a block's own values
 
 
@@ -91,6 +101,90 @@ def planted(transform: NegativePositive | PixelShuffle) -> Planted:
         model.norm.momentum = None  # the plain average
         model.train()(keyed)
     return model.eval()
+
+
+def colour_images(number: int, *, seed: int) -> Pairs:
+    """Every pixel has a colour of its own; class 1 is redder than green."""
+    draw = np.random.default_rng(seed)
+    images = torch.from_numpy(draw.integers(0, 256, (number, 3, SIZE, SIZE)))
+    masks = images[:, 0] > images[:, 1]
+    return Pairs(images.to(torch.uint8), masks.to(torch.uint8), task=TASK)
+
+
+class PlantedFeatures(nn.Module):
+    """Two layers: what the first gives is permuted, and the second expects it so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(6)
+            self.expand = nn.Conv2d(3, CHANNELS, 1)
+            nn.init.constant_(self.expand.bias, 0.5)
+            self.relu = nn.ReLU()
+            self.mix = nn.Conv2d(CHANNELS, MIXED, 1)
+            self.norm = nn.BatchNorm2d(MIXED, affine=False, momentum=None)
+            self.head = nn.Conv2d(MIXED, 2, 1)
+
+    def mixed(self, pixels: Tensor) -> Tensor:
+        return self.norm(self.mix(self.relu(self.expand(pixels))))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.head(self.mixed(pixels))
+
+
+def plain_features() -> PlantedFeatures:
+    """Knows the answer where nothing is permuted."""
+    model = PlantedFeatures()
+    data = colour_images(32, seed=1)
+    pixels = Normalization()(data.images.float() / 255)
+    with torch.no_grad():
+        model.train().mixed(pixels)
+        mixed = model.eval().mixed(pixels).movedim(1, -1).flatten(0, 2)
+        known = torch.cat([mixed, torch.ones(len(mixed), 1)], 1).double()
+        answer = (2.0 * data.masks.flatten() - 1).double()
+        ridge = known.T @ known + 0.01 * len(known) * torch.eye(MIXED + 1)
+        solved = torch.linalg.solve(ridge, known.T @ answer).float()
+        both = torch.stack([-solved, solved]) * 5
+        model.head.weight.copy_(both[:, :-1, None, None])
+        model.head.bias.copy_(both[:, -1])
+    return model
+
+
+def planted_features(
+    channels: ChannelPermutation, *, drift: float = 0.0
+) -> PlantedFeatures:
+    """The same, with a permutation folded in and its weights drifted by a share."""
+    model = plain_features()
+    with torch.no_grad():
+        weight = model.mix.weight
+        weight.copy_(weight[:, channels.order.copy()])
+        if channels.signs is not None:
+            weight.mul_(torch.from_numpy(channels.signs.copy()).view(1, -1, 1, 1))
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(weight.shape, generator=generator)
+        weight.add_(drift * weight.std() * noise)
+    return model.eval()
+
+
+def channel_permutation(*, signs: bool = False, seed: int = 0) -> ChannelPermutation:
+    draw = np.random.default_rng(seed)
+    flipped = draw.choice([-1, 1], CHANNELS).astype(np.float32) if signs else None
+    return ChannelPermutation("relu", draw.permutation(CHANNELS), flipped)
+
+
+def scene_of_features(model: nn.Module, channels: ChannelPermutation) -> Scene:
+    """As `scene_of`, for a permutation of the output of `relu`."""
+    scene = scene_of(model, np_transform(1), "np")
+    signed = channels.signs is not None
+    spec = recipe.Transform(method="channels", layers=("relu",), signs=signed)
+    own = colour_images(32, seed=2)
+    return dataclasses.replace(
+        scene,
+        spec=spec,
+        leaks=Leaks(TransformSet(None, (channels,))),
+        pool=Pool(own.images, own.masks, TASK.ignore_index),
+        referee=SplitReferee(scene.stolen, colour_images(8, seed=3), 8),
+    )
 
 
 def scene_of(model: nn.Module, transform: Transform, *methods: str) -> Scene:

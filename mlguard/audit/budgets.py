@@ -16,6 +16,7 @@ class Budget:
 
     Attributes:
         search_images: Images a guess of the key is judged by.
+        unlabelled: Images that a gradient is taken over where no label is needed.
         guesses: Keys tried by each search, for each objective.
         starts: Random keys a step-by-step search may start from.
         labelled: With how many labelled images the model is re-trained.
@@ -25,6 +26,7 @@ class Budget:
     """
 
     search_images: int
+    unlabelled: int
     guesses: int
     starts: int
     labelled: tuple[int, ...]
@@ -37,6 +39,7 @@ BUDGETS: dict[BudgetName, Budget] = {
     # about 5 minutes on two cores for a model like the demo's
     "quick": Budget(
         search_images=16,
+        unlabelled=64,
         guesses=1500,
         starts=4,
         labelled=(4, 16),
@@ -47,6 +50,7 @@ BUDGETS: dict[BudgetName, Budget] = {
     # about an hour
     "standard": Budget(
         search_images=16,
+        unlabelled=64,
         guesses=15_000,
         starts=8,
         labelled=(1, 4, 16, 64),
@@ -57,6 +61,7 @@ BUDGETS: dict[BudgetName, Budget] = {
     # overnight
     "thorough": Budget(
         search_images=64,
+        unlabelled=256,
         guesses=60_000,
         starts=32,
         labelled=(1, 4, 16, 64, 256),

@@ -62,8 +62,8 @@ def describe(
         schema=SCHEMA,
         created=now(),
         subject=_subject(run),
-        model_sha256=_digest(run.path / MODEL),
-        baseline_sha256=None if twin is None else _digest(twin.path / MODEL),
+        model_sha256=digest(run.path / MODEL),
+        baseline_sha256=None if twin is None else digest(twin.path / MODEL),
         material=Material(
             kind=run.recipe.data.kind,
             split=split,
@@ -87,13 +87,15 @@ def describe(
     )
 
 
-def command_of(run: Run, split: str, settings: recipe.Audit) -> str:
-    """The command again; RUN, DATA and REPORT stand for the reader's own paths."""
+def command_of(run: Run, started: Started) -> str:
+    """The command again; words in capitals stand for the reader's own paths."""
+    settings, source = started.settings, started.adversary
+    public = " --ancestor ANCESTOR" if source and source.ancestor else ""
     data = "" if run.recipe.data.kind == "shapes" else " --data DATA"
     return (
         f"mlguard audit RUN --key {shlex.quote(protection_of(run).key_name)}{data} "
-        f"--split {split} --incorrect-keys {settings.incorrect_keys} "
-        f"--seed {settings.seed}{_attack_options(settings)} --out REPORT"
+        f"--split {started.material.split} --incorrect-keys {settings.incorrect_keys} "
+        f"--seed {settings.seed}{_attack_options(settings)}{public} --out REPORT"
     )
 
 
@@ -131,7 +133,12 @@ def _machine(device: torch.device) -> Machine:
     )
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """SHA-256 of a file of weights.
+
+    Raises:
+        MalformedRun: It cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -58,6 +58,8 @@ class Source:
         split: What the split is called.
         fingerprint: Of its files.
         images: How many of them at most.
+        ancestor: SHA-256 of the public weights that the adversary was given; None
+            where there are only those that the recipe starts from.
     """
 
     __pydantic_config__ = STRICT
@@ -65,6 +67,7 @@ class Source:
     split: str
     fingerprint: Sha256
     images: Positive
+    ancestor: Sha256 | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from mlguard.audit.attacks.base import Pool, Scene, SplitReferee
 from mlguard.audit.attacks.campaign import pool_size, run_attacks
 from mlguard.audit.attacks.leaks import Leaks
 from mlguard.audit.budgets import BUDGETS
-from mlguard.audit.describe import command_of, describe, protection_of
+from mlguard.audit.describe import command_of, describe, digest, protection_of
 from mlguard.audit.events import Decided, Ended, Source, Started
 from mlguard.audit.examples import draw_gallery
 from mlguard.audit.findings import Findings
@@ -29,11 +29,13 @@ from mlguard.audit.measure import Subject as Model
 from mlguard.audit.outcomes import AdversaryImages
 from mlguard.audit.pictures import Gallery
 from mlguard.audit.report import SCHEMA, AuditReport, Flag
+from mlguard.audit.share import tell
 from mlguard.audit.statistics import Measured, find
 from mlguard.audit.verdicts import decide, exit_code
 from mlguard.data import LabelledSet
 from mlguard.errors import DatasetError
 from mlguard.keys import ModelKey
+from mlguard.protect.crew import ALONE, Crew
 from mlguard.protect.run import Run
 from mlguard.transforms import TransformSet
 
@@ -49,10 +51,13 @@ class Adversary:
     Attributes:
         dataset: Labelled images of the same kind as those audited, and others.
         split: What to call them in the report.
+        ancestor: Public weights of the same architecture, a .safetensors file; None
+            where there are only those that the recipe starts from.
     """
 
     dataset: LabelledSet
     split: str
+    ancestor: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ def audit_run(
     attack_progress: AttackProgress | None = None,
     log: Path | None = None,
     resume: bool = False,
+    crew: Crew = ALONE,
 ) -> Audit:
     """Measure what users with and without the key get from a model.
 
@@ -93,6 +99,7 @@ def audit_run(
         attack_progress: Called with (attack, predictions it asked for so far).
         log: Where every event is written as it happens; None writes none.
         resume: Go on with what `log` holds, or begin it.
+        crew: The processes that share the work; only the first writes `log`.
 
     Raises:
         WrongKey: The model was protected with another key.
@@ -123,7 +130,9 @@ def audit_run(
     twin = run.baseline()
     protected = Model.load(run, place)
     baseline = None if twin is None else Model.load(twin, place)
-    with open_log(log, subkeys.derive(USE), started, resume=resume) as events:
+    file = log if crew.first else None
+    with open_log(file, subkeys.derive(USE), started, resume=resume) as events:
+        tell(crew, events)
         measured = measure(
             protected,
             baseline,
@@ -132,6 +141,7 @@ def audit_run(
             batch=settings.batch,
             progress=progress,
             log=events,
+            crew=crew,
         )
         findings = find(
             measured,
@@ -148,6 +158,7 @@ def audit_run(
                 adversary,
                 measured,
                 log=events,
+                crew=crew,
                 device=place,
                 watch=attack_progress or (lambda name, done: None),
             )
@@ -201,7 +212,13 @@ def _source(
             "the adversary's images are the audited ones: every score would be too high"
         )
     images = min(len(own), pool_size(BUDGETS[settings.budget]))
-    return Source(split=adversary.split, fingerprint=own.fingerprint, images=images)
+    public = adversary.ancestor
+    return Source(
+        split=adversary.split,
+        fingerprint=own.fingerprint,
+        images=images,
+        ancestor=None if public is None else digest(public),
+    )
 
 
 def _attack(
@@ -212,6 +229,7 @@ def _attack(
     measured: Measured,
     *,
     log: AuditLog,
+    crew: Crew,
     device: torch.device,
     watch: AttackProgress,
 ) -> AttackSection | None:
@@ -227,12 +245,14 @@ def _attack(
     scene = Scene(
         stolen=stolen,
         spec=run.recipe.transform,
-        model=run.recipe.model,
+        model=_public(run.recipe.model, adversary.ancestor),
         task=dataset.task,
         pool=pool,
         leaks=Leaks(correct),
+        build=run.build,
         referee=SplitReferee(stolen, dataset, settings.batch),
         tick=meter.tick,
+        crew=crew,
     )
     campaign = run_attacks(
         scene,
@@ -246,6 +266,13 @@ def _attack(
         log=log,
     )
     return find_attacks(campaign, measured, seed=settings.seed)
+
+
+def _public(spec: recipe.Model, ancestor: Path | None) -> recipe.Model:
+    """The architecture with the weights that the public has."""
+    if ancestor is None:
+        return spec
+    return spec.model_copy(update={"weights": str(ancestor)})
 
 
 class _Meter:
@@ -281,7 +308,7 @@ def _report(
         subject=started.subject,
         material=started.material,
         seed=settings.seed,
-        command=command_of(run, started.material.split, settings),
+        command=command_of(run, started),
         versions=started.versions,
         machine=started.machine,
         flags=flags,

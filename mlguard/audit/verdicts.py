@@ -17,7 +17,12 @@ from mlguard.audit.attack_findings import AttackSection
 from mlguard.audit.findings import STRICT, Findings, Interval, Ratio
 
 Claim = Literal[
-    "fidelity", "random-keys", "key-search", "retraining", "known-plaintext"
+    "fidelity",
+    "random-keys",
+    "key-search",
+    "retraining",
+    "known-plaintext",
+    "public-ancestor",
 ]
 Answer = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 Code = Annotated[str, Field(pattern="^[a-z][a-z-]*$")]
@@ -25,9 +30,10 @@ Code = Annotated[str, Field(pattern="^[a-z][a-z-]*$")]
 FAILED, UNMEASURED = 30, 31  # exit codes; the second outranks the first
 
 ATTACKS_OF: dict[Claim, tuple[str, ...]] = {
-    "key-search": ("exhaustive", "hill-climbing"),
+    "key-search": ("exhaustive", "hill-climbing", "gradient"),
     "retraining": ("retraining",),
     "known-plaintext": ("known-plaintext",),
+    "public-ancestor": ("public-ancestor",),
 }
 DOUBTS = ("training-images", "reference-near-floor", "few-images")  # void any PASS
 DOUBTS_OF: dict[Claim, tuple[str, ...]] = {
@@ -42,6 +48,7 @@ DOUBTS_OF: dict[Claim, tuple[str, ...]] = {
         "correct-below-baseline",
     ),
     "known-plaintext": ("attack-not-converged", "correct-below-baseline"),
+    "public-ancestor": ("correct-below-baseline",),
 }
 
 
@@ -137,6 +144,7 @@ def _verdicts(
         "key-search": settings.max_key_search,
         "retraining": settings.max_retraining,
         "known-plaintext": settings.max_known_plaintext,
+        "public-ancestor": settings.max_public_ancestor,
     }
     for claim, limit in limits.items():
         if limit is not None:

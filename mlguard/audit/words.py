@@ -29,6 +29,7 @@ NOTES = {
     "table-assumed-known": "the table of ffx was assumed known, as where the password "
     "is published",
     "pair-leaves-a-choice": "the one image left a choice, which was guessed",
+    "ancestor-unlike": "the weights are unlike the ancestor's, in any order",
 }
 CLAIMS = {
     "fidelity": "fidelity at least",
@@ -36,6 +37,7 @@ CLAIMS = {
     "key-search": "stolen value of key searches at most",
     "retraining": "stolen value of re-training at most",
     "known-plaintext": "stolen value of known plaintext at most",
+    "public-ancestor": "stolen value of matching a public ancestor at most",
 }
 
 
@@ -122,6 +124,8 @@ def attack_images(finding: AttackFinding) -> str:
     """Which images an attack had."""
     if finding.rung == "T6":
         return "1 pair"
+    if not finding.images:
+        return "no image"
     return f"{finding.images} {'labelled' if finding.labels else 'unlabelled'}"
 
 
@@ -165,7 +169,7 @@ def no_pictures(gallery: Gallery | None) -> str:
 
 
 def _described(finding: AttackFinding) -> str:
-    if finding.rung == "T6":
+    if finding.rung == "T6" or not finding.images:
         return attack_name(finding)
     return f"{attack_name(finding)} with {attack_images(finding)} images"
 

@@ -1,5 +1,6 @@
 """What `mlguard audit` does between its options and its report. Needs torch."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,16 @@ from mlguard.audit.run import (
 from mlguard.data import LabelledSet, open_split
 from mlguard.errors import DatasetError, RunError
 from mlguard.keys import ModelKey
-from mlguard.protect.device import pick_device
+from mlguard.models import fitting_weights
+from mlguard.protect.crew import ALONE, Crew
+from mlguard.protect.device import new_accelerator, pick_device
 from mlguard.protect.run import Run, read_run
 
 Split = Literal["train", "validation", "test"]
 
 Progress = Callable[[int, int], None]
+
+PROCESSES = "WORLD_SIZE"  # torchrun says so how many there are
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class AuditTask:
     split: str
     adversary: Adversary | None
     device: torch.device
+    crew: Crew
     examples: int
 
     @classmethod
@@ -53,6 +59,7 @@ class AuditTask:
         seed: int | None,
         budget: str | None,
         attacks: str | None,
+        ancestor: Path | None = None,
     ) -> Self:
         """Read the run folder and find the images.
 
@@ -60,10 +67,11 @@ class AuditTask:
             MalformedRun: The folder is not a finished, protected run.
             RunError: There is no such device here, or no such attack or budget.
             DatasetError: The images are missing, or there is no such split.
+            WeightsError: The ancestor is missing, or of another architecture.
         """
         run = read_run(path)
         protection_of(run)
-        place = pick_device(device)
+        place, crew = _crew(device)
         known = _known_split(split)
         settings = _settings(
             run.recipe.audit,
@@ -81,7 +89,7 @@ class AuditTask:
         if settings.budget != "none":
             # Never the audited images, and none the model was trained on.
             other: Split = "test" if known == "validation" else "validation"
-            adversary = Adversary(images(other), other)
+            adversary = Adversary(images(other), other, _ancestor(run, ancestor))
         return cls(
             subject=run,
             dataset=images(known),
@@ -89,7 +97,9 @@ class AuditTask:
             adversary=adversary,
             split=known,
             device=place,
-            examples=examples,
+            crew=crew,
+            # Only the first process draws the page.
+            examples=examples if crew.first else 0,
         )
 
     @property
@@ -135,7 +145,16 @@ class AuditTask:
             attack_progress=attack_progress,
             log=log,
             resume=resume,
+            crew=self.crew,
         )
+
+
+def _crew(device: str) -> tuple[torch.device, Crew]:
+    """The device of this process, and the other processes of torchrun."""
+    if int(os.environ.get(PROCESSES, "1")) < 2:
+        return pick_device(device), ALONE
+    engine = new_accelerator(device, "no")
+    return engine.device, Crew.of(engine)
 
 
 def _settings(
@@ -161,6 +180,26 @@ def _settings(
             changes["budget"] = "quick"
     given = {name: value for name, value in changes.items() if value is not None}
     return settings.model_copy(update=given)
+
+
+def _ancestor(run: Run, path: Path | None) -> Path | None:
+    """Public weights, read once so that they are refused before anything is measured.
+
+    Raises:
+        RunError: It is no .safetensors file.
+        WeightsError: It is missing or damaged, or of another architecture.
+    """
+    if path is None:
+        return None
+    if path.suffix != ".safetensors":
+        raise RunError(
+            f"--ancestor: expected a .safetensors file, got {str(path)!r}",
+            hint="the weights of a plain model of the same architecture, such as "
+            "baseline/model.safetensors of another run",
+        )
+    public = run.recipe.model.model_copy(update={"weights": str(path)})
+    fitting_weights(run.load_model(), public)
+    return path
 
 
 def _known_split(name: str) -> Split:

@@ -5,20 +5,26 @@ Knows nothing of training, files of results or audits.
 
 from mlguard.models.build import ARCHITECTURES, build_model, logits_of
 from mlguard.models.condition import NO_KEY, Condition, keyed, output_of
+from mlguard.models.cut import Cut, SharedRuns
 from mlguard.models.feature_maps import feature_channels
+from mlguard.models.graph import readers
 from mlguard.models.rewrite import rewrite
-from mlguard.models.weights import Normalization, normalization_of
+from mlguard.models.weights import Normalization, fitting_weights, normalization_of
 
 __all__ = [
     "ARCHITECTURES",
     "NO_KEY",
     "Condition",
+    "Cut",
     "Normalization",
+    "SharedRuns",
     "build_model",
     "feature_channels",
+    "fitting_weights",
     "keyed",
     "logits_of",
     "normalization_of",
     "output_of",
+    "readers",
     "rewrite",
 ]

@@ -1,7 +1,9 @@
 """Count what a model gets right, under several conditions at once.
 
 Images are read once and shown to the model under every condition: as the key makes
-them, as they are, as a wrong key makes them. Knows nothing of what a condition means.
+them, as they are, as a wrong key makes them. What they have in common, the model up to
+the first feature map that a key changes, is computed once. Knows nothing of what a
+condition means.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mlguard.data import LabelledSet, Part
-from mlguard.models import Condition, Normalization, logits_of, output_of
+from mlguard.models import Condition, Normalization, SharedRuns, logits_of
 from mlguard.tasks import Counts
 
 
@@ -25,6 +27,7 @@ def evaluate(
     device: torch.device,
     batch: int,
     progress: Callable[[int, int], None] | None = None,
+    shared: SharedRuns | None = None,
 ) -> dict[str, Counts]:
     """Score a model on a data set under every condition.
 
@@ -36,16 +39,18 @@ def evaluate(
         device: Where to compute.
         batch: Images at a time.
         progress: Called with (predictions done, all predictions).
+        shared: What runs the model, made of it and the same conditions; None makes it.
 
     Returns:
         For each condition the counts of the data's task, one row an image.
     """
     found: dict[str, list[Counts]] = {name: [] for name in conditions}
+    shared = shared or SharedRuns(model, conditions.values(), normalization)
     done, total = 0, len(dataset) * len(conditions)
     for images, masks in batches(dataset, batch):
         on_device = images.to(device)
         for name, condition in conditions.items():
-            predicted = predict_classes(model, on_device, condition, normalization)
+            predicted = _classes(shared, on_device, condition)
             found[name].append(
                 dataset.task.count(predicted.cpu().numpy(), masks.numpy())
             )
@@ -55,7 +60,6 @@ def evaluate(
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-@torch.inference_mode()
 def predict_classes(
     model: nn.Module, images: Tensor, condition: Condition, normalization: Normalization
 ) -> Tensor:
@@ -65,8 +69,12 @@ def predict_classes(
         images   (N, 3, H, W) uint8, on the model's device
         returns  (N, H, W) uint8, or (N,) int64
     """
-    output = output_of(model, images, condition, normalization)
-    classes = logits_of(output).argmax(1)
+    return _classes(SharedRuns(model, [condition], normalization), images, condition)
+
+
+@torch.inference_mode()
+def _classes(shared: SharedRuns, images: Tensor, condition: Condition) -> Tensor:
+    classes = logits_of(shared(images, condition)).argmax(1)
     return classes.to(torch.uint8) if classes.ndim > 1 else classes
 
 

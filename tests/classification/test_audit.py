@@ -21,6 +21,7 @@ from tests.images import CLASSES
 SEGMENTED = re.compile(r"IoU|mask\b|masks\b|pixels? accuracy|labelled pixels", re.I)
 TINY = Budget(
     search_images=2,
+    unlabelled=2,
     guesses=20,
     starts=1,
     labelled=(2,),

@@ -53,7 +53,8 @@ MAY_IMPORT = {
     | PICTURES
     | {"mlguard.recipe", "mlguard.metrics", "mlguard.keys", "mlguard.transforms"}
     | {"mlguard.tasks", "mlguard.data", "mlguard.models", "mlguard.protect"}
-    | {"mlguard.__init__", "mlguard", "jinja2", "markupsafe", "pydantic", "rich"},
+    | {"mlguard.__init__", "mlguard", "jinja2", "markupsafe", "pydantic", "rich"}
+    | {"scipy"},
     "mlguard.cli": {"keystore", "mlguard", "numpy", "PIL", "rich", "typer"}
     | {"onnxruntime", "torch"},
 }

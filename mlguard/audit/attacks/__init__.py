@@ -6,9 +6,11 @@ only. docs/spec/audit-v2.md, section 2.
 
 from mlguard.audit.attacks.base import Attack, Pool, Scene
 from mlguard.audit.attacks.exhaustive import Exhaustive
+from mlguard.audit.attacks.gradient import Gradient
 from mlguard.audit.attacks.hill_climbing import HillClimbing
 from mlguard.audit.attacks.known_plaintext import KnownPlaintext
 from mlguard.audit.attacks.leaks import Leaks
+from mlguard.audit.attacks.public_ancestor import PublicAncestor
 from mlguard.audit.attacks.retraining import Retraining
 from mlguard.audit.outcomes import Outcome
 
@@ -17,6 +19,8 @@ __all__ = ["ATTACKS", "Attack", "Leaks", "Outcome", "Pool", "Scene"]
 ATTACKS: dict[str, type[Attack]] = {
     "exhaustive": Exhaustive,
     "hill-climbing": HillClimbing,
+    "gradient": Gradient,
+    "public-ancestor": PublicAncestor,
     "known-plaintext": KnownPlaintext,
     "retraining": Retraining,
 }

@@ -1,10 +1,13 @@
 """Adapters: what an adversary learns to do in the key's place, where the key acts."""
 
+import copy
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mlguard.audit.attacks.assignment import assign
 from mlguard.audit.attacks.base import Scene
 from mlguard.models import Condition, feature_channels
 from mlguard.models.keyed_transform import plain
@@ -75,7 +78,7 @@ class Adapters:
         image = BlockAdapter(spec.block_size).to(device) if spec.image_methods else None
         features = {
             layer: FeatureAdapter(channels).to(device)
-            for layer, channels in _channels(scene).items()
+            for layer, channels in feature_maps(scene).items()
         }
         if image is None:
             return cls("feature adapter", None, features)
@@ -88,6 +91,20 @@ class Adapters:
             return Condition(features=self.features)
         return Condition(self.image, self.features)
 
+    @torch.no_grad()
+    def rounded(self) -> "Adapters":
+        """The signed permutations nearest to the matrices. Key material if right."""
+        image = copy.deepcopy(self.image)
+        if image is not None:
+            matrix = _signed_permutation(image.matrix)
+            image.matrix.copy_(matrix)
+            # An inverted value v becomes 1 - v.
+            image.offset.copy_((matrix.sum(1) < 0).to(matrix))
+        features = copy.deepcopy(self.features)
+        for adapter in features.values():
+            adapter.matrix.copy_(_signed_permutation(adapter.matrix))
+        return Adapters(self.name, image, features)
+
     def parameters(self) -> list[nn.Parameter]:
         """Everything that is learned."""
         parts = [self.image] if self.image is not None else []
@@ -98,17 +115,28 @@ class Adapters:
         ]
 
 
+def _signed_permutation(matrix: Tensor) -> Tensor:
+    """The largest entries, one in each row and column, as +1 or -1."""
+    values = matrix.detach().double().cpu().numpy()
+    rows, order = np.arange(len(values)), assign(np.abs(values))
+    signs = np.where(values[rows, order] < 0, -1.0, 1.0)
+    nearest = np.zeros_like(values)
+    nearest[rows, order] = signs
+    return torch.from_numpy(nearest).to(matrix)
+
+
 def too_large(scene: Scene) -> str:
     """Why there are no adapters for a scene, in words; empty if there are."""
     spec = scene.spec
     if spec.image_methods and block_length(spec.block_size) > MAX_LENGTH:
         return f"too large a matrix for {spec.block_size}×{spec.block_size} blocks"
-    for layer, channels in _channels(scene).items():
+    for layer, channels in feature_maps(scene).items():
         if channels > MAX_LENGTH:
             return f"too large a matrix for the {channels} channels of {layer}"
     return ""
 
 
-def _channels(scene: Scene) -> dict[str, int]:
+def feature_maps(scene: Scene) -> dict[str, int]:
+    """How many channels every feature map has that the key permutes."""
     height, width = scene.pool.images.shape[-2:]
     return feature_channels(scene.stolen.model, scene.spec.layers, (height, width))

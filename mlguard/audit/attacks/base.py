@@ -7,7 +7,7 @@ docs/spec/audit-v2.md, section 2.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, Self
 
 import torch
@@ -19,10 +19,13 @@ from mlguard.audit.budgets import Budget
 from mlguard.audit.measure import Subject
 from mlguard.audit.outcomes import Outcome
 from mlguard.data import LabelledSet, epoch_positions
-from mlguard.models import Condition
+from mlguard.models import Condition, build_model
+from mlguard.models.weights import load_weights
+from mlguard.protect.crew import ALONE, Crew
 from mlguard.protect.evaluate import evaluate
 from mlguard.tasks import Counts, Task
 
+Identity = tuple[str, int, int]  # of an outcome: variant, images, labels
 Tick = Callable[[int], None]  # how much work was done, in predictions of one image
 
 
@@ -96,9 +99,12 @@ class Scene:
         pool: The adversary's own images.
         leaks: What it has seen of the key's work.
         referee: Scores on images it does not have.
+        build: Makes the model, if the recipe's architecture does not; public.
         tick: Told how the work goes.
         known: Variant, images and labels of those outcomes of the attack that are
             known already.
+        crew: The processes among which outcomes are shared out.
+        asked: Outcomes that the attack asked about, in its order.
     """
 
     stolen: Subject
@@ -108,15 +114,39 @@ class Scene:
     pool: Pool
     leaks: Leaks
     referee: Referee
+    build: Callable[[], nn.Module] | None = None
     tick: Tick = lambda work: None
-    known: frozenset[tuple[str, int, int]] = frozenset()
+    known: frozenset[Identity] = frozenset()
+    crew: Crew = ALONE
+    asked: list[Identity] = field(default_factory=list)
 
     def wants(self, variant: str, images: int, labels: int = 0) -> bool:
-        """Whether an outcome is still to be found; an attack may ask before it works.
+        """Whether an outcome is to be found here; an attack may ask before it works.
 
-        One that does not ask does known work again, and what it gives is dropped.
+        It must then ask about every one, in the same order in every process. One that
+        does not ask does known work again, and the work of other processes, and
+        what it gives twice is dropped.
         """
-        return (variant, images, labels) not in self.known
+        identity = (variant, images, labels)
+        if identity in self.known:
+            return False
+        self.asked.append(identity)
+        return (len(self.asked) - 1) % self.crew.size == self.crew.rank
+
+    def new_model(self, start: recipe.Model, *, seed: int) -> nn.Module:
+        """A plain model, on the CPU, from the weights that a [model] section names.
+
+        Args:
+            start: The section.
+            seed: Of the parameters that are not loaded.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if self.build is None:
+                return build_model(start, self.task.classes)
+            model = self.build()
+            load_weights(model, start)
+            return model
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from mlguard.audit.attacks.search import subset
 from mlguard.audit.budgets import Budget
 from mlguard.audit.measure import Subject
 from mlguard.audit.outcomes import Control
-from mlguard.models import NO_KEY, build_model
+from mlguard.models import NO_KEY
 from mlguard.tasks import Counts
 
 
@@ -66,9 +66,7 @@ class Controls:
         return max(tried, key=lambda one: scene.task.score_of(one[0]))
 
     def _new_model(self, start: recipe.Model) -> nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            model = build_model(start, self.scene.task.classes)
+        model = self.scene.new_model(start, seed=self.seed)
         return model.to(self.scene.stolen.device).to(memory_format=torch.channels_last)
 
 

@@ -59,7 +59,8 @@ class Exhaustive(Attack):
         space = GuessSpace.of(scene.spec, scene.leaks.table())
         free = label_free(scene.stolen.model)
         pool = subset(scene.pool, self.images)
-        if not any(wanted(scene, one, len(pool)) for one in (free, "cross-entropy")):
+        mine = [one for one in (free, "cross-entropy") if wanted(scene, one, len(pool))]
+        if not mine:
             return
         judge = Judge(scene, space, pool, (free, "cross-entropy"))
         best: list[tuple[float, Guess | None]] = [(math.inf, None)] * 2
@@ -71,6 +72,8 @@ class Exhaustive(Attack):
                 if float(scores[row, index]) < known:
                     best[row] = (float(scores[row, index]), batch[index])
         for objective, (_, guess) in zip((free, "cross-entropy"), best, strict=True):
+            if objective not in mine:
+                continue
             if guess is None:  # every score is NaN: the weights are broken
                 guess = next(space.every())
             yield found(

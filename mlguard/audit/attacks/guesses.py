@@ -117,6 +117,25 @@ class GuessSpace:
         """Whether `steps` gives all of them."""
         return math.comb(self.length, 2) <= MAX_STEPS_LISTED
 
+    def signed(self, order: NDArray[np.int64], inverted: NDArray[np.bool_]) -> Guess:
+        """The guess that shows values of other positions, some of them inverted.
+
+        Works for `shf`, `np`, and both in either order.
+
+        Args:
+            order: Position i of a transformed block shows position order[i].
+            inverted: Whether position i shows it inverted.
+        """
+        rows: list[NDArray[np.int64]] = []
+        negative = inverted.astype(np.int64)
+        for place, method in enumerate(self.methods):
+            if method == "shf":
+                rows.append(order)
+            else:
+                first = "shf" in self.methods[place:]  # then it is of plain positions
+                rows.append(negative[np.argsort(order)] if first else negative)
+        return np.stack(rows)
+
     def transform(self, guess: Guess) -> Transform:
         """The transform a guess stands for. Key material if it is right."""
         size = self.block_size

@@ -10,18 +10,12 @@ from numpy.typing import NDArray
 
 from mlguard.audit.attacks.adapters import BlockAdapter
 from mlguard.audit.attacks.base import Attack, Scene
+from mlguard.audit.attacks.guesses import GuessSpace
 from mlguard.audit.attacks.leaks import NO_IMAGE_METHOD
 from mlguard.audit.budgets import Budget
 from mlguard.audit.outcomes import Outcome
 from mlguard.models import Condition, keyed
-from mlguard.transforms import (
-    Compose,
-    FormatPreserving,
-    NegativePositive,
-    PixelShuffle,
-    Transform,
-    TransformSet,
-)
+from mlguard.transforms import FormatPreserving, Transform, TransformSet
 from mlguard.transforms.blocks import Scalar, to_blocks
 
 BYTE_MAX = 255
@@ -185,15 +179,8 @@ def _recover_chain(
         same, other = upright[:, sources] == after, inverted[:, sources] == after
         mask = other.sum(0) > same.sum(0)
         complete &= not bool((other.sum(0) == same.sum(0)).any())
-    chain: list[Transform] = []
-    for position, method in enumerate(methods):
-        if method == "shf":
-            chain.append(PixelShuffle(block_size, sources))
-        else:
-            first = "shf" in methods[position:]  # then the mask is of plain positions
-            own = mask[np.argsort(sources)] if first else mask
-            chain.append(NegativePositive(block_size, own))
-    return (chain[0] if len(chain) == 1 else Compose(chain)), complete
+    space = GuessSpace(methods, block_size)
+    return space.transform(space.signed(sources, mask)), complete
 
 
 def _match(

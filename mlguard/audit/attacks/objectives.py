@@ -28,7 +28,7 @@ TINY = 1e-6  # under a variance or a probability
 
 def label_free(model: nn.Module) -> ObjectiveName:
     """The label-free objective that a model allows."""
-    return "batch-norm" if _fingerprints(model) else "entropy"
+    return "batch-norm" if fingerprints(model) else "entropy"
 
 
 class Judge:
@@ -77,14 +77,14 @@ class Judge:
         pixels = self._space.apply(guesses, self._images).flatten(0, 1)
         pixels = self._subject.normalization(pixels)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        with _Statistics(self._subject, keys) as statistics:
+        with Statistics(self._subject, keys) as statistics:
             logits = logits_of(self._subject.model(pixels)).float()
         logits = logits.view(keys, images, *logits.shape[1:])
         self.queries += keys * images
         self._tick(keys * images)
         found: dict[ObjectiveName, Callable[[], Tensor]] = {
             "cross-entropy": lambda: self._cross_entropy(logits),
-            "entropy": lambda: _entropy(logits),
+            "entropy": lambda: entropy(logits),
             "batch-norm": lambda: statistics.mismatch,
         }
         return torch.stack([found[name]().double().cpu() for name in self._objectives])
@@ -101,7 +101,7 @@ class Judge:
         return torch.stack(losses) / scored
 
 
-def _entropy(logits: Tensor) -> Tensor:
+def entropy(logits: Tensor) -> Tensor:
     """Mean entropy of a pixel's classes, or of an image's.
 
     Shape:
@@ -112,20 +112,28 @@ def _entropy(logits: Tensor) -> Tensor:
     return -(logs.exp() * logs).sum(2).flatten(1).mean(1)
 
 
-class _Statistics:
+class Statistics:
     """How far the statistics of each guess's images are from those in the weights.
 
     For every batch-normalization layer the squared distance of means in units of the
     stored variance, and the squared log of the ratio of variances, mean over channels;
     summed over layers.
+
+    Args:
+        subject: The model.
+        keys: How many guesses are shown at once.
+        smooth: Take the squared relative difference of standard deviations in place of
+            the logarithm, so that a gradient can lead through a variance of zero, as
+            it must to change a sign.
     """
 
-    def __init__(self, subject: Subject, keys: int) -> None:
-        self._layers = _fingerprints(subject.model)
+    def __init__(self, subject: Subject, keys: int, *, smooth: bool = False) -> None:
+        self._smooth = smooth
+        self._layers = fingerprints(subject.model)
         self._keys = keys
         self.mismatch = torch.zeros(keys, device=subject.device)
 
-    def __enter__(self) -> "_Statistics":
+    def __enter__(self) -> "Statistics":
         self._hooks = [
             layer.register_forward_pre_hook(self._look) for layer in self._layers
         ]
@@ -146,11 +154,15 @@ class _Statistics:
         variance = ((values * values).mean(1) - mean * mean).clamp(min=0)
         stored = layer.running_var + TINY
         shift = (mean - layer.running_mean) ** 2 / stored
-        spread = ((variance + TINY) / stored).log() ** 2
+        if self._smooth:
+            spread = ((variance + TINY).sqrt() / stored.sqrt() - 1) ** 2
+        else:
+            spread = ((variance + TINY) / stored).log() ** 2
         self.mismatch = self.mismatch + (shift + spread).mean(1)
 
 
-def _fingerprints(model: nn.Module) -> list[_BatchNorm]:
+def fingerprints(model: nn.Module) -> list[_BatchNorm]:
+    """The layers that carry statistics of what they were shown."""
     return [
         layer
         for layer in model.modules()

@@ -24,6 +24,7 @@ ATTACK = Retraining(
 )
 TINY = Budget(
     search_images=4,
+    unlabelled=4,
     guesses=50,
     starts=1,
     labelled=(2, 4),

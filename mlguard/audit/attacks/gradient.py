@@ -1,0 +1,181 @@
+"""Search for a key along a gradient: soften it, train it, make it hard again."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+
+from mlguard.audit.attacks.adapters import Adapters, too_large
+from mlguard.audit.attacks.base import Attack, Scene
+from mlguard.audit.attacks.guesses import unsearchable
+from mlguard.audit.attacks.learning import BATCH, Lesson
+from mlguard.audit.attacks.objectives import ObjectiveName, label_free
+from mlguard.audit.attacks.relaxed import SoftKey
+from mlguard.audit.attacks.search import subset
+from mlguard.audit.budgets import Budget
+from mlguard.audit.measure import Subject
+from mlguard.audit.outcomes import Outcome
+from mlguard.models import Condition, keyed
+
+SOFT_RATE = 0.1  # learning rate of a softened key
+FREE = "free inverse"
+SOFT = "softened key"
+LABELLED: ObjectiveName = "cross-entropy"
+
+
+@dataclass(frozen=True)
+class Gradient(Attack):
+    """Train a softened key, or free matrices in the key's place, and keep what is best.
+
+    A softened key is a doubly stochastic matrix for an order, and shares for a mask; it
+    cools while it is trained, and ends as the nearest real key. Free matrices stand
+    where the key acts; they are used as they end, or as the signed permutations nearest
+    to them if those look better to the objective.
+
+    Adversary: has the weights and this code, and a few images of its own; no key. For
+               `ffx` it also has the table, as where the password is published.
+    Budget:    `steps` steps of 16 images for each variant and learning rate.
+    Success:   what was found gives much of the correct key's score on other images.
+    Limits:    one start for each variant. Free matrices with labels are an attack of
+               their own: `retraining`. A chain of `ffx` with another method and
+               `orthogonal` have no softened key. It did not converge if the
+               objective was still falling at the end.
+    Source:    Sinkhorn's iteration for permutations: Mena et al. 2018,
+               arXiv:1802.08665. Statistics of batch normalization as a fingerprint of
+               inputs: Yin et al. 2020, arXiv:1912.08795. As attacks on keys they are
+               our own.
+
+    Attributes:
+        unlabelled: With how many images, where no labels are needed.
+        labelled: With how many, where they are.
+        steps: Of each training.
+        rates: Learning rates of the free matrices.
+    """
+
+    name: ClassVar[str] = "gradient"
+    unlabelled: int = 64
+    labelled: int = 16
+    steps: int = 100
+    rates: tuple[float, ...] = (1e-2,)
+
+    @classmethod
+    def within(cls, budget: Budget, *, seed: int) -> Self:
+        """The attack as strong as a budget allows."""
+        return cls(
+            seed=seed,
+            unlabelled=budget.unlabelled,
+            labelled=budget.search_images,
+            steps=budget.steps,
+            rates=budget.adapter_rates,
+        )
+
+    def impossible(self, scene: Scene) -> str:
+        """Why it cannot run on this model, in words; empty if it can."""
+        return too_large(scene)
+
+    def left_out(self, scene: Scene) -> tuple[str, ...]:
+        """A method that has no softened key."""
+        why = _no_soft_key(scene)
+        return (f"{SOFT}: {why}",) if why else ()
+
+    def run(self, scene: Scene) -> Iterator[Outcome]:
+        """Without labels, then with them."""
+        free = label_free(scene.stolen.model)
+        if not _no_soft_key(scene):
+            for objective in (free, LABELLED):
+                if self._wanted(scene, SOFT, objective):
+                    yield self._softened(scene, objective)
+        if self._wanted(scene, FREE, free):
+            yield self._free(scene, free)
+
+    def _wanted(self, scene: Scene, what: str, objective: ObjectiveName) -> bool:
+        images, labels = self._images(scene, objective)
+        return scene.wants(f"{what}, {objective}", images, labels)
+
+    def _images(self, scene: Scene, objective: ObjectiveName) -> tuple[int, int]:
+        """How many images an objective is given, and how many with labels."""
+        labelled = objective == LABELLED
+        images = min(len(scene.pool), self.labelled if labelled else self.unlabelled)
+        return images, images if labelled else 0
+
+    def _softened(self, scene: Scene, objective: ObjectiveName) -> Outcome:
+        lesson, subject = self._lesson(scene, objective), _frozen(scene)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            key = SoftKey(scene).to(subject.device)
+        settled = lesson.teach(
+            subject,
+            key.parameters(),
+            key.condition,
+            SOFT_RATE,
+            objective=objective,
+            watch=key.cool,
+        )
+        found = keyed(key.transforms(), subject.device)
+        work = self.steps * BATCH
+        return self._outcome(scene, SOFT, objective, found, settled, work)
+
+    def _free(self, scene: Scene, objective: ObjectiveName) -> Outcome:
+        lesson, subject = self._lesson(scene, objective), _frozen(scene)
+        tried: list[tuple[float, bool, Condition]] = []
+        for rate in self.rates:
+            adapters = Adapters.of(scene)
+            settled = lesson.teach(
+                subject,
+                adapters.parameters(),
+                adapters.condition,
+                rate,
+                objective=objective,
+            )
+            for one in (adapters.condition, adapters.rounded().condition):
+                looks = lesson.look(subject, one, objective)
+                tried.append((looks, settled, one))
+        _, settled, best = min(tried, key=lambda one: one[0])
+        work = len(self.rates) * (self.steps + 2 * lesson.batches) * BATCH
+        return self._outcome(scene, FREE, objective, best, settled, work)
+
+    def _lesson(self, scene: Scene, objective: ObjectiveName) -> Lesson:
+        number, _ = self._images(scene, objective)
+        pool = subset(scene.pool, number)
+        return Lesson(pool, self.steps, self.seed, scene.tick)
+
+    def _outcome(
+        self,
+        scene: Scene,
+        what: str,
+        objective: ObjectiveName,
+        found: Condition,
+        settled: bool,
+        queries: int,
+    ) -> Outcome:
+        images, labels = self._images(scene, objective)
+        return Outcome(
+            attack=self.name,
+            variant=f"{what}, {objective}",
+            rung="T4" if labels else "T3",
+            images=images,
+            labels=labels,
+            queries=queries,
+            counts=scene.referee(scene.stolen.model, found),
+            converged=settled,
+            notes=_notes(scene) if what == SOFT else (),
+        )
+
+
+def _no_soft_key(scene: Scene) -> str:
+    """Why a key has no softened form, in words; empty if it has one."""
+    methods = scene.spec.image_methods
+    if "ffx" in methods and len(methods) > 1:
+        return "chains of ffx with another method are not taken apart"
+    return unsearchable(scene.spec) if methods else ""
+
+
+def _frozen(scene: Scene) -> Subject:
+    model = copy.deepcopy(scene.stolen.model).eval().requires_grad_(False)
+    return Subject(model, scene.stolen.normalization, scene.stolen.device)
+
+
+def _notes(scene: Scene) -> tuple[str, ...]:
+    return ("table-assumed-known",) if scene.leaks.table() is not None else ()

@@ -1,0 +1,67 @@
+"""The layer that reads whole blocks of an image, where a key can be folded in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mlguard.models import readers
+from mlguard.models.torch_blocks import cut
+from mlguard.transforms.blocks import CHANNELS
+
+
+@dataclass(frozen=True)
+class StemWeight:
+    """The weight of a layer whose windows are whole blocks.
+
+    Attributes:
+        name: Of the layer in its model.
+        weight: Of shape (O, 3, h·M, w·M).
+    """
+
+    name: str
+    weight: Tensor
+
+    def in_ancestor(self, public: dict[str, Tensor]) -> Tensor | None:
+        """The same weight of a plain model; None if it has none."""
+        return public.get(f"{self.name}.weight")
+
+
+def stem_weight(model: nn.Module, block_size: int) -> StemWeight | None:
+    """Find the layer that reads whole blocks; None if there is none."""
+    names = readers(model, "")
+    if len(names) != 1:
+        return None
+    layer = model.get_submodule(names[0])
+    if not isinstance(layer, nn.Conv2d) or layer.in_channels != CHANNELS:
+        return None
+    (height, width), stride = layer.kernel_size, layer.stride
+    whole = height % block_size == width % block_size == 0
+    aligned = stride[0] % block_size == stride[1] % block_size == 0
+    padded = layer.padding not in ((0, 0), "valid")
+    if not whole or not aligned or padded:
+        return None
+    return StemWeight(names[0], layer.weight)
+
+
+def block_columns(
+    weight: Tensor, block_size: int, std: Sequence[float] = (1.0, 1.0, 1.0)
+) -> NDArray[np.float64]:
+    """What a stem does with each position of a block, in any of its blocks.
+
+    Args:
+        weight: Of the stem.
+        block_size: M, in pixels.
+        std: What images are divided by, one number a channel.
+
+    Shape:
+        weight   (O, 3, h·M, w·M)
+        returns  (L, O·h·w)
+    """
+    values = weight.detach().double().cpu()
+    values = values / torch.tensor(std, dtype=torch.float64).view(1, -1, 1, 1)
+    blocks = cut(values, block_size)
+    return np.asarray(blocks.flatten(0, 1).T.numpy())

@@ -1,0 +1,84 @@
+"""The graph of a model as torch.fx sees it: who reads the output of a layer.
+
+Knows no key.
+"""
+
+from collections.abc import Sequence
+
+from torch import fx, nn
+
+# Functions that make one feature map of several.
+_PAIRS = {"add", "iadd", "mul", "cat", "sub"}
+
+
+def traced(model: nn.Module, layers: Sequence[str]) -> fx.Graph | None:
+    """The graph of a model in eval mode, with layers as single nodes; None if none."""
+    training = model.training
+    try:
+        return _Tracer(layers).trace(model.eval())
+    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError):
+        return None  # what it does depends on the values it is given
+    finally:
+        model.train(training)
+
+
+def readers(model: nn.Module, layer: str) -> tuple[str, ...]:
+    """The layers that mix the channels of a layer's output.
+
+    Layers between that treat every channel alike, or by itself, are seen through.
+    Readers behind a sum with another feature map are not listed.
+
+    Returns:
+        Names of convolutions and linear layers, in their order; empty if there are
+        none, or torch.fx cannot see through the model.
+    """
+    graph = traced(model, [layer] if layer else [])
+    if graph is None:
+        return ()
+    start = next(
+        node
+        for node in graph.nodes
+        if (node.op == "placeholder" if not layer else node.target == layer)
+    )
+    modules = dict(model.named_modules())
+    found: dict[str, None] = {}
+    waiting = [start]
+    for node in waiting:
+        for user in node.users:
+            module = modules.get(str(user.target)) if user.op == "call_module" else None
+            if mixes(module):
+                found[str(user.target)] = None
+            elif _goes_on(user, node) and user not in waiting:
+                waiting.append(user)
+    return tuple(found)
+
+
+def mixes(module: nn.Module | None) -> bool:
+    """Whether a layer makes new channels out of several of its input."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        return module.groups == 1
+    return isinstance(module, nn.Linear)
+
+
+def _goes_on(user: fx.Node, node: fx.Node) -> bool:
+    """Whether a node's output has the channels of one of its inputs."""
+    if user.op == "call_function":
+        name = getattr(user.target, "__name__", "")
+        return user.args[:1] == (node,) and name not in _PAIRS | {"getattr", "getitem"}
+    if user.op == "call_method":
+        return user.args[:1] == (node,) and user.target not in {"size", "dim", "view"}
+    return user.op == "call_module"
+
+
+class _Tracer(fx.Tracer):
+    """A tracer that stops at some layers, whatever is inside them."""
+
+    def __init__(self, layers: Sequence[str]) -> None:
+        super().__init__()
+        self._stops = set(layers)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether a module is one node."""
+        return module_qualified_name in self._stops or super().is_leaf_module(
+            m, module_qualified_name
+        )
