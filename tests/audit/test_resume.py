@@ -22,6 +22,7 @@ from tests.audits import KEY, make_run
 
 TINY = Budget(
     search_images=2,
+    unlabelled=2,
     guesses=20,
     starts=2,
     labelled=(1, 2),
