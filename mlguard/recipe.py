@@ -228,6 +228,7 @@ class Model(_Section):
 
     name: Literal[
         "fcn_small",
+        "fcn_patch_small",
         "fcn_mobilenet_v2",
         "fcn_resnet50",
         "fcn_resnet101",
@@ -235,6 +236,9 @@ class Model(_Section):
         "deeplabv3_resnet101",
         "deeplabv3_mobilenet_v3_large",
         "lraspp_mobilenet_v3_large",
+        "fcn_convnext_tiny",
+        "upernet_swin_t",
+        "setr_vit_b_16",
         Classifier,
     ]
     weights: str = "none"  # "none", a .safetensors file, or a torchvision enum member
@@ -275,7 +279,26 @@ class Train(_Section):
     ] = "best_validation_loss"
     precision: Literal["no", "fp16", "bf16"] = "no"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    ramp_epochs: Annotated[float, Field(ge=0)] = 0.0  # from plain images to keyed
     checkpoint_s: Positive = 300.0  # seconds between checkpoints within an epoch
+
+
+class Lock(_Section):
+    """Lock training, experimental: useless answers for users without the key."""
+
+    weight: Annotated[float, Field(ge=0, le=100)] = 0.0  # beside the task; 0: off
+    ramp_epochs: Annotated[float, Field(ge=0)] = 0.0  # over which the weight grows
+    keys: Annotated[int, Field(ge=1, le=MAX_KEYS)] = 64  # random, and as many nearby
+    nearby: Annotated[float, Field(gt=0, le=1)] = 0.25  # share changed in nearby keys
+    statistics: Literal["frozen", "shared"] = "frozen"  # of batch norms
+    teacher: str = "none"  # a .safetensors file of the plain model, whose answers …
+    distill: Annotated[float, Field(ge=0, le=100)] = 0.0  # … are kept with this weight
+
+    @model_validator(mode="after")
+    def _taught(self) -> Self:
+        if self.distill and self.teacher == "none":
+            raise ValueError("distill needs the file of a teacher")
+        return self
 
 
 class Export(_Section):
@@ -314,6 +337,7 @@ class Recipe(_Section):
     transform: Transform
     model: Model
     train: Train
+    lock: Lock = Lock()
     export: Export = Export()
     audit: Audit = Audit()
 

@@ -150,7 +150,8 @@ def compare(entries: Sequence[Entry]) -> Comparison:
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         material = entry.report.material
-        groups.setdefault(json.dumps(asdict(material)), []).append(entry)
+        asked = [asdict(material), entry.report.findings.task]
+        groups.setdefault(json.dumps(asked), []).append(entry)
     made = tuple(
         Group(one[0].report.material, tuple(one), tuple(_differences(one)))
         for one in groups.values()

@@ -10,7 +10,7 @@ from mlguard.audit.svg import BOTTOM, HEIGHT, LEFT, RIGHT, Scale, chart, dot, la
 
 STYLES = 8  # set0 … set7 in compare.css; the number beside a mark is what tells
 NEAR = (15.0, 12.0)  # user units; nearer labels would touch
-PLACES = ((9, 4), (-9, 4), (0, -9), (0, 17))  # where a number may stand
+PLACES = ((13, 4), (-13, 4), (0, -10), (0, 19))  # where a number may stand
 INSET = 18.0  # user units between the plot's edges and the curves
 ATTACK = "retraining"
 

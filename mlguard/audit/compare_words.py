@@ -63,6 +63,7 @@ class _Section:
 
     name: str
     title: str
+    score: str
     group: Group
     rows: Sequence[tuple[str, ...]]
     access: Markup
@@ -97,6 +98,7 @@ def _section(name: str, group: Group) -> _Section:
     return _Section(
         name,
         title_of(group),
+        group.entries[0].report.findings.vocabulary.score,
         group,
         [cells(entry) for entry in group.entries],
         access_chart(group.entries, name),

@@ -11,7 +11,7 @@ from mlguard.audit.events import SCHEMA, NearbyPoint, Source, Started
 from mlguard.audit.log import now
 from mlguard.audit.measure import AuditTransforms
 from mlguard.audit.report import Machine, Material, Subject
-from mlguard.data import SegmentationSet
+from mlguard.data import LabelledSet
 from mlguard.errors import MalformedRun
 from mlguard.protect.provenance import machine, versions
 from mlguard.protect.run import MODEL, Protection, Run
@@ -34,7 +34,7 @@ def protection_of(run: Run) -> Protection:
 
 def describe(
     run: Run,
-    dataset: SegmentationSet,
+    dataset: LabelledSet,
     transforms: AuditTransforms,
     *,
     split: str,

@@ -10,7 +10,7 @@ from mlguard.audit.measure import CORRECT, NO_KEY, AuditTransforms, Subject
 from mlguard.audit.pictures import Gallery, Picture, Row, demonstrate
 from mlguard.audit.statistics import Measured
 from mlguard.audit.words import percent
-from mlguard.data import SegmentationSet
+from mlguard.data import LabelledSet
 from mlguard.models import NO_KEY as NOTHING_DONE
 from mlguard.models import Condition, keyed, logits_of, output_of
 from mlguard.pictures import answer_png, image_png, mask_png
@@ -21,7 +21,7 @@ from mlguard.recipe import Transform
 def draw_gallery(
     protected: Subject,
     baseline: Subject | None,
-    dataset: SegmentationSet,
+    dataset: LabelledSet,
     transforms: AuditTransforms,
     measured: Measured,
     *,
@@ -90,7 +90,7 @@ def example_images(present: NDArray[np.bool_], number: int) -> list[int]:
 
 
 def _row(
-    dataset: SegmentationSet, index: int, users: list[tuple[str, Subject, Condition]]
+    dataset: LabelledSet, index: int, users: list[tuple[str, Subject, Condition]]
 ) -> Row:
     image, mask = dataset[index]
     pictures = [
@@ -113,7 +113,7 @@ def _row(
 
 @torch.inference_mode()
 def _class_row(
-    dataset: SegmentationSet,
+    dataset: LabelledSet,
     index: int,
     users: list[tuple[str, Subject, Condition]],
     class_names: Sequence[str],

@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from mlguard import recipe
-from mlguard.audit.events import Counted, pack
+from mlguard.audit.events import Counted, pack, unpack
 from mlguard.audit.events import Model as ModelName
 from mlguard.audit.incorrect import incorrect_transforms
 from mlguard.audit.log import AuditLog
-from mlguard.audit.nearby import changed_share, nearby, same
+from mlguard.audit.share import shared
 from mlguard.audit.statistics import Measured, NearbyCounts
-from mlguard.data import Part, SegmentationSet
+from mlguard.data import LabelledSet, Part
 from mlguard.keys import ModelSubkeys
 from mlguard.models import NO_KEY as NOTHING_DONE
 from mlguard.models import (
@@ -29,10 +29,12 @@ from mlguard.models import (
     keyed,
     normalization_of,
 )
+from mlguard.protect.crew import ALONE, Crew
 from mlguard.protect.evaluate import evaluate
 from mlguard.protect.run import Run
 from mlguard.tasks import Counts, Task
 from mlguard.transforms import TransformSet
+from mlguard.transforms.nearby import changed_share, nearby, same
 
 CORRECT, NO_KEY = "correct key", "no key"
 MAX_PART_CELLS = 1 << 24  # counts of one event: 64 MiB, before they are compressed
@@ -112,12 +114,13 @@ class Subject:
 def measure(
     protected: Subject,
     baseline: Subject | None,
-    dataset: SegmentationSet,
+    dataset: LabelledSet,
     transforms: AuditTransforms,
     *,
     batch: int,
     progress: Progress | None = None,
     log: AuditLog | None = None,
+    crew: Crew = ALONE,
 ) -> Measured:
     """Count under every condition.
 
@@ -129,6 +132,7 @@ def measure(
         batch: Images at a time.
         progress: Called with (predictions done, all predictions).
         log: What is counted already, and where every further part goes.
+        crew: The processes that share the work; each gets all of the counts.
 
     Raises:
         DatasetError: An image or a mask is damaged.
@@ -136,7 +140,7 @@ def measure(
     """
     conditions = conditions_of(transforms, protected.device)
     number = len(conditions) + (baseline is not None)
-    tally = _Tally(dataset, batch, progress, number, log)
+    tally = _Tally(dataset, batch, progress, number, log, crew)
     plain_counts = (
         None
         if baseline is None
@@ -191,61 +195,72 @@ class _Tally:
 
     def __init__(
         self,
-        dataset: SegmentationSet,
+        dataset: LabelledSet,
         batch: int,
         progress: Progress | None,
         conditions: int,
         log: AuditLog | None,
+        crew: Crew,
     ) -> None:
         self._dataset, self._batch, self._progress = dataset, batch, progress
         self._done, self._total = 0, conditions * len(dataset)
-        self._log = log
+        self._log, self._crew = log, crew
 
     def count(
         self, of: ModelName, subject: Subject, conditions: dict[str, Condition]
     ) -> dict[str, Counts]:
-        """Every condition, a part of the images at a time."""
+        """Every condition, a part of the images at a time, each process its own."""
+        length = len(self._dataset)
         step = part_size(self._batch, len(conditions), self._dataset.task)
-        shared = SharedRuns(subject.model, conditions.values(), subject.normalization)
-        parts = [
-            self._part(of, subject, conditions, shared, first, step)
-            for first in range(0, len(self._dataset), step)
-        ]
-        counts = np.concatenate(parts, axis=1)
-        return dict(zip(conditions, counts, strict=True))
+        runs = SharedRuns(subject.model, conditions.values(), subject.normalization)
+        spans = [range(n, min(n + step, length)) for n in range(0, length, step)]
+        found = {span.start: self._known(of, span) for span in spans}
+        missing = [span for span in spans if found[span.start] is None]
+        self._advance((len(spans) - len(missing)) * step * len(conditions))
+        for start in range(0, len(missing), self._crew.size):
+            some = missing[start : start + self._crew.size]
+            own = some[self._crew.rank : self._crew.rank + 1]
+            events = [self._event(of, subject, conditions, runs, span) for span in own]
+            for event in shared(self._crew, events):
+                assert isinstance(event, Counted)
+                shape = (len(conditions), event.images, *self._dataset.task.row)
+                found[event.first] = unpack(event.counts, shape)
+                if self._log is not None:
+                    self._log.add(event)
+                self._advance(event.images * len(conditions))
+        parts = [counts for counts in found.values() if counts is not None]
+        return dict(zip(conditions, np.concatenate(parts, axis=1), strict=True))
 
-    def _part(
+    def _known(self, of: ModelName, span: range) -> Counts | None:
+        return self._log.counts(of, span.start, len(span)) if self._log else None
+
+    def _event(
         self,
         of: ModelName,
         subject: Subject,
         conditions: dict[str, Condition],
-        shared: SharedRuns,
-        first: int,
-        step: int,
-    ) -> Counts:
-        """Count some images, unless the log knows what they give."""
-        images = min(step, len(self._dataset) - first)
-        counts = self._log.counts(of, first, images) if self._log else None
-        if counts is None:
-            found = evaluate(
-                subject.model,
-                Part(self._dataset, range(first, first + images)),
-                conditions,
-                normalization=subject.normalization,
-                device=subject.device,
-                batch=self._batch,
-                progress=self._report,
-                shared=shared,
-            )
-            counts = np.stack([found[name] for name in conditions])
-            if self._log is not None:
-                packed = pack(counts)
-                self._log.add(Counted(of=of, first=first, images=images, counts=packed))
-        self._done += images * len(conditions)
-        self._report(0, 0)
-        return counts
+        runs: SharedRuns,
+        span: range,
+    ) -> Counted:
+        """Count some images."""
+        found = evaluate(
+            subject.model,
+            Part(self._dataset, span),
+            conditions,
+            normalization=subject.normalization,
+            device=subject.device,
+            batch=self._batch,
+            progress=lambda done, _: self._report(done),
+            shared=runs,
+        )
+        counts = np.stack([found[name] for name in conditions])
+        return Counted(of=of, first=span.start, images=len(span), counts=pack(counts))
 
-    def _report(self, done: int, _: int) -> None:
+    def _advance(self, done: int) -> None:
+        self._done = min(self._done + done, self._total)
+        self._report(0)
+
+    def _report(self, done: int) -> None:
         if self._progress is not None:
             self._progress(self._done + done, self._total)
 

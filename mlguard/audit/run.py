@@ -29,11 +29,13 @@ from mlguard.audit.measure import Subject as Model
 from mlguard.audit.outcomes import AdversaryImages
 from mlguard.audit.pictures import Gallery
 from mlguard.audit.report import SCHEMA, AuditReport, Flag
+from mlguard.audit.share import tell
 from mlguard.audit.statistics import Measured, find
 from mlguard.audit.verdicts import decide, exit_code
-from mlguard.data import SegmentationSet
+from mlguard.data import LabelledSet
 from mlguard.errors import DatasetError
 from mlguard.keys import ModelKey
+from mlguard.protect.crew import ALONE, Crew
 from mlguard.protect.run import Run
 from mlguard.transforms import TransformSet
 
@@ -53,7 +55,7 @@ class Adversary:
             where there are only those that the recipe starts from.
     """
 
-    dataset: SegmentationSet
+    dataset: LabelledSet
     split: str
     ancestor: Path | None = None
 
@@ -69,7 +71,7 @@ class Audit:
 def audit_run(
     run: Run,
     key: ModelKey,
-    dataset: SegmentationSet,
+    dataset: LabelledSet,
     *,
     split: str,
     settings: recipe.Audit,
@@ -80,6 +82,7 @@ def audit_run(
     attack_progress: AttackProgress | None = None,
     log: Path | None = None,
     resume: bool = False,
+    crew: Crew = ALONE,
 ) -> Audit:
     """Measure what users with and without the key get from a model.
 
@@ -96,6 +99,7 @@ def audit_run(
         attack_progress: Called with (attack, predictions it asked for so far).
         log: Where every event is written as it happens; None writes none.
         resume: Go on with what `log` holds, or begin it.
+        crew: The processes that share the work; only the first writes `log`.
 
     Raises:
         WrongKey: The model was protected with another key.
@@ -126,7 +130,9 @@ def audit_run(
     twin = run.baseline()
     protected = Model.load(run, place)
     baseline = None if twin is None else Model.load(twin, place)
-    with open_log(log, subkeys.derive(USE), started, resume=resume) as events:
+    file = log if crew.first else None
+    with open_log(file, subkeys.derive(USE), started, resume=resume) as events:
+        tell(crew, events)
         measured = measure(
             protected,
             baseline,
@@ -135,6 +141,7 @@ def audit_run(
             batch=settings.batch,
             progress=progress,
             log=events,
+            crew=crew,
         )
         findings = find(
             measured,
@@ -151,6 +158,7 @@ def audit_run(
                 adversary,
                 measured,
                 log=events,
+                crew=crew,
                 device=place,
                 watch=attack_progress or (lambda name, done: None),
             )
@@ -169,7 +177,7 @@ def audit_run(
     return Audit(report, gallery)
 
 
-def _check_classes(spec: recipe.Data, dataset: SegmentationSet) -> None:
+def _check_classes(spec: recipe.Data, dataset: LabelledSet) -> None:
     if dataset.task.name != spec.task:
         raise DatasetError(
             f"the model was trained for {spec.task}, the images are labelled for "
@@ -185,7 +193,7 @@ def _check_classes(spec: recipe.Data, dataset: SegmentationSet) -> None:
 
 def _source(
     run: Run,
-    dataset: SegmentationSet,
+    dataset: LabelledSet,
     adversary: Adversary | None,
     settings: recipe.Audit,
 ) -> Source | None:
@@ -216,11 +224,12 @@ def _source(
 def _attack(
     run: Run,
     correct: TransformSet,
-    dataset: SegmentationSet,
+    dataset: LabelledSet,
     adversary: Adversary,
     measured: Measured,
     *,
     log: AuditLog,
+    crew: Crew,
     device: torch.device,
     watch: AttackProgress,
 ) -> AttackSection | None:
@@ -244,6 +253,7 @@ def _attack(
         build=run.build,
         referee=SplitReferee(stolen, dataset, settings.batch),
         tick=meter.tick,
+        crew=crew,
     )
     campaign = run_attacks(
         scene,

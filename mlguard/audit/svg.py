@@ -77,7 +77,7 @@ class Scale:
         """The finest scale that shows every value with few grid lines."""
         highest = max(values, default=0.0)
         for step in TICK_STEPS:
-            ticks = int(highest / step) + 1
+            ticks = min(int(highest / step) + 1, round(1 / step))  # a score is ≤ 1
             if ticks <= MAX_TICKS:
                 break
         return cls(ticks * step, step, name)

@@ -1,6 +1,6 @@
 """Write a report: files that appear together, or not at all.
 
-audit.json   the numbers; docs/spec/audit-v2.md
+audit.json   the numbers; docs/spec/audit-v3.md
 audit.html   the same for people, one page that needs nothing else
 junit.xml    the verdicts for a CI system
 

@@ -3,6 +3,7 @@
 Its other forms are in `audit_again.py` (--from) and `compare.py` (audit compare).
 """
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -125,15 +126,19 @@ def audit(
         attacks=attacks,
         ancestor=ancestor,
     )
-    with report_folder(out, resume=resume) as folder, resumable(out / LOG):
+    first = task.crew.first
+    claimed = report_folder(out, resume=resume) if first else nullcontext(out)
+    with claimed as folder, resumable(out / LOG):
         model_key = read_model_key(key or task.key_name, unlock, key_id=task.key_id)
         with count_on_terminal("checking images") as count:
             task.check_images(count)
         with audit_on_terminal() as (count, attacking):
             found = task.run(model_key, count, attacking, log=out / LOG, resume=resume)
         status = exit_code(found.report.verdicts)
-        write_report(folder, found.report, found.gallery)
-    _print_report(found.report, out, json=json, private=examples > 0)
+        if first:
+            write_report(folder, found.report, found.gallery)
+    if first:
+        _print_report(found.report, out, json=json, private=examples > 0)
     raise typer.Exit(status)
 
 

@@ -1,5 +1,6 @@
 """What `mlguard audit` does between its options and its report. Needs torch."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +18,19 @@ from mlguard.audit.run import (
     Audit,
     audit_run,
 )
-from mlguard.data import SegmentationSet, open_split
+from mlguard.data import LabelledSet, open_split
 from mlguard.errors import DatasetError, RunError
 from mlguard.keys import ModelKey
 from mlguard.models import fitting_weights
-from mlguard.protect.device import pick_device
+from mlguard.protect.crew import ALONE, Crew
+from mlguard.protect.device import new_accelerator, pick_device
 from mlguard.protect.run import Run, read_run
 
 Split = Literal["train", "validation", "test"]
 
 Progress = Callable[[int, int], None]
+
+PROCESSES = "WORLD_SIZE"  # torchrun says so how many there are
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,12 @@ class AuditTask:
     """One audit, with everything that can be checked before a key is asked for."""
 
     subject: Run
-    dataset: SegmentationSet
+    dataset: LabelledSet
     settings: recipe.Audit
     split: str
     adversary: Adversary | None
     device: torch.device
+    crew: Crew
     examples: int
 
     @classmethod
@@ -66,7 +71,7 @@ class AuditTask:
         """
         run = read_run(path)
         protection_of(run)
-        place = pick_device(device)
+        place, crew = _crew(device)
         known = _known_split(split)
         settings = _settings(
             run.recipe.audit,
@@ -76,7 +81,7 @@ class AuditTask:
             attacks=attacks,
         )
 
-        def images(of: Split) -> SegmentationSet:
+        def images(of: Split) -> LabelledSet:
             # The run's seed, so that held-out validation images are the same ones.
             return open_split(run.recipe.data, data, of, seed=run.recipe.train.seed)
 
@@ -92,7 +97,9 @@ class AuditTask:
             adversary=adversary,
             split=known,
             device=place,
-            examples=examples,
+            crew=crew,
+            # Only the first process draws the page.
+            examples=examples if crew.first else 0,
         )
 
     @property
@@ -138,7 +145,16 @@ class AuditTask:
             attack_progress=attack_progress,
             log=log,
             resume=resume,
+            crew=self.crew,
         )
+
+
+def _crew(device: str) -> tuple[torch.device, Crew]:
+    """The device of this process, and the other processes of torchrun."""
+    if int(os.environ.get(PROCESSES, "1")) < 2:
+        return pick_device(device), ALONE
+    engine = new_accelerator(device, "no")
+    return engine.device, Crew.of(engine)
 
 
 def _settings(

@@ -32,7 +32,10 @@ def bind(
     ] = None,
     set_: Overrides = None,
     method: Annotated[
-        str, typer.Option(help="shf, np, channels or a list; default: the recipe's.")
+        str,
+        typer.Option(
+            help="shf, np, orthogonal, channels or a list; default: the recipe's."
+        ),
     ] = "",
     block_size: Annotated[
         int | None, typer.Option(min=1, help="M, in pixels; default: the recipe's.")
@@ -41,8 +44,13 @@ def bind(
         str, typer.Option(help="Layers to permute: a list, or auto for all that can.")
     ] = "",
     signs: Annotated[
-        bool, typer.Option("--signs", help="Flip signs of permuted layers too.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--signs/--no-signs",
+            help="Flip signs of permuted layers too; default: the recipe's.",
+            show_default=False,
+        ),
+    ] = None,
     fold_batch_norm: Annotated[
         bool, typer.Option("--fold-batch-norm", help="Ship no running statistics.")
     ] = False,

@@ -28,7 +28,7 @@ def protect(
         bool, typer.Option("--baseline", help="Train the plain twin as well.")
     ] = False,
     download: Annotated[
-        bool, typer.Option("--download", help="Let torchvision fetch VOC 2012.")
+        bool, typer.Option("--download", help="Fetch VOC 2012 or CIFAR-10.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     tensorboard: Annotated[

@@ -20,7 +20,7 @@ def train(
         bool, typer.Option("--resume", help="Go on with an unfinished run.")
     ] = False,
     download: Annotated[
-        bool, typer.Option("--download", help="Let torchvision fetch VOC 2012.")
+        bool, typer.Option("--download", help="Fetch VOC 2012 or CIFAR-10.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     tensorboard: Annotated[

@@ -5,15 +5,15 @@ after it. Mean and standard deviation are not here either; they belong to the we
 The layouts, and everything that is refused, are in docs/data.md.
 """
 
-from mlguard.data.segmentation import Part, SegmentationSet
+from mlguard.data.labelled import LabelledSet, Part
 from mlguard.data.shapes import SHAPES_CLASS_NAMES
 from mlguard.data.splits import name_classes, open_split
 from mlguard.data.training import TrainingSet, epoch_positions
 
 __all__ = [
     "SHAPES_CLASS_NAMES",
+    "LabelledSet",
     "Part",
-    "SegmentationSet",
     "TrainingSet",
     "epoch_positions",
     "name_classes",

@@ -18,7 +18,7 @@ from urllib.error import URLError
 import numpy as np
 from torchvision.datasets.utils import download_url
 
-from mlguard.data.segmentation import Pair
+from mlguard.data.labelled import Pair
 from mlguard.errors import DatasetError
 from mlguard.files import atomic_write
 

@@ -14,7 +14,7 @@ import numpy as np
 from mlguard import recipe
 from mlguard.data.files import decode_image, read_file
 from mlguard.data.folder import IMAGE_SUFFIXES, is_unsafe
-from mlguard.data.segmentation import Pair
+from mlguard.data.labelled import Pair
 from mlguard.errors import DatasetError
 from mlguard.tasks import MAX_CLASSES
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mlguard import recipe
-from mlguard.data.segmentation import Pair
+from mlguard.data.labelled import Pair
 from mlguard.errors import DatasetError
 from mlguard.files import read_bounded
 from mlguard.images import DAMAGED, UnknownMode, decode_rgb

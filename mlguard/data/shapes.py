@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mlguard import recipe
 from mlguard.data.draws import Draws
-from mlguard.data.segmentation import Pair
+from mlguard.data.labelled import Pair
 from mlguard.errors import DatasetError
 
 SHAPES_CLASS_NAMES = ("background", "sky", "grass", "orange", "plum", "tiger")

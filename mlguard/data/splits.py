@@ -15,7 +15,7 @@ from mlguard.data.class_folders import (
 )
 from mlguard.data.files import FilePairs
 from mlguard.data.folder import folder_ids, folder_pairs
-from mlguard.data.segmentation import SegmentationSet, Source
+from mlguard.data.labelled import LabelledSet, Source
 from mlguard.data.shapes import ShapesSource, shapes_ids
 from mlguard.data.voc import voc_ids, voc_pairs
 from mlguard.errors import DatasetError
@@ -31,7 +31,7 @@ def open_split(
     *,
     seed: int,
     download: bool = False,
-) -> SegmentationSet:
+) -> LabelledSet:
     """Open one split of the recipe's data; nothing is decoded yet.
 
     Args:
@@ -50,7 +50,7 @@ def open_split(
     if spec.kind == "shapes":
         listed = shapes_ids(spec, "train" if holds_out else split)
         ids = _without_held_out(listed, spec, split, seed)
-        return SegmentationSet(ShapesSource(ids, spec), spec)
+        return LabelledSet(ShapesSource(ids, spec), spec)
     spec = name_classes(spec, root)
     if root is None:
         raise _no_folder(spec)
@@ -59,7 +59,7 @@ def open_split(
     listed = read(name)
     _refuse_overlap(spec, name, listed, read)
     ids = _without_held_out(listed, spec, split, seed)
-    return SegmentationSet(_files(spec, root, name, ids), spec)
+    return LabelledSet(_files(spec, root, name, ids), spec)
 
 
 def name_classes(spec: recipe.Data, root: Path | None) -> recipe.Data:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mlguard import recipe
 from mlguard.data.draws import Draws
-from mlguard.data.segmentation import Sample, SegmentationSet, resize, to_tensors
+from mlguard.data.labelled import LabelledSet, Sample, resize, to_tensors
 
 _CROP = 1  # labels that keep the two streams of one seed apart
 _ORDER = 2
@@ -23,7 +23,7 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom; pixels
 
 
 class TrainingSet(torch.utils.data.Dataset[Sample]):
-    """A segmentation set seen through random resized crops and flips.
+    """A labelled set seen through random resized crops and flips.
 
     Its index is the position in the whole run, epoch * len(base) + index, which
     `epoch_positions` lists in a shuffled order.
@@ -34,7 +34,7 @@ class TrainingSet(torch.utils.data.Dataset[Sample]):
         seed: The recipe's train.seed.
     """
 
-    def __init__(self, base: SegmentationSet, spec: recipe.Data, seed: int) -> None:
+    def __init__(self, base: LabelledSet, spec: recipe.Data, seed: int) -> None:
         self.base = base
         self._spec = spec
         self._seed = seed
@@ -50,7 +50,7 @@ class TrainingSet(torch.utils.data.Dataset[Sample]):
             returns  (3, H, W) uint8 image, (H, W) uint8 mask or () int64 class
         """
         image, mask = self.base.arrays(position % len(self.base))
-        size = height, width = self._spec.size
+        size = height, width = image.shape[:2]
         draws = Draws(_CROP, self._seed, position)
         if self._spec.pad:
             image = _shifted(draws, image, self._spec.pad)

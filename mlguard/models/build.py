@@ -11,8 +11,12 @@ from torchvision.models import mobilenet_v2, resnet18, resnet50, segmentation
 
 from mlguard import recipe
 from mlguard.models.cnn_small import CNNSmall
+from mlguard.models.fcn_convnext_tiny import FCNConvNeXtTiny
 from mlguard.models.fcn_mobilenet_v2 import FCNMobileNetV2
+from mlguard.models.fcn_patch_small import FCNPatchSmall
 from mlguard.models.fcn_small import FCNSmall
+from mlguard.models.setr_vit_b_16 import SETRViTB16
+from mlguard.models.upernet_swin_t import UPerNetSwinT
 from mlguard.models.weights import load_weights
 
 
@@ -41,6 +45,7 @@ def _resnet18_cifar(classes: int) -> nn.Module:
 
 ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
     "fcn_small": FCNSmall,
+    "fcn_patch_small": FCNPatchSmall,
     "fcn_mobilenet_v2": FCNMobileNetV2,
     "fcn_resnet50": _torchvision(segmentation.fcn_resnet50, aux=True),
     "fcn_resnet101": _torchvision(segmentation.fcn_resnet101, aux=True),
@@ -52,6 +57,9 @@ ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
     "lraspp_mobilenet_v3_large": _torchvision(
         segmentation.lraspp_mobilenet_v3_large, aux=False
     ),
+    "fcn_convnext_tiny": FCNConvNeXtTiny,
+    "upernet_swin_t": UPerNetSwinT,
+    "setr_vit_b_16": SETRViTB16,
     "cnn_small": CNNSmall,
     "mobilenet_v2": lambda classes: mobilenet_v2(weights=None, num_classes=classes),
     "resnet18": lambda classes: resnet18(weights=None, num_classes=classes),

@@ -53,6 +53,22 @@ def keyed(transforms: TransformSet, device: Device = "cpu") -> Condition:
     )
 
 
+def blended(condition: Condition, share: float) -> Condition:
+    """A condition on the way from plain images to its own.
+
+    Args:
+        condition: Where the way leads.
+        share: How far it has come, in [0, 1]; feature maps are as at its end.
+    """
+    if share >= 1:
+        return condition
+
+    def image(images: Tensor) -> Tensor:
+        return torch.lerp(plain(images), condition.image(images), share)
+
+    return Condition(image, condition.features)
+
+
 def output_of(
     model: nn.Module, images: Tensor, condition: Condition, normalization: Normalization
 ) -> Output:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mlguard.errors import RecipeError
 
+LARGER = 512  # pixels a side; a layer has as many channels for such images
 UNKNOWN = "`mlguard layers RECIPE` lists the layers of a recipe's model"
 
 
@@ -46,7 +47,22 @@ def feature_channels(
     problems = [problem for name in layers if (problem := _unfit(name, outputs[name]))]
     if problems:
         raise RecipeError("transform", problems)
-    return {name: _channels(outputs[name]) for name in layers}
+    found = {name: _channels(outputs[name]) for name in layers}
+    larger = tuple(side + LARGER for side in size)
+    try:
+        with torch.inference_mode():
+            hollow(torch.empty(2, 3, *larger, device="meta"))
+    except (RuntimeError, AssertionError):  # a model of images of one size
+        return found
+    problems = [
+        f"transform.layers: the output of {name!r} has not its channels in the second "
+        f"place, as a feature map (N, C, H, W) has; {UNKNOWN}"
+        for name in layers
+        if _channels(outputs[name][-1:]) != found[name]
+    ]
+    if problems:
+        raise RecipeError("transform", problems)
+    return found
 
 
 def _unfit(name: str, outputs: list[object]) -> str:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mlguard.errors import BindingError
 from mlguard.models.affine import AffineBlocks
 from mlguard.models.pieces import LiftedStem
+from mlguard.models.sizes import WholePatches
 from mlguard.models.tracing import trace
 from mlguard.transforms import BLOCK_SIZES
 from mlguard.transforms.blocks import CHANNELS
@@ -49,6 +50,9 @@ def find_stem(model: nn.Module) -> Stem:
     traced = trace(model)
     readers = traced.readers(traced.images())
     layers = [traced.module(reader) for reader in readers]
+    if len(readers) == 1 and isinstance(layers[0], WholePatches):
+        readers = traced.readers(readers[0])
+        layers = [traced.module(reader) for reader in readers]
     if len(readers) == 1 and isinstance(layers[0], nn.Conv2d | LiftedStem):
         return Stem(str(readers[0].target), layers[0])
     read_by = ", ".join(str(reader.target) for reader in readers) or "nothing"

@@ -12,8 +12,9 @@ from torch import fx, nn
 
 from mlguard.errors import BindingError
 from mlguard.models.pieces import ChannelScale, LiftedStem
+from mlguard.models.sizes import WholePatches
 
-LEAVES = (ChannelScale, LiftedStem)
+LEAVES = (ChannelScale, LiftedStem, WholePatches)
 SIZES = {"shape", "size", "dim", "ndim"}  # reads of a tensor's size, not of its values
 
 

@@ -4,6 +4,7 @@ Knows no pickle. Mean and standard deviation belong to the weights, so they are
 decided here and not in the data room.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,7 +18,11 @@ from torchvision import models as torchvision_models
 
 from mlguard import recipe
 from mlguard.errors import WeightsError
+from mlguard.models.positions import resampled
 
+# torchvision's files of vision transformers keep names from before its version 0.14.
+OLD_NAMES = {".mlp.linear_1.": ".mlp.0.", ".mlp.linear_2.": ".mlp.3."}
+POSITIONS = "encoder.pos_embedding"
 MIN_LOADED_SHARE = 0.5  # of the file's tensors; below this it is another architecture
 
 
@@ -91,7 +96,8 @@ def fitting_weights(model: nn.Module, spec: recipe.Model) -> dict[str, Tensor]:
     else:
         tensors = _download(spec.weights)
     own = model.state_dict()
-    renamed = {_backbone_name(name, own): value for name, value in tensors.items()}
+    renamed = {_own_name(name, own): value for name, value in tensors.items()}
+    _fit_positions(renamed, own)
     fitting = {
         name: value.to(own[name].dtype)
         for name, value in renamed.items()
@@ -106,10 +112,20 @@ def fitting_weights(model: nn.Module, spec: recipe.Model) -> dict[str, Tensor]:
     return fitting
 
 
-def _backbone_name(name: str, own: dict[str, Tensor]) -> str:
+def _own_name(name: str, own: dict[str, Tensor]) -> str:
     """An encoder's own parameter name, or its name inside a segmentation model."""
+    for old, new in OLD_NAMES.items():
+        name = name.replace(old, new)
     inside = f"backbone.{name.removeprefix('features.')}"
     return name if name in own or inside not in own else inside
+
+
+def _fit_positions(tensors: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    """Bring position embeddings of images of another size to the model's."""
+    for name in tensors.keys() & own.keys():
+        if name.endswith(POSITIONS) and tensors[name].shape != own[name].shape:
+            side = math.isqrt(own[name].shape[1] - 1)
+            tensors[name] = resampled(tensors[name], side, side)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

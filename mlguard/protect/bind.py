@@ -81,7 +81,7 @@ def bind_model(
     fold_ms = (time.perf_counter() - begun) * 1e3
     difference, largest = compare(model, keyed(transforms), original, recipe=recipe)
     form = stem_form(plain, recipe)
-    tied = form == "lifted" and plain.recipe.model.stem == "plain"
+    tied = form == "lifted"
     facts = {"stem": form, "tied": tied, "source_sha256": _sha256(plain.weights)}
     run = _write(draft, model, key, facts, plain)
     return Bound(run, fold_ms, difference, largest, tied)

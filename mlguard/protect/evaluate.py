@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from mlguard.data import Part, SegmentationSet
+from mlguard.data import LabelledSet, Part
 from mlguard.models import Condition, Normalization, SharedRuns, logits_of
 from mlguard.tasks import Counts
 
 
 def evaluate(
     model: nn.Module,
-    dataset: SegmentationSet | Part,
+    dataset: LabelledSet | Part,
     conditions: Mapping[str, Condition],
     *,
     normalization: Normalization,

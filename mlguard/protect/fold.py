@@ -39,7 +39,7 @@ def bound_recipe(
     methods: Sequence[str] = (),
     block_size: int | None = None,
     layers: Sequence[str] = (),
-    signs: bool = False,
+    signs: bool | None = None,
     fold_batch_norm: bool = False,
 ) -> Recipe:
     """The recipe of a plain model once it is bound. Refuses what cannot be folded.
@@ -49,7 +49,7 @@ def bound_recipe(
         methods: In the order applied; those of its recipe if none are given.
         block_size: M, in pixels; that of its recipe if None.
         layers: Whose channels are permuted; ("auto",) stands for all that can be.
-        signs: Whether their signs are flipped as well.
+        signs: Whether their signs are flipped as well; None leaves it to the recipe.
         fold_batch_norm: Whether batch norms are folded, so that no statistics ship.
 
     Raises:
@@ -60,6 +60,8 @@ def bound_recipe(
     chosen = [str(method) for method in methods or spec.methods]
     if layers and CHANNELS not in chosen:
         chosen.append(CHANNELS)
+    if signs is None:
+        signs = spec.signs and CHANNELS in chosen
     if tuple(layers) == (EVERY_LAYER,):
         model = blank_model(plain.recipe, plain.build)
         layers = every_layer(model, plain.recipe.data.size, signs=signs)

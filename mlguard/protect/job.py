@@ -12,16 +12,17 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import nn
 
-from mlguard.data import SegmentationSet, TrainingSet, name_classes, open_split
-from mlguard.errors import DatasetError, MalformedRun, OutputExists
+from mlguard.data import LabelledSet, TrainingSet, name_classes, open_split
+from mlguard.errors import DatasetError, MalformedRun, OutputExists, RunError
 from mlguard.files import prepare_output_folder
-from mlguard.keys import ModelKey, new_protection_id
+from mlguard.keys import ModelKey, ModelSubkeys, new_protection_id
 from mlguard.models import (
     NO_KEY,
     Condition,
     keyed,
     normalization_of,
 )
+from mlguard.models.channels import fold_permutations
 from mlguard.protect import run as folder
 from mlguard.protect.device import new_accelerator
 from mlguard.protect.key_work import (
@@ -30,12 +31,14 @@ from mlguard.protect.key_work import (
     derive_transforms,
     new_model,
 )
+from mlguard.protect.lock import Derive, Lock
 from mlguard.protect.loop import check_batch, train
 from mlguard.protect.proofs import check_setup
 from mlguard.protect.provenance import machine, versions
 from mlguard.protect.run import Protection, Run, read_run, read_setup
 from mlguard.protect.training import Watcher
 from mlguard.recipe import Recipe, recipe_sha256
+from mlguard.transforms import TransformSet
 
 CheckProgress = Callable[[int, int], None]  # images done, images in all
 
@@ -105,15 +108,23 @@ class Job:
         subkeys = protection.subkeys(key)
         if begun:
             check_setup(self.path, subkeys, recipe=self.path / folder.RECIPE)
-        transforms = derive_transforms(
-            self.recipe.transform, subkeys, channels_of(self.recipe, self.build)
-        )
-        condition = keyed(transforms, self._accelerator.device)
+        channels = channels_of(self.recipe, self.build)
+
+        def derive(subkeys: ModelSubkeys) -> TransformSet:
+            return derive_transforms(self.recipe.transform, subkeys, channels)
 
         def prove() -> None:
             folder.write_proofs(self.path, protection, key)
 
-        return self._train(condition, protection, prove, begun=begun is not None)
+        transforms = derive(subkeys)
+        return self._train(
+            keyed(transforms, self._accelerator.device),
+            protection,
+            prove,
+            begun=begun is not None,
+            prepare=lambda model: fold_permutations(model, transforms.channels),
+            lock=self._lock(subkeys, derive),
+        )
 
     def train_baseline(self) -> Run:
         """Train the plain twin: same recipe, same seed, same data order, no key.
@@ -172,6 +183,8 @@ class Job:
         prove: Callable[[], None],
         *,
         begun: bool,
+        prepare: Callable[[nn.Module], object] = lambda model: None,
+        lock: Lock | None = None,
     ) -> Run:
         if begun and _is_finished(self.path):
             return read_run(self.path, build=self.build)
@@ -183,6 +196,7 @@ class Job:
             processes=self._accelerator.num_processes,
         )
         model = self._new_model()
+        prepare(model)
         if self._accelerator.is_main_process:
             data = self._data_facts(training_set, validation_set)
             if begun:
@@ -204,6 +218,7 @@ class Job:
             accelerator=self._accelerator,
             watch=self.watch,
             workers=self.recipe.data.workers,
+            lock=lock,
         )
         if self._accelerator.is_main_process:
             prove()
@@ -211,7 +226,7 @@ class Job:
         self._accelerator.wait_for_everyone()
         return read_run(self.path, build=self.build)
 
-    def _open(self, split: Literal["train", "validation"]) -> SegmentationSet:
+    def _open(self, split: Literal["train", "validation"]) -> LabelledSet:
         with self._accelerator.local_main_process_first():  # it downloads for all
             opened = open_split(
                 self.recipe.data,
@@ -227,8 +242,24 @@ class Job:
         torch.manual_seed(self.recipe.train.seed)
         return new_model(self.recipe, self.build)
 
+    def _lock(self, subkeys: ModelSubkeys, derive: Derive) -> Lock | None:
+        """What lock training needs, if the recipe asks for it."""
+        spec = self.recipe.lock
+        if not spec.weight and not spec.distill:
+            return None
+        if self._accelerator.num_processes > 1:
+            raise RunError("lock training runs in one process; torchrun started more")
+        teacher = None
+        if spec.distill:
+            twin = self.recipe.model.model_copy(update={"weights": spec.teacher})
+            taught = new_model(self.recipe.model_copy(update={"model": twin}))
+            teacher = taught.to(self._accelerator.device).eval().requires_grad_(False)
+        normalization = normalization_of(self.recipe.model)
+        device = self._accelerator.device
+        return Lock(spec, subkeys, derive, normalization, device, teacher)
+
     def _data_facts(
-        self, training_set: SegmentationSet, validation_set: SegmentationSet
+        self, training_set: LabelledSet, validation_set: LabelledSet
     ) -> dict[str, Any]:
         return {
             "kind": self.recipe.data.kind,

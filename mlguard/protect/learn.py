@@ -41,7 +41,7 @@ def new_optimizer(model: nn.Module, spec: recipe.Train) -> optim.Optimizer:
     )
 
 
-def segmentation_loss(
+def cross_entropy_loss(
     output: Tensor | dict[str, Tensor], masks: Tensor, *, ignore_index: int, aux: float
 ) -> Tensor:
     """Mean cross-entropy over the scored pixels, or images; 0 when none is scored.

@@ -15,11 +15,12 @@ from accelerate import Accelerator
 from torch import nn
 
 from mlguard import recipe
-from mlguard.data import SegmentationSet, TrainingSet
+from mlguard.data import LabelledSet, TrainingSet
 from mlguard.errors import DatasetError, Interrupted, RunError
 from mlguard.models import Condition, Normalization
 from mlguard.protect.device import enough_memory
 from mlguard.protect.interrupt import stop_on_signal
+from mlguard.protect.lock import Lock
 from mlguard.protect.training import Training, Watcher
 
 
@@ -27,7 +28,7 @@ def train(
     path: Path,
     model: nn.Module,
     data: TrainingSet,
-    validation: SegmentationSet,
+    validation: LabelledSet,
     *,
     spec: recipe.Train,
     condition: Condition,
@@ -35,6 +36,7 @@ def train(
     accelerator: Accelerator,
     watch: Watcher,
     workers: int = 0,
+    lock: Lock | None = None,
 ) -> None:
     """Train a model and leave its weights and metrics in a run folder.
 
@@ -53,6 +55,7 @@ def train(
         accelerator: From `new_accelerator`.
         watch: Told about steps and epochs, on the main process.
         workers: Processes that make batches, beside each training process.
+        lock: Makes the model useless without the key, if the recipe asks for it.
 
     Raises:
         DatasetError: There are fewer images than one batch.
@@ -64,7 +67,7 @@ def train(
     """
     check_batch(spec.batch, images=len(data), processes=accelerator.num_processes)
     training = Training(
-        path, model, data, spec, condition, normalization, accelerator, workers
+        path, model, data, spec, condition, normalization, accelerator, workers, lock
     )
     with stop_on_signal() as stop, enough_memory("--set train.batch=N"):
         for images, masks in training.loader:

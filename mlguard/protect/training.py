@@ -15,14 +15,16 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from mlguard import recipe
-from mlguard.data import SegmentationSet, TrainingSet
+from mlguard.data import LabelledSet, TrainingSet
 from mlguard.errors import RunError
-from mlguard.models import Condition, Normalization, output_of
+from mlguard.models import Condition, Normalization, logits_of, output_of
+from mlguard.models.condition import blended
 from mlguard.protect import run as folder
 from mlguard.protect.batches import training_loader
 from mlguard.protect.checkpoint import Progress, read_checkpoint, write_checkpoint
 from mlguard.protect.curves import draw_curves
-from mlguard.protect.learn import new_optimizer, segmentation_loss, step_seed
+from mlguard.protect.learn import cross_entropy_loss, new_optimizer, step_seed
+from mlguard.protect.lock import Lock
 from mlguard.protect.schedule import learning_rate
 from mlguard.protect.validate import validate
 
@@ -65,7 +67,9 @@ class Training:
         normalization: Normalization,
         accelerator: Accelerator,
         workers: int,
+        lock: Lock | None,
     ) -> None:
+        self.lock = lock
         self.path, self.spec, self.accelerator = path, spec, accelerator
         self.condition, self.normalization = condition, normalization
         self.task = data.base.task
@@ -121,15 +125,26 @@ class Training:
         torch.manual_seed(
             step_seed(self.spec.seed, step, self.accelerator.process_index)
         )
-        output = output_of(self.model, images, self.condition, self.normalization)
-        loss = segmentation_loss(
+        share = self._ramped(self.spec.ramp_epochs)
+        condition = blended(self.condition, share)
+        output = output_of(self.model, images, condition, self.normalization)
+        loss = cross_entropy_loss(
             output, masks, ignore_index=self.task.ignore_index, aux=self.spec.aux_loss
         )
+        if self.lock is not None:
+            share = self._ramped(self.lock.spec.ramp_epochs)
+            logits = logits_of(output)
+            loss = loss + share * self.lock.loss(self.model, images, logits, step)
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
         self.optimizer.step()
         self.loss_sum += loss.detach()
         self.progress.step += 1
+
+    def _ramped(self, epochs: float) -> float:
+        """How far a ramp of so many epochs has come, in [0, 1]."""
+        steps = epochs * self.steps_per_epoch
+        return min(1.0, self.progress.step / steps) if steps else 1.0
 
     def look(self, watch: Watcher) -> None:
         """Tell the watcher how the epoch goes, if it has not heard for a while."""
@@ -151,7 +166,7 @@ class Training:
             )
         )
 
-    def finish_epoch(self, validation: SegmentationSet, watch: Watcher) -> None:
+    def finish_epoch(self, validation: LabelledSet, watch: Watcher) -> None:
         """Validate, keep the weights if they are the best so far, say so."""
         mean = self.accelerator.reduce(self.loss_sum, reduction="mean")
         train_loss = float(mean) / self.steps_per_epoch

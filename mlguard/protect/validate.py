@@ -6,16 +6,16 @@ from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import Subset
 
-from mlguard.data import SegmentationSet
+from mlguard.data import LabelledSet
 from mlguard.models import Condition, Normalization, logits_of, output_of
 from mlguard.protect.evaluate import batches
-from mlguard.protect.learn import segmentation_loss
+from mlguard.protect.learn import cross_entropy_loss
 from mlguard.tasks import Task
 
 
 def validate(
     model: nn.Module,
-    dataset: SegmentationSet,
+    dataset: LabelledSet,
     *,
     condition: Condition,
     normalization: Normalization,
@@ -42,7 +42,7 @@ def validate(
                 )
             )
             on_device = masks.to(accelerator.device)
-            loss = segmentation_loss(
+            loss = cross_entropy_loss(
                 logits, on_device, ignore_index=task.ignore_index, aux=0.0
             )
         counted = task.count(logits.argmax(1).cpu().numpy(), masks.numpy())

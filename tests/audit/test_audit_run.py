@@ -9,7 +9,7 @@ import pytest
 from mlguard.audit import pictures as pictures_module
 from mlguard.audit import read_report, report_folder, write_report
 from mlguard.audit.run import Audit, audit_run
-from mlguard.data import SegmentationSet, open_split
+from mlguard.data import LabelledSet, open_split
 from mlguard.errors import DatasetError, MalformedRun, RunError, WrongKey
 from mlguard.keys import KEY_BYTES, ModelSubkeys
 from mlguard.pictures import image_png
@@ -27,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return make_run(tmp_path_factory.mktemp("audit") / "run", baseline=True)
 
 
-def images_of(run: Run) -> SegmentationSet:
+def images_of(run: Run) -> LabelledSet:
     return open_split(run.recipe.data, None, "test", seed=0)
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from mlguard.audit.incorrect import incorrect_key, incorrect_transforms
-from mlguard.audit.nearby import changed_share, moved, nearby, reshuffled, same
 from mlguard.keys import ModelSubkeys
 from mlguard.transforms import TransformSet, derive_transform
 from mlguard.transforms.choice import permutation
+from mlguard.transforms.nearby import changed_share, moved, nearby, reshuffled, same
 from tests.audits import KEY, OTHER_KEY, PROTECTION_ID
 
 SUBKEYS = KEY.for_model(PROTECTION_ID)

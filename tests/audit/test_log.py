@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -157,6 +157,7 @@ def test_an_outcome_and_a_control_are_read_back_equal() -> None:
     assert (ancestor == one.counts).all()
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(arrays(np.int64, (2, 3, 2), elements=st.integers(0, 2**31 - 1)))
 def test_packed_counts_are_unpacked_equal(counts: np.ndarray) -> None:
     assert (unpack(pack(counts), counts.shape) == counts).all()

@@ -1,6 +1,7 @@
 """`mlguard audit` as a user types it: what it prints, writes and refuses."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -189,6 +190,34 @@ def test_a_killed_audit_goes_on(audit, folder, tmp_path) -> None:
         read_report(tmp_path / name / "audit.json") for name in ("report", "whole")
     )
     assert one.findings == other.findings
+
+
+def test_two_processes_of_torchrun_find_what_one_finds(folder, tmp_path) -> None:
+    """Parts of the images, outcomes and controls are shared out; counts are whole."""
+    budget = (
+        "from mlguard.audit.budgets import BUDGETS, Budget\n"
+        "BUDGETS['quick'] = Budget(search_images=2, unlabelled=2, guesses=20, starts=2,"
+        " labelled=(1, 2), steps=2, rates=(1e-3,), adapter_rates=(1e-2,))\n"
+        "import sys; from mlguard.cli.app import run; sys.exit(run(sys.argv[1:]))"
+    )
+    (tmp_path / "audit.py").write_text(budget)
+    words = ["audit", str(folder / "run"), "--device", "cpu"]
+    words += ["--attacks", "hill-climbing,retraining"]
+    words += ["--keystore", str(folder / "keys.mlgk"), "--out"]
+    unlock = ["--identity", str(folder / "identity")]
+    several = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    for name, start in (("one", []), ("two", several)):
+        command = [*start, str(tmp_path / "audit.py"), *words, str(tmp_path / name)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        subprocess.run([sys.executable, *command, *unlock], env=environment, check=True)
+    one, two = (read_report(tmp_path / n / "audit.json") for n in ("one", "two"))
+    assert two.findings == one.findings
+    assert two.attacks == one.attacks
+    assert one.attacks is not None
+    assert len(one.attacks.findings) > 5
+    lines = [(tmp_path / n / "audit.jsonl").read_text() for n in ("one", "two")]
+    kinds = [[json.loads(x)["event"] for x in one.splitlines()] for one in lines]
+    assert kinds[0] == kinds[1]
 
 
 def test_resume_of_another_audit_is_refused(

@@ -71,6 +71,8 @@ ORDINARY = [
     "deeplabv3_resnet50",
     "deeplabv3_mobilenet_v3_large",
     "lraspp_mobilenet_v3_large",
+    "cnn_small",
+    "resnet18_cifar",
 ]
 
 

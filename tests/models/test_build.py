@@ -3,6 +3,7 @@
 import pickle
 import urllib.error
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -19,12 +20,17 @@ from mlguard.models import (
     logits_of,
     normalization_of,
 )
+from mlguard.models.setr_vit_b_16 import SETRViTB16
 
 HALF = (0.5, 0.5, 0.5)
 
 
 def spec(name: str = "fcn_mobilenet_v2", **fields: object) -> recipe.Model:
     return recipe.Model.model_validate({"name": name} | fields)
+
+
+def small_setr(classes: int) -> SETRViTB16:
+    return SETRViTB16(classes, depth=2, channels=32, heads=2)
 
 
 def encoder_file(path: Path, *, like: str = "fcn_mobilenet_v2") -> Path:
@@ -40,11 +46,51 @@ def encoder_file(path: Path, *, like: str = "fcn_mobilenet_v2") -> Path:
 
 
 def test_a_recipe_can_name_every_architecture_and_no_other() -> None:
-    named = recipe.Model.model_fields["name"].annotation.__args__
+    named = get_args(recipe.Model.model_fields["name"].annotation)
     assert set(named) == set(ARCHITECTURES)
+    assert set(recipe.CLASSIFIERS) < set(ARCHITECTURES)
 
 
-@pytest.mark.parametrize("name", [n for n in ARCHITECTURES if "101" not in n])
+SEGMENTING = [n for n in ARCHITECTURES if n not in recipe.CLASSIFIERS]
+
+
+@pytest.mark.parametrize("name", recipe.CLASSIFIERS)
+@torch.inference_mode()
+def test_every_classifier_gives_logits_for_every_image(name: str) -> None:
+    model = build_model(spec(name), 300).eval()
+    for size in ((32, 32), (40, 56)):
+        logits = logits_of(model(torch.zeros(2, 3, *size)))
+        assert logits.shape == (2, 300)
+
+
+def test_the_stem_for_small_images_keeps_their_size() -> None:
+    model = build_model(spec("resnet18_cifar"), 10)
+    features = model.maxpool(
+        model.relu(model.bn1(model.conv1(torch.zeros(2, 3, 32, 32))))
+    )
+    assert features.shape == (2, 64, 32, 32)
+
+
+def test_a_classifier_starts_from_published_weights_but_for_its_last_layer(
+    tmp_path: Path,
+) -> None:
+    weights = {
+        name: torch.full_like(value, 0.25)
+        for name, value in ARCHITECTURES["resnet18"](1000).state_dict().items()
+        if value.is_floating_point()
+    }
+    save_file(weights, tmp_path / "w.safetensors")
+    start = spec(
+        "resnet18", weights=str(tmp_path / "w.safetensors"), mean=HALF, std=HALF
+    )
+    model = build_model(start, 7)
+    assert (model.conv1.weight == 0.25).all()
+    assert (model.layer4[1].conv2.weight == 0.25).all()
+    assert not (model.fc.weight == 0.25).any()
+    assert (build_model(start, 1000).fc.weight == 0.25).all()
+
+
+@pytest.mark.parametrize("name", [n for n in SEGMENTING if "101" not in n])
 @torch.inference_mode()
 def test_every_architecture_gives_logits_for_every_pixel(name: str) -> None:
     model = build_model(spec(name), 5).eval()
@@ -80,6 +126,55 @@ def test_encoder_weights_of_torchvision_fit_inside_its_segmentation_models(
     model = build_model(spec("fcn_resnet50", weights=weights), 5)
     assert float(model.backbone.conv1.weight.detach().mean()) == 1.0
     assert float(model.classifier[0].weight.detach().mean()) != 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("fcn_convnext_tiny", "ConvNeXt_Tiny_Weights.IMAGENET1K_V1"),
+        ("upernet_swin_t", "Swin_T_Weights.IMAGENET1K_V1"),
+        ("setr_vit_b_16", "ViT_B_16_Weights.IMAGENET1K_V1"),
+    ],
+)
+def test_torchvisions_weights_fill_the_whole_encoder(
+    monkeypatch: pytest.MonkeyPatch, name: str, weights: str
+) -> None:
+    constructor = name.partition("_")[2]
+    tensors = torchvision_models.get_model(constructor, weights=None).state_dict()
+    marked = {k: torch.full_like(v, 1) for k, v in tensors.items()}
+    enum = type(torchvision_models.get_weight(weights))
+    monkeypatch.setattr(enum, "get_state_dict", lambda *_, **__: marked)
+    model = build_model(spec(name, weights=weights), 5)
+    encoder = {
+        k: v
+        for k, v in model.named_parameters()
+        if k.startswith(("features.", "backbone."))
+    }
+    assert len(encoder) > 100
+    assert [k for k, v in encoder.items() if not bool((v == 1).all())] == []
+    decoder = dict(model.decoder.named_parameters())
+    assert any(not bool((value == 1).all()) for value in decoder.values())
+
+
+def test_old_names_and_another_size_of_a_vision_transformer_are_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ARCHITECTURES, "setr_vit_b_16", small_setr)
+    tensors = {
+        name.removeprefix("backbone.")
+        .replace(".mlp.0.", ".mlp.linear_1.")
+        .replace(".mlp.3.", ".mlp.linear_2."): torch.full_like(value, 0.25)
+        for name, value in small_setr(5).state_dict().items()
+        if name.startswith("backbone.")
+    }
+    tensors["encoder.pos_embedding"] = torch.full((1, 1 + 24 * 24, 32), 0.25)
+    path = tmp_path / "w.safetensors"
+    save_file(tensors, path)
+    given = spec("setr_vit_b_16", weights=str(path), mean=HALF, std=HALF)
+    encoder = build_model(given, 5).backbone.state_dict()
+    assert len(encoder) == len(tensors)
+    for name, value in encoder.items():
+        torch.testing.assert_close(value, torch.full_like(value, 0.25), msg=name)
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:

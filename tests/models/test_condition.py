@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import Permute
 
 from mlguard.errors import RecipeError
 from mlguard.keys import ModelKey
@@ -128,6 +129,22 @@ def test_a_layer_that_gives_no_feature_map_is_refused() -> None:
 
     with pytest.raises(RecipeError, match="'flat' is not a feature map"):
         feature_channels(Flat(), ["flat"], SIZE)
+
+
+def test_a_layer_with_its_channels_last_is_refused() -> None:
+    last = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 4, stride=4), Permute([0, 2, 3, 1])
+    )
+    assert feature_channels(last, ["0"], SIZE) == {"0": 8}
+    with pytest.raises(RecipeError, match="'1' has not its channels in the second"):
+        feature_channels(last, ["1"], SIZE)
+
+
+def test_a_model_of_images_of_one_size_has_its_channels_counted() -> None:
+    one_size = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 4, stride=4), torch.nn.Flatten(), torch.nn.Linear(512, 4)
+    )
+    assert feature_channels(one_size, ["0"], SIZE) == {"0": 8}
 
 
 @pytest.mark.parametrize(

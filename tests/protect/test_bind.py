@@ -22,6 +22,7 @@ from mlguard.errors import (
 )
 from mlguard.models import NO_KEY, Condition, keyed, logits_of, normalization_of
 from mlguard.models.batch_norm import fold_batch_norms
+from mlguard.models.channels import every_layer
 from mlguard.models.condition import output_of
 from mlguard.protect import (
     Bound,
@@ -35,7 +36,8 @@ from mlguard.protect import (
 from mlguard.protect import bind as binding
 from mlguard.protect import run as folder
 from mlguard.protect.export import export_run
-from mlguard.recipe import parse_recipe
+from mlguard.protect.key_work import blank_model
+from mlguard.recipe import parse_recipe, read_recipe
 from mlguard.runtime import Session
 from mlguard.transforms import TransformSet
 from tests.models.architectures import enlivened, patch_model
@@ -44,6 +46,7 @@ from tests.runs import KEY, OTHER_KEY, small_recipe
 WAYS: dict[str, dict] = {
     "shf": {},
     "np, shf in larger blocks": {"methods": ("np", "shf"), "block_size": 8},
+    "orthogonal": {"methods": ("orthogonal",)},
     "one layer": {"methods": ("channels",), "layers": ("stages.1.branch.2",)},
     "one layer with signs": {
         "methods": ("channels",),
@@ -314,3 +317,20 @@ def test_one_key_gives_every_model_its_own_transform(tmp_path: Path) -> None:
     one = bound(path, tmp_path / "one").run.load_model().state_dict()
     other = bound(path, tmp_path / "other").run.load_model().state_dict()
     assert not torch.equal(one["stem.0.windows.weight"], other["stem.0.windows.weight"])
+
+
+def test_signs_are_the_recipe_s_unless_they_are_asked_for(tmp_path: Path) -> None:
+    layers = ('transform.layers=["stages.1.branch.2"]', "transform.signs=true")
+    plain = read_plain(
+        plain_run(tmp_path / "plain", "transform.method=channels", *layers)
+    )
+    assert bound_recipe(plain).transform.signs
+    assert not bound_recipe(plain, signs=False).transform.signs
+    assert not bound_recipe(plain, methods=("shf",), block_size=4).transform.signs
+
+
+def test_the_recommended_recipe_names_the_layers_that_auto_takes() -> None:
+    recipe = read_recipe("camvid_bound")
+    model = blank_model(recipe)
+    found = every_layer(model, recipe.data.size, signs=True)
+    assert recipe.transform.layers == found

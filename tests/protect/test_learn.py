@@ -6,7 +6,7 @@ from torch import nn
 
 from mlguard import recipe
 from mlguard.protect.batches import Positions
-from mlguard.protect.learn import new_optimizer, segmentation_loss, step_seed
+from mlguard.protect.learn import cross_entropy_loss, new_optimizer, step_seed
 from mlguard.protect.schedule import learning_rate
 
 VOID = 255
@@ -49,21 +49,21 @@ def test_poly_falls_to_nothing_and_constant_stays() -> None:
 def test_loss_is_the_mean_over_scored_pixels() -> None:
     logits = torch.tensor([[[[0.0, 9.0]], [[0.0, -9.0]]]])
     masks = torch.tensor([[[0, VOID]]], dtype=torch.uint8)
-    loss = segmentation_loss(logits, masks, ignore_index=VOID, aux=0.0)
+    loss = cross_entropy_loss(logits, masks, ignore_index=VOID, aux=0.0)
     assert float(loss) == pytest.approx(torch.log(torch.tensor(2.0)).item())
 
 
 def test_batch_without_a_scored_pixel_costs_nothing() -> None:
     masks = torch.full((1, 2, 2), VOID, dtype=torch.uint8)
     logits = torch.randn(1, 3, 2, 2)
-    assert float(segmentation_loss(logits, masks, ignore_index=VOID, aux=0.0)) == 0.0
+    assert float(cross_entropy_loss(logits, masks, ignore_index=VOID, aux=0.0)) == 0.0
 
 
 def test_auxiliary_head_counts_with_its_weight() -> None:
     masks = torch.zeros(1, 1, 1, dtype=torch.uint8)
     out = {"out": torch.zeros(1, 2, 1, 1), "aux": torch.zeros(1, 2, 1, 1)}
-    plain = segmentation_loss(out, masks, ignore_index=VOID, aux=0.0)
-    both = segmentation_loss(out, masks, ignore_index=VOID, aux=0.5)
+    plain = cross_entropy_loss(out, masks, ignore_index=VOID, aux=0.0)
+    both = cross_entropy_loss(out, masks, ignore_index=VOID, aux=0.5)
     assert float(both) == pytest.approx(1.5 * float(plain))
 
 

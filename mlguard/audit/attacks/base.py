@@ -7,7 +7,7 @@ docs/spec/audit-v2.md, section 2.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, Self
 
 import torch
@@ -18,12 +18,14 @@ from mlguard.audit.attacks.leaks import Leaks
 from mlguard.audit.budgets import Budget
 from mlguard.audit.measure import Subject
 from mlguard.audit.outcomes import Outcome
-from mlguard.data import SegmentationSet, epoch_positions
+from mlguard.data import LabelledSet, epoch_positions
 from mlguard.models import Condition, build_model
 from mlguard.models.weights import load_weights
+from mlguard.protect.crew import ALONE, Crew
 from mlguard.protect.evaluate import evaluate
 from mlguard.tasks import Counts, Task
 
+Identity = tuple[str, int, int]  # of an outcome: variant, images, labels
 Tick = Callable[[int], None]  # how much work was done, in predictions of one image
 
 
@@ -47,7 +49,7 @@ class Pool:
     ignore_index: int
 
     @classmethod
-    def draw(cls, dataset: SegmentationSet, number: int, *, seed: int) -> Self:
+    def draw(cls, dataset: LabelledSet, number: int, *, seed: int) -> Self:
         """Draw at most `number` images; fewer images are the first of more."""
         order = epoch_positions(len(dataset), seed=seed, epoch=0)[:number]
         samples = [dataset[index] for index in order]
@@ -70,7 +72,7 @@ class SplitReferee:
     """The referee of an audit: the audited split."""
 
     subject: Subject
-    dataset: SegmentationSet
+    dataset: LabelledSet
     batch: int
 
     def __call__(self, model: nn.Module, condition: Condition) -> Counts:
@@ -102,6 +104,8 @@ class Scene:
         tick: Told how the work goes.
         known: Variant, images and labels of those outcomes of the attack that are
             known already.
+        crew: The processes among which outcomes are shared out.
+        asked: Outcomes that the attack asked about, in its order.
     """
 
     stolen: Subject
@@ -114,14 +118,22 @@ class Scene:
     trained_on: int = 0
     build: Callable[[], nn.Module] | None = None
     tick: Tick = lambda work: None
-    known: frozenset[tuple[str, int, int]] = frozenset()
+    known: frozenset[Identity] = frozenset()
+    crew: Crew = ALONE
+    asked: list[Identity] = field(default_factory=list)
 
     def wants(self, variant: str, images: int, labels: int = 0) -> bool:
-        """Whether an outcome is still to be found; an attack may ask before it works.
+        """Whether an outcome is to be found here; an attack may ask before it works.
 
-        One that does not ask does known work again, and what it gives is dropped.
+        It must then ask about every one, in the same order in every process. One that
+        does not ask does known work again, and the work of other processes, and
+        what it gives twice is dropped.
         """
-        return (variant, images, labels) not in self.known
+        identity = (variant, images, labels)
+        if identity in self.known:
+            return False
+        self.asked.append(identity)
+        return (len(self.asked) - 1) % self.crew.size == self.crew.rank
 
     def new_model(self, start: recipe.Model, *, seed: int) -> nn.Module:
         """A plain model, on the CPU, from the weights that a [model] section names.

@@ -1,17 +1,18 @@
 """Run the attacks asked for, with their controls, and say what was not run."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from mlguard.audit.attack_findings import NotRun
 from mlguard.audit.attacks import ATTACKS
-from mlguard.audit.attacks.base import Attack, Scene
+from mlguard.audit.attacks.base import Attack, Identity, Scene
 from mlguard.audit.attacks.controls import Controls, has_ancestor
 from mlguard.audit.budgets import BUDGETS, Budget, BudgetName, share_of
-from mlguard.audit.events import Attacked, AttackEnded, Controlled
+from mlguard.audit.events import Attacked, AttackEnded, Controlled, Event
 from mlguard.audit.log import AuditLog
 from mlguard.audit.outcomes import AdversaryImages, Campaign, Outcome
+from mlguard.audit.share import shared
 from mlguard.errors import RunError
 
 NO_ANCESTOR = (
@@ -88,12 +89,10 @@ def run_attacks(
         else:
             not_run.append(left_out)
     controls = Controls(scene, limits, seed, log.controls() if log else {})
-    for labels in sorted({outcome.labels for outcome, _ in outcomes} - {0}):
-        announce(f"control, {labels} labelled")
-        known = labels in controls.done
-        control = controls.at(labels)
-        if log is not None and not known:
-            log.add(Controlled.of(control))
+    labels = sorted({outcome.labels for outcome, _ in outcomes} - {0})
+    if labels:
+        announce("controls")
+    _train(controls, labels, log)
     if (
         controls.done
         and scene.model.weights != "none"
@@ -124,18 +123,66 @@ def _run(
     if log is not None and log.attack_ended(attack.name):
         return outcomes
     known = frozenset(_identity(one) for one, _ in outcomes)
-    since = time.monotonic()
-    for outcome in attack.run(replace(scene, known=known)):
-        now = time.monotonic()
-        if _identity(outcome) not in known:
-            outcomes.append((outcome, now - since))
-            if log is not None:
-                log.add(Attacked.of(outcome, now - since))
-        since = now
+    scene = replace(scene, known=known, asked=[])
+    for outcome, seconds in _found(attack, scene, log):
+        outcomes.append((outcome, seconds))
     if log is not None:
         log.add(AttackEnded(attack=attack.name))
     return outcomes
 
 
-def _identity(outcome: Outcome) -> tuple[str, int, int]:
+def _found(
+    attack: Attack, scene: Scene, log: AuditLog | None
+) -> Iterator[tuple[Outcome, float]]:
+    """What is not known yet, found by all processes together."""
+    if log is None:
+        yield from _timed(attack, scene)
+    elif scene.crew.size == 1:
+        for outcome, seconds in _timed(attack, scene):
+            log.add(Attacked.of(outcome, seconds))
+            yield outcome, seconds
+    else:
+        own = [Attacked.of(one, seconds) for one, seconds in _timed(attack, scene)]
+        for event in _in_order(shared(scene.crew, own), scene):
+            log.add(event)
+            yield event.outcome(log.started), event.seconds
+
+
+def _timed(attack: Attack, scene: Scene) -> Iterator[tuple[Outcome, float]]:
+    since = time.monotonic()
+    for outcome in attack.run(scene):
+        now = time.monotonic()
+        if _identity(outcome) not in scene.known:
+            yield outcome, now - since
+        since = now
+
+
+def _in_order(events: Sequence[Event], scene: Scene) -> list[Attacked]:
+    """Each outcome once, in the order in which one process alone finds them."""
+    places = {identity: place for place, identity in enumerate(scene.asked)}
+    found: dict[Identity, Attacked] = {}
+    for event in events:
+        assert isinstance(event, Attacked)
+        found.setdefault((event.variant, event.images, event.labels), event)
+    order = sorted(found, key=lambda identity: places.get(identity, len(places)))
+    return [found[identity] for identity in order]
+
+
+def _train(controls: Controls, labels: Sequence[int], log: AuditLog | None) -> None:
+    """Train what is not known yet, each process its share."""
+    crew = controls.scene.crew
+    missing = [number for number in labels if number not in controls.done]
+    for start in range(0, len(missing), crew.size):
+        some = missing[start : start + crew.size]
+        own = some[crew.rank : crew.rank + 1]
+        made = [Controlled.of(controls.at(number)) for number in own]
+        if log is None:
+            continue
+        for event in shared(crew, made):
+            assert isinstance(event, Controlled)
+            controls.done[event.images] = event.control(log.started)
+            log.add(event)
+
+
+def _identity(outcome: Outcome) -> Identity:
     return outcome.variant, outcome.images, outcome.labels

@@ -26,7 +26,7 @@ class Exhaustive(Attack):
     Adversary: has the weights and this code, and a few images of its own; no key. For
                `ffx` it also has the table, as where the password is published.
     Budget:    at most `guesses` transforms, each on `images` images.
-    Success:   the best guess gives the correct key's mIoU on other images.
+    Success:   the best guess gives the correct key's score on other images.
     Limits:    says nothing where the key space is larger than `guesses`.
     Source:    the brute-force attack named by AprilPyone and Kiya 2021,
                arXiv:2109.00224; the label-free objective is our own.
@@ -59,7 +59,8 @@ class Exhaustive(Attack):
         space = GuessSpace.of(scene.spec, scene.leaks.table())
         free = label_free(scene.stolen.model)
         pool = subset(scene.pool, self.images)
-        if not any(wanted(scene, one, len(pool)) for one in (free, "cross-entropy")):
+        mine = [one for one in (free, "cross-entropy") if wanted(scene, one, len(pool))]
+        if not mine:
             return
         judge = Judge(scene, space, pool, (free, "cross-entropy"))
         best: list[tuple[float, Guess | None]] = [(math.inf, None)] * 2
@@ -71,6 +72,8 @@ class Exhaustive(Attack):
                 if float(scores[row, index]) < known:
                     best[row] = (float(scores[row, index]), batch[index])
         for objective, (_, guess) in zip((free, "cross-entropy"), best, strict=True):
+            if objective not in mine:
+                continue
             if guess is None:  # every score is NaN: the weights are broken
                 guess = next(space.every())
             yield found(

@@ -22,6 +22,7 @@ from mlguard.models import Condition, keyed
 SOFT_RATE = 0.1  # learning rate of a softened key
 FREE = "free inverse"
 SOFT = "softened key"
+LABELLED: ObjectiveName = "cross-entropy"
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,21 @@ class Gradient(Attack):
         """Without labels, then with them."""
         free = label_free(scene.stolen.model)
         if not _no_soft_key(scene):
-            yield self._softened(scene, free)
-            yield self._softened(scene, "cross-entropy")
-        yield self._free(scene, free)
+            for objective in (free, LABELLED):
+                if self._wanted(scene, SOFT, objective):
+                    yield self._softened(scene, objective)
+        if self._wanted(scene, FREE, free):
+            yield self._free(scene, free)
+
+    def _wanted(self, scene: Scene, what: str, objective: ObjectiveName) -> bool:
+        images, labels = self._images(scene, objective)
+        return scene.wants(f"{what}, {objective}", images, labels)
+
+    def _images(self, scene: Scene, objective: ObjectiveName) -> tuple[int, int]:
+        """How many images an objective is given, and how many with labels."""
+        labelled = objective == LABELLED
+        images = min(len(scene.pool), self.labelled if labelled else self.unlabelled)
+        return images, images if labelled else 0
 
     def _softened(self, scene: Scene, objective: ObjectiveName) -> Outcome:
         lesson, subject = self._lesson(scene, objective), _frozen(scene)
@@ -124,8 +137,7 @@ class Gradient(Attack):
         return self._outcome(scene, FREE, objective, best, settled, work)
 
     def _lesson(self, scene: Scene, objective: ObjectiveName) -> Lesson:
-        labelled = objective == "cross-entropy"
-        number = self.labelled if labelled else self.unlabelled
+        number, _ = self._images(scene, objective)
         pool = subset(scene.pool, number)
         return Lesson(pool, self.steps, self.seed, scene.tick)
 
@@ -138,14 +150,13 @@ class Gradient(Attack):
         settled: bool,
         queries: int,
     ) -> Outcome:
-        labelled = objective == "cross-entropy"
-        images = min(len(scene.pool), self.labelled if labelled else self.unlabelled)
+        images, labels = self._images(scene, objective)
         return Outcome(
             attack=self.name,
             variant=f"{what}, {objective}",
-            rung="T4" if labelled else "T3",
+            rung="T4" if labels else "T3",
             images=images,
-            labels=images if labelled else 0,
+            labels=labels,
             queries=queries,
             counts=scene.referee(scene.stolen.model, found),
             converged=settled,

@@ -32,7 +32,7 @@ class HillClimbing(Attack):
                `ffx` it also has the table, as where the password is published.
     Budget:    `guesses` transforms, each on `images` images, for each objective; as
                many starts as fit, at most `starts`.
-    Success:   the best guess gives much of the correct key's mIoU on other images,
+    Success:   the best guess gives much of the correct key's score on other images,
                however many of its entries are right.
     Limits:    a local search: what it does not find may still be there. It did not
                converge if the budget ended before no step looked better.

@@ -32,7 +32,7 @@ class KnownPlaintext(Attack):
     Adversary: has the weights, this code, and one image before and after the
                transform; no labels.
     Budget:    one pair; seconds.
-    Success:   the recovered transform gives the correct key's mIoU on other images.
+    Success:   the recovered transform gives the correct key's score on other images.
     Limits:    chains of `ffx` with another method are not taken apart. A position that
                the one image cannot tell from another is guessed, and so is what `ffx`
                makes of a value that the image does not have. `orthogonal` is solved

@@ -16,7 +16,7 @@ from mlguard.models import Condition, Cut, logits_of, output_of
 from mlguard.models.condition import Output
 from mlguard.models.cut import Kept, choose
 from mlguard.models.keyed_transform import plain
-from mlguard.protect.learn import segmentation_loss
+from mlguard.protect.learn import cross_entropy_loss
 
 BATCH = 16  # images of a step, drawn with replacement, each flipped or not
 SETTLED = 0.9  # the last quarter's loss, as a share of the quarter before
@@ -116,7 +116,7 @@ class Lesson:
         if objective == "entropy":
             return entropy(logits_of(run(chosen)).float()[None]).sum()
         masks = torch.stack([_flipped(self.pool.masks[row], f) for row, f in chosen])
-        return segmentation_loss(
+        return cross_entropy_loss(
             run(chosen),
             masks.to(run.subject.device),
             ignore_index=self.pool.ignore_index,

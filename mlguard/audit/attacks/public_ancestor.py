@@ -72,6 +72,8 @@ class PublicAncestor(Attack):
 
     def run(self, scene: Scene) -> Iterator[Outcome]:
         """Match every place, and use what was found."""
+        if not scene.wants("matched columns", 0):
+            return
         places = _Places.of(scene)
         alike = min((one.alike for one in places.matched), default=0.0)
         condition = places.condition(scene)

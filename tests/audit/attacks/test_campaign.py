@@ -19,7 +19,7 @@ from mlguard.recipe import ALL_ATTACKS
 from mlguard.tasks import Segmentation
 from tests.audit.test_audit_run import secrets_of
 from tests.audits import KEY, make_run
-from tests.planted import Noise, np_transform, scene_of
+from tests.planted import Noise, np_transform, planted, scene_of
 
 TINY = Budget(
     search_images=2,
@@ -183,3 +183,18 @@ def test_what_an_attack_found_of_the_key_is_in_no_file(
     content = [path.read_bytes() for path in (tmp_path / "report").iterdir()]
     for name, secret in secrets_of(attacked).items():
         assert not any(secret in data for data in content), name
+
+
+@pytest.mark.parametrize("kind", ATTACKS.values(), ids=lambda kind: kind.name)
+def test_every_attack_asks_before_it_works(kind, run: Run) -> None:
+    """So that one that goes on, or has other processes, does no work twice."""
+    transform = np_transform()
+    scene = scene_of(planted(transform), transform, "np")
+    attack = kind.within(TINY, seed=0)
+    if attack.impossible(scene):
+        pytest.skip(attack.impossible(scene))
+    found = list(attack.run(scene))
+    identities = [(one.variant, one.images, one.labels) for one in found]
+    assert scene.asked == identities
+    known = dataclasses.replace(scene, known=frozenset(identities), asked=[])
+    assert list(attack.run(known)) == []

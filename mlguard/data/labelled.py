@@ -1,8 +1,9 @@
-"""Images and masks of one split, as tensors of one size.
+"""Images of one split with their masks or classes, as tensors of one size.
 
-Where the pairs come from is the business of a source: `files.py` decodes them from a
-folder, `shapes.py` makes them up. Here they are resized, kept in memory if the recipe
-says so, and checked all at once before a long run starts.
+Where they come from is the business of a source: `files.py` and `class_folders.py`
+decode them, `cifar10.py` reads records, `shapes.py` makes them up. Here they are
+resized, kept in memory if the recipe says so, and checked all at once before a long
+run starts.
 """
 
 import hashlib
@@ -64,8 +65,8 @@ class Source(Protocol):
         """Read or make one pair; raises DatasetError naming the file at fault."""
 
 
-class SegmentationSet(torch.utils.data.Dataset[Sample]):
-    """The images and masks of one split, resized to the recipe's size.
+class LabelledSet(torch.utils.data.Dataset[Sample]):
+    """The images of one split with masks or classes, resized to the recipe's size.
 
     Attributes:
         ids: The name of every image, in order.
@@ -189,7 +190,7 @@ class Part(torch.utils.data.Dataset[Sample]):
         task: As in the split.
     """
 
-    def __init__(self, whole: SegmentationSet, indices: range) -> None:
+    def __init__(self, whole: LabelledSet, indices: range) -> None:
         self.task = whole.task
         self._whole, self._indices = whole, indices
 

@@ -1,0 +1,77 @@
+"""Images and feature maps of any size: padding to whole patches, and resizing.
+
+Written without a question about a size, so that one exported graph serves them all.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class WholePatches(nn.Module):
+    """Pad images on the right and below until a patch divides their sides.
+
+    With zeros, which is what blocks of zeros stay when their pixels are shuffled. A
+    module, because who folds a key into the patch embedding must see through it.
+
+    Args:
+        patch: Side of a patch; pixels.
+
+    Shape:
+        pixels   (N, 3, H, W) float32, normalized
+        returns  (N, 3, H', W') float32, H' and W' the next multiples of `patch`
+    """
+
+    def __init__(self, patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pad."""
+        below, right = missing(pixels.shape[-2:], self.patch)
+        return F.pad(pixels, (0, right, 0, below))
+
+
+def missing(sides: tuple[int, ...], stride: int, *, least: int = 1) -> tuple[int, int]:
+    """What height and width lack to the next multiples of a stride.
+
+    Args:
+        sides: Height and width of an image or a feature map.
+        stride: What is to divide them.
+        least: Strides that a side is to have at least.
+    """
+    height, width = sides
+    return _missing(height, stride, least), _missing(width, stride, least)
+
+
+def resize(features: Tensor, like: Tensor) -> Tensor:
+    """Resize a feature map bilinearly to the height and width of another.
+
+    Shape:
+        features (N, C, h, w) float32
+        like     (N, any, H, W)
+        returns  (N, C, H, W) float32
+    """
+    return F.interpolate(
+        features, size=like.shape[-2:], mode="bilinear", align_corners=False
+    )
+
+
+def enlarge(logits: Tensor, patch: int, like: Tensor) -> Tensor:
+    """Bring the logits of patches to pixels, and crop what was padded.
+
+    Shape:
+        logits   (N, classes, h, w) float32; h · patch ≥ H and w · patch ≥ W
+        like     (N, any, H, W)
+        returns  (N, classes, H, W) float32
+    """
+    size = (patch * logits.shape[2], patch * logits.shape[3])
+    pixels = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    return pixels[:, :, : like.shape[2], : like.shape[3]]
+
+
+def _missing(side: int, stride: int, least: int) -> int:
+    strides = (side + stride - 1) // stride
+    # sym_max, because max() would ask which is larger
+    whole: int = strides if least == 1 else torch.sym_max(strides, least)  # type: ignore[assignment]
+    return stride * whole - side

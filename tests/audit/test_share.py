@@ -1,0 +1,120 @@
+"""Work shared out among processes: every part is done once, and everyone knows all."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from mlguard.audit.attacks.base import Scene
+from mlguard.audit.attacks.campaign import _in_order
+from mlguard.audit.events import Attacked, AttackEnded
+from mlguard.audit.log import AuditLog
+from mlguard.audit.measure import AuditTransforms, measure
+from mlguard.audit.share import shared, tell
+from mlguard.protect.crew import ALONE, Crew
+from tests.audit.test_log import started
+from tests.audit.test_measure import INVERT, KEEP, KEEP_RED, pairs, subject
+from tests.audits import outcome
+from tests.planted import Noise, np_transform, scene_of
+
+
+@dataclass
+class Table:
+    """Where threads that play processes put down what they have for each other."""
+
+    size: int
+    barrier: threading.Barrier = field(init=False)
+    parts: dict[int, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.barrier = threading.Barrier(self.size, timeout=60)
+
+
+class Player(Crew):
+    """A process of a crew, in a thread."""
+
+    def __init__(self, rank: int, table: Table) -> None:
+        super().__init__(rank, table.size)
+        object.__setattr__(self, "table", table)
+
+    def exchange(self, data: bytes) -> list[bytes]:
+        self.table.parts[self.rank] = data
+        self.table.barrier.wait()
+        found = [self.table.parts[rank] for rank in range(self.size)]
+        self.table.barrier.wait()
+        return found
+
+
+def play(size: int, work) -> list:
+    """What each of several processes makes of the same work."""
+    table = Table(size)
+    with ThreadPoolExecutor(size) as pool:
+        return list(pool.map(lambda rank: work(Player(rank, table)), range(size)))
+
+
+def attacked(variant: str, images: int) -> Attacked:
+    one = outcome("retraining", variant, "T4", right=0.5, labels=images)
+    return Attacked.of(one, 1.0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_everyone_has_the_events_of_everyone_in_one_order(size: int) -> None:
+    found = play(size, lambda crew: shared(crew, [attacked("a", crew.rank + 1)]))
+    assert found == [[attacked("a", rank + 1) for rank in range(size)]] * size
+
+
+def test_a_process_without_anything_to_say_takes_part() -> None:
+    found = play(2, lambda crew: shared(crew, [] if crew.first else [attacked("a", 1)]))
+    assert found == [[attacked("a", 1)]] * 2
+
+
+def test_what_the_first_knows_the_others_are_told() -> None:
+    def work(crew: Crew) -> list:
+        log = AuditLog(started())
+        if crew.first:
+            log.add(started(), AttackEnded(attack="retraining"))
+        tell(crew, log)
+        return log.events
+
+    one, other = play(2, work)
+    assert one == other
+    assert len(one) == 2
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_counts_of_several_processes_are_those_of_one(size: int) -> None:
+    tried = AuditTransforms(INVERT, [KEEP], [(0.5, [KEEP_RED])])
+
+    def work(crew: Crew):
+        return measure(subject(-1), subject(1), pairs(), tried, batch=1, crew=crew)
+
+    alone = work(ALONE)
+    for found in play(size, work):
+        assert (found.baseline == alone.baseline).all()
+        assert (found.correct == alone.correct).all()
+        assert (np.stack(found.incorrect) == np.stack(alone.incorrect)).all()
+
+
+def scene(**changes: object) -> Scene:
+    made = scene_of(Noise(), np_transform(), "np")
+    return Scene(**(vars(made) | {"asked": []} | changes))
+
+
+def test_every_outcome_is_wanted_by_exactly_one_process() -> None:
+    asked = [("everything", n, n) for n in (1, 4, 16)] + [("adapter", 4, 4)]
+    known = frozenset({("everything", 4, 4)})
+    scenes = [scene(crew=Crew(rank, 2), known=known) for rank in range(2)]
+    wanted = [[one.wants(*identity) for identity in asked] for one in scenes]
+    assert wanted == [[True, False, False, True], [False, False, True, False]]
+
+
+def test_outcomes_are_put_into_the_order_of_one_process_and_never_twice() -> None:
+    made = scene()
+    for images in (1, 4, 16):
+        made.wants("everything", images, images)
+    found = [attacked("everything", n) for n in (16, 1, 4, 1)]
+    again = [attacked("unasked", 2), *found, attacked("unasked", 2)]
+    order = [(one.variant, one.images) for one in _in_order(again, made)]
+    assert order == [*(("everything", n) for n in (1, 4, 16)), ("unasked", 2)]
