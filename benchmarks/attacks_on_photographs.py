@@ -24,7 +24,7 @@ from mlguard.audit.attacks.base import Attack, Pool, Scene, SplitReferee
 from mlguard.audit.attacks.leaks import Leaks
 from mlguard.audit.budgets import BUDGETS, Budget
 from mlguard.audit.measure import Subject
-from mlguard.data import SegmentationSet, open_split
+from mlguard.data import LabelledSet, open_split
 from mlguard.keys import ModelKey
 from mlguard.models import NO_KEY, feature_channels, keyed, normalization_of, rewrite
 from mlguard.protect.fold import fold
@@ -140,8 +140,8 @@ def scene_of(
     spec: settings.Transform,
     transforms: TransformSet,
     run: Run,
-    test: SegmentationSet,
-    own: SegmentationSet,
+    test: LabelledSet,
+    own: LabelledSet,
     options: argparse.Namespace,
 ) -> Scene:
     subject = Subject(model.eval(), normalization_of(run.recipe.model), DEVICE)
@@ -165,7 +165,7 @@ def scene_of(
     )
 
 
-def scored(test: SegmentationSet, every: int) -> SegmentationSet:
+def scored(test: LabelledSet, every: int) -> LabelledSet:
     """Some of the images; what a referee asks of a set, a `Subset` has."""
     if every == 1:
         return test

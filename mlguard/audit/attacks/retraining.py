@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from torch import nn
+
 from mlguard.audit.attacks.adapters import Adapters, too_large
 from mlguard.audit.attacks.base import Attack, Scene
 from mlguard.audit.attacks.learning import BATCH, Lesson
@@ -73,10 +75,10 @@ class Retraining(Attack):
         own = len(scene.pool)
         parts = [
             f"with {number} labelled images: the adversary has {own}"
-            for number in self._numbers(scene)
+            for number in self.numbers(scene)
             if number > own
         ]
-        if not _parts(scene):
+        if not parts_of(scene):
             parts.append("parts: torch.fx cannot see through the model")
         if why := too_large(scene):
             parts.append(f"adapters: {why}")
@@ -84,8 +86,8 @@ class Retraining(Attack):
 
     def run(self, scene: Scene) -> Iterator[Outcome]:
         """Every variant, with more and more labelled images."""
-        pieces = _parts(scene)
-        for number in self._numbers(scene):
+        pieces = parts_of(scene)
+        for number in self.numbers(scene):
             if number > len(scene.pool):
                 continue
             pool = subset(scene.pool, number)
@@ -110,7 +112,7 @@ class Retraining(Attack):
         settled = lesson.teach(subject, model.parameters(), NO_KEY, rate)
         return scene.referee(model, NO_KEY), settled
 
-    def _numbers(self, scene: Scene) -> list[int]:
+    def numbers(self, scene: Scene) -> list[int]:
         """With how many labelled images, in their order."""
         share = round(self.share * scene.trained_on)
         return sorted({*self.labelled, *([share] if share else [])})
@@ -118,6 +120,12 @@ class Retraining(Attack):
     def _part(
         self, scene: Scene, lesson: Lesson, layers: tuple[str, ...], rate: float
     ) -> Trained:
+        model, settled = self._trained_part(scene, lesson, layers, rate)
+        return scene.referee(model, NO_KEY), settled
+
+    def _trained_part(
+        self, scene: Scene, lesson: Lesson, layers: tuple[str, ...], rate: float
+    ) -> tuple[nn.Module, bool]:
         model = copy.deepcopy(scene.stolen.model).eval().requires_grad_(False)
         subject = Subject(model, scene.stolen.normalization, scene.stolen.device)
         learned = [
@@ -125,8 +133,7 @@ class Retraining(Attack):
             for layer in layers
             for parameter in model.get_submodule(layer).requires_grad_().parameters()
         ]
-        settled = lesson.teach(subject, learned, NO_KEY, rate)
-        return scene.referee(model, NO_KEY), settled
+        return model, lesson.teach(subject, learned, NO_KEY, rate)
 
     def _adapter(self, scene: Scene, lesson: Lesson, rate: float) -> Trained:
         model = copy.deepcopy(scene.stolen.model).eval().requires_grad_(False)
@@ -152,7 +159,7 @@ class Retraining(Attack):
         )
 
 
-def _parts(scene: Scene) -> dict[str, tuple[str, ...]]:
+def parts_of(scene: Scene) -> dict[str, tuple[str, ...]]:
     """The layers of each part of a model that can be trained alone."""
     model = scene.stolen.model
     first = readers(model, "")

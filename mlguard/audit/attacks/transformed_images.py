@@ -146,11 +146,12 @@ def _matched(plain: Values, seen: Values, seed: int) -> list[Order]:
     orders = []
     for start in range(STARTS):
         first = "barycenter" if start == 0 else "randomized"
-        options = {"maximize": True, "rng": seed + start, "P0": first}
+        draws = np.random.default_rng([seed, start])
+        options = {"maximize": True, "rng": draws, "P0": first}
         places = quadratic_assignment(one, other, method="faq", options=options).col_ind
         if len(places) <= POLISHED:
             pairs = np.stack([np.arange(len(places)), places], axis=1)
-            options = {"maximize": True, "rng": seed + start, "partial_guess": pairs}
+            options = {"maximize": True, "rng": draws, "partial_guess": pairs}
             polished = quadratic_assignment(one, other, method="2opt", options=options)
             places = polished.col_ind
         orders.append(np.argsort(places))  # position places[i] shows plain position i
