@@ -54,11 +54,14 @@ ImageMethod = Literal["shf", "np", "ffx", "orthogonal"]
 Method = Literal["shf", "np", "ffx", "orthogonal", "channels"]
 CHANNELS: Final = "channels"  # the one method that acts inside the model
 AttackName = Literal[
+    "without-key",
     "exhaustive",
     "hill-climbing",
     "gradient",
+    "weights-only",
     "public-ancestor",
     "known-plaintext",
+    "transformed-images",
     "retraining",
 ]
 ALL_ATTACKS: tuple[AttackName, ...] = get_args(AttackName)

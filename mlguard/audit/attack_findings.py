@@ -11,7 +11,7 @@ from pydantic import Field
 from mlguard.audit.budgets import BudgetName
 from mlguard.audit.findings import STRICT, Count, Fraction, Interval, Positive, Ratio
 
-Rung = Literal["T2", "T3", "T4", "T5", "T6"]
+Rung = Literal["T0", "T1", "T2", "T3", "T4", "T5", "T6"]
 Code = Annotated[str, Field(pattern="^[a-z][a-z-]*$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 

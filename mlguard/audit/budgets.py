@@ -20,6 +20,8 @@ class Budget:
         guesses: Keys tried by each search, for each objective.
         starts: Random keys a step-by-step search may start from.
         labelled: With how many labelled images the model is re-trained.
+        labelled_share: The same as a share of the images that the model was trained on;
+            0 for none.
         steps: Steps of each training, of 16 images each.
         rates: Learning rates tried when everything is trained; the best one counts.
         adapter_rates: The same for an adapter.
@@ -30,9 +32,20 @@ class Budget:
     guesses: int
     starts: int
     labelled: tuple[int, ...]
+    labelled_share: float = 0.0
     steps: int
     rates: tuple[float, ...]
     adapter_rates: tuple[float, ...]
+
+
+def share_of(budget: Budget, trained_on: int) -> int:
+    """The number of labels that `labelled_share` stands for.
+
+    Args:
+        budget: With the share.
+        trained_on: Images that the model was trained on; 0 if that is not known.
+    """
+    return round(budget.labelled_share * trained_on)
 
 
 BUDGETS: dict[BudgetName, Budget] = {
@@ -54,6 +67,7 @@ BUDGETS: dict[BudgetName, Budget] = {
         guesses=15_000,
         starts=8,
         labelled=(1, 4, 16, 64),
+        labelled_share=0.1,
         steps=400,
         rates=(1e-3, 3e-3),
         adapter_rates=(3e-3, 1e-2),
@@ -65,6 +79,7 @@ BUDGETS: dict[BudgetName, Budget] = {
         guesses=60_000,
         starts=32,
         labelled=(1, 4, 16, 64, 256),
+        labelled_share=0.1,
         steps=2000,
         rates=(3e-4, 1e-3, 3e-3),
         adapter_rates=(1e-3, 3e-3, 1e-2),

@@ -211,7 +211,7 @@ def _source(
         raise DatasetError(
             "the adversary's images are the audited ones: every score would be too high"
         )
-    images = min(len(own), pool_size(BUDGETS[settings.budget]))
+    images = min(len(own), pool_size(BUDGETS[settings.budget], _trained_on(run)))
     public = adversary.ancestor
     return Source(
         split=adversary.split,
@@ -239,7 +239,7 @@ def _attack(
         return None
     stolen = Model.load(run, device)
     stolen.model.to(memory_format=torch.channels_last)
-    wanted = pool_size(BUDGETS[settings.budget])
+    wanted = pool_size(BUDGETS[settings.budget], _trained_on(run))
     pool = Pool.draw(adversary.dataset, wanted, seed=settings.seed)
     meter = _Meter(watch)
     scene = Scene(
@@ -249,6 +249,7 @@ def _attack(
         task=dataset.task,
         pool=pool,
         leaks=Leaks(correct),
+        trained_on=_trained_on(run),
         build=run.build,
         referee=SplitReferee(stolen, dataset, settings.batch),
         tick=meter.tick,
@@ -266,6 +267,12 @@ def _attack(
         log=log,
     )
     return find_attacks(campaign, measured, seed=settings.seed)
+
+
+def _trained_on(run: Run) -> int:
+    """How many images the model was trained on; 0 if that is not known."""
+    number = run.provenance.get("data", {}).get("train_images")
+    return number if isinstance(number, int) and number > 0 else 0
 
 
 def _public(spec: recipe.Model, ancestor: Path | None) -> recipe.Model:

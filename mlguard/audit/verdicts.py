@@ -27,12 +27,13 @@ Claim = Literal[
 Answer = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 Code = Annotated[str, Field(pattern="^[a-z][a-z-]*$")]
 
+NO_KEY_RUNGS = ("T0", "T1")
 FAILED, UNMEASURED = 30, 31  # exit codes; the second outranks the first
 
 ATTACKS_OF: dict[Claim, tuple[str, ...]] = {
-    "key-search": ("exhaustive", "hill-climbing", "gradient"),
+    "key-search": ("exhaustive", "hill-climbing", "gradient", "weights-only"),
     "retraining": ("retraining",),
-    "known-plaintext": ("known-plaintext",),
+    "known-plaintext": ("known-plaintext", "transformed-images"),
     "public-ancestor": ("public-ancestor",),
 }
 DOUBTS = ("training-images", "reference-near-floor", "few-images")  # void any PASS
@@ -138,7 +139,7 @@ def _verdicts(
             flags = flags - {"correct-below-baseline"}
         yield verdict
     if settings.max_leakage is not None:
-        measured = _Measured(findings.leakage, findings.leakage_interval)
+        measured = _leakage(findings, attacks)
         yield _verdict("random-keys", measured, settings.max_leakage, flags)
     limits: dict[Claim, float | None] = {
         "key-search": settings.max_key_search,
@@ -189,6 +190,24 @@ def _doubts(
 
 def _beyond(claim: Claim, value: float, threshold: float) -> bool:
     return value < threshold if claim == "fidelity" else value > threshold
+
+
+def _leakage(findings: Findings, attacks: AttackSection | None) -> _Measured:
+    """Of no key and random keys, and of whoever did a little more without a key."""
+    worst = _Measured(findings.leakage, findings.leakage_interval)
+    if worst.value is None or attacks is None:
+        return worst
+    reference = (findings.baseline or findings.correct).score
+    for one in attacks.findings:
+        if one.rung in NO_KEY_RUNGS and (one.leakage or 0.0) > (worst.value or 0.0):
+            low, high = (
+                min(
+                    1.0, max(0.0, (end - findings.floor) / (reference - findings.floor))
+                )
+                for end in (one.score_interval.low, one.score_interval.high)
+            )
+            worst = _Measured(one.leakage, Interval(low=low, high=high))
+    return worst
 
 
 def _worst_of(claim: Claim, attacks: AttackSection | None) -> _Measured:

@@ -19,11 +19,13 @@ FIRST_RUNG_OF_MORE = (
     "key, and a user who tries keys at random. Those who do more come after."
 )
 RUNGS = {
+    "T0": "no key",
+    "T1": "random keys",
     "T2": "weights and algorithm",
     "T3": "unlabelled images",
     "T4": "labelled images",
     "T5": "a public ancestor of the weights",
-    "T6": "an image and the same image transformed",
+    "T6": "an image and the same image transformed, or transformed images",
 }
 NOTES = {
     "table-assumed-known": "the table of ffx was assumed known, as where the password "
@@ -123,7 +125,7 @@ def attack_name(finding: AttackFinding) -> str:
 def attack_images(finding: AttackFinding) -> str:
     """Which images an attack had."""
     if finding.rung == "T6":
-        return "1 pair"
+        return "1 pair" if finding.images == 1 else f"{finding.images} transformed"
     if not finding.images:
         return "no image"
     return f"{finding.images} {'labelled' if finding.labels else 'unlabelled'}"

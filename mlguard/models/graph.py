@@ -6,6 +6,7 @@ Knows no key.
 from collections.abc import Sequence
 
 from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 # Functions that make one feature map of several.
 _PAIRS = {"add", "iadd", "mul", "cat", "sub"}
@@ -51,6 +52,42 @@ def readers(model: nn.Module, layer: str) -> tuple[str, ...]:
             elif _goes_on(user, node) and user not in waiting:
                 waiting.append(user)
     return tuple(found)
+
+
+def last_layers(model: nn.Module) -> tuple[str, ...]:
+    """The layers after which channels are not mixed again: the classifier.
+
+    Returns:
+        Their names; empty if torch.fx cannot see through the model.
+    """
+    graph = traced(model, [])
+    if graph is None:
+        return ()
+    modules = dict(model.named_modules())
+    found: dict[str, None] = {}
+    waiting = [graph.output_node()]
+    for node in waiting:
+        for before in node.all_input_nodes:
+            run = before.op == "call_module"
+            if run and mixes(modules.get(str(before.target))):
+                found[str(before.target)] = None
+            elif before not in waiting:
+                waiting.append(before)
+    return tuple(found)
+
+
+def norms_after(model: nn.Module, layer: str) -> tuple[str, ...]:
+    """The layers right after a layer that normalize what it gives."""
+    graph = traced(model, [layer])
+    modules = dict(model.named_modules())
+    return tuple(
+        str(user.target)
+        for node in (graph.nodes if graph is not None else ())
+        if node.op == "call_module" and node.target == layer
+        for user in node.users
+        if user.op == "call_module"
+        and isinstance(modules[str(user.target)], _BatchNorm | nn.GroupNorm)
+    )
 
 
 def mixes(module: nn.Module | None) -> bool:

@@ -99,6 +99,7 @@ class Scene:
         pool: The adversary's own images.
         leaks: What it has seen of the key's work.
         referee: Scores on images it does not have.
+        trained_on: How many images the model was trained on; 0 if that is not known.
         build: Makes the model, if the recipe's architecture does not; public.
         tick: Told how the work goes.
         known: Variant, images and labels of those outcomes of the attack that are
@@ -114,6 +115,7 @@ class Scene:
     pool: Pool
     leaks: Leaks
     referee: Referee
+    trained_on: int = 0
     build: Callable[[], nn.Module] | None = None
     tick: Tick = lambda work: None
     known: frozenset[Identity] = frozenset()

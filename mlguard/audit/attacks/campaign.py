@@ -8,7 +8,7 @@ from mlguard.audit.attack_findings import NotRun
 from mlguard.audit.attacks import ATTACKS
 from mlguard.audit.attacks.base import Attack, Identity, Scene
 from mlguard.audit.attacks.controls import Controls, has_ancestor
-from mlguard.audit.budgets import BUDGETS, Budget, BudgetName
+from mlguard.audit.budgets import BUDGETS, Budget, BudgetName, share_of
 from mlguard.audit.events import Attacked, AttackEnded, Controlled, Event
 from mlguard.audit.log import AuditLog
 from mlguard.audit.outcomes import AdversaryImages, Campaign, Outcome
@@ -39,9 +39,15 @@ def check_names(names: Sequence[str]) -> None:
         )
 
 
-def pool_size(budget: Budget) -> int:
-    """How many images of its own an adversary needs at most."""
-    return max(budget.search_images, budget.unlabelled, *budget.labelled)
+def pool_size(budget: Budget, trained_on: int = 0) -> int:
+    """How many images of its own an adversary needs at most.
+
+    Args:
+        budget: What it may spend.
+        trained_on: Images that the model was trained on; 0 if that is not known.
+    """
+    share = share_of(budget, trained_on)
+    return max(2 * budget.search_images, budget.unlabelled, share, *budget.labelled)
 
 
 def run_attacks(

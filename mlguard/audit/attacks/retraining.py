@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from torch import nn
+
 from mlguard.audit.attacks.adapters import Adapters, too_large
 from mlguard.audit.attacks.base import Attack, Scene
 from mlguard.audit.attacks.learning import BATCH, Lesson
@@ -12,7 +14,7 @@ from mlguard.audit.attacks.search import subset
 from mlguard.audit.budgets import Budget
 from mlguard.audit.measure import Subject
 from mlguard.audit.outcomes import Outcome
-from mlguard.models import NO_KEY
+from mlguard.models import NO_KEY, last_layers, norms_after, readers
 from mlguard.tasks import Counts
 
 Trained = tuple[Counts, bool]  # what it gives, and whether training settled
@@ -20,7 +22,10 @@ Trained = tuple[Counts, bool]  # what it gives, and whether training settled
 
 @dataclass(frozen=True)
 class Retraining(Attack):
-    """Fine-tune everything, or learn a matrix wherever the key acts.
+    """Fine-tune everything or a part, or learn a matrix wherever the key acts.
+
+    The parts are the stem (the first layer and its norm), the head (the last layer) and
+    the readers (the layers that mix a feature map that the key permutes).
 
     Adversary: has the weights and this code, and a few labelled images; no key.
     Budget:    `steps` steps of 16 images for each learning rate; the best rate counts,
@@ -35,12 +40,14 @@ class Retraining(Attack):
     Attributes:
         labelled: With how many labelled images; numbers above the pool are left out.
         steps: Of each training.
-        rates: Learning rates for everything.
+        share: With so many more, as a share of the images of the model's training.
+        rates: Learning rates for everything, and for parts.
         adapter_rates: Learning rates for the adapters.
     """
 
     name: ClassVar[str] = "retraining"
     labelled: tuple[int, ...] = (4, 16)
+    share: float = 0.0
     steps: int = 100
     rates: tuple[float, ...] = (2e-3,)
     adapter_rates: tuple[float, ...] = (1e-2,)
@@ -51,6 +58,7 @@ class Retraining(Attack):
         return cls(
             seed=seed,
             labelled=budget.labelled,
+            share=budget.labelled_share,
             steps=budget.steps,
             rates=budget.rates,
             adapter_rates=budget.adapter_rates,
@@ -67,16 +75,19 @@ class Retraining(Attack):
         own = len(scene.pool)
         parts = [
             f"with {number} labelled images: the adversary has {own}"
-            for number in self.labelled
+            for number in self.numbers(scene)
             if number > own
         ]
+        if not parts_of(scene):
+            parts.append("parts: torch.fx cannot see through the model")
         if why := too_large(scene):
             parts.append(f"adapters: {why}")
         return tuple(parts)
 
     def run(self, scene: Scene) -> Iterator[Outcome]:
-        """Both variants, with more and more labelled images."""
-        for number in self.labelled:
+        """Every variant, with more and more labelled images."""
+        pieces = parts_of(scene)
+        for number in self.numbers(scene):
             if number > len(scene.pool):
                 continue
             pool = subset(scene.pool, number)
@@ -84,6 +95,10 @@ class Retraining(Attack):
             if scene.wants("everything", number, number):
                 everything = [self._everything(scene, lesson, r) for r in self.rates]
                 yield self._outcome(scene, "everything", number, everything)
+            for name, layers in pieces.items():
+                if scene.wants(name, number, number):
+                    parts = [self._part(scene, lesson, layers, r) for r in self.rates]
+                    yield self._outcome(scene, name, number, parts)
             if too_large(scene):
                 continue
             name = Adapters.of(scene).name
@@ -96,6 +111,29 @@ class Retraining(Attack):
         subject = Subject(model, scene.stolen.normalization, scene.stolen.device)
         settled = lesson.teach(subject, model.parameters(), NO_KEY, rate)
         return scene.referee(model, NO_KEY), settled
+
+    def numbers(self, scene: Scene) -> list[int]:
+        """With how many labelled images, in their order."""
+        share = round(self.share * scene.trained_on)
+        return sorted({*self.labelled, *([share] if share else [])})
+
+    def _part(
+        self, scene: Scene, lesson: Lesson, layers: tuple[str, ...], rate: float
+    ) -> Trained:
+        model, settled = self._trained_part(scene, lesson, layers, rate)
+        return scene.referee(model, NO_KEY), settled
+
+    def _trained_part(
+        self, scene: Scene, lesson: Lesson, layers: tuple[str, ...], rate: float
+    ) -> tuple[nn.Module, bool]:
+        model = copy.deepcopy(scene.stolen.model).eval().requires_grad_(False)
+        subject = Subject(model, scene.stolen.normalization, scene.stolen.device)
+        learned = [
+            parameter
+            for layer in layers
+            for parameter in model.get_submodule(layer).requires_grad_().parameters()
+        ]
+        return model, lesson.teach(subject, learned, NO_KEY, rate)
 
     def _adapter(self, scene: Scene, lesson: Lesson, rate: float) -> Trained:
         model = copy.deepcopy(scene.stolen.model).eval().requires_grad_(False)
@@ -119,3 +157,22 @@ class Retraining(Attack):
             counts=counts,
             converged=settled,
         )
+
+
+def parts_of(scene: Scene) -> dict[str, tuple[str, ...]]:
+    """The layers of each part of a model that can be trained alone."""
+    model = scene.stolen.model
+    first = readers(model, "")
+    parts = {
+        "stem": (
+            *first,
+            *(name for layer in first for name in norms_after(model, layer)),
+        ),
+        "head": last_layers(model),
+        "readers": tuple(
+            dict.fromkeys(
+                name for layer in scene.spec.layers for name in readers(model, layer)
+            )
+        ),
+    }
+    return {name: layers for name, layers in parts.items() if layers}

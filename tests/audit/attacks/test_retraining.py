@@ -12,12 +12,22 @@ from mlguard import recipe
 from mlguard.audit.attacks.adapters import BlockAdapter
 from mlguard.audit.attacks.controls import Controls, has_ancestor
 from mlguard.audit.attacks.learning import Lesson, settled
-from mlguard.audit.attacks.retraining import Retraining
+from mlguard.audit.attacks.retraining import Retraining, parts_of
 from mlguard.audit.budgets import BUDGETS, Budget
 from mlguard.audit.measure import Subject
 from mlguard.models import NO_KEY, Normalization, build_model
 from mlguard.models.keyed_transform import plain
-from tests.planted import TASK, Noise, np_transform, planted, scene_of, shf_transform
+from tests.planted import (
+    TASK,
+    Noise,
+    channel_permutation,
+    np_transform,
+    planted,
+    planted_features,
+    scene_of,
+    scene_of_features,
+    shf_transform,
+)
 
 ATTACK = Retraining(
     seed=0, labelled=(8,), steps=150, rates=(1e-2,), adapter_rates=(2e-2,)
@@ -84,7 +94,8 @@ def test_an_adapter_for_large_blocks_is_left_out_and_said() -> None:
     large = recipe.Transform(method="np", block_size=64)
     scene = dataclasses.replace(scene, spec=large)
     attack = Retraining(seed=0, labelled=(2,), steps=1)
-    assert {outcome.variant for outcome in attack.run(scene)} == {"everything"}
+    variants = {outcome.variant for outcome in attack.run(scene)}
+    assert variants == {"everything", "stem", "head"}
     assert "too large a matrix for 64×64 blocks" in attack.left_out(scene)[0]
 
 
@@ -156,3 +167,37 @@ def test_a_larger_budget_is_larger_in_everything() -> None:
         for b in BUDGETS.values()
     )
     assert all(a < b < c for a, b, c in zip(quick, standard, thorough, strict=True))
+
+
+def test_a_part_is_trained_and_the_rest_is_left_as_it_was() -> None:
+    scene = scene_of(Noise(), np_transform(), "np")
+    attack = Retraining(seed=0, labelled=(2,), steps=2)
+    parts = parts_of(scene)
+    assert parts == {"stem": ("layers.0", "layers.1"), "head": ("layers.2",)}
+    trained = attack._trained_part(scene, lesson_of(scene), parts["head"], 1e-2)[0]
+    before, after = (m.state_dict() for m in (scene.stolen.model, trained))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"layers.2.weight", "layers.2.bias"}
+
+
+def test_the_layers_behind_a_permuted_feature_map_are_a_part() -> None:
+    channels = channel_permutation()
+    scene = scene_of_features(planted_features(channels), channels)
+    assert parts_of(scene)["readers"] == ("mix",)
+    attack = Retraining(seed=0, labelled=(8,), steps=60, rates=(2e-2,))
+    found = {one.variant: TASK.score_of(one.counts) for one in attack.run(scene)}
+    assert found["readers"] > 0.8
+
+
+def test_a_share_of_the_training_images_is_a_number_of_labels() -> None:
+    scene = scene_of(Noise(), np_transform(), "np")
+    known = dataclasses.replace(scene, trained_on=60)
+    attack = Retraining(seed=0, labelled=(2,), share=0.1, steps=1)
+    assert attack.numbers(known) == [2, 6]
+    assert attack.numbers(scene) == [2]
+    many = dataclasses.replace(scene, trained_on=6000)
+    assert "with 600 labelled images" in attack.left_out(many)[0]
+
+
+def lesson_of(scene) -> Lesson:
+    return Lesson(scene.pool, 2, 0, scene.tick)

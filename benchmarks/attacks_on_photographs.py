@@ -1,0 +1,202 @@
+"""What attacks give on a model of photographs that was bound to a key.
+
+Binds a plain run (`mlguard train`) to a demonstration key in memory, runs some attacks
+with the validation images, and scores what they found on the test images. To keep a
+search short on a CPU its images can be cropped (`--crop`); scores are of whole images.
+
+    python benchmarks/attacks_on_photographs.py runs/plain --data camvid \
+        --method channels --layers features.13 --attacks retraining,public-ancestor
+    python benchmarks/attacks_on_photographs.py runs/plain --data camvid \
+        --method np --block-size 2 --attacks exhaustive --crop 128
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import time
+from pathlib import Path
+
+import torch
+
+from mlguard import recipe as settings
+from mlguard.audit.attacks import ATTACKS
+from mlguard.audit.attacks.base import Attack, Pool, Scene, SplitReferee
+from mlguard.audit.attacks.leaks import Leaks
+from mlguard.audit.budgets import BUDGETS, Budget
+from mlguard.audit.measure import Subject
+from mlguard.data import LabelledSet, open_split
+from mlguard.keys import ModelKey
+from mlguard.models import NO_KEY, feature_channels, keyed, normalization_of, rewrite
+from mlguard.protect.fold import fold
+from mlguard.protect.run import Run, read_run
+from mlguard.transforms import TransformSet, derive_channels, derive_transform
+
+KEY = ModelKey(hashlib.sha256(b"mlguard: photographs; protects nothing").digest())
+PROTECTION_ID = bytes(16)
+DEVICE = torch.device("cpu")
+
+
+def main() -> None:
+    options = parse()
+    run = read_run(options.run)
+    spec = transform_of(options)
+    plain = run.load_model().eval()
+    transforms = transforms_of(plain, spec, run)
+    model = bound(plain, spec, transforms, run)
+    test, own = (
+        open_split(run.recipe.data, options.data, split, seed=run.recipe.train.seed)
+        for split in ("test", "validation")
+    )
+    scene = scene_of(model, spec, transforms, run, test, own, options)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(f"{spec.methods}, {transforms.key_space_bits:.1f} bits")
+    print(f"scored on {len(range(0, len(test), options.every))} images")
+    score(scene, "correct key", keyed(transforms))
+    score(scene, "no key", NO_KEY)
+    for attack in attacks_of(options):
+        why = attack.impossible(scene)
+        if why:
+            print(f"{attack.name}: {why}")
+            continue
+        since = time.monotonic()
+        for outcome in attack.run(scene):
+            now = time.monotonic()
+            print(
+                f"{outcome.attack:16} {outcome.variant:28} {outcome.rung} "
+                f"{outcome.images:3} images {outcome.labels:3} labels "
+                f"{scene.task.score_of(outcome.counts):.3f} "
+                f"{'' if outcome.converged else 'not converged '}"
+                f"{' '.join(outcome.notes)} {outcome.queries} queries "
+                f"{now - since:.0f} s",
+                flush=True,
+            )
+            since = now
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("run", type=Path, help="a plain run folder")
+    parser.add_argument("--data", type=Path, help="the folder of its data")
+    parser.add_argument("--method", default="channels")
+    parser.add_argument("--block-size", type=int, default=4)
+    parser.add_argument("--layers", default="features.13")
+    parser.add_argument("--signs", action="store_true")
+    parser.add_argument("--attacks", default="retraining,public-ancestor")
+    parser.add_argument("--ancestor", help="public weights; else the recipe's")
+    parser.add_argument("--labelled", default="1,4,16", help="for re-training")
+    parser.add_argument("--images", type=int, default=16, help="for a search")
+    parser.add_argument("--guesses", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--every", type=int, default=1, help="score each N-th image")
+    parser.add_argument("--skip", default="", help="variants of re-training")
+    parser.add_argument("--crop", type=int, help="side of the adversary's images")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def transform_of(options: argparse.Namespace) -> settings.Transform:
+    methods = tuple(options.method.split(","))
+    layers = tuple(options.layers.split(",")) if "channels" in methods else ()
+    return settings.Transform(
+        method=methods,
+        block_size=options.block_size,
+        layers=layers,
+        signs=options.signs,
+    )
+
+
+def transforms_of(
+    plain: torch.nn.Module, spec: settings.Transform, run: Run
+) -> TransformSet:
+    subkeys = KEY.for_model(PROTECTION_ID)
+    height, width = run.recipe.data.size
+    channels = feature_channels(plain, spec.layers, (height, width))
+    methods = spec.image_methods
+    return TransformSet(
+        derive_transform(methods, subkeys, spec.block_size) if methods else None,
+        derive_channels(subkeys, channels, signs=spec.signs),
+    )
+
+
+def bound(
+    plain: torch.nn.Module,
+    spec: settings.Transform,
+    transforms: TransformSet,
+    run: Run,
+) -> torch.nn.Module:
+    form = form_of(run.recipe.model, spec)
+    model = rewrite(plain, form, spec.block_size)
+    fold(model, transforms, normalization_of(run.recipe.model))
+    return model
+
+
+def form_of(model: settings.Model, spec: settings.Transform) -> settings.Model:
+    blocks = "blocks" if spec.image_methods else "plain"
+    return model.model_copy(update={"stem": blocks})
+
+
+def scene_of(
+    model: torch.nn.Module,
+    spec: settings.Transform,
+    transforms: TransformSet,
+    run: Run,
+    test: LabelledSet,
+    own: LabelledSet,
+    options: argparse.Namespace,
+) -> Scene:
+    subject = Subject(model.eval(), normalization_of(run.recipe.model), DEVICE)
+    form = form_of(run.recipe.model, spec)
+    if options.ancestor:
+        form = form.model_copy(update={"weights": options.ancestor})
+    pool = Pool.draw(own, 64, seed=options.seed)
+    if options.crop:
+        side = slice(64, 64 + options.crop)
+        images, masks = pool.images[..., side, side], pool.masks[..., side, side]
+        pool = dataclasses.replace(pool, images=images, masks=masks)
+    return Scene(
+        stolen=subject,
+        spec=spec,
+        model=form,
+        task=test.task,
+        pool=pool,
+        leaks=Leaks(transforms),
+        referee=SplitReferee(subject, scored(test, options.every), 16),
+        known=skipped(options),
+    )
+
+
+def scored(test: LabelledSet, every: int) -> LabelledSet:
+    """Some of the images; what a referee asks of a set, a `Subset` has."""
+    if every == 1:
+        return test
+    some = torch.utils.data.Subset(test, range(0, len(test), every))
+    some.task = test.task
+    return some
+
+
+def skipped(options: argparse.Namespace) -> frozenset[tuple[str, int, int]]:
+    numbers = [int(number) for number in options.labelled.split(",")]
+    names = options.skip.split(",")
+    return frozenset((name, number, number) for name in names for number in numbers)
+
+
+def attacks_of(options: argparse.Namespace) -> list[Attack]:
+    labelled = tuple(int(number) for number in options.labelled.split(","))
+    budget: Budget = dataclasses.replace(
+        BUDGETS["quick"],
+        search_images=options.images,
+        guesses=options.guesses,
+        labelled=labelled,
+        steps=options.steps,
+    )
+    names = options.attacks.split(",")
+    return [ATTACKS[name].within(budget, seed=options.seed) for name in names]
+
+
+def score(scene: Scene, name: str, condition: object) -> None:
+    counts = scene.referee(scene.stolen.model, condition)
+    print(f"{name}: {scene.task.score_of(counts):.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

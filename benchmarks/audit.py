@@ -1,0 +1,167 @@
+"""How fast are keys judged, and what of the time is the model's own?
+
+Measured in one run, on one machine, with untrained weights, for time does not depend on
+them. For a feature map in the last third of a network: one evaluation after another of
+the whole model, beside what the audit does, which computes once what no key changes.
+For transforms of the image: the share of the time that the model itself takes when
+keys are judged in batches.
+
+    python benchmarks/audit.py                          # on the CPU, some minutes
+    python benchmarks/audit.py --device cuda --batch 64 --keys 100
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mlguard import recipe
+from mlguard.audit.attacks.base import Pool, Scene
+from mlguard.audit.attacks.guesses import GuessSpace
+from mlguard.audit.attacks.leaks import Leaks
+from mlguard.audit.attacks.objectives import Judge
+from mlguard.audit.measure import Subject
+from mlguard.data.draws import Draws
+from mlguard.models import (
+    Normalization,
+    SharedRuns,
+    build_model,
+    feature_channels,
+    keyed,
+    output_of,
+)
+from mlguard.tasks import Segmentation
+from mlguard.transforms import ChannelPermutation, TransformSet
+
+CLASSES = 11
+METHODS = (("shf", 4), ("np", 4), ("np", 2))
+
+
+def main() -> None:
+    options = parse()
+    device = torch.device(options.device)
+    spec = recipe.Model(name=options.model)
+    model = build_model(spec, CLASSES).eval().to(device)
+    model = model.to(memory_format=torch.channels_last)
+    subject = Subject(model, Normalization(), device)
+    shape = (options.batch, 3, options.size, options.size)
+    images = torch.randint(256, shape, dtype=torch.uint8).to(device)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(f"{options.model}, {options.batch} images of {options.size} x {options.size}")
+    feature_map(subject, images, options)
+    for method, size in METHODS:
+        print(f"{method}, M = {size}: {share(subject, images, method, size):.1%}")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--model", default="fcn_mobilenet_v2")
+    parser.add_argument("--layer", default="features.14", help="in its last third")
+    parser.add_argument("--keys", type=int, default=100)
+    parser.add_argument("--batch", type=int, default=4, help="images")
+    parser.add_argument("--size", type=int, default=256, help="pixels")
+    parser.add_argument("--device", default="cpu")
+    return parser.parse_args()
+
+
+@torch.inference_mode()
+def feature_map(
+    subject: Subject, images: torch.Tensor, options: argparse.Namespace
+) -> None:
+    """Every key at a feature map: the whole model each time, or the rest of it."""
+    size = (options.size, options.size)
+    channels = feature_channels(subject.model, [options.layer], size)[options.layer]
+    orders = [np.argsort(Draws(7, key).words(channels)) for key in range(options.keys)]
+    conditions = [
+        keyed(
+            TransformSet(None, (ChannelPermutation(options.layer, order),)),
+            subject.device,
+        )
+        for order in orders
+    ]
+
+    def one_after_another() -> list[torch.Tensor]:
+        return [
+            output_of(subject.model, images, one, subject.normalization).argmax(1)
+            for one in conditions
+        ]
+
+    def shared() -> list[torch.Tensor]:
+        runs = SharedRuns(subject.model, conditions, subject.normalization)
+        return [runs(images, one).argmax(1) for one in conditions]
+
+    whole, first = timed(one_after_another, subject.device)
+    cut, second = timed(shared, subject.device)
+    same = all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    print(f"{options.keys} keys at {options.layer}, one after another: {whole:.1f} s")
+    print(f"what no key changes computed once: {cut:.1f} s, ratio {whole / cut:.1f}")
+    print(f"the same answers: {same}")
+
+
+def share(subject: Subject, images: torch.Tensor, method: str, size: int) -> float:
+    """The model's part of the time in which a search judges keys."""
+    spec = recipe.Transform(method=method, block_size=size)
+    space = GuessSpace.of(spec, None)
+    masks = torch.zeros(images.shape[0], *images.shape[2:], dtype=torch.uint8)
+    pool = Pool(images.cpu(), masks, 255)
+    scene = Scene(
+        stolen=subject,
+        spec=spec,
+        model=recipe.Model(name="fcn_small"),
+        task=Segmentation(CLASSES),
+        pool=pool,
+        leaks=Leaks(TransformSet()),
+        referee=lambda model, condition: np.zeros(0),
+    )
+    judge = Judge(scene, space, pool, ("cross-entropy",))
+    guesses = np.stack([space.draw(Draws(8, index)) for index in range(16)])
+    clock = _Clock(subject.model, subject.device)
+    judge(guesses[:1])
+    clock.seconds = 0.0
+    whole, _ = timed(lambda: judge(guesses), subject.device)
+    clock.stop()
+    return clock.seconds / whole
+
+
+class _Clock:
+    """Adds up the time that a model runs."""
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self.seconds, self._device = 0.0, device
+        self._hooks = [
+            model.register_forward_pre_hook(self._begin),
+            model.register_forward_hook(self._end),
+        ]
+
+    def _begin(self, *_: object) -> None:
+        synchronize(self._device)
+        self._since = time.perf_counter()
+
+    def _end(self, *_: object) -> None:
+        synchronize(self._device)
+        self.seconds += time.perf_counter() - self._since
+
+    def stop(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+
+def timed(work: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
+    synchronize(device)
+    since = time.perf_counter()
+    result = work()
+    synchronize(device)
+    return time.perf_counter() - since, result
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Read a key off the structure of the weights into which it was folded."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from mlguard.audit.attacks.base import Attack, Scene
+from mlguard.audit.attacks.guesses import GuessSpace, unsearchable
+from mlguard.audit.attacks.lifted import Option, Structure, options, structure_of
+from mlguard.audit.attacks.objectives import Judge, label_free
+from mlguard.audit.attacks.search import found, subset, wanted
+from mlguard.audit.budgets import Budget
+from mlguard.audit.outcomes import Outcome
+from mlguard.data.draws import Draws
+from mlguard.errors import BindingError
+from mlguard.models.pieces import LiftedStem
+from mlguard.models.stem import find_stem
+
+SWEEPS = 4  # over all classes, at most; it ends when nothing changes
+
+
+@dataclass(frozen=True)
+class WeightsOnly(Attack):
+    """Tell positions apart by the zeros and equal taps of a lifted stem.
+
+    The zeros say which pixel a position is, equal taps which positions have the same
+    colour, and in which of them it is inverted. What is left, 3! colours and 2³ signs
+    for each of stride² classes of pixels, is tried class by class.
+
+    Adversary: has the weights and this code; and, to try what is left, a few unlabelled
+               images of its own.
+    Budget:    the structure costs no prediction; then at most 48 keys for each class,
+               sweep and start, each on `images` images.
+    Success:   the key found gives the correct key's score on other images.
+    Limits:    lifted stems alone: a patch stem has neither ties nor zeros, and the
+               smoothness of its filters is not tried. Training after binding unties
+               the weights and fills the zeros. `orthogonal` mixes the columns; its
+               subspaces are not searched. It did not converge if the zeros do not fit.
+    Source:    our own.
+
+    Attributes:
+        images: The adversary's images.
+        starts: From how many choices it starts.
+    """
+
+    name: ClassVar[str] = "weights-only"
+    images: int = 16
+    starts: int = 4
+
+    @classmethod
+    def within(cls, budget: Budget, *, seed: int) -> Self:
+        """With as many images and starts as any search."""
+        return cls(seed=seed, images=budget.search_images, starts=budget.starts)
+
+    def impossible(self, scene: Scene) -> str:
+        """Why it cannot run on this model, in words; empty if it can."""
+        if why := unsearchable(scene.spec):
+            return why
+        if "ffx" in scene.spec.image_methods:
+            return "what ffx does is a table and is in no weight"
+        if _lifted(scene.stolen.model) is None:
+            return "the model has no lifted stem, whose zeros and ties it reads"
+        if _plain(scene) is None:
+            return "the architecture's own stem is no convolution"
+        return ""
+
+    def run(self, scene: Scene) -> Iterator[Outcome]:
+        """Read the structure, and try what it leaves open."""
+        objective = label_free(scene.stolen.model)
+        pool = subset(scene.pool, self.images)
+        stem, plain = _lifted(scene.stolen.model), _plain(scene)
+        if stem is None or plain is None or not wanted(scene, objective, len(pool)):
+            return
+        space = GuessSpace.of(scene.spec, None)
+        structure = structure_of(stem, plain, moved="shf" in space.methods)
+        judge = Judge(scene, space, pool, (objective,))
+        choice = self._resolve(structure, space, judge)
+        yield found(
+            scene,
+            space,
+            structure.guess(space, choice),
+            attack=self.name,
+            objective=objective,
+            images=len(pool),
+            queries=judge.queries,
+            converged=structure.zeros == 1.0,
+        )
+
+    def _resolve(
+        self, structure: Structure, space: GuessSpace, judge: Judge
+    ) -> dict[int, Option]:
+        """Choose for one class after the other, until no choice looks better."""
+        choices = options(space.methods)
+        classes = [int(one) for one in np.unique(structure.classes)]
+        ends: list[tuple[float, dict[int, Option]]] = []
+        for start in range(self.starts):
+            draws = Draws(self.seed, start)
+            last = (len(choices) - 1) if start else 0  # the first start is the plainest
+            choice = {one: choices[draws.between(0, last)] for one in classes}
+            looks = math.inf
+            for _ in range(SWEEPS):
+                before = looks
+                for one in classes:
+                    tried = [choice | {one: option} for option in choices]
+                    guesses = np.stack([structure.guess(space, each) for each in tried])
+                    scores = judge(guesses)[0]
+                    best = int(torch.argmin(scores))
+                    choice, looks = tried[best], float(scores[best])
+                if not looks < before:
+                    break
+            ends.append((looks, choice))
+        return min(ends, key=lambda end: end[0])[1]
+
+
+def _lifted(model: nn.Module) -> LiftedStem | None:
+    try:
+        layer = find_stem(model).layer
+    except BindingError:
+        return None
+    return layer if isinstance(layer, LiftedStem) else None
+
+
+def _plain(scene: Scene) -> nn.Conv2d | None:
+    """The architecture's own stem, for its shape."""
+    blank = scene.model.model_copy(update={"weights": "none"})
+    try:
+        layer = find_stem(scene.new_model(blank, seed=0)).layer
+    except BindingError:
+        return None
+    return layer if isinstance(layer, nn.Conv2d) else None

@@ -1,0 +1,140 @@
+"""No key and random keys, by someone who knows a little more than to try just those."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from torch import Tensor
+
+from mlguard.audit.attack_findings import Rung
+from mlguard.audit.attacks.base import Attack, Scene
+from mlguard.audit.attacks.guesses import SEARCHED, GuessSpace
+from mlguard.audit.attacks.leaks import NO_IMAGE_METHOD
+from mlguard.audit.budgets import Budget
+from mlguard.audit.outcomes import Outcome
+from mlguard.data.draws import Draws
+from mlguard.models import Condition, keyed
+from mlguard.models.keyed_transform import plain
+from mlguard.models.torch_blocks import cut, join
+from mlguard.transforms import BLOCK_SIZES, TransformSet
+
+BYTE_MAX = 255
+MATCHED, METHOD, SIZE = "gain-matched", "another method", "another block size"
+
+_DRAWS = 0x0DD5  # keeps these draws apart from those of a search
+
+
+@dataclass(frozen=True)
+class WithoutKey(Attack):
+    """Show the model images that look to it a little more as the key makes them.
+
+    Gain-matched: for `ffx` darkened as the values are that it leaves alone, for `np`
+    inverted, for `shf` every block as its mean. Besides, random keys of another method
+    or of another block size: some models care less about the right one than they
+    should.
+
+    Adversary: T0, has no key and knows the method; T1, tries random keys.
+    Budget:    one try for each gain-matched form; `tries` random keys for each other
+               method and block size.
+    Success:   more than plain images and random keys of the right kind give.
+    Limits:    the best of the tries counts, judged on the audited images, as for the
+               random keys of the audit itself.
+    Source:    our own; the published test, random keys of the right kind, is
+               arXiv:2107.09362, section 3.3.
+
+    Attributes:
+        tries: Random keys of each kind.
+    """
+
+    name: ClassVar[str] = "without-key"
+    tries: int = 4
+
+    @classmethod
+    def within(cls, budget: Budget, *, seed: int) -> Self:
+        """As many tries as a step-by-step search has starts."""
+        return cls(seed=seed, tries=budget.starts)
+
+    def impossible(self, scene: Scene) -> str:
+        """Why it cannot run on this model, in words; empty if it can."""
+        return "" if scene.spec.image_methods else NO_IMAGE_METHOD
+
+    def run(self, scene: Scene) -> Iterator[Outcome]:
+        """Every form."""
+        groups: dict[tuple[str, Rung], list[Condition]] = {
+            (MATCHED, "T0"): [Condition(one) for one in gain_matched(scene)],
+            (METHOD, "T1"): self._random(scene, *_other_methods(scene)),
+            (SIZE, "T1"): self._random(scene, *_other_sizes(scene)),
+        }
+        for (variant, rung), conditions in groups.items():
+            if conditions and scene.wants(variant, 0):
+                yield self._best(scene, variant, rung, conditions)
+
+    def _random(self, scene: Scene, *spaces: GuessSpace) -> list[Condition]:
+        conditions = []
+        for number, space in enumerate(spaces):
+            for index in range(self.tries):
+                guess = space.draw(Draws(_DRAWS, self.seed, number, index))
+                transforms = TransformSet(space.transform(guess))
+                conditions.append(keyed(transforms, scene.stolen.device))
+        return conditions
+
+    def _best(
+        self, scene: Scene, variant: str, rung: Rung, conditions: list[Condition]
+    ) -> Outcome:
+        model = scene.stolen.model
+        tried = [scene.referee(model, condition) for condition in conditions]
+        known = scene.leaks.table() is not None
+        return Outcome(
+            attack=self.name,
+            variant=variant,
+            rung=rung,
+            images=0,
+            labels=0,
+            queries=0,
+            counts=max(tried, key=scene.task.score_of),
+            converged=True,
+            notes=("table-assumed-known",) if known else (),
+        )
+
+
+def gain_matched(scene: Scene) -> list[Callable[[Tensor], Tensor]]:
+    """What can be done to images without a key, for the methods of a scene."""
+    size, table = scene.spec.block_size, scene.leaks.table()
+    forms: dict[str, Callable[[Tensor], Tensor]] = {
+        "np": lambda images: 1 - plain(images),
+        "shf": lambda images: _means(images, size),
+    }
+    if table is not None:
+        gain = BYTE_MAX / float(table.max())
+        forms["ffx"] = lambda images: gain * plain(images)
+    return [forms[one] for one in scene.spec.image_methods if one in forms]
+
+
+def _means(images: Tensor, block_size: int) -> Tensor:
+    """Every block as the mean of its values. Shape: (N, 3, H, W) to (N, 3, H, W)."""
+    blocks = cut(plain(images), block_size)
+    means = blocks.mean(-1, keepdim=True).expand_as(blocks)
+    return join(means, block_size, images.shape[-2:])
+
+
+def _other_methods(scene: Scene) -> list[GuessSpace]:
+    """Single methods that the model was not made for; `ffx` needs a table."""
+    own, table = scene.spec.image_methods, scene.leaks.table()
+    known = table is not None
+    others = [one for one in SEARCHED if known or one != "ffx"]
+    others = [one for one in others if (one,) != own]
+    return [GuessSpace((one,), scene.spec.block_size, table) for one in others]
+
+
+def _other_sizes(scene: Scene) -> list[GuessSpace]:
+    """The methods with blocks of half and of twice the size, where they fit."""
+    own, table = scene.spec.image_methods, scene.leaks.table()
+    if set(own) - set(SEARCHED):
+        return []
+    size = scene.spec.block_size
+    return [
+        GuessSpace(own, other, table)
+        for other in (size // 2, size * 2)
+        if other in BLOCK_SIZES
+        and not any(side % other for side in scene.pool.images.shape[-2:])
+    ]
