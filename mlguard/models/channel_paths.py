@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from mlguard.errors import BindingError
-from mlguard.models.pieces import ChannelScale
-from mlguard.models.tracing import Traced, trace
+from mlguard.models.pieces import ChannelScale, LiftedStem
+from mlguard.models.tracing import Traced, ancestors, trace
 from mlguard.transforms.blocks import CHANNELS
 
 # Layers that do the same to every channel, whatever its values are …
@@ -45,6 +45,7 @@ LINEAR = (
     nn.Upsample,
     nn.ZeroPad2d,
 )
+CONVOLUTIONS = (nn.Conv2d, LiftedStem)
 SAME_FUNCTIONS = {
     F.relu,
     F.relu6,
@@ -132,6 +133,8 @@ def path_from(traced: Traced, name: str) -> Path:
         raise BindingError(_refusal(name, f"runs {len(nodes)} times in one prediction"))
     if nodes[0] not in traced.logits():
         raise BindingError(_refusal(name, "has no part in the logits"))
+    if not any(isinstance(traced.module(n), CONVOLUTIONS) for n in ancestors(nodes[0])):
+        raise BindingError(_refusal(name, "gives the image itself"))
     path, waiting = Path(), [nodes[0]]
     while waiting:
         node = waiting.pop(0)

@@ -12,8 +12,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, fx, nn
 
+from mlguard.errors import BindingError
 from mlguard.models.condition import Change, Condition, Output, output_of
-from mlguard.models.graph import traced
+from mlguard.models.tracing import trace
 from mlguard.models.weights import Normalization
 
 Kept = dict[str, Any]  # what the rest of a model reads: tensors (N, …), and their sizes
@@ -26,15 +27,12 @@ class Cut:
     hooks on its layers, act here too.
     """
 
-    def __init__(self, model: nn.Module, graph: fx.Graph, layers: Sequence[str]):
+    def __init__(
+        self, model: nn.Module, graph: fx.Graph, changed: Mapping[fx.Node, str]
+    ) -> None:
         self._runner = fx.Interpreter(fx.GraphModule(model, graph))
-        self._layers = tuple(layers)
         nodes = list(graph.nodes)
-        self._changed = {
-            node: str(node.target)
-            for node in nodes
-            if node.op == "call_module" and node.target in layers
-        }
+        self._changed = dict(changed)
         behind = _behind(nodes, self._changed)
         self._before = [node for node in nodes if node not in behind]
         self._after = [node for node in nodes if node in behind]
@@ -46,14 +44,28 @@ class Cut:
 
     @classmethod
     def of(cls, model: nn.Module, layers: Sequence[str]) -> Self | None:
-        """Cut a model, in eval mode; None if torch.fx cannot see through it.
+        """Cut a model, in eval mode.
+
+        Layers may hold one another, as a block and the activation in it do: what is
+        looked for is where in the graph each one's output is.
 
         Args:
             model: Any model; it is left as it is.
-            layers: Names of layers whose outputs are changed, each run once.
+            layers: Names of layers whose outputs are changed.
+
+        Returns:
+            None if torch.fx cannot see through the model, a layer does not run exactly
+            once, or two of them give the same output.
         """
-        graph = traced(model, layers)
-        return None if graph is None or not layers else cls(model, graph, layers)
+        try:
+            whole = trace(model)
+        except BindingError:
+            return None
+        outputs = [whole.outputs.get(layer, []) for layer in layers]
+        if not layers or any(len(nodes) != 1 for nodes in outputs):
+            return None
+        changed = dict(zip((nodes[0] for nodes in outputs), layers, strict=True))
+        return cls(model, whole.graph, changed) if len(changed) == len(layers) else None
 
     def before(self, pixels: Tensor) -> Kept:
         """Compute what no key changes.

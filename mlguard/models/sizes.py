@@ -11,8 +11,9 @@ from torch import Tensor, nn
 class WholePatches(nn.Module):
     """Pad images on the right and below until a patch divides their sides.
 
-    With zeros, which is what blocks of zeros stay when their pixels are shuffled. A
-    module, because who folds a key into the patch embedding must see through it.
+    With zeros, the mean colour. Images of whole patches stay as they are, and so a key
+    whose blocks are patches never meets the padding. A module, so that whoever folds a
+    key into the patch embedding sees through it.
 
     Args:
         patch: Side of a patch; pixels.

@@ -54,17 +54,23 @@ class Traced:
         """The nodes that the logits depend on: an auxiliary head is none of them."""
         output = self.graph.output_node().args[0]
         logits = output["out"] if isinstance(output, dict) else output
-        found, waiting = set(), [logits]
-        while waiting:
-            node = waiting.pop()
-            if isinstance(node, fx.Node) and node not in found:
-                found.add(node)
-                waiting.extend(node.all_input_nodes)
-        return found
+        return ancestors(logits)
 
     def nodes(self) -> Iterator[fx.Node]:
         """All nodes, in the order they run."""
         return iter(self.graph.nodes)
+
+
+def ancestors(node: object) -> set[fx.Node]:
+    """A node and all that it depends on; nothing for what is no node."""
+    found: set[fx.Node] = set()
+    waiting = [node]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, fx.Node) and one not in found:
+            found.add(one)
+            waiting.extend(one.all_input_nodes)
+    return found
 
 
 def trace(model: nn.Module) -> Traced:

@@ -42,6 +42,7 @@ from mlguard.protect.parity import ParityReport, check_parity
 from mlguard.protect.provenance import versions
 from mlguard.protect.run import PROVENANCE, RECIPE, Protection, Run
 from mlguard.protect.scrub import scrub
+from mlguard.protect.slot_folding import into_weights
 from mlguard.protect.slots import WithSlots, empty_slots, example_slots
 from mlguard.recipe import recipe_sha256
 
@@ -224,6 +225,7 @@ def export_graph(
     graph = scrub(program.model_proto)
     onnx.checker.check_model(graph, full_check=True)
     empty_slots(graph, list(slots))
+    into_weights(graph, [one.layer for one in feature_maps])
     return graph
 
 

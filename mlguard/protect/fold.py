@@ -129,11 +129,11 @@ def unfold(
     Raises:
         BindingError: As `fold`.
     """
+    fold_permutations(model, [one.inverse() for one in transforms.channels])
     if transforms.image is not None:
         affine = affine_of(transforms.image)
-        back = affine.normalized(normalization.mean, normalization.std).inverse()
-        absorb(model, back)
-    fold_permutations(model, [one.inverse() for one in transforms.channels])
+        keyed = affine.normalized(normalization.mean, normalization.std)
+        absorb(model, keyed.inverse())
 
 
 @torch.inference_mode()

@@ -11,6 +11,8 @@ from torchvision.models import ConvNeXt, SwinTransformer, VisionTransformer
 from torchvision.models.convnext import CNBlockConfig
 
 from mlguard.models import ARCHITECTURES, logits_of
+from mlguard.models.fcn_patch_small import FCNPatchSmall
+from mlguard.models.setr_vit_b_16 import SETRViTB16
 
 CLASSES = 3
 
@@ -58,11 +60,18 @@ def vit_tiny() -> nn.Module:
     return VisionTransformer(32, 16, 2, 2, 32, 64, num_classes=CLASSES)
 
 
+def setr_tiny() -> nn.Module:
+    """SETR with two blocks; for images of any size."""
+    return SETRViTB16(CLASSES, depth=2, channels=32, heads=2)
+
+
 PATCH: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "convnext": (ConvNeXtTiny, 4),
     "swin": (SwinTiny, 4),
     "vit": (vit_tiny, 16),
     "no bias": (PatchNoBias, 8),
+    "setr": (setr_tiny, 16),
+    "fcn_patch_small": (lambda: FCNPatchSmall(CLASSES), 4),
 }
 ORDINARY = [
     "fcn_small",

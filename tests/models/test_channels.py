@@ -140,3 +140,10 @@ def test_a_permutation_of_another_length_is_refused() -> None:
     one = change("stages.0.branch.2", 31, signs=False)
     with pytest.raises(BindingError, match="has 32 channels, the permutation is of 31"):
         fold_permutations(architecture("fcn_small"), [one])
+
+
+def test_a_layer_before_the_stem_is_refused() -> None:
+    model = nn.Sequential(nn.ZeroPad2d(1), nn.Conv2d(3, 8, 3), nn.Conv2d(8, 3, 1))
+    with pytest.raises(BindingError, match=r"layer 0 cannot .* gives the image itself"):
+        check_layers(model, ["0"], signs=False)
+    assert every_layer(model, SIZE, signs=True) == ("1",)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from mlguard import recipe
+from mlguard.keys import ModelKey
 from mlguard.models import (
     NO_KEY,
     Condition,
@@ -12,11 +13,15 @@ from mlguard.models import (
     Normalization,
     SharedRuns,
     build_model,
+    feature_channels,
+    keyed,
     logits_of,
     output_of,
 )
 from mlguard.models.cut import choose
+from mlguard.models.fcn_mobilenet_v2 import FCNMobileNetV2
 from mlguard.models.graph import readers
+from mlguard.transforms import TransformSet, derive_channels
 
 LAYERS = {
     "fcn_small": ["stages.1.branch.2"],
@@ -138,3 +143,26 @@ def test_a_model_that_cannot_be_seen_through_is_not_cut() -> None:
 )
 def test_who_reads_a_layer(name: str, layer: str, expected: tuple[str, ...]) -> None:
     assert readers(model_of(name), layer) == expected
+
+
+def test_layers_that_hold_one_another_are_all_changed() -> None:
+    """A block and the activation in it: a node for the block would hide the other."""
+    model = FCNMobileNetV2(4).eval()
+    layers = ("features.2.conv.1", "features.3.conv.1", "features.3", "features.6")
+    sizes = feature_channels(model, layers, (32, 32))
+    subkeys = ModelKey(bytes(range(32))).for_model(bytes(16))
+    condition = keyed(TransformSet(None, derive_channels(subkeys, sizes, signs=False)))
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = logits_of(output_of(model, images, condition, Normalization()))
+        runs = SharedRuns(model, [NO_KEY, condition], Normalization())
+        got = logits_of(runs(images, condition))
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
+    assert runs._cut is not None, "or nothing was shared"
+    assert not torch.allclose(got, logits_of(runs(images, NO_KEY)), atol=1e-3)
+
+
+def test_two_layers_of_one_output_are_not_cut() -> None:
+    model = FCNMobileNetV2(4).eval()
+    assert Cut.of(model, ("features.1.conv.0", "features.1.conv.0.2")) is None
+    assert Cut.of(model, ("features.1.conv.0",)) is not None

@@ -99,7 +99,21 @@ def test_bound_patch_stems_give_the_plain_logits(
         absorb(prepare_stem(bound, size), map_of(transform))
         assert apart(logits(bound, keyed(images(), transform)), expected) < 1e-9
         assert apart(logits(bound, plain(images())), expected) > 1e-2
-        assert len(set(bound.state_dict()) - weights) <= (name == "no bias")
+        new = set(bound.state_dict()) - weights
+        assert new <= {f"{find_stem(bound).name}.bias"}
+
+
+@pytest.mark.parametrize("name", ["setr", "fcn_patch_small"])
+@pytest.mark.parametrize("blocks", [(1, 1), (5, 3)])
+def test_bound_patches_are_exact_at_every_image_size(
+    name: str, blocks: tuple[int, int]
+) -> None:
+    patch = PATCH[name][1]
+    pictures = images(*(patch * count for count in blocks))
+    transform = derive_transform(("np", "shf"), SUBKEYS, patch)
+    bound = absorb(prepare_stem(patch_model(name), patch), map_of(transform))
+    expected = logits(patch_model(name), plain(pictures))
+    assert apart(logits(bound, keyed(pictures, transform)), expected) < 1e-9
 
 
 @pytest.mark.parametrize("size", [(16, 16), (16, 48), (40, 24)])
