@@ -87,8 +87,8 @@ class TransformedImages(Attack):
         own = subset(scene.pool, number)
         others = scene.pool.images[number : 2 * number].numpy()
         seen = np.stack([scene.leaks.pair(image) for image in others])
-        known = _values(own.images.numpy() / BYTE_MAX, space.block_size)
-        guesses = candidates(space, known, _values(seen, space.block_size), self.seed)
+        known = values_of(own.images.numpy() / BYTE_MAX, space.block_size)
+        guesses = candidates(space, known, values_of(seen, space.block_size), self.seed)
         judge = Judge(scene, space, own, (label_free(scene.stolen.model),))
         best = guesses[int(torch.argmin(judge(np.stack(guesses))[0]))]
         condition = keyed(TransformSet(space.transform(best)), scene.stolen.device)
@@ -169,8 +169,9 @@ def _symmetric(order: Order, size: int) -> Iterator[Order]:
             yield turned[pixel] * CHANNELS + np.asarray(colours)[colour]
 
 
-def _values(
+def values_of(
     images: NDArray[np.float64] | NDArray[np.float32], block_size: int
 ) -> Values:
+    """All blocks of images. Shape: (N, 3, H, W) to (N·H/M·W/M, L)."""
     blocks = to_blocks(images.astype(np.float64), block_size)
     return np.asarray(blocks.reshape(-1, blocks.shape[-1]))

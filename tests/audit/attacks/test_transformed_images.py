@@ -8,7 +8,13 @@ import torch
 from torch import nn
 
 from mlguard.audit.attacks.base import Pool, Scene, SplitReferee
-from mlguard.audit.attacks.transformed_images import TransformedImages
+from mlguard.audit.attacks.guesses import GuessSpace
+from mlguard.audit.attacks.transformed_images import (
+    BYTE_MAX,
+    TransformedImages,
+    candidates,
+    values_of,
+)
 from mlguard.models import Normalization, keyed
 from mlguard.models.keyed_transform import TorchTransform
 from mlguard.models.torch_blocks import cut, join
@@ -90,13 +96,21 @@ def test_the_mask_of_np_is_in_the_correlations(size: int) -> None:
 
 
 def test_the_order_of_shf_is_in_the_covariances() -> None:
-    """Much of it: colours that are alike stay mixed up."""
-    scene = natural_scene(shf_transform(2), "shf")
-    others = [keyed(TransformSet(shf_transform(2, seed=seed))) for seed in range(1, 6)]
-    tries = [scene.referee(scene.stolen.model, other) for other in others]
-    (outcome,) = ATTACK.run(scene)
-    best = max(TASK.score_of(counts) for counts in tries)
-    assert TASK.score_of(outcome.counts) > best + 0.1
+    transform = shf_transform(4)
+    own, others = (natural(16, seed=seed).images.numpy() for seed in (2, 5))
+    blocks = [values_of(one, 4) for one in (own / BYTE_MAX, transform.apply(others))]
+    found = candidates(GuessSpace(("shf",), 4), *blocks, seed=0)
+    assert max((guess[0] == transform.order).mean() for guess in found) == 1.0
+
+
+def test_the_order_of_shf_is_not_in_images_of_noise() -> None:
+    """The twin: photographs give it away, not the comparison itself."""
+    transform = shf_transform(4)
+    draw = np.random.default_rng(0)
+    own, others = (draw.integers(0, 256, (2, 16, 3, SIDE, SIDE))).astype(np.uint8)
+    blocks = [values_of(one, 4) for one in (own / BYTE_MAX, transform.apply(others))]
+    found = candidates(GuessSpace(("shf",), 4), *blocks, seed=0)
+    assert max((guess[0] == transform.order).mean() for guess in found) < 0.5
 
 
 def test_the_mask_of_ffx_is_in_the_range() -> None:
