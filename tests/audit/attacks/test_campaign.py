@@ -149,7 +149,9 @@ def test_a_control_without_its_ancestor_is_said(weights: str) -> None:
 
 
 def test_unknown_attacks_are_refused_by_name() -> None:
-    with pytest.raises(RunError, match=r"expected some of exhaustive, .* got 'magic'"):
+    with pytest.raises(
+        RunError, match=r"expected some of without-key, exhaustive, .* got 'magic'"
+    ):
         check_names(["retraining", "magic"])
     with pytest.raises(RunError, match="got none"):
         check_names([])
