@@ -69,7 +69,7 @@ def test_every_attack_is_run_or_has_a_reason(audited: Audit) -> None:
     assert left_out == dict.fromkeys(without, "impossible")
     assert ran | set(left_out) == set(ATTACKS)
     assert not ran & set(left_out)
-    assert (section.split, section.pool_images) == ("validation", 2)
+    assert (section.split, section.pool_images) == ("validation", 4)
     assert [control.images for control in section.controls] == [1, 2]
     assert "--seed 0 --budget quick --out REPORT" in audited.report.command
 
