@@ -65,10 +65,11 @@ def test_every_attack_is_run_or_has_a_reason(audited: Audit) -> None:
     assert section is not None
     ran = {finding.attack for finding in section.findings}
     left_out = {one.attack: one.reason for one in section.not_run}
-    assert left_out == dict.fromkeys(["exhaustive", "public-ancestor"], "impossible")
+    expected = ["exhaustive", "weights-only", "public-ancestor"]
+    assert left_out == dict.fromkeys(expected, "impossible")
     assert ran | set(left_out) == set(ATTACKS)
     assert not ran & set(left_out)
-    assert (section.split, section.pool_images) == ("validation", 2)
+    assert (section.split, section.pool_images) == ("validation", 4)
     assert [control.images for control in section.controls] == [1, 2]
     assert "--seed 0 --budget quick --out REPORT" in audited.report.command
 
@@ -148,7 +149,7 @@ def test_a_control_without_its_ancestor_is_said(weights: str) -> None:
 
 
 def test_unknown_attacks_are_refused_by_name() -> None:
-    with pytest.raises(RunError, match=r"expected some of exhaustive, .* got 'magic'"):
+    with pytest.raises(RunError, match=r"expected some of without-key, .* got 'magic'"):
         check_names(["retraining", "magic"])
     with pytest.raises(RunError, match="got none"):
         check_names([])
