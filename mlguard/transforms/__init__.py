@@ -76,7 +76,7 @@ def key_space_bits(methods: Sequence[str], block_size: int) -> float:
 
     Example:
         >>> [round(key_space_bits([m], 2), 1) for m in METHODS]
-        [28.8, 9.9, 9.9]
+        [28.8, 9.9, 9.9, 40.8]
     """
     return sum(kind.key_space(block_size) for kind in _kinds(methods))
 

@@ -92,7 +92,7 @@ def test_the_log_has_every_event_in_its_order(whole: tuple[Audit, bytes]) -> Non
     events = [json.loads(line)["event"] for line in lines_of(whole[1])]
     counted = ["counts"] * 4  # 6 images, 4 at a time, of two models
     attacked = ["outcome", "outcome", "attack", "outcome", "attack"]
-    trained = ["outcome"] * 4 + ["attack"]
+    trained = ["outcome"] * 8 + ["attack"]  # four variants, with 1 and 2 labels
     rest = ["control", "control", "verdict", "end"]
     assert events == ["start", *counted, *attacked, *trained, *rest]
 
@@ -140,16 +140,16 @@ class Work:
 
 # How many lines are there, and what is left to do: parts, scores, controls.
 STOPS = [
-    (0, (4, 9, 2)),
-    (1, (4, 9, 2)),
-    (3, (2, 9, 2)),
-    (5, (0, 9, 2)),
-    (6, (0, 8, 2)),
-    (9, (0, 6, 2)),
-    (12, (0, 4, 2)),
-    (16, (0, 1, 1)),
-    (17, (0, 0, 0)),
-    (19, (0, 0, 0)),
+    (0, (4, 13, 2)),
+    (1, (4, 13, 2)),
+    (3, (2, 13, 2)),
+    (5, (0, 13, 2)),
+    (6, (0, 12, 2)),
+    (9, (0, 10, 2)),
+    (12, (0, 8, 2)),
+    (20, (0, 1, 1)),
+    (21, (0, 0, 0)),
+    (23, (0, 0, 0)),
 ]
 
 

@@ -82,7 +82,7 @@ def test_options_override_the_recipe(audit, tmp_path) -> None:
         (["--incorrect-keys", "100001"], 2, "--incorrect-keys"),
         (["--seed", str(2**31)], 2, "--seed"),
         (["--examples", "101"], 2, "--examples"),
-        (["--attacks", "magic"], 40, "expected some of without-key"),
+        (["--attacks", "magic"], 40, "expected some of without-key, exhaustive"),
         (["--budget", "endless"], 40, "expected one of none, quick"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -215,7 +215,9 @@ def test_a_full_disk_leaves_no_bundle(
 ) -> None:
     done, bundle = finished(tmp_path / "run"), own_bundle(tmp_path, own_model())
     monkeypatch.setattr(export, "bundle_model", lambda *_, **__: bundle)
-    report = parity.ParityReport(shapes=(), agreement=1, difference=0, largest_logit=1)
+    report = parity.ParityReport(
+        shapes=(), unit="pixels", agreement=1, difference=0, largest_logit=1
+    )
     monkeypatch.setattr(export, "check_parity", lambda *_: report)
 
     def full(_: int) -> None:
