@@ -7,7 +7,7 @@ import pytest
 from mlguard import recipe
 from mlguard.audit.findings import Interval
 from mlguard.audit.verdicts import Verdict, decide, exit_code
-from tests.audits import VERDICTS, attacks, findings
+from tests.audits import VERDICTS, attacks, findings, outcome
 
 NO_ATTACK = attacks(outcomes=[])
 
@@ -111,3 +111,22 @@ def test_a_model_below_its_baseline_is_a_doubt_unless_the_owner_meant_it() -> No
 def test_the_exit_code_is_that_of_the_gravest_answer(chosen, status: int) -> None:
     verdicts: list[Verdict] = [VERDICTS[index] for index in chosen]
     assert exit_code(verdicts) == status
+
+
+def test_tries_without_a_key_count_as_leakage_where_they_are_larger() -> None:
+    tries = [
+        (outcome("without-key", "gain-matched", "T0", right=0.8), 0.1),
+        (outcome("without-key", "another method", "T1", right=0.3), 0.1),
+    ]
+    section = attacks(outcomes=tries)
+    found = findings()
+    between = (found.leakage + section.findings[0].leakage) / 2
+    settings = recipe.Audit(max_leakage=between)
+    (plain,) = decide(settings, found, None, [])
+    (verdict,) = decide(settings, found, section, [])
+    assert plain.measured == found.leakage
+    assert verdict.measured == section.findings[0].leakage
+    assert plain.measured < verdict.measured
+    assert verdict.answer == "FAIL"
+    assert verdict.interval is not None
+    assert verdict.interval.low <= verdict.measured <= verdict.interval.high
