@@ -54,15 +54,17 @@ class Cut:
             layers: Names of layers whose outputs are changed.
 
         Returns:
-            None if torch.fx cannot see through the model, a layer does not run exactly
-            once, or two of them give the same output.
+            None if there are no layers, torch.fx cannot see through the model, a layer
+            does not run exactly once, or two of them give the same output.
         """
+        if not layers:
+            return None
         try:
             whole = trace(model)
         except BindingError:
             return None
         outputs = [whole.outputs.get(layer, []) for layer in layers]
-        if not layers or any(len(nodes) != 1 for nodes in outputs):
+        if any(len(nodes) != 1 for nodes in outputs):
             return None
         changed = dict(zip((nodes[0] for nodes in outputs), layers, strict=True))
         return cls(model, whole.graph, changed) if len(changed) == len(layers) else None
