@@ -21,6 +21,7 @@ import torch
 from mlguard import recipe as settings
 from mlguard.audit.attacks import ATTACKS
 from mlguard.audit.attacks.base import Attack, Pool, Scene, SplitReferee
+from mlguard.audit.attacks.controls import Controls
 from mlguard.audit.attacks.leaks import Leaks
 from mlguard.audit.budgets import BUDGETS, Budget
 from mlguard.audit.measure import Subject
@@ -71,6 +72,8 @@ def main() -> None:
                 flush=True,
             )
             since = now
+    if options.controls:
+        train_controls(scene, options)
 
 
 def parse() -> argparse.Namespace:
@@ -88,6 +91,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--guesses", type=int, default=1500)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--every", type=int, default=1, help="score each N-th image")
+    parser.add_argument("--controls", action="store_true", help="train them too")
     parser.add_argument("--skip", default="", help="variants of re-training")
     parser.add_argument("--crop", type=int, help="side of the adversary's images")
     parser.add_argument("--seed", type=int, default=0)
@@ -181,16 +185,30 @@ def skipped(options: argparse.Namespace) -> frozenset[tuple[str, int, int]]:
 
 
 def attacks_of(options: argparse.Namespace) -> list[Attack]:
-    labelled = tuple(int(number) for number in options.labelled.split(","))
-    budget: Budget = dataclasses.replace(
+    names, budget = options.attacks.split(","), budget_of(options)
+    return [ATTACKS[name].within(budget, seed=options.seed) for name in names]
+
+
+def budget_of(options: argparse.Namespace) -> Budget:
+    return dataclasses.replace(
         BUDGETS["quick"],
         search_images=options.images,
         guesses=options.guesses,
-        labelled=labelled,
+        labelled=tuple(int(number) for number in options.labelled.split(",")),
         steps=options.steps,
     )
-    names = options.attacks.split(",")
-    return [ATTACKS[name].within(budget, seed=options.seed) for name in names]
+
+
+def train_controls(scene: Scene, options: argparse.Namespace) -> None:
+    """The same images and steps without the stolen weights."""
+    budget = budget_of(options)
+    controls = Controls(scene, budget, options.seed)
+    for number in budget.labelled:
+        control = controls.at(number)
+        for name in ("scratch", "ancestor"):
+            counts = getattr(control, name)
+            score = "none" if counts is None else f"{scene.task.score_of(counts):.3f}"
+            print(f"control from {name:8} {number:3} labels {score}", flush=True)
 
 
 def score(scene: Scene, name: str, condition: object) -> None:
