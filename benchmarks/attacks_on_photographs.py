@@ -28,7 +28,8 @@ from mlguard.audit.measure import Subject
 from mlguard.data import LabelledSet, open_split
 from mlguard.keys import ModelKey
 from mlguard.models import NO_KEY, feature_channels, keyed, normalization_of, rewrite
-from mlguard.protect.fold import fold
+from mlguard.models.channels import every_layer
+from mlguard.protect.fold import EVERY_LAYER, fold
 from mlguard.protect.run import Run, read_run
 from mlguard.transforms import TransformSet, derive_channels, derive_transform
 
@@ -40,15 +41,16 @@ DEVICE = torch.device("cpu")
 def main() -> None:
     options = parse()
     run = read_run(options.run)
-    spec = transform_of(options)
     plain = run.load_model().eval()
+    spec = transform_of(options, plain, run.recipe.data.size)
     transforms = transforms_of(plain, spec, run)
-    model = bound(plain, spec, transforms, run)
+    form = form_of(run.recipe.model, spec, options)
+    model = bound(plain, spec, form, transforms)
     test, own = (
         open_split(run.recipe.data, options.data, split, seed=run.recipe.train.seed)
         for split in ("test", "validation")
     )
-    scene = scene_of(model, spec, transforms, run, test, own, options)
+    scene = scene_of(model, spec, form, transforms, test, own, options)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(f"{spec.methods}, {transforms.key_space_bits:.1f} bits")
     print(f"scored on {len(range(0, len(test), options.every))} images")
@@ -82,8 +84,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="the folder of its data")
     parser.add_argument("--method", default="channels")
     parser.add_argument("--block-size", type=int, default=4)
-    parser.add_argument("--layers", default="features.13")
+    parser.add_argument("--layers", default="features.13", help="or auto")
     parser.add_argument("--signs", action="store_true")
+    parser.add_argument("--fold-batch-norm", action="store_true")
     parser.add_argument("--attacks", default="retraining,public-ancestor")
     parser.add_argument("--ancestor", help="public weights; else the recipe's")
     parser.add_argument("--labelled", default="1,4,16", help="for re-training")
@@ -98,9 +101,13 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def transform_of(options: argparse.Namespace) -> settings.Transform:
+def transform_of(
+    options: argparse.Namespace, plain: torch.nn.Module, size: tuple[int, int]
+) -> settings.Transform:
     methods = tuple(options.method.split(","))
     layers = tuple(options.layers.split(",")) if "channels" in methods else ()
+    if layers == (EVERY_LAYER,):
+        layers = every_layer(plain, size, signs=options.signs)
     return settings.Transform(
         method=methods,
         block_size=options.block_size,
@@ -125,31 +132,35 @@ def transforms_of(
 def bound(
     plain: torch.nn.Module,
     spec: settings.Transform,
+    form: settings.Model,
     transforms: TransformSet,
-    run: Run,
 ) -> torch.nn.Module:
-    form = form_of(run.recipe.model, spec)
     model = rewrite(plain, form, spec.block_size)
-    fold(model, transforms, normalization_of(run.recipe.model))
+    fold(model, transforms, normalization_of(form))
     return model
 
 
-def form_of(model: settings.Model, spec: settings.Transform) -> settings.Model:
-    blocks = "blocks" if spec.image_methods else "plain"
-    return model.model_copy(update={"stem": blocks})
+def form_of(
+    model: settings.Model, spec: settings.Transform, options: argparse.Namespace
+) -> settings.Model:
+    """The [model] section of what binding makes."""
+    form = {
+        "stem": "blocks" if spec.image_methods else "plain",
+        "batch_norm": "folded" if options.fold_batch_norm else "running",
+    }
+    return model.model_copy(update=form)
 
 
 def scene_of(
     model: torch.nn.Module,
     spec: settings.Transform,
+    form: settings.Model,
     transforms: TransformSet,
-    run: Run,
     test: LabelledSet,
     own: LabelledSet,
     options: argparse.Namespace,
 ) -> Scene:
-    subject = Subject(model.eval(), normalization_of(run.recipe.model), DEVICE)
-    form = form_of(run.recipe.model, spec)
+    subject = Subject(model.eval(), normalization_of(form), DEVICE)
     if options.ancestor:
         form = form.model_copy(update={"weights": options.ancestor})
     pool = Pool.draw(own, 64, seed=options.seed)
