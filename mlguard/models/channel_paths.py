@@ -1,8 +1,9 @@
 """Which layers' channels can be permuted so that only other layers' parameters change.
 
-A permuted feature map can be undone by the convolutions that read it, if all that lies
-between treats every channel alike or has one number a channel. Where channels of
-several layers meet (residual joins, products, depthwise convolutions) it cannot.
+A permuted feature map can be undone by the convolutions that read it, and by the linear
+layers that read its mean over all places, if all that lies between treats every channel
+alike or has one number a channel. Where channels of several layers meet (residual
+joins, products, depthwise convolutions) it cannot.
 
 Source: arXiv:2109.01332 and arXiv:2206.05422, for models trained under a permutation.
 """
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from mlguard.errors import BindingError
+from mlguard.models.forms import Form, averages, flattens, form_after
 from mlguard.models.pieces import ChannelScale, LiftedStem
 from mlguard.models.tracing import Traced, ancestors, trace
 from mlguard.transforms.blocks import CHANNELS
@@ -46,6 +48,7 @@ LINEAR = (
     nn.ZeroPad2d,
 )
 CONVOLUTIONS = (nn.Conv2d, LiftedStem)
+MIXERS = (nn.Conv2d, nn.Linear)  # a path ends at them
 SAME_FUNCTIONS = {
     F.relu,
     F.relu6,
@@ -81,19 +84,19 @@ MEETINGS = {
 
 @dataclass
 class Path:
-    """What lies between a layer and the convolutions that read it.
+    """What lies between a layer and the layers that mix its channels.
 
     Attributes:
-        convolutions: Their names.
+        mixers: Names of those convolutions and linear layers.
         norms: Names of the layers between with one number a channel.
         linear: Whether a sign passes through all of it.
-        nodes: Every node between, in the order they run.
+        forms: Every node between, in the order they run, and what it gives.
     """
 
-    convolutions: list[str] = field(default_factory=list)
+    mixers: list[str] = field(default_factory=list)
     norms: list[str] = field(default_factory=list)
     linear: bool = True
-    nodes: list[fx.Node] = field(default_factory=list)
+    forms: dict[fx.Node, Form] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class LayerFacts:
 
 
 def path_from(traced: Traced, name: str) -> Path:
-    """Follow a layer's output to the convolutions that read it.
+    """Follow a layer's output to the layers that mix its channels.
 
     Raises:
         BindingError: The model has no such layer, or its channels cannot be permuted.
@@ -135,17 +138,17 @@ def path_from(traced: Traced, name: str) -> Path:
         raise BindingError(_refusal(name, "has no part in the logits"))
     if not any(isinstance(traced.module(n), CONVOLUTIONS) for n in ancestors(nodes[0])):
         raise BindingError(_refusal(name, "gives the image itself"))
-    path, waiting = Path(), [nodes[0]]
+    path, waiting = Path(forms={nodes[0]: "map"}), [nodes[0]]
     while waiting:
         node = waiting.pop(0)
-        path.nodes.append(node)
         for reader in traced.readers(node):
             problem = _step(traced, path, node, reader)
             if problem:
                 raise BindingError(_refusal(name, problem))
-            if not isinstance(traced.module(reader), nn.Conv2d):
+            if not isinstance(traced.module(reader), MIXERS):
+                path.forms[reader] = form_after(traced, reader, path.forms[node])
                 waiting.append(reader)
-    if not path.convolutions:
+    if not path.mixers:
         raise BindingError(_refusal(name, "is read by no convolution"))
     return path
 
@@ -196,10 +199,15 @@ def _step(traced: Traced, path: Path, node: fx.Node, reader: fx.Node) -> str:
         return "reaches the model's output"
     if reader.args[:1] != (node,) or node in reader.args[1:]:
         return _meeting(reader)
+    form = path.forms[node]
+    if flattens(traced, reader):
+        return "" if form == "point" else "is flattened, places and all"
     if reader.op != "call_module":
         return _step_function(path, reader)
     layer, name = traced.module(reader), str(reader.target)
-    if isinstance(layer, nn.Conv2d):
+    if isinstance(layer, nn.Conv2d) or (
+        isinstance(layer, nn.Linear) and form == "vector"
+    ):
         return _end(traced, path, reader, layer)
     if isinstance(layer, nn.BatchNorm2d | ChannelScale):
         if not traced.runs_once(reader):
@@ -213,19 +221,23 @@ def _step(traced: Traced, path: Path, node: fx.Node, reader: fx.Node) -> str:
     return f"goes into {name} ({kind}), which mixes channels or is not known"
 
 
-def _end(traced: Traced, path: Path, reader: fx.Node, layer: nn.Conv2d) -> str:
+def _end(
+    traced: Traced, path: Path, reader: fx.Node, layer: nn.Conv2d | nn.Linear
+) -> str:
     name = str(reader.target)
-    if layer.groups == layer.in_channels and layer.groups > 1:
-        return f"goes into the depthwise convolution {name}"
-    if layer.groups > 1:
-        return f"goes into the grouped convolution {name}"
+    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+        depthwise = layer.groups == layer.in_channels
+        kind = "depthwise" if depthwise else "grouped"
+        return f"goes into the {kind} convolution {name}"
     if not traced.runs_once(reader):
         return f"goes into {name}, which runs several times"
-    path.convolutions.append(name)
+    path.mixers.append(name)
     return ""
 
 
 def _step_function(path: Path, reader: fx.Node) -> str:
+    if averages(reader):
+        return ""
     known = reader.target
     if reader.op == "call_method":
         same, linear = known in SAME_METHODS, known in LINEAR_METHODS

@@ -1,6 +1,6 @@
 """Fold channel permutations into the layers that read the permuted feature maps.
 
-If the columns of the convolutions that read it go the way of the channels, and so do
+If the columns of the layers that mix its channels go the way of the channels, and so do
 the numbers of the batch norms between, the model computes under the permutation what it
 computed without. Nothing is trained and nothing is lost.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 
 from mlguard.errors import BindingError
-from mlguard.models.channel_paths import Path, layers_of, path_from
+from mlguard.models.channel_paths import MIXERS, Path, layers_of, path_from
 from mlguard.models.condition import TorchChannels
 from mlguard.models.pieces import ChannelScale
 from mlguard.models.tracing import trace
@@ -24,7 +24,7 @@ def check_layers(
     """Refuse layers whose channels cannot be permuted, or not all at once.
 
     Returns:
-        For every layer, in the order they run, what lies up to its convolutions.
+        For every layer, in the order they run, what lies up to the layers that mix it.
 
     Raises:
         BindingError: A layer cannot be permuted, or its signs cannot be flipped, or
@@ -36,18 +36,21 @@ def check_layers(
         if signs and not path.linear:
             raise BindingError(
                 f"the signs of layer {name} cannot be flipped: a layer that is not "
-                "linear comes before the next convolution",
-                hint="name the layer right before the convolution, or leave out signs",
+                "linear comes before the next layer that mixes channels",
+                hint="name the layer right before that one, or leave out signs",
             )
         for other in layers:
-            if other != name and traced.outputs[other][0] in path.nodes:
+            if other != name and traced.outputs[other][0] in path.forms:
                 raise BindingError(
                     f"layers {name} and {other} go into the same convolution: "
                     "two permutations there are no more than one",
                     hint=f"leave out {name}",
                 )
     places = {node: place for place, node in enumerate(traced.nodes())}
-    return dict(sorted(paths.items(), key=lambda item: places[item[1].nodes[0]]))
+    return {
+        name: paths[name]
+        for name in sorted(paths, key=lambda name: places[traced.outputs[name][0]])
+    }
 
 
 def every_layer(
@@ -55,7 +58,7 @@ def every_layer(
 ) -> tuple[str, ...]:
     """The layers of a model that can all be permuted at once, in their order.
 
-    Of the layers that go into the same convolutions, the last one.
+    Of the layers that go into the same layers, the last one.
 
     Args:
         model: The model.
@@ -70,9 +73,9 @@ def every_layer(
         if facts.refusal or facts.channels < 2 or (signs and not facts.signs):
             continue
         path = path_from(traced, facts.name)
-        if taken.isdisjoint(path.nodes):
+        if taken.isdisjoint(path.forms):
             chosen.append(facts.name)
-            taken.update(path.nodes)
+            taken.update(path.forms)
     if not chosen:
         raise BindingError("no layer of the model can be permuted")
     return tuple(reversed(chosen))
@@ -99,21 +102,24 @@ def fold_permutations(
     for change in changes:
         for name in paths[change.layer].norms:
             _permute_norm(model.get_submodule(name), change)
-        for name in paths[change.layer].convolutions:
+        for name in paths[change.layer].mixers:
             _permute_columns(model.get_submodule(name), change)
     return model
 
 
 def _permute_columns(layer: nn.Module, change: ChannelPermutation) -> None:
-    """Permute what a convolution does to its input channels."""
-    if not isinstance(layer, nn.Conv2d):
-        raise AssertionError("a path ends in convolutions")
-    if layer.in_channels != len(change.order):
+    """Permute what a layer does to its input channels."""
+    if not isinstance(layer, MIXERS):
+        raise AssertionError("a path ends at layers that mix channels")
+    weight = layer.weight
+    if weight.shape[1] != len(change.order):
         raise BindingError(
-            f"layer {change.layer} has {layer.in_channels} channels, the permutation "
+            f"layer {change.layer} has {weight.shape[1]} channels, the permutation "
             f"is of {len(change.order)}"
         )
-    layer.weight.copy_(TorchChannels(change, layer.weight.device)(layer.weight))
+    columns = weight.view(*weight.shape, *[1] * (4 - weight.ndim))
+    permuted = TorchChannels(change, weight.device)(columns)
+    weight.copy_(permuted.view_as(weight))
 
 
 def _permute_norm(layer: nn.Module, change: ChannelPermutation) -> None:

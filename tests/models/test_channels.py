@@ -111,6 +111,73 @@ def test_a_grouped_convolution_is_refused() -> None:
         check_layers(model, ["0"], signs=False)
 
 
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("cnn_small", "stages"),
+        ("resnet18_cifar", "layer4"),
+        ("mobilenet_v2", "features"),
+    ],
+)
+def test_what_a_classifier_averages_over_all_places_folds_into_its_linear_layer(
+    name: str, layer: str
+) -> None:
+    model = architecture(name)
+    expected = logits(model, PIXELS)
+    facts = {facts.name: facts for facts in permutable(model)}[layer]
+    assert facts.signs  # the mean is linear
+    one = change(layer, facts.channels, signs=True)
+    fold_permutations(model, [one])
+    assert apart(hooked(model, [one]), expected) < 1e-9
+    assert apart(logits(model, PIXELS), expected) > 1e-3
+
+
+class _Mean(nn.Module):
+    def __init__(self, dims: tuple[int, ...], *, keepdim: bool) -> None:
+        super().__init__()
+        self.dims, self.keepdim = dims, keepdim
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.mean(self.dims, keepdim=self.keepdim)
+
+
+@pytest.mark.parametrize(
+    ("between", "signs"),
+    [
+        ([nn.AdaptiveAvgPool2d(1), nn.Flatten()], True),
+        ([nn.AdaptiveMaxPool2d((1, 1)), nn.Flatten()], False),
+        ([_Mean((2, 3), keepdim=False), nn.Dropout()], True),
+        ([_Mean((-1, -2), keepdim=True), nn.Flatten(), nn.ReLU()], False),
+    ],
+)
+def test_every_way_to_one_place_is_followed(
+    between: list[nn.Module], signs: bool
+) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), *between, nn.Linear(8, 2)).double()
+    (facts,) = permutable(model)[:1]
+    assert (facts.name, facts.signs) == ("0", signs)
+    expected, one = logits(model, PIXELS), change("0", 8, signs=signs)
+    fold_permutations(model, [one])
+    assert apart(hooked(model, [one]), expected) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("between", "refusal"),
+    [
+        ([nn.AdaptiveAvgPool2d(2), nn.Flatten()], "is flattened, places and all"),
+        ([nn.Flatten()], "is flattened, places and all"),
+        ([_Mean((2,), keepdim=False)], "goes into mean, which mixes channels"),
+        ([], "goes into 1 .Linear., which mixes channels"),
+    ],
+)
+def test_a_linear_layer_that_reads_places_is_refused(
+    between: list[nn.Module], refusal: str
+) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), *between, nn.Linear(8, 2))
+    with pytest.raises(BindingError, match=refusal):
+        check_layers(model, ["0"], signs=False)
+
+
 def test_a_convolution_that_runs_twice_is_refused() -> None:
     again = nn.Conv2d(8, 8, 1)
     model = nn.Sequential(nn.Conv2d(3, 8, 1), again, again)

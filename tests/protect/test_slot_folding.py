@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mlguard.bundle import FeatureMapFacts
 from mlguard.keys import ModelKey
 from mlguard.models.channels import fold_permutations
+from mlguard.models.cnn_small import CNNSmall
 from mlguard.models.fcn_small import FCNSmall
 from mlguard.protect.export import export_graph
 from mlguard.transforms import ChannelPermutation, derive_channels
@@ -110,3 +111,17 @@ def test_a_layer_that_is_pooled_first_is_permuted_as_it_is() -> None:
     assert kinds["TopK"] == 0
     assert kinds["Gather"] >= 1
     np.testing.assert_allclose(run(graph, changes), expected, rtol=0, atol=1e-5)
+
+
+def test_a_classifier_is_permuted_before_the_mean() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = CNNSmall(4).eval()
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(PIXELS)).numpy()
+    graph, changes = bound(model, {"stages": 128}, signs=True)
+    np.testing.assert_allclose(run(graph, changes), expected, rtol=0, atol=1e-5)
+    other = derive_channels(
+        ModelKey(bytes(32)).for_model(bytes(16)), {"stages": 128}, signs=True
+    )
+    assert np.abs(run(graph, other) - expected).max() > 1e-3
