@@ -305,6 +305,7 @@ class Export(_Section):
     """The ONNX graph."""
 
     opset: Annotated[int, Field(ge=18, le=23)] = 20
+    seal: bool = True  # encrypt the model; other runtimes cannot open it then
     licence: Text = ""  # terms shown to whoever opens the bundle
 
 

@@ -80,7 +80,7 @@ def preprocess_graph(given: Facts) -> bytes:
     ).SerializeToString()
 
 
-def small_bundle(**changes: object) -> Bundle:
+def small_bundle(*, sealed: bool = False, **changes: object) -> Bundle:
     """A whole bundle under KEY; `changes` replace fields of its facts."""
     given = facts(**changes)
     return make_bundle(
@@ -89,6 +89,7 @@ def small_bundle(**changes: object) -> Bundle:
         model=model_graph(),
         subkeys=KEY.for_model(PROTECTION_ID),
         name="small.mlgb",
+        sealed=sealed,
     )
 
 

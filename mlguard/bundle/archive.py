@@ -7,7 +7,7 @@ mean. Written down in docs/spec/bundle-v1.md, section 1.
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 from mlguard.errors import MalformedBundle
@@ -15,41 +15,50 @@ from mlguard.errors import MalformedBundle
 MANIFEST = "manifest.json"
 PREPROCESS = "preprocess.onnx"
 MODEL = "model.onnx"
+SEALED_MODEL = "model.onnx.enc"
 
-# Name, and the most bytes it may have, in the file's order.
+# Name, and the most bytes it may have.
 MEMBERS: dict[str, int] = {
     MANIFEST: 1 << 20,  # a page of text
     PREPROCESS: 16 << 20,  # about ten nodes; the key's tensors are not in it
     MODEL: (1 << 31) - 1,  # protocol buffers end there
+    SEALED_MODEL: (1 << 31) - 1,  # and what one call of AES-GCM takes
 }
+# The file's order: which members can be first, second and third.
+PLACES = ((MANIFEST,), (PREPROCESS,), (MODEL, SEALED_MODEL))
 OVERHEAD = 1 << 10  # bytes; above the sum of all headers
-MAX_BUNDLE_BYTES = sum(MEMBERS.values()) + OVERHEAD
+MAX_BUNDLE_BYTES = OVERHEAD + sum(
+    max(MEMBERS[name] for name in place) for place in PLACES
+)
 
 LOCAL = struct.Struct("<4s5H3I2H")
 CENTRAL = struct.Struct("<4s6H3I5H2I")
 END = struct.Struct("<4s4H2IH")
+NEEDED = (3, 6, 8, 9)  # of a local header: method, checksum, size, length of the name
 VERSION_NEEDED = 10  # ZIP 1.0: stored members
 VERSION_MADE_BY = 20
 DATE = 0x0021  # 1980-01-01, the first that ZIP can say
+
+Member = tuple[str, int, int]  # name, checksum, size in bytes
 
 
 def pack(members: Mapping[str, bytes]) -> bytes:
     """Give the file's bytes.
 
     Raises:
-        ValueError: The members are not those of MEMBERS, or one is too large.
+        ValueError: The members are not those of PLACES, or one is too large.
     """
-    if set(members) != set(MEMBERS):
-        raise ValueError(f"expected members {list(MEMBERS)}, got {list(members)}")
-    parts, sizes = [], []
-    for name, limit in MEMBERS.items():
-        content = members[name]
+    order = [name for place in PLACES for name in place if name in members]
+    if len(order) != len(PLACES) or set(order) != set(members):
+        raise ValueError(f"expected one member of each of {PLACES}, got {[*members]}")
+    parts, facts = [], []
+    for name in order:
+        content, limit = members[name], MEMBERS[name]
         if len(content) > limit:
             raise ValueError(f"{name} has {len(content)} bytes, at most {limit} fit")
-        facts = (zlib.crc32(content), len(content))
-        sizes.append(facts)
-        parts += [_local_header(name, *facts), content]
-    return b"".join([*parts, _directory(sizes)])
+        facts.append((name, zlib.crc32(content), len(content)))
+        parts += [_local_header(*facts[-1]), content]
+    return b"".join([*parts, _directory(facts)])
 
 
 def unpack(file: BinaryIO, size: int, *, name: str) -> dict[str, bytes]:
@@ -69,12 +78,13 @@ def unpack(file: BinaryIO, size: int, *, name: str) -> dict[str, bytes]:
         raise MalformedBundle(
             f"{name} has {size} bytes, a bundle has at most {MAX_BUNDLE_BYTES}"
         )
-    members, sizes = {}, []
-    for member, limit in MEMBERS.items():
-        crc, length = _read_header(file, member, name=name)
-        if length > limit:
+    members, facts = {}, []
+    for place in PLACES:
+        member, crc, length = _read_header(file, place, name=name)
+        if length > MEMBERS[member]:
             raise MalformedBundle(
-                f"{name}: {member} announces {length} bytes, at most {limit} fit"
+                f"{name}: {member} announces {length} bytes, "
+                f"at most {MEMBERS[member]} fit"
             )
         if length > size - file.tell():
             raise MalformedBundle(f"{name} ends within {member}")
@@ -84,35 +94,43 @@ def unpack(file: BinaryIO, size: int, *, name: str) -> dict[str, bytes]:
         if zlib.crc32(content) != crc:
             raise MalformedBundle(f"{name}: {member} does not have its checksum")
         members[member] = content
-        sizes.append((crc, length))
-    _read_directory(file, sizes, name=name)
+        facts.append((member, crc, length))
+    _read_directory(file, facts, name=name)
     return members
 
 
-def _read_header(file: BinaryIO, member: str, *, name: str) -> tuple[int, int]:
-    """Checksum and size of the member that must come next."""
-    header = file.read(LOCAL.size + len(member))
+def _read_header(
+    file: BinaryIO, place: Sequence[str], *, name: str
+) -> tuple[str, int, int]:
+    """Name, checksum and size of the member that must come next."""
+    expected = " or ".join(place)
+    header = file.read(LOCAL.size)
     if not header.startswith(b"PK\3\4"[: len(header)]):
-        if member == MANIFEST:  # the very first bytes
-            raise MalformedBundle(
-                f"{name} is not a bundle: expected {member}, found no such ZIP member",
-                hint="check the path; `mlguard export` writes bundles",
-            )
-        raise MalformedBundle(f"{name}: expected {member}, found no such ZIP member")
-    if len(header) < LOCAL.size + len(member):
-        raise MalformedBundle(f"{name} ends before {member}")
-    method, crc, length = (LOCAL.unpack_from(header)[i] for i in (3, 6, 8))
-    if header[LOCAL.size :] != member.encode():
-        raise MalformedBundle(f"{name}: expected {member}, found another member")
+        hint = None
+        if MANIFEST in place:  # the very first bytes
+            name = f"{name} is not a bundle"
+            hint = "check the path; `mlguard export` writes bundles"
+        raise MalformedBundle(
+            f"{name}: expected {expected}, found no such ZIP member", hint=hint
+        )
+    if len(header) < LOCAL.size:
+        raise MalformedBundle(f"{name} ends before {expected}")
+    method, crc, length, name_length = (LOCAL.unpack_from(header)[i] for i in NEEDED)
+    found = file.read(min(name_length, max(map(len, place))))
+    if len(found) < name_length and not file.read(1):
+        raise MalformedBundle(f"{name} ends before {expected}")
+    if len(found) != name_length or found not in [each.encode() for each in place]:
+        raise MalformedBundle(f"{name}: expected {expected}, found another member")
+    member = found.decode()
     if method:
         raise MalformedBundle(f"{name}: {member} is compressed; it must be stored")
-    if header != _local_header(member, crc, length):
+    if header + found != _local_header(member, crc, length):
         raise MalformedBundle(f"{name}: {member} has an unexpected ZIP header")
-    return crc, length
+    return member, crc, length
 
 
-def _read_directory(file: BinaryIO, sizes: list[tuple[int, int]], *, name: str) -> None:
-    expected = _directory(sizes)
+def _read_directory(file: BinaryIO, facts: Sequence[Member], *, name: str) -> None:
+    expected = _directory(facts)
     found = file.read(len(expected) + 1)
     if len(found) < len(expected):
         raise MalformedBundle(f"{name} ends within its directory")
@@ -127,15 +145,15 @@ def _local_header(name: str, crc: int, size: int) -> bytes:
     return head + name.encode()
 
 
-def _directory(sizes: list[tuple[int, int]]) -> bytes:
+def _directory(facts: Sequence[Member]) -> bytes:
     entries, offset = b"", 0
-    for name, (crc, size) in zip(MEMBERS, sizes, strict=True):
+    for name, crc, size in facts:
         common = _common(name, crc, size)
         tail = (0, 0, 0, 0, offset)  # comment, disk, attributes twice, local header
         entries += CENTRAL.pack(b"PK\1\2", VERSION_MADE_BY, *common, *tail)
         entries += name.encode()
         offset += LOCAL.size + len(name) + size
-    count = len(sizes)
+    count = len(facts)
     end = END.pack(b"PK\5\6", 0, 0, count, count, len(entries), offset, 0)
     return entries + end
 

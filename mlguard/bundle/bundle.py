@@ -1,13 +1,13 @@
 """Step 6: make, write and read a bundle. docs/spec/bundle-v1.md is the whole format.
 
 Reading needs no key and runs nothing: it says that a file is whole. Whether its owner
-wrote it is what `proofs.check_key` says, with the key.
+wrote it is what `proofs.check_key` says, with the key; what is in a sealed model,
+`Bundle.open_model`.
 """
 
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +19,7 @@ from mlguard.bundle.archive import (
     MEMBERS,
     MODEL,
     PREPROCESS,
+    SEALED_MODEL,
     pack,
     unpack,
 )
@@ -29,6 +30,7 @@ from mlguard.bundle.manifest import (
     Facts,
     Manifest,
     Member,
+    SealFacts,
     outputs_of,
     parse_manifest,
 )
@@ -38,6 +40,7 @@ from mlguard.bundle.proofs import (
     selftest_digest,
     selftest_image,
 )
+from mlguard.bundle.sealing import OVERHEAD_BYTES, seal, unseal
 from mlguard.errors import BundleError, MalformedBundle, TamperedBundle
 from mlguard.files import atomic_write
 from mlguard.keys import ModelSubkeys
@@ -46,32 +49,82 @@ from mlguard.transforms.channels import order_slot, signs_slot
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that is whole. It holds no key.
+    """A bundle that is whole. It holds no key, and a sealed model only sealed.
 
     Attributes:
         name: The path it was read from, or what it is called in a refusal.
         manifest: Everything that is not a graph.
         preprocess: The keyed transform as ONNX, its key slots empty.
-        model: The model as ONNX.
+        stored: The model as it lies in the file: ONNX, or sealed.
         slots: Names of the key slots that `preprocess` declares.
-        model_slots: Those that `model` declares.
     """
 
     name: str
     manifest: Manifest
     preprocess: bytes = field(repr=False)
-    model: bytes = field(repr=False)
+    stored: bytes = field(repr=False)
     slots: frozenset[str]
-    model_slots: frozenset[str]
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the model can be read with the key only."""
+        return self.manifest.seal is not None
+
+    @property
+    def model(self) -> bytes:
+        """The model as ONNX, of a bundle that is not sealed.
+
+        Raises:
+            BundleError: It is sealed.
+        """
+        if self.sealed:
+            raise BundleError(
+                f"{self.name} is sealed: its model cannot be read without the key",
+                hint="`mlguard export --no-seal` writes bundles for other runtimes",
+            )
+        return self.stored
+
+    @property
+    def model_slots(self) -> frozenset[str]:
+        """Names of the key slots that the model declares."""
+        return _slots_of(self.manifest)
+
+    def open_model(self, subkeys: ModelSubkeys) -> bytes:
+        """The model as ONNX, checked, sealed or not. It stays in memory.
+
+        Args:
+            subkeys: What `check_key` gave, so that the owner's word is known first.
+
+        Raises:
+            WrongKey: It was sealed under another key.
+            TamperedBundle: The model is not what its owner sealed for this bundle.
+            MalformedBundle: The model is not one that a bundle can hold.
+        """
+        if not self.sealed:
+            return self.stored  # `parse_bundle` has checked it
+        model = unseal(
+            self.stored,
+            subkeys,
+            preprocess_sha256=self.manifest.files[PREPROCESS].sha256,
+            name=f"{self.name}: {SEALED_MODEL}",
+        )
+        _check_model(model, self.manifest, name=self.name)
+        return model
 
     def to_bytes(self) -> bytes:
         """Give the bytes of the file."""
-        contents = (self.manifest.to_bytes(), self.preprocess, self.model)
-        return pack(dict(zip((MANIFEST, PREPROCESS, MODEL), contents, strict=True)))
+        members = {MANIFEST: self.manifest.to_bytes(), PREPROCESS: self.preprocess}
+        return pack(members | {self.manifest.model_member: self.stored})
 
 
 def make_bundle(
-    facts: Facts, *, preprocess: bytes, model: bytes, subkeys: ModelSubkeys, name: str
+    facts: Facts,
+    *,
+    preprocess: bytes,
+    model: bytes,
+    subkeys: ModelSubkeys,
+    name: str,
+    sealed: bool = True,
 ) -> Bundle:
     """Put a bundle together, with what the key proves about it.
 
@@ -81,13 +134,22 @@ def make_bundle(
         model: The model as ONNX, its key slots empty too.
         subkeys: The subkeys of the protected model.
         name: What to call the bundle in a refusal.
+        sealed: Whether the model can be read with the key only.
 
     Raises:
         MalformedBundle: A graph is not one that a bundle can hold.
         BundleError: The facts, or a graph, are larger than a bundle's member.
     """
-    graphs = {PREPROCESS: preprocess, MODEL: model}
-    slots, model_slots = _check_graphs(graphs, facts, name=name)
+    slots = _check_preprocess(preprocess, facts, name=name)
+    _check_model(model, facts, name=name)
+    model_member = SEALED_MODEL if sealed else MODEL
+    added = OVERHEAD_BYTES if sealed else 0
+    _check_size(model_member, len(model) + added, name=name)
+    _check_size(PREPROCESS, len(preprocess), name=name)
+    beside = _member(preprocess)
+    stored = model
+    if sealed:
+        stored = seal(model, subkeys, preprocess_sha256=beside.sha256)
     image = selftest_image(facts.transform.block_size)
     transform = derive_transforms(facts, subkeys).image
     values = image.astype(np.int32) if transform is None else transform.values(image)
@@ -95,25 +157,19 @@ def make_bundle(
         **dict(facts),
         protection_id=subkeys.protection_id.hex(),
         key_id=subkeys.key_id,
-        key_commitment=commitment(subkeys, hashlib.sha256(model).digest()),
+        key_commitment=commitment(subkeys, hashlib.sha256(stored).digest()),
         key_space_bits=facts.key_space(),
         inputs=INPUTS,
         outputs=outputs_of(facts),
-        files={PREPROCESS: _member(preprocess), MODEL: _member(model)},
+        files={PREPROCESS: beside, model_member: _member(stored)},
         selftest=selftest_digest(subkeys, values),
         mac="0" * 64,
+        seal=SealFacts() if sealed else None,
     )
     mac = manifest_mac(subkeys, manifest)
     manifest = manifest.model_copy(update={"mac": mac})
-    sizes = {MANIFEST: len(manifest.to_bytes())}
-    sizes |= {graph: len(content) for graph, content in graphs.items()}
-    for member, limit in MEMBERS.items():
-        if sizes[member] > limit:
-            raise BundleError(
-                f"{name}: {member} would have {sizes[member]} bytes, "
-                f"at most {limit} fit"
-            )
-    return Bundle(name, manifest, preprocess, model, slots, model_slots)
+    _check_size(MANIFEST, len(manifest.to_bytes()), name=name)
+    return Bundle(name, manifest, preprocess, stored, slots)
 
 
 def write_bundle(path: Path, bundle: Bundle) -> None:
@@ -156,35 +212,54 @@ def parse_bundle(file: BinaryIO, size: int, *, name: str) -> Bundle:
     """
     members = unpack(file, size, name=name)
     manifest = parse_manifest(members[MANIFEST], name=name)
-    graphs = {graph: members[graph] for graph in (PREPROCESS, MODEL)}
-    for graph, content in graphs.items():
-        if manifest.files[graph] != _member(content):
-            raise TamperedBundle(f"{name}: {graph} is not the one manifest.json names")
-    slots, model_slots = _check_graphs(graphs, manifest, name=name)
-    return Bundle(name, manifest, graphs[PREPROCESS], graphs[MODEL], slots, model_slots)
+    if set(manifest.files) != set(members) - {MANIFEST}:
+        sealed = "sealed" if manifest.seal else "not sealed"
+        raise MalformedBundle(
+            f"{name}: {MANIFEST} says that the model is {sealed}, and the file has "
+            f"{SEALED_MODEL if SEALED_MODEL in members else MODEL}"
+        )
+    for member, facts in manifest.files.items():
+        if facts != _member(members[member]):
+            raise TamperedBundle(f"{name}: {member} is not the one manifest.json names")
+    slots = _check_preprocess(members[PREPROCESS], manifest, name=name)
+    stored = members[manifest.model_member]
+    if manifest.seal is None:
+        _check_model(stored, manifest, name=name)
+    return Bundle(name, manifest, members[PREPROCESS], stored, slots)
 
 
-def _check_graphs(
-    graphs: Mapping[str, bytes], about: Facts, *, name: str
-) -> tuple[frozenset[str], frozenset[str]]:
-    """The key slots of both graphs; everything else must be in the file."""
-    facts: dict[str, GraphFacts] = {}
-    for graph, content in graphs.items():
-        facts[graph] = check_graph(content, name=f"{name}: {graph}")
-        if facts[graph].opset != about.opset:
-            raise MalformedBundle(
-                f"{name}: {graph} has opset {facts[graph].opset}, "
-                f"expected {about.opset}"
-            )
-    declared = frozenset(facts[PREPROCESS].slots), frozenset(facts[MODEL].slots)
-    if declared[1] != _slots_of(about):
+def _check_preprocess(graph: bytes, about: Facts, *, name: str) -> frozenset[str]:
+    """The key slots of the keyed transform."""
+    return frozenset(_check(graph, about, name=f"{name}: {PREPROCESS}").slots)
+
+
+def _check_model(graph: bytes, about: Facts, *, name: str) -> None:
+    """Refuse a model with other key slots than the manifest's, or other data outside.
+
+    Of a sealed bundle, this looks at what was sealed.
+    """
+    slots = _check(graph, about, name=f"{name}: {MODEL}").slots
+    if slots != _slots_of(about):
         raise MalformedBundle(
             f"{name}: {MODEL} points to data outside the file that is not a key slot "
             "of manifest.json"
-            if declared[1] - _slots_of(about)
+            if slots - _slots_of(about)
             else f"{name}: {MODEL} lacks a key slot that manifest.json names"
         )
-    return declared
+
+
+def _check(graph: bytes, about: Facts, *, name: str) -> GraphFacts:
+    facts = check_graph(graph, name=name)
+    if facts.opset != about.opset:
+        raise MalformedBundle(f"{name} has opset {facts.opset}, expected {about.opset}")
+    return facts
+
+
+def _check_size(member: str, size: int, *, name: str) -> None:
+    if size > MEMBERS[member]:
+        raise BundleError(
+            f"{name}: {member} would have {size} bytes, at most {MEMBERS[member]} fit"
+        )
 
 
 def _slots_of(facts: Facts) -> frozenset[str]:

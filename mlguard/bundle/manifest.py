@@ -17,7 +17,8 @@ from pydantic import (
     model_validator,
 )
 
-from mlguard.bundle.archive import MODEL, PREPROCESS
+from mlguard.bundle.archive import MODEL, PREPROCESS, SEALED_MODEL
+from mlguard.bundle.sealing import SUITE
 from mlguard.errors import MalformedBundle
 from mlguard.tasks import MAX_CLASSES, TaskName
 from mlguard.transforms import BLOCK_SIZES, channels_key_space, key_space_bits
@@ -108,6 +109,12 @@ class Member(_Part):
     size: Count  # bytes
 
 
+class SealFacts(_Part):
+    """How the model is sealed; what there is to check lies in the sealed model."""
+
+    suite: Literal["hkdf-sha512+aes-256-gcm"] = SUITE
+
+
 class Provenance(_Part):
     """Where the model comes from."""
 
@@ -190,11 +197,11 @@ class Manifest(Facts):
     key_space_bits: Number
     inputs: tuple[TensorFacts, ...]
     outputs: tuple[TensorFacts, ...]
-    files: dict[str, Member]  # by name: the two graphs
+    files: dict[str, Member]  # by name: the two graphs, as they lie in the file
     selftest: Hex64
     mac: Hex64
+    seal: SealFacts | None = None
     # Reserved. A reader that does not know a protection must not ignore it.
-    seal: None = None
     grants: None = None
     signature: None = None
 
@@ -202,11 +209,16 @@ class Manifest(Facts):
     def _fits(self) -> Self:
         if self.inputs != INPUTS or self.outputs != outputs_of(self):
             raise ValueError("inputs and outputs are not those of this version")
-        if set(self.files) != {PREPROCESS, MODEL}:
-            raise ValueError(f"files must name {PREPROCESS} and {MODEL}")
+        if set(self.files) != {PREPROCESS, self.model_member}:
+            raise ValueError(f"files must name {PREPROCESS} and {self.model_member}")
         if self.key_space_bits != self.key_space():
             raise ValueError(f"key_space_bits: expected {self.key_space()}")
         return self
+
+    @property
+    def model_member(self) -> str:
+        """Which member holds the model."""
+        return MODEL if self.seal is None else SEALED_MODEL
 
     def to_bytes(self, *, without_mac: bool = False) -> bytes:
         """Write the manifest in its one spelling.

@@ -11,7 +11,6 @@ import hmac
 import numpy as np
 from numpy.typing import NDArray
 
-from mlguard.bundle.archive import MODEL
 from mlguard.bundle.manifest import Manifest
 from mlguard.errors import TamperedBundle, WrongKey
 from mlguard.keys import ModelKey, ModelSubkeys
@@ -23,7 +22,7 @@ SELFTEST_SEED = b"mlguard/v1/selftest-image"
 
 
 def commitment(subkeys: ModelSubkeys, model_sha256: bytes) -> str:
-    """Tie a key to a model, in 256 bits. Hex."""
+    """Tie a key to a model as it lies in the file, in 256 bits. Hex."""
     return _hmac(subkeys, COMMITMENT, model_sha256)
 
 
@@ -76,7 +75,7 @@ def check_key(manifest: Manifest, key: ModelKey, *, name: str) -> ModelSubkeys:
             f"{name} was made for key {manifest.key_id}, got key {key.key_id}"
         )
     subkeys = key.for_model(bytes.fromhex(manifest.protection_id))
-    model_sha256 = bytes.fromhex(manifest.files[MODEL].sha256)
+    model_sha256 = bytes.fromhex(manifest.files[manifest.model_member].sha256)
     expected = commitment(subkeys, model_sha256)
     if not hmac.compare_digest(expected, manifest.key_commitment):
         raise TamperedBundle(f"{name}: the key's owner did not bind it to this model")

@@ -18,6 +18,15 @@ def export(
         str | None,
         typer.Option(help="Name of the model key, if not the one `protect` was given."),
     ] = None,
+    seal: Annotated[
+        bool | None,
+        typer.Option(
+            "--seal/--no-seal",
+            help="Encrypt the model under the key; default: the recipe's, which seals. "
+            "Other runtimes than mlguard's need --no-seal.",
+            show_default=False,
+        ),
+    ] = None,
     *,
     unlock: Unlock,
 ) -> None:
@@ -29,10 +38,12 @@ def export(
     protected = read_run(run)
     protection = check_exportable(protected, out)
     name = key or protection.key_name
+    sealed = protected.recipe.export.seal if seal is None else seal
     with open_model_key(name, unlock, key_id=protection.key_id) as held:
-        report = export_run(protected, held.key, out)
+        report = export_run(protected, held.key, out, sealed=sealed)
         held.register("bundle", protection.protection_id.hex())
-    print(f"{out}  {report.size_bytes / 1e6:.1f} MB  key {protection.key_id}")
+    how = "sealed" if sealed else "not sealed: whoever has the file has the weights"
+    print(f"{out}  {report.size_bytes / 1e6:.1f} MB  key {protection.key_id}  {how}")
     print(
         f"parity: {report.agreement:.3%} of {report.unit} have the same class; logits "
         f"differ by at most {report.difference:.1e}, the largest is "

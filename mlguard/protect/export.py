@@ -50,13 +50,17 @@ INPUT, OUTPUT = "pixels", "logits"
 EXAMPLE = (2, 3, 64, 96)  # neither 0 nor 1 is traced as a constant, nor H as W
 
 
-def export_run(run: Run, key: ModelKey, out: Path) -> ParityReport:
+def export_run(
+    run: Run, key: ModelKey, out: Path, *, sealed: bool | None = None
+) -> ParityReport:
     """Write the bundle of a run.
 
     Args:
         run: A finished, protected run.
         key: The key it was protected with.
         out: The bundle to write; nothing may be there.
+        sealed: Whether the model can be read with the key only; None as the recipe
+            says.
 
     Raises:
         OutputExists: Something is there already.
@@ -73,7 +77,12 @@ def export_run(run: Run, key: ModelKey, out: Path) -> ParityReport:
     model = run.load_model()
     facts = facts_of(run)
     bundle = bundle_model(
-        model, facts, key, protection_id=protection.protection_id, name=str(out)
+        model,
+        facts,
+        key,
+        protection_id=protection.protection_id,
+        name=str(out),
+        sealed=run.recipe.export.seal if sealed is None else sealed,
     )
     normalization = normalization_of(run.recipe.model)
     report = check_parity(bundle, key, model, transform, normalization)
@@ -155,7 +164,13 @@ def _facts(run: Run) -> Facts:
 
 
 def bundle_model(
-    model: nn.Module, facts: Facts, key: ModelKey, *, protection_id: bytes, name: str
+    model: nn.Module,
+    facts: Facts,
+    key: ModelKey,
+    *,
+    protection_id: bytes,
+    name: str,
+    sealed: bool = True,
 ) -> Bundle:
     """Put any model that takes normalized pixels and gives logits into a bundle.
 
@@ -165,6 +180,7 @@ def bundle_model(
         key: The model key it was protected with.
         protection_id: The public identifier of the protected model.
         name: What to call the bundle in a refusal.
+        sealed: Whether the model can be read with the key only.
 
     Raises:
         ParityError: torch cannot export the model.
@@ -185,6 +201,7 @@ def bundle_model(
         model=_serialized(graph),
         subkeys=key.for_model(protection_id),
         name=name,
+        sealed=sealed,
     )
 
 

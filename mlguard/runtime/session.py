@@ -66,7 +66,7 @@ class Session:
         )
         self._selftest(subkeys, name=name)
         self._model = load_graph(
-            bundle.model,
+            bundle.open_model(subkeys),  # in memory only, and not kept
             provider=provider,
             name=f"{name}: model.onnx",
             slots=transforms.channel_slots(),

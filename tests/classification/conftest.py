@@ -60,5 +60,5 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="session")
 def bundle(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bundle") / "acme.mlgb"
-    export_run(run, KEY, path)
+    export_run(run, KEY, path, sealed=False)
     return path

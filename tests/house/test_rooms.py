@@ -39,7 +39,7 @@ MAY_IMPORT = {
     | {"mlguard.recipe", "mlguard.transforms", "safetensors"},
     "mlguard.bundle": COMMON
     | {"mlguard.tasks", "mlguard.keys", "mlguard.transforms"}
-    | {"numpy", "onnx", "pydantic"},
+    | {"cryptography", "numpy", "onnx", "pydantic"},
     "mlguard.runtime": COMMON
     | {"mlguard.keys", "mlguard.transforms", "mlguard.bundle"}
     | {"mlguard.images", "numpy", "onnxruntime", "PIL"},

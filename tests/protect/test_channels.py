@@ -59,7 +59,7 @@ def test_no_key_material_is_in_the_weights(run: Run) -> None:
 @pytest.fixture(scope="module")
 def bundle_file(run: Run, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("bundle") / "acme.mlgb"
-    export_run(run, KEY, out)
+    export_run(run, KEY, out, sealed=False)
     return out
 
 

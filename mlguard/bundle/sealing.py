@@ -1,0 +1,91 @@
+"""Seal the model of a bundle under a subkey, so that exactly one key opens it.
+
+The same construction as the keystore's, and not the keystore's module: whoever runs a
+bundle has no keystore, and the runtime must not load one. AES-GCM alone does not commit
+to its key: one ciphertext can be made to open under two. The sealed string therefore
+carries 32 bytes that depend on the key, compared before anything is decrypted. Written
+down in docs/spec/bundle-v1.md, section 5.
+"""
+
+import hmac
+import os
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA512
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from mlguard.errors import MalformedBundle, TamperedBundle, WrongKey
+from mlguard.keys import ModelSubkeys
+
+SUITE: Final = "hkdf-sha512+aes-256-gcm"
+USE = "bundle/seal"  # of the subkey
+INFO = b"mlguard/bundle/v1/model"
+ASSOCIATED = b"mlguard.bundle/1\0model.onnx\0"
+SALT_BYTES, COMMITMENT_BYTES, TAG_BYTES = 32, 32, 16
+OVERHEAD_BYTES = SALT_BYTES + COMMITMENT_BYTES + TAG_BYTES
+NONCE = bytes(12)  # safe: every salt gives a key that is used once
+
+
+def seal(model: bytes, subkeys: ModelSubkeys, *, preprocess_sha256: str) -> bytes:
+    """Encrypt and authenticate a model.
+
+    Args:
+        model: The model as ONNX.
+        subkeys: The subkeys of the protected model.
+        preprocess_sha256: Of the graph that it goes with, hex.
+
+    Returns:
+        Salt, commitment and ciphertext: OVERHEAD_BYTES more than the model.
+    """
+    salt = os.urandom(SALT_BYTES)
+    one_time, commitment = _derive(subkeys, salt)
+    associated = _associated(subkeys, preprocess_sha256)
+    ciphertext = AESGCM(one_time).encrypt(NONCE, model, associated)
+    return b"".join((salt, commitment, ciphertext))
+
+
+def unseal(
+    sealed: bytes, subkeys: ModelSubkeys, *, preprocess_sha256: str, name: str
+) -> bytes:
+    """Open what `seal` made, in memory.
+
+    Args:
+        sealed: What `seal` gave.
+        subkeys: The subkeys of the protected model.
+        preprocess_sha256: Of the graph that it lies beside, hex.
+        name: What to call the model in a refusal.
+
+    Raises:
+        MalformedBundle: It is shorter than any sealed model.
+        WrongKey: It was sealed under another key or protection id, or its first bytes
+            were changed.
+        TamperedBundle: The key fits, but something was changed, or the model was
+            sealed for another preprocess graph.
+    """
+    if len(sealed) <= OVERHEAD_BYTES:
+        raise MalformedBundle(
+            f"{name} has {len(sealed)} bytes, expected more than {OVERHEAD_BYTES}"
+        )
+    parts = memoryview(sealed)
+    start = SALT_BYTES + COMMITMENT_BYTES
+    one_time, commitment = _derive(subkeys, bytes(parts[:SALT_BYTES]))
+    # Before decryption: without this, one ciphertext could serve two keys.
+    if not hmac.compare_digest(commitment, bytes(parts[SALT_BYTES:start])):
+        raise WrongKey(f"{name} was not sealed under key {subkeys.key_id}")
+    associated = _associated(subkeys, preprocess_sha256)
+    try:
+        return AESGCM(one_time).decrypt(NONCE, parts[start:], associated)
+    except InvalidTag:
+        raise TamperedBundle(f"{name} was changed after it was sealed") from None
+
+
+def _derive(subkeys: ModelSubkeys, salt: bytes) -> tuple[bytes, bytes]:
+    """The one-time key, and what commits to it."""
+    okm = HKDF(SHA512(), 64, salt, INFO).derive(subkeys.derive(USE))
+    return okm[:32], okm[32:]
+
+
+def _associated(subkeys: ModelSubkeys, preprocess_sha256: str) -> bytes:
+    return ASSOCIATED + subkeys.protection_id + bytes.fromhex(preprocess_sha256)
