@@ -109,7 +109,9 @@ def own_model() -> nn.Module:
 
 def own_bundle(tmp_path: Path, model: nn.Module, *overrides: str):
     facts = facts_of(run.Run(tmp_path, recipe(*overrides), PROTECTION, {}))
-    return bundle_model(model, facts, KEY, protection_id=PROTECTION_ID, name="own")
+    return bundle_model(
+        model, facts, KEY, protection_id=PROTECTION_ID, name="own", sealed=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -367,8 +369,55 @@ def test_the_command_asks_for_the_key_that_the_run_names(
     assert asked == ["acme"]
     out, err = capsys.readouterr()
     assert out.startswith(f"{tmp_path / 'acme.mlgb'}  ")
+    assert "sealed" in out.splitlines()[0]
     assert "parity: 100.000% of pixels have the same class" in out
     assert err == ""
     with pytest.raises(OutputExists, match="exists already"):
         command.export(tmp_path / "run", tmp_path / "acme.mlgb")
     assert asked == ["acme"]  # refused before a passphrase is asked for
+
+
+def test_a_bundle_is_sealed_unless_its_recipe_or_the_user_says_otherwise(
+    tmp_path: Path,
+) -> None:
+    usual, plain = (
+        finished(tmp_path / "a"),
+        finished(tmp_path / "b", "export.seal=false"),
+    )
+    cases = [(usual, None), (usual, False), (plain, None), (plain, True)]
+    found = []
+    for number, (done, sealed) in enumerate(cases):
+        out = tmp_path / f"{number}.mlgb"
+        export_run(done, KEY, out, sealed=sealed)
+        found.append(read_bundle(out).sealed)
+    assert found == [True, False, False, True]
+
+
+def test_no_weight_of_a_run_is_in_its_sealed_bundle(
+    exported: tuple[run.Run, Path], tmp_path: Path
+) -> None:
+    done, path = exported
+    weights = [
+        tensor.numpy().tobytes()[:64]
+        for tensor in done.load_model().state_dict().values()
+        if tensor.is_floating_point() and len(tensor.unique()) > 8
+    ]
+    assert len(weights) > 3
+    assert [one for one in weights if one in path.read_bytes()] == []
+    export_run(done, KEY, tmp_path / "open.mlgb", sealed=False)
+    content = (tmp_path / "open.mlgb").read_bytes()
+    assert any(one in content for one in weights)
+
+
+def test_the_command_says_when_a_bundle_is_not_sealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextmanager
+    def open_model_key(*_: object, key_id: str) -> Iterator[Mock]:
+        yield Mock(key=KEY)
+
+    monkeypatch.setattr(command, "open_model_key", open_model_key)
+    finished(tmp_path / "run")
+    command.export(tmp_path / "run", tmp_path / "acme.mlgb", seal=False)
+    assert "not sealed: whoever has the file has the weights" in capsys.readouterr().out
+    assert not read_bundle(tmp_path / "acme.mlgb").sealed
