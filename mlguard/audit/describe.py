@@ -16,6 +16,7 @@ from mlguard.errors import MalformedRun
 from mlguard.protect.provenance import machine, versions
 from mlguard.protect.run import MODEL, Protection, Run
 from mlguard.recipe import recipe_sha256
+from mlguard.transforms import TransformSet
 
 
 def protection_of(run: Run) -> Protection:
@@ -74,7 +75,7 @@ def describe(
         task=dataset.task.name,
         ignore_index=dataset.task.ignore_index,
         class_names=run.recipe.data.class_names,
-        key_space_bits=transforms.correct.key_space_bits,
+        key_space_bits=_key_space(run, transforms.correct),
         same_transform=transforms.same_transform,
         nearby=tuple(
             NearbyPoint(share=share, changed=transforms.changed(some), number=len(some))
@@ -105,6 +106,11 @@ def _attack_options(settings: recipe.Audit) -> str:
     chosen = settings.attacks != recipe.ALL_ATTACKS
     names = f" --attacks {','.join(settings.attacks)}" if chosen else ""
     return f" --budget {settings.budget}{names}"
+
+
+def _key_space(run: Run, correct: TransformSet) -> float:
+    """Bits that someone who has the weights does not read off them."""
+    return correct.channel_bits if run.shown_by_weights else correct.key_space_bits
 
 
 def _subject(run: Run) -> Subject:

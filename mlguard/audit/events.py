@@ -85,7 +85,8 @@ class Started:
         task: What is asked of the model, and so what is counted.
         ignore_index: The value of what has no label.
         class_names: The classes, in the order of all counts.
-        key_space_bits: log2 of the number of distinct transforms.
+        key_space_bits: log2 of the number of distinct transforms, without what the
+            weights show.
         same_transform: How many incorrect keys give the correct transform.
         nearby: The curve of nearby keys.
         settings: The recipe's [audit] section, as options changed it.

@@ -139,7 +139,8 @@ class Findings:
         fidelity_interval: Its interval over images, both models on the same draws.
         leakage: The largest leakage over no key and every incorrect key.
         leakage_interval: Its interval over images.
-        key_space_bits: log2 of the number of distinct transforms.
+        key_space_bits: log2 of the number of distinct transforms, without what the
+            weights show.
     """
 
     __pydantic_config__ = STRICT

@@ -65,8 +65,8 @@ def _about_the_model(findings: Findings) -> Iterator[Flag]:
     if findings.key_space_bits < MIN_KEY_SPACE_BITS:
         yield Flag(
             code="key-space-small",
-            message=f"the transform can express {findings.key_space_bits:.1f} bits of "
-            f"key; below {MIN_KEY_SPACE_BITS} all of them can be tried",
+            message=f"the effective key space is {findings.key_space_bits:.1f} bits; "
+            f"below {MIN_KEY_SPACE_BITS} all of them can be tried",
         )
     if findings.incorrect.same_transform:
         yield Flag(

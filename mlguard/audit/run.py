@@ -306,6 +306,7 @@ def _report(
     settings = started.settings
     flags = (
         *_training_images(run, started, findings),
+        *_shown_by_weights(run),
         *flags_of(findings),
         *_attack_flags(findings, attacks),
     )
@@ -356,4 +357,13 @@ def _training_images(run: Run, started: Started, findings: Findings) -> Iterator
             code="training-images",
             message="the model was trained on these images; "
             f"{findings.vocabulary.score} on others is lower",
+        )
+
+
+def _shown_by_weights(run: Run) -> Iterator[Flag]:
+    if run.shown_by_weights:
+        yield Flag(
+            code="key-shown-by-weights",
+            message="zeros and equal weights of the stem show what the key does to "
+            "images: it is not counted in the key space",
         )

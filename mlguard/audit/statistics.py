@@ -71,7 +71,8 @@ def find(
     Args:
         measured: Counts of every condition.
         class_names: One name per class.
-        key_space_bits: log2 of the number of distinct transforms.
+        key_space_bits: log2 of the number of distinct transforms, without what the
+            weights show.
         seed: Of the redraws. The same seed gives the same intervals.
 
     Raises:

@@ -158,7 +158,7 @@ def make_bundle(
         protection_id=subkeys.protection_id.hex(),
         key_id=subkeys.key_id,
         key_commitment=commitment(subkeys, hashlib.sha256(stored).digest()),
-        key_space_bits=facts.key_space(),
+        key_space_bits=facts.key_space(sealed=sealed),
         inputs=INPUTS,
         outputs=outputs_of(facts),
         files={PREPROCESS: beside, model_member: _member(stored)},

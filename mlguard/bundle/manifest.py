@@ -56,11 +56,15 @@ class TransformFacts(_Part):
     """What the key does to an image; docs/spec/transforms-v1.md.
 
     Without methods, images are left alone and the key acts on feature maps only.
+
+    Attributes:
+        shown_by_weights: Whether the model's weights show it, to who has them.
     """
 
     spec: Literal[1] = 1
     methods: tuple[Literal["shf", "np", "ffx", "orthogonal"], ...]
     block_size: int  # M, pixels
+    shown_by_weights: bool = False
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -70,8 +74,8 @@ class TransformFacts(_Part):
             )
         if self.methods:
             key_space_bits(self.methods, self.block_size)  # refuses what does not fit
-        elif self.block_size != 1:
-            raise ValueError("without methods, block_size is 1")
+        elif self.block_size != 1 or self.shown_by_weights:
+            raise ValueError("without methods, block_size is 1 and nothing is shown")
         return self
 
 
@@ -176,10 +180,14 @@ class Facts(_Part):
             raise ValueError("neither a method nor a feature map: nothing is keyed")
         return self
 
-    def key_space(self) -> float:
-        """The effective key space, in bits, to a tenth."""
+    def key_space(self, *, sealed: bool) -> float:
+        """The effective key space for who has the bundle alone, in bits, to a tenth.
+
+        What the weights show does not count, unless they are sealed.
+        """
         methods, block_size = self.transform.methods, self.transform.block_size
-        image = key_space_bits(methods, block_size) if methods else 0.0
+        shown = self.transform.shown_by_weights and not sealed
+        image = 0.0 if shown or not methods else key_space_bits(methods, block_size)
         inside = sum(
             channels_key_space(one.channels, signs=one.signs)
             for one in self.feature_maps
@@ -211,8 +219,9 @@ class Manifest(Facts):
             raise ValueError("inputs and outputs are not those of this version")
         if set(self.files) != {PREPROCESS, self.model_member}:
             raise ValueError(f"files must name {PREPROCESS} and {self.model_member}")
-        if self.key_space_bits != self.key_space():
-            raise ValueError(f"key_space_bits: expected {self.key_space()}")
+        bits = self.key_space(sealed=self.seal is not None)
+        if self.key_space_bits != bits:
+            raise ValueError(f"key_space_bits: expected {bits}")
         return self
 
     @property

@@ -64,6 +64,7 @@ def bind(
     need("mlguard.protect")
     from mlguard.protect import bind_model, bound_recipe, read_plain
     from mlguard.protect.bind import check_new
+    from mlguard.protect.fold import stem_form
     from mlguard.protect.key_work import key_space_of
 
     check_new(out)
@@ -76,7 +77,9 @@ def bind(
         signs=signs,
         fold_batch_norm=fold_batch_norm,
     )
-    warn_of_small_key_space(bound.transform, key_space_of(bound))
+    shown = stem_form(plain, bound) == "lifted"
+    bits = key_space_of(bound, plain.build, shown=shown)
+    warn_of_small_key_space(bound.transform, bits, shown=shown)
     with open_model_key(key, unlock) as held:
         done = bind_model(plain, bound, held.key, out, key_name=held.name)
         held.register("run", _protection_id(done))
@@ -105,7 +108,9 @@ def rebind(
     check_new(out)
     bound = read_run(run)
     protection = protection_of(bound)
-    warn_of_small_key_space(bound.recipe.transform, key_space_of(bound.recipe))
+    shown = bound.shown_by_weights
+    bits = key_space_of(bound.recipe, bound.build, shown=shown)
+    warn_of_small_key_space(bound.recipe.transform, bits, shown=shown)
     wanted = [(old_key or protection.key_name, protection.key_id), (key, None)]
     with open_model_keys(wanted, unlock) as (old, new):
         done = rebind_run(bound, old.key, new.key, out, key_name=new.name)
@@ -131,6 +136,6 @@ def _say(done: "Bound", what: str, whose: str) -> None:
     if done.tied:
         warn(
             "the stem shows its part of the key to whoever holds the weights: its "
-            "zeros and equal weights tell where every pixel went; docs/bind.md says "
-            "what helps"
+            "zeros and equal weights tell where every pixel went. `mlguard export` "
+            "seals them in the bundle; keep this folder; docs/bind.md says what helps"
         )

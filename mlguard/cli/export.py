@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mlguard.cli.extras import need
+from mlguard.cli.key_space import warn_of_small_key_space
 from mlguard.cli.model_key import open_model_key
 from mlguard.cli.unlock import Unlock, unlocking
 
@@ -34,6 +35,7 @@ def export(
     need("mlguard.protect.export")
     from mlguard.protect import read_run
     from mlguard.protect.export import check_exportable, export_run
+    from mlguard.protect.key_work import key_space_of
 
     protected = read_run(run)
     protection = check_exportable(protected, out)
@@ -44,6 +46,10 @@ def export(
         held.register("bundle", protection.protection_id.hex())
     how = "sealed" if sealed else "not sealed: whoever has the file has the weights"
     print(f"{out}  {report.size_bytes / 1e6:.1f} MB  key {protection.key_id}  {how}")
+    if protected.shown_by_weights and not sealed:
+        spec = protected.recipe.transform
+        bits = key_space_of(protected.recipe, protected.build, shown=True)
+        warn_of_small_key_space(spec, bits, shown=True)
     print(
         f"parity: {report.agreement:.3%} of {report.unit} have the same class; logits "
         f"differ by at most {report.difference:.1e}, the largest is "

@@ -6,11 +6,29 @@ from mlguard import recipe
 from mlguard.transforms import MIN_KEY_SPACE_BITS
 
 
-def warn_of_small_key_space(spec: recipe.Transform, bits: float) -> None:
-    """Print the effective key space; below the limit, as a warning with what to do."""
+def warn_of_small_key_space(
+    spec: recipe.Transform, bits: float, *, shown: bool = False
+) -> None:
+    """Print the effective key space; below the limit, as a warning with what to do.
+
+    Args:
+        spec: What the key does.
+        bits: The effective key space.
+        shown: Whether the weights show what is done to images, so that `bits` leaves
+            it out.
+    """
     named = f"{'+'.join(spec.methods)} with {places_of(spec)}"
+    if shown:
+        named += "; what is done to images is not counted, for the weights show it"
     print(f"effective key space: {bits:.1f} bits ({named})", file=sys.stderr)
-    if bits < MIN_KEY_SPACE_BITS:
+    if shown and bits < MIN_KEY_SPACE_BITS:
+        print(
+            "mlguard: warning: someone who has the weights reads off what the key does "
+            "to images; permute layers too (`--layers auto`), and hand on nothing but "
+            "a sealed bundle",
+            file=sys.stderr,
+        )
+    elif bits < MIN_KEY_SPACE_BITS:
         print(
             f"mlguard: warning: below {MIN_KEY_SPACE_BITS} bits a thief can search "
             "for the transform itself, whatever the key; take a larger block_size, "

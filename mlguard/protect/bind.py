@@ -27,8 +27,6 @@ from mlguard.protect.provenance import versions
 from mlguard.protect.run import Protection, Run, read_run
 from mlguard.recipe import Recipe, recipe_sha256
 
-BOUND = "bound"  # in provenance.json
-
 
 @dataclass(frozen=True)
 class Bound:
@@ -125,9 +123,8 @@ def rebind_run(
     )
     twin = run.baseline()
     plain = None if twin is None else read_plain(twin.path, build=run.build)
-    known = run.provenance.get(BOUND)
+    known, tied = run.provenance.get(folder.BOUND), run.shown_by_weights
     facts = known if isinstance(known, dict) else {}
-    tied = bool(facts.get("tied"))
     facts |= {"source_sha256": _sha256(run.path / folder.MODEL)}
     written = _write(draft, model, key, facts, plain)
     return Bound(written, fold_ms, difference, largest, tied)
@@ -171,7 +168,7 @@ def _provenance(draft: Run, facts: dict[str, Any]) -> dict[str, Any]:
     """What is known of the training, and what was done after it."""
     return draft.provenance | {
         "recipe_sha256": recipe_sha256(draft.recipe),
-        BOUND: facts
+        folder.BOUND: facts
         | {
             "versions": versions(),
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -138,6 +138,7 @@ def _facts(run: Run) -> Facts:
         transform=TransformFacts(
             methods=recipe.transform.image_methods,
             block_size=recipe.transform.image_block_size,
+            shown_by_weights=run.shown_by_weights,
         ),
         feature_maps=tuple(
             FeatureMapFacts(

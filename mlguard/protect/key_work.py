@@ -45,15 +45,23 @@ def blank_model(recipe: Recipe, build: Build | None = None) -> nn.Module:
     return new_model(recipe.model_copy(update={"model": spec, "data": data}), build)
 
 
-def key_space_of(recipe: Recipe, build: Build | None = None) -> float:
+def key_space_of(
+    recipe: Recipe, build: Build | None = None, *, shown: bool = False
+) -> float:
     """The effective key space of a recipe, in bits. Needs no key.
+
+    Args:
+        recipe: Of the protected model.
+        build: Makes the model, if the recipe's architecture does not.
+        shown: Whether the weights show what is done to images, which then does not
+            count.
 
     Raises:
         RecipeError: The model does not have the layers that the recipe names.
     """
     spec = recipe.transform
     methods = spec.image_methods
-    image = key_space_bits(methods, spec.block_size) if methods else 0.0
+    image = 0.0 if shown or not methods else key_space_bits(methods, spec.block_size)
     counts = channels_of(recipe, build).values()
     return image + sum(
         channels_key_space(channels, signs=spec.signs) for channels in counts

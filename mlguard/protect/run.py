@@ -38,6 +38,7 @@ MODEL = "model.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 CURVES = "curves.png"
 BASELINE = "baseline"
+BOUND = "bound"  # in provenance.json: what binding did
 MAX_JSON_BYTES = 1 << 20  # a page of text; the reader takes nothing larger
 
 
@@ -86,6 +87,15 @@ class Run:
     protection: Protection | None
     provenance: dict[str, Any]
     build: Callable[[], nn.Module] | None = None
+
+    @property
+    def shown_by_weights(self) -> bool:
+        """Whether the weights show what the key does to images.
+
+        True of a lifted stem: its zeros and equal weights lie where the key put them.
+        """
+        bound = self.provenance.get(BOUND)
+        return isinstance(bound, dict) and bool(bound.get("tied"))
 
     def load_model(self) -> nn.Module:
         """The trained model, in eval mode, on the CPU.

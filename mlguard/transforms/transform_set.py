@@ -29,7 +29,12 @@ class TransformSet:
     def key_space_bits(self) -> float:
         """The sum: every transform has subkeys of its own."""
         image = 0.0 if self.image is None else self.image.key_space_bits
-        return image + sum(one.key_space_bits for one in self.channels)
+        return image + self.channel_bits
+
+    @property
+    def channel_bits(self) -> float:
+        """Of the feature maps alone: what is left where the stem shows the rest."""
+        return sum(one.key_space_bits for one in self.channels)
 
     @property
     def block_size(self) -> int:

@@ -91,6 +91,16 @@ def test_images_the_model_was_trained_on_are_flagged(tmp_path: Path) -> None:
     assert "training-images" not in {flag.code for flag in audit(run).report.flags}
 
 
+def test_what_the_weights_show_is_flagged_and_not_counted(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    tied = dataclasses.replace(run, provenance=run.provenance | {"bound": {"tied": 1}})
+    plain, shown = audit(run).report, audit(tied).report
+    assert plain.findings.key_space_bits == pytest.approx(202.9, abs=0.1)
+    assert shown.findings.key_space_bits == 0.0
+    new = {flag.code for flag in shown.flags} - {flag.code for flag in plain.flags}
+    assert new == {"key-shown-by-weights", "key-space-small"}
+
+
 def test_another_key_is_refused_by_both_ids(run: Run) -> None:
     with pytest.raises(WrongKey, match=f"{KEY.key_id}.*{OTHER_KEY.key_id}"):
         audit_run(

@@ -53,6 +53,7 @@ def test_a_manifest_is_canonical_json() -> None:
         ("transform/block_size", 3),
         ("transform/block_size", True),
         ("transform/spec", 2),
+        ("transform/shown_by_weights", 1),
         ("normalization/mean", [0.5, 0.5]),
         ("normalization/std", [0.5, 0.0, 0.5]),
         ("inputs/0/datatype", "FP32"),
@@ -126,6 +127,29 @@ def test_what_is_not_a_manifest_is_refused(text: bytes) -> None:
 def test_no_value_escapes_as_anything_but_a_refusal(value: object) -> None:
     with pytest.raises(MalformedBundle, match="small"):
         parse_manifest(edited("files", value), name="small")
+
+
+def test_what_the_weights_show_does_not_count_unless_it_is_sealed() -> None:
+    transform = {"methods": ("np", "shf"), "block_size": 4, "shown_by_weights": True}
+    layer = {"layer": "head", "channels": 64, "signs": False}
+    given = facts(transform=transform, feature_maps=(layer,))
+    hidden = facts(transform=transform | {"shown_by_weights": False})
+    assert given.key_space(sealed=False) == 296.0  # log2(64!)
+    assert given.key_space(sealed=True) == round(
+        296.0 + hidden.key_space(sealed=True), 1
+    )
+    assert hidden.key_space(sealed=False) == hidden.key_space(sealed=True) == 247.8
+
+
+def test_a_manifest_that_counts_what_its_weights_show_is_refused() -> None:
+    shown = small_bundle(
+        transform={"methods": ("shf",), "block_size": 4, "shown_by_weights": True}
+    )
+    fields = json.loads(shown.manifest.to_bytes())
+    assert fields["key_space_bits"] == 0.0
+    fields["key_space_bits"] = MANIFEST.key_space_bits
+    with pytest.raises(MalformedBundle, match=r"key_space_bits: expected 0\.0"):
+        parse_manifest(canonical(fields), name="small")
 
 
 def test_an_exporter_cannot_write_what_a_reader_refuses() -> None:

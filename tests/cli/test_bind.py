@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from mlguard.bundle import read_bundle
 from mlguard.cli.app import run
 from mlguard.protect import read_run
+from mlguard.transforms import channels_key_space
 from tests.runs import SMALL
 
 
@@ -65,16 +67,45 @@ def test_bind_says_how_long_it_took_and_warns_of_tied_stems(
     out, err = capsys.readouterr()
     assert out.startswith("bound model: said\nfolded in ")
     assert "logits differ from the plain model's by at most" in out
-    assert "effective key space: 202.9 bits (shf with M=4)" in err
+    assert "effective key space: 0.0 bits (shf with M=4; what is done to i" in err
+    assert "mlguard: warning: someone who has the weights reads off what" in err
     assert "mlguard: warning: the stem shows its part of the key" in err
+
+
+def test_an_open_bundle_of_a_tied_stem_is_warned_of_and_a_sealed_one_is_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["bind", "plain", "--key", "acme", "--out", "tied"]) == 0
+    bits = {}
+    for option in ("--seal", "--no-seal"):
+        capsys.readouterr()
+        out = f"tied{option}.mlgb"
+        assert run(["export", "tied", option, "--out", out]) == 0
+        warned = "reads off what the key does to images" in capsys.readouterr().err
+        assert warned == (option == "--no-seal")
+        manifest = read_bundle(Path(out)).manifest
+        assert manifest.transform.shown_by_weights
+        bits[option] = manifest.key_space_bits
+    assert bits == {"--seal": 202.9, "--no-seal": 0.0}
 
 
 def test_bind_warns_of_a_small_key_space(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["bind", "plain", "--key", "acme", "--method", "np", "--out", "small"]
     assert run(command) == 0
     err = capsys.readouterr().err
-    assert "effective key space: 44.9 bits (np with M=4)" in err
-    assert "below 80 bits a thief can search" in err
+    assert "effective key space: 0.0 bits (np with M=4; what is done to im" in err
+
+
+def test_layers_count_where_the_stem_does_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    layers = ["--layers", "stages.1.branch.2", "--fold-batch-norm"]
+    assert run(["bind", "plain", "--key", "acme", *layers, "--out", "few"]) == 0
+    bits = round(channels_key_space(64, signs=False), 1)
+    told = capsys.readouterr().err
+    assert (
+        f"effective key space: {bits} bits (shf+channels with M=4 and 1 layer;" in told
+    )
 
 
 def test_channels_alone_tie_nothing(capsys: pytest.CaptureFixture[str]) -> None:

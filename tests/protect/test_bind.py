@@ -36,7 +36,7 @@ from mlguard.protect import (
 from mlguard.protect import bind as binding
 from mlguard.protect import run as folder
 from mlguard.protect.export import export_run
-from mlguard.protect.key_work import blank_model
+from mlguard.protect.key_work import blank_model, key_space_of
 from mlguard.recipe import parse_recipe, read_recipe
 from mlguard.runtime import Session
 from mlguard.transforms import TransformSet
@@ -168,6 +168,31 @@ def test_patch_stem_is_bound_as_it_is_and_ties_nothing(tmp_path: Path) -> None:
     done = bound(path, tmp_path / "bound", build=build)
     assert done.run.provenance["bound"]["stem"] == "patch"
     assert not done.tied
+
+
+def test_key_space_leaves_out_what_a_tied_stem_shows(tmp_path: Path) -> None:
+    done = bound(plain_run(tmp_path / "p"), tmp_path / "b", **WAYS["everything"])
+    derived = done.run.transform(KEY)
+    assert done.run.shown_by_weights
+    assert derived.image is not None
+    assert derived.channel_bits == pytest.approx(
+        derived.key_space_bits - derived.image.key_space_bits
+    )
+    assert key_space_of(done.run.recipe, shown=True) == derived.channel_bits
+    assert key_space_of(done.run.recipe) == derived.key_space_bits
+    for sealed, bits in ((True, derived.key_space_bits), (False, derived.channel_bits)):
+        export_run(done.run, KEY, tmp_path / f"{sealed}.mlgb", sealed=sealed)
+        manifest = read_bundle(tmp_path / f"{sealed}.mlgb").manifest
+        assert manifest.key_space_bits == round(bits, 1)
+
+
+def test_a_patch_stem_shows_nothing(tmp_path: Path) -> None:
+    def build() -> nn.Module:
+        return patch_model("no bias").float()
+
+    done = bound(plain_run(tmp_path / "p", build=build), tmp_path / "b", build=build)
+    assert not done.run.shown_by_weights
+    assert not read_run(tmp_path / "p").shown_by_weights
 
 
 def test_rebound_run_needs_the_new_key_and_gives_the_plain_logits(
