@@ -6,14 +6,16 @@ another way to write a number. Written down in docs/spec/bundle-v1.md, section 2
 """
 
 import json
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -77,6 +79,13 @@ class TransformFacts(_Part):
         elif self.block_size != 1 or self.shown_by_weights:
             raise ValueError("without methods, block_size is 1 and nothing is shown")
         return self
+
+    @model_serializer(mode="wrap")
+    def _spelled(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = write(self)
+        if not self.shown_by_weights:  # so, older bundles have the one spelling too
+            del fields["shown_by_weights"]
+        return fields
 
 
 class FeatureMapFacts(_Part):

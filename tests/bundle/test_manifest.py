@@ -101,6 +101,7 @@ def test_a_missing_field_is_refused(field: str) -> None:
         TEXT.replace(b'"opset":20', b'"opset":20,"opset":20'),
         TEXT.replace(b"0.5", b"0.50"),
         TEXT.replace(b"1.0", b"1"),
+        edited("transform/shown_by_weights", False),
         TEXT.replace(b"class 0", b"\\u0063lass 0"),
         json.dumps(json.loads(TEXT), sort_keys=True, separators=(",", ":")).encode(),
         canonical(dict(reversed(json.loads(TEXT).items())))[:1] + b" " + TEXT[1:],
@@ -147,6 +148,7 @@ def test_a_manifest_that_counts_what_its_weights_show_is_refused() -> None:
     )
     fields = json.loads(shown.manifest.to_bytes())
     assert fields["key_space_bits"] == 0.0
+    assert fields["transform"]["shown_by_weights"] is True
     fields["key_space_bits"] = MANIFEST.key_space_bits
     with pytest.raises(MalformedBundle, match=r"key_space_bits: expected 0\.0"):
         parse_manifest(canonical(fields), name="small")
