@@ -88,14 +88,15 @@ class NotRun:
 
     Attributes:
         attack: Its name.
-        reason: A code: "not-asked" or "impossible".
+        reason: A code. "impossible": nobody can run it on this model; "needs-weights":
+            somebody with the weights could; "sealed": nobody can without the key.
         message: The reason in words.
     """
 
     __pydantic_config__ = STRICT
 
     attack: Code
-    reason: Literal["not-asked", "impossible"]
+    reason: Literal["not-asked", "impossible", "needs-weights", "sealed"]
     message: str
 
 

@@ -82,8 +82,11 @@ class _Values:
         self._controls = {control.images: control for control in controls}
 
     def control(self, labels: int) -> float:
-        """Without labels, the control is the best constant answer."""
-        if not labels:
+        """Without labels, the control is the best constant answer.
+
+        So it is with labels where no control was trained: of a bundle.
+        """
+        if labels not in self._controls:
             return self._scale.floor
         return _best(self._controls[labels], self._scale)
 
@@ -93,7 +96,7 @@ class _Values:
         return known(stolen_value(*map(np.asarray, (*ends, score(self._correct)))))
 
     def redrawn(self, outcome: Outcome) -> Floats:
-        if outcome.labels:
+        if outcome.labels in self._controls:
             parts = self._controls[outcome.labels].parts
             control = np.max([self._scale.redrawn(counts) for counts in parts], axis=0)
         else:

@@ -40,11 +40,15 @@ def conditions_chart(findings: Findings) -> Markup:
         for index, bar in enumerate(bars)
     )
     keys = findings.incorrect
+    of_keys = (
+        f" (the mean of {len(keys.scores)}; the best is {keys.maximum:.3f})"
+        if keys
+        else ""
+    )
     words = (
         f"{said.title}: "
         + ", ".join(f"{bar.name} {bar.value:.3f}" for bar in bars)
-        + f" (the mean of {len(keys.scores)}; the best is {keys.maximum:.3f}); "
-        f"floor {findings.floor:.3f}."
+        + f"{of_keys}; floor {findings.floor:.3f}."
     )
     floor = scale.level(findings.floor, "floor")
     return chart(
@@ -58,9 +62,9 @@ def nearby_chart(findings: Findings) -> Markup:
     curve += [(point.changed, point.mean) for point in findings.nearby]
     tries = [(p.changed, value) for p in findings.nearby for value in p.scores]
     vocabulary = findings.vocabulary
+    random = [findings.incorrect.mean] if findings.incorrect else []
     scale = Scale.over(
-        [findings.incorrect.mean, *(value for _, value in chain(curve, tries))],
-        vocabulary.score,
+        [*random, *(value for _, value in chain(curve, tries))], vocabulary.score
     )
     widest = max(share for share, _ in curve) or 1.0
 
@@ -72,7 +76,7 @@ def nearby_chart(findings: Findings) -> Markup:
     body = [
         *scale.grid(),
         scale.level(findings.floor, "floor"),
-        scale.level(findings.incorrect.mean, "random keys, mean", inside=True),
+        *(scale.level(mean, "random keys, mean", inside=True) for mean in random),
         tag("polyline", class_="line", points=line),
         *(dot(*place(*one), "incorrect") for one in tries),
         *(dot(*place(*point), "correct", radius=4) for point in curve),
@@ -95,9 +99,9 @@ def _bars(findings: Findings) -> Iterator[_Bar]:
     for name, style, score in scores:
         if score is not None:
             yield _Bar(name, style, score.score, score.score_interval)
-    keys = findings.incorrect
-    interval = keys.mean_interval
-    yield _Bar("incorrect keys", "incorrect", keys.mean, interval, keys.scores)
+    if keys := findings.incorrect:
+        interval = keys.mean_interval
+        yield _Bar("incorrect keys", "incorrect", keys.mean, interval, keys.scores)
 
 
 def _draw(bar: _Bar, x: float, width: float, scale: Scale) -> Markup:

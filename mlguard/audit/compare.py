@@ -41,10 +41,15 @@ class Entry:
         return subject_line(self.report)
 
     @property
-    def best_try(self) -> float:
-        """The best score of no key and every random key."""
-        findings = self.report.findings
-        return max(findings.no_key.score, findings.incorrect.maximum)
+    def best_try(self) -> float | None:
+        """The best score of no key and every random key; None where none was tried."""
+        return self.report.findings.best_try
+
+    @property
+    def random_keys(self) -> int:
+        """How many random keys were tried."""
+        keys = self.report.findings.incorrect
+        return 0 if keys is None else len(keys.scores)
 
     @property
     def best_attack(self) -> float | None:
@@ -196,9 +201,9 @@ def _numbers(entry: Entry) -> dict[str, Any]:
         "baseline": findings.baseline.score if findings.baseline else None,
         "correct": findings.correct.score,
         "fidelity": findings.fidelity,
-        "no_key": findings.no_key.score,
-        "incorrect_keys": len(findings.incorrect.scores),
-        "incorrect_maximum": findings.incorrect.maximum,
+        "no_key": findings.no_key.score if findings.no_key else None,
+        "incorrect_keys": entry.random_keys,
+        "incorrect_maximum": findings.incorrect.maximum if findings.incorrect else None,
         "leakage": findings.leakage,
         "best_attack": entry.best_attack,
         "stolen_value": entry.stolen_value,
@@ -242,7 +247,13 @@ def _differences(entries: Sequence[Entry]) -> Iterator[Difference]:
         (
             "different-tries",
             "the number of incorrect keys differs; the best of more is better",
-            lambda entry: len(entry.report.findings.incorrect.scores),
+            lambda entry: entry.random_keys,
+        ),
+        (
+            "different-access",
+            "not all models were looked at alike: who runs a bundle as a black box "
+            "tries less than who has the weights",
+            lambda entry: entry.report.subject.access,
         ),
         (
             "different-budgets",

@@ -18,11 +18,13 @@ ATTACK = "retraining"
 def access_chart(entries: Sequence[Entry], name: str) -> Markup:
     """With the key against without it: the best model is at the lower right.
 
-    A ring is the best of no key and random keys, a disc the best attack.
+    A ring is the best of no key and random keys, a disc the best attack. Of a sealed
+    model, which nobody ran without its key, there is the number alone.
     """
     found = [entry.report.findings for entry in entries]
     values = [
-        max(f.correct.score, e.best_try) for f, e in zip(found, entries, strict=True)
+        max(f.correct.score, e.best_try or 0.0)
+        for f, e in zip(found, entries, strict=True)
     ]
     vocabulary = found[0].vocabulary
     values += [entry.best_attack or 0.0 for entry in entries]
@@ -105,6 +107,9 @@ def labels_chart(entries: Sequence[Entry], name: str) -> Markup | None:
 def _marks(
     entry: Entry, x: float, scale: Scale, taken: list[tuple[float, float]]
 ) -> Iterator[Markup]:
+    if entry.best_try is None:
+        yield _number(entry, (x, scale.y(0)), taken)
+        return
     style, tried = _style(entry), scale.y(entry.best_try)
     highest = tried
     if entry.best_attack is not None:
@@ -142,6 +147,8 @@ def _curve(entry: Entry) -> list[tuple[int, float]]:
 
 def _access(entry: Entry) -> str:
     said = f"{entry.number}: {entry.report.findings.correct.score:.3f} with"
+    if entry.best_try is None:
+        return f"{said}, sealed without"
     said += f", {entry.best_try:.3f} without"
     if entry.best_attack is not None:
         said += f", {entry.best_attack:.3f} for the best attack"

@@ -60,6 +60,8 @@ class Source:
         images: How many of them at most.
         ancestor: SHA-256 of the public weights that the adversary was given; None
             where there are only those that the recipe starts from.
+        weights: SHA-256 of those that the recipe starts from, where they are a file on
+            this machine and no others were given.
     """
 
     __pydantic_config__ = STRICT
@@ -68,6 +70,7 @@ class Source:
     fingerprint: Sha256
     images: Positive
     ancestor: Sha256 | None = None
+    weights: Sha256 | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +126,8 @@ class Started:
     @property
     def conditions(self) -> int:
         """Of the protected model: no key, the correct one, and all the others."""
+        if self.subject.access == "sealed":
+            return 1  # the correct key
         nearby = sum(point.number for point in self.nearby)
         return 2 + self.settings.incorrect_keys + nearby
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mlguard.audit.measure import CORRECT, NO_KEY, AuditTransforms, Subject
 from mlguard.audit.pictures import Gallery, Picture, Row, demonstrate
@@ -12,9 +13,8 @@ from mlguard.audit.statistics import Measured
 from mlguard.audit.words import percent
 from mlguard.data import LabelledSet
 from mlguard.models import NO_KEY as NOTHING_DONE
-from mlguard.models import Condition, keyed, logits_of, output_of
+from mlguard.models import Condition, keyed, logits_of
 from mlguard.pictures import answer_png, image_png, mask_png
-from mlguard.protect.evaluate import predict_classes
 from mlguard.recipe import Transform
 
 
@@ -46,12 +46,15 @@ def draw_gallery(
     if not chosen:
         return Gallery()
     scores = [task.score_of(counts) for counts in measured.incorrect]
-    best = keyed(transforms.incorrect[int(np.argmax(scores))], protected.device)
     users: list[tuple[str, Subject, Condition]] = [
-        (CORRECT, protected, keyed(transforms.correct, protected.device)),
-        (NO_KEY, protected, NOTHING_DONE),
-        (f"best of {len(scores)} incorrect keys", protected, best),
+        (CORRECT, protected, keyed(transforms.correct, protected.device))
     ]
+    if scores:
+        best = keyed(transforms.incorrect[int(np.argmax(scores))], protected.device)
+        users += [
+            (NO_KEY, protected, NOTHING_DONE),
+            (f"best of {len(scores)} incorrect keys", protected, best),
+        ]
     if baseline is not None:
         users.insert(0, ("baseline", baseline, NOTHING_DONE))
     first, _ = dataset[chosen[0]]
@@ -102,16 +105,13 @@ def _row(
         ),
     ]
     for name, subject, condition in users:
-        batch = image[None].to(subject.device)
-        (predicted,) = predict_classes(
-            subject.model, batch, condition, subject.normalization
-        )
+        (logits,) = _logits(subject, image, condition)
+        predicted = logits.argmax(0).to(torch.uint8)
         alt = f"Its classes, as predicted: {name}"
         pictures.append(Picture(mask_png(predicted.cpu().numpy()), name, alt))
     return Row(f"Image {index + 1}", tuple(pictures))
 
 
-@torch.inference_mode()
 def _class_row(
     dataset: LabelledSet,
     index: int,
@@ -123,11 +123,17 @@ def _class_row(
     caption = f"input: {class_names[int(truth)]}"
     pictures = [Picture(image_png(image.numpy()), caption, f"Test image {index + 1}")]
     for name, subject, condition in users:
-        batch = image[None].to(subject.device)
-        output = output_of(subject.model, batch, condition, subject.normalization)
-        shares = logits_of(output)[0].double().softmax(0).cpu().numpy()
+        (logits,) = _logits(subject, image, condition)
+        shares = logits.double().softmax(0).cpu().numpy()
         best = int(shares.argmax())
         answer = f"{class_names[best]} {percent(float(shares[best]))}"
         alt = f"Its most probable classes, as predicted: {name}; first {answer}"
         pictures.append(Picture(answer_png(shares), f"{name}: {answer}", alt))
     return Row(f"Image {index + 1}", tuple(pictures))
+
+
+@torch.inference_mode()
+def _logits(subject: Subject, image: Tensor, condition: Condition) -> Tensor:
+    """Shape: image (3, H, W) uint8 to (1, classes, H, W), or (1, classes)."""
+    images = image[None].to(subject.device)
+    return logits_of(subject.runs([condition])(images, condition))

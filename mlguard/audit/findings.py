@@ -15,6 +15,11 @@ from pydantic import ConfigDict, Field
 from mlguard.audit.vocabulary import VOCABULARIES, Vocabulary
 from mlguard.tasks import TaskName
 
+# How the model was looked at: its weights in reach, as a graph that is run, or as a
+# graph that only the holder of the key can run.
+Access = Literal["weights", "black-box", "sealed"]
+SEALED = "the model is sealed; without the key there is nothing to run"
+
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -119,6 +124,21 @@ class NearbyKeys:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NotShown:
+    """A condition under which the model was not run, and why.
+
+    Attributes:
+        condition: "no key", "incorrect keys" or "nearby keys".
+        message: The reason in words.
+    """
+
+    __pydantic_config__ = STRICT
+
+    condition: Literal["no key", "incorrect keys", "nearby keys"]
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Findings:
     """Everything one audit measured.
 
@@ -132,8 +152,9 @@ class Findings:
             trained, the correct key.
         baseline: The plain model on plain images.
         correct: The protected model with the correct key.
-        no_key: The protected model on plain images.
-        incorrect: The protected model with keys drawn at random.
+        no_key: The protected model on plain images; None where it is sealed.
+        incorrect: The protected model with keys drawn at random; None where it is
+            sealed.
         nearby: The curve of nearby keys, by share.
         fidelity: correct / baseline.
         fidelity_interval: Its interval over images, both models on the same draws.
@@ -141,6 +162,7 @@ class Findings:
         leakage_interval: Its interval over images.
         key_space_bits: log2 of the number of distinct transforms, without what the
             weights show.
+        not_run: Conditions that were left out, and why.
     """
 
     __pydantic_config__ = STRICT
@@ -153,14 +175,15 @@ class Findings:
     reference: Literal["baseline", "correct"]
     baseline: Score | None
     correct: Score
-    no_key: Score
-    incorrect: IncorrectKeys
+    no_key: Score | None
+    incorrect: IncorrectKeys | None
     nearby: tuple[NearbyKeys, ...]
     fidelity: Ratio | None
     fidelity_interval: Interval | None
     leakage: Fraction | None
     leakage_interval: Interval | None
     key_space_bits: Annotated[float, Field(ge=0)]
+    not_run: tuple[NotShown, ...] = ()
 
     @property
     def absent_classes(self) -> tuple[str, ...]:
@@ -171,7 +194,15 @@ class Findings:
     @property
     def unauthorized_tries(self) -> int:
         """How many tries `leakage` is the largest of."""
-        return 1 + len(self.incorrect.scores)
+        tries = 0 if self.no_key is None else 1
+        return tries + (0 if self.incorrect is None else len(self.incorrect.scores))
+
+    @property
+    def best_try(self) -> float | None:
+        """The best score of no key and every random key; None where none was tried."""
+        tries = [] if self.no_key is None else [self.no_key.score]
+        tries += [] if self.incorrect is None else [self.incorrect.maximum]
+        return max(tries, default=None)
 
     @property
     def vocabulary(self) -> Vocabulary:

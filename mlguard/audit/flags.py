@@ -6,7 +6,7 @@ docs/spec/audit-v1.md, section 4.
 
 from collections.abc import Iterator
 
-from mlguard.audit.findings import Findings, NearbyKeys
+from mlguard.audit.findings import Access, Findings, NearbyKeys
 from mlguard.audit.report import Flag
 from mlguard.transforms import MIN_KEY_SPACE_BITS
 
@@ -15,6 +15,23 @@ MIN_INCORRECT_KEYS = 20  # below this the largest of them says little
 MIN_WORTH = 0.1  # score of the reference above the floor
 NEARBY_SHARE = 0.25  # of the key's entries wrong; up to this a key is nearly right
 NEARBY_LEAKAGE = 0.25  # mean leakage from which nearly right keys help a search
+
+
+def access_flags(access: Access) -> Iterator[Flag]:
+    """What an audit could not try, because of how it had the model."""
+    if access == "black-box":
+        yield Flag(
+            code="black-box",
+            message="the bundle was run as a black box: attacks that need its weights "
+            "were not run, though whoever has the file can read them; audit the run "
+            "folder for those",
+        )
+    if access == "sealed":
+        yield Flag(
+            code="sealed",
+            message="the model is sealed: this says what the holder of the key gets, "
+            "and nothing about somebody who got hold of the opened model",
+        )
 
 
 def flags_of(findings: Findings) -> tuple[Flag, ...]:
@@ -38,8 +55,8 @@ def _about_the_audit(findings: Findings) -> Iterator[Flag]:
             message=f"{findings.images} image{plural}; below {MIN_IMAGES} the "
             "intervals say little",
         )
-    if len(findings.incorrect.scores) < MIN_INCORRECT_KEYS:
-        keys = len(findings.incorrect.scores)
+    keys = 0 if findings.incorrect is None else len(findings.incorrect.scores)
+    if 0 < keys < MIN_INCORRECT_KEYS:
         yield Flag(
             code="few-keys",
             message=f"{keys} incorrect key{'' if keys == 1 else 's'}; below "
@@ -48,8 +65,9 @@ def _about_the_audit(findings: Findings) -> Iterator[Flag]:
     if findings.baseline is None:
         yield Flag(
             code="no-baseline",
-            message="no plain twin was trained, so fidelity is unknown and leakage is "
-            "measured against the correct key; `mlguard protect --baseline` trains one",
+            message="there is no plain twin beside it, so fidelity is unknown and "
+            "leakage is measured against the correct key; `mlguard protect --baseline` "
+            "trains one",
         )
     if findings.absent_classes:
         yield Flag(
@@ -68,20 +86,20 @@ def _about_the_model(findings: Findings) -> Iterator[Flag]:
             message=f"the effective key space is {findings.key_space_bits:.1f} bits; "
             f"below {MIN_KEY_SPACE_BITS} all of them can be tried",
         )
-    if findings.incorrect.same_transform:
+    keys = findings.incorrect
+    if keys is not None and keys.same_transform:
         yield Flag(
             code="key-collision",
-            message=f"{findings.incorrect.same_transform} of "
-            f"{len(findings.incorrect.scores)} random keys gave exactly the correct "
-            "transform, by chance",
+            message=f"{keys.same_transform} of {len(keys.scores)} random keys gave "
+            "exactly the correct transform, by chance",
         )
     helping = _nearby_that_help(findings)
-    if helping is not None:
+    if keys is not None and helping is not None:
         yield Flag(
             code="nearby-keys-help",
             message=f"keys with {100 * helping.changed:.0f} % of their entries wrong "
             f"reach {helping.mean:.3f} {findings.vocabulary.score} in the mean, the "
-            f"best incorrect key {findings.incorrect.maximum:.3f}: a search that "
+            f"best incorrect key {keys.maximum:.3f}: a search that "
             "improves step by step will find its way",
         )
     interval = findings.fidelity_interval
@@ -91,7 +109,8 @@ def _about_the_model(findings: Findings) -> Iterator[Flag]:
             message="the correct key scores below the baseline by more than the choice "
             f"of images explains (fidelity {interval.low:.3f} to {interval.high:.3f})",
         )
-    if max(findings.no_key.score, findings.incorrect.maximum) >= findings.correct.score:
+    best = findings.best_try
+    if best is not None and best >= findings.correct.score:
         yield Flag(
             code="unauthorized-not-below-correct",
             message="a try without the key scores as well as the correct key",
@@ -106,7 +125,7 @@ def _nearby_that_help(findings: Findings) -> NearbyKeys | None:
     reference = (findings.baseline or findings.correct).score
     enough = max(
         findings.floor + NEARBY_LEAKAGE * (reference - findings.floor),
-        findings.incorrect.maximum,
+        findings.incorrect.maximum if findings.incorrect else 0.0,
     )
     helping = [
         point

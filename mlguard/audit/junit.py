@@ -2,17 +2,19 @@
 
 PASS is a test that passed and FAIL one that failed. INCONCLUSIVE is an `<error>` and
 not a `<skipped>`: what was claimed and could not be measured must stop a pipeline, and
-CI systems let a skipped test through. docs/spec/audit-v2.md, section 6.
+CI systems let a skipped test through. What could not be run and nobody claimed is
+skipped, with its reason. docs/spec/audit-v2.md, section 6, and audit-v3.md, section 5.
 """
 
 import re
+from collections.abc import Iterator
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from mlguard.audit.report import AuditReport
 from mlguard.audit.terminal import verdict_words
 from mlguard.audit.verdicts import Verdict
 
-SUITE = "mlguard audit"
+SUITE, CLASS = "mlguard audit", "mlguard.audit"
 NO_CLAIM = "the recipe's [audit] section makes no claim, so nothing was decided"
 
 # What XML 1.0 has no way to write, not even escaped.
@@ -20,15 +22,16 @@ _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 
 
 def junit_xml(report: AuditReport) -> bytes:
-    """One test case for each claim; a single skipped one where there is no claim."""
+    """One test case for each claim, or a skipped one; and one for what was not run."""
     answers = [verdict.answer for verdict in report.verdicts]
+    left_out = list(_not_run(report))
     suite = Element(
         "testsuite",
         name=SUITE,
-        tests=str(max(1, len(answers))),
+        tests=str(max(1, len(answers)) + len(left_out)),
         failures=str(answers.count("FAIL")),
         errors=str(answers.count("INCONCLUSIVE")),
-        skipped=str(int(not answers)),
+        skipped=str(int(not answers) + len(left_out)),
         timestamp=report.created.removesuffix("Z"),
         time="0",
     )
@@ -39,11 +42,23 @@ def junit_xml(report: AuditReport) -> bytes:
         _add_case(suite, verdict)
     if not answers:
         SubElement(_case(suite, "claims"), "skipped", message=NO_CLAIM)
+    for name, why in left_out:
+        case = _case(suite, name, kind=f"{CLASS}.not-run")
+        SubElement(case, "skipped", message=_writable(why))
     suites = Element("testsuites")
     suites.append(suite)
     indent(suites)
     written: bytes = tostring(suites, encoding="utf-8", xml_declaration=True)
     return written + b"\n"
+
+
+def _not_run(report: AuditReport) -> Iterator[tuple[str, str]]:
+    """What could not be run, and why; what was not asked for is left out."""
+    for condition in report.findings.not_run:
+        yield condition.condition, condition.message
+    for one in report.attacks.not_run if report.attacks else ():
+        if one.reason != "not-asked":
+            yield one.attack, one.message
 
 
 def _facts(report: AuditReport) -> dict[str, str]:
@@ -68,8 +83,8 @@ def _add_case(suite: Element, verdict: Verdict) -> None:
     SubElement(case, kind, type=verdict.answer, message=words).text = words
 
 
-def _case(suite: Element, name: str) -> Element:
-    return SubElement(suite, "testcase", classname="mlguard.audit", name=name, time="0")
+def _case(suite: Element, name: str, *, kind: str = CLASS) -> Element:
+    return SubElement(suite, "testcase", classname=kind, name=name, time="0")
 
 
 def _writable(text: str) -> str:

@@ -5,7 +5,7 @@ Knows nothing of findings, reports or pages; gives counts and predictions.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,7 @@ from mlguard.models import (
     normalization_of,
 )
 from mlguard.protect.crew import ALONE, Crew
-from mlguard.protect.evaluate import evaluate
+from mlguard.protect.evaluate import Runs, evaluate
 from mlguard.protect.run import Run
 from mlguard.tasks import Counts, Task
 from mlguard.transforms import TransformSet
@@ -110,6 +110,14 @@ class Subject:
         normalization = normalization_of(run.recipe.model)
         return cls(run.load_model().to(device), normalization, device)
 
+    def runs(self, conditions: Iterable[Condition]) -> Runs:
+        """What runs the model; what conditions share is computed once.
+
+        Args:
+            conditions: All that will be asked for.
+        """
+        return SharedRuns(self.model, conditions, self.normalization)
+
 
 def measure(
     protected: Subject,
@@ -121,6 +129,7 @@ def measure(
     progress: Progress | None = None,
     log: AuditLog | None = None,
     crew: Crew = ALONE,
+    sealed: bool = False,
 ) -> Measured:
     """Count under every condition.
 
@@ -133,12 +142,15 @@ def measure(
         progress: Called with (predictions done, all predictions).
         log: What is counted already, and where every further part goes.
         crew: The processes that share the work; each gets all of the counts.
+        sealed: Only the correct key can run the model; `transforms` has no other.
 
     Raises:
         DatasetError: An image or a mask is damaged.
         OutputError: The log cannot be written.
     """
     conditions = conditions_of(transforms, protected.device)
+    if sealed:
+        conditions = {CORRECT: conditions[CORRECT]}
     number = len(conditions) + (baseline is not None)
     tally = _Tally(dataset, batch, progress, number, log, crew)
     plain_counts = (
@@ -151,7 +163,7 @@ def measure(
         task=dataset.task,
         baseline=plain_counts,
         correct=counts[CORRECT],
-        no_key=counts[NO_KEY],
+        no_key=counts.get(NO_KEY),
         incorrect=[
             counts[incorrect_name(index)] for index in range(len(transforms.incorrect))
         ],
@@ -212,7 +224,7 @@ class _Tally:
         """Every condition, a part of the images at a time, each process its own."""
         length = len(self._dataset)
         step = part_size(self._batch, len(conditions), self._dataset.task)
-        runs = SharedRuns(subject.model, conditions.values(), subject.normalization)
+        runs = subject.runs(conditions.values())
         spans = [range(n, min(n + step, length)) for n in range(0, length, step)]
         found = {span.start: self._known(of, span) for span in spans}
         missing = [span for span in spans if found[span.start] is None]
@@ -239,7 +251,7 @@ class _Tally:
         of: ModelName,
         subject: Subject,
         conditions: dict[str, Condition],
-        runs: SharedRuns,
+        runs: Runs,
         span: range,
     ) -> Counted:
         """Count some images."""

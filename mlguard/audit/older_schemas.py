@@ -13,8 +13,8 @@ FIRST, SECOND = "mlguard.audit/1", "mlguard.audit/2"
 OLDER = (FIRST, SECOND)
 
 SINCE_SECOND: dict[str, Any] = {"attacks": None, "verdicts": []}
-SINCE_THIRD: dict[str, Any] = {"task": "segmentation"}  # of findings
-SINCE_THIRD_OF_SUBJECT: dict[str, Any] = {"layers": []}
+SINCE_THIRD: dict[str, Any] = {"task": "segmentation", "not_run": []}  # of findings
+SINCE_THIRD_OF_SUBJECT: dict[str, Any] = {"layers": [], "access": "weights"}
 
 SCORE = {
     "miou": "score",

@@ -63,7 +63,7 @@ def render_page(report: AuditReport, gallery: Gallery | None = None) -> str:
             columns=columns,
             classes=classes,
             conditions_chart=conditions_chart(findings),
-            nearby_chart=nearby_chart(findings),
+            nearby_chart=nearby_chart(findings) if findings.nearby else None,
             ran={finding.attack for finding in found},
             attack_headings=attack_headings(findings),
             attack_rows=attack_rows(attacks) if attacks else [],
@@ -77,11 +77,11 @@ def render_page(report: AuditReport, gallery: Gallery | None = None) -> str:
 
 def per_class(findings: Findings) -> tuple[list[str], list[ClassRow]]:
     """The per-class table: its columns, and a row for every class."""
-    columns = {
-        "correct key": findings.correct.class_scores,
-        "no key": findings.no_key.class_scores,
-        "incorrect, mean": findings.incorrect.mean_class_scores,
-    }
+    columns = {"correct key": findings.correct.class_scores}
+    if findings.no_key:
+        columns["no key"] = findings.no_key.class_scores
+    if findings.incorrect:
+        columns["incorrect, mean"] = findings.incorrect.mean_class_scores
     if findings.baseline:
         columns = {"baseline": findings.baseline.class_scores, **columns}
     total = sum(findings.class_counts)

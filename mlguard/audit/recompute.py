@@ -63,8 +63,11 @@ def measured_of(log: AuditLog) -> Measured:
     """
     started = log.started
     conditions = iter(_counts(log, "protected"))
-    no_key, correct = next(conditions), next(conditions)
-    incorrect = [next(conditions) for _ in range(started.settings.incorrect_keys)]
+    sealed = started.subject.access == "sealed"
+    no_key = None if sealed else next(conditions)
+    correct = next(conditions)
+    tried = 0 if sealed else started.settings.incorrect_keys
+    incorrect = [next(conditions) for _ in range(tried)]
     nearby = [
         NearbyCounts(
             share=point.share,

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 from pydantic import Field, TypeAdapter, ValidationError
 
 from mlguard.audit.attack_findings import AttackSection
-from mlguard.audit.findings import STRICT, Count, Findings, Positive
+from mlguard.audit.findings import STRICT, Access, Count, Findings, Positive
 from mlguard.audit.older_schemas import OLDER, upgraded
 from mlguard.audit.verdicts import Verdict, contradiction
 from mlguard.errors import ReportError
@@ -44,6 +44,8 @@ class Subject:
         block_size: M, in pixels; 1 if no method works on images.
         layers: Whose outputs are permuted.
         training_seed: The recipe's train.seed.
+        access: How the model was looked at: with its weights, as a run folder has
+            them, or as the graph of a bundle, which may be sealed.
     """
 
     __pydantic_config__ = STRICT
@@ -57,6 +59,7 @@ class Subject:
     block_size: Positive
     training_seed: Count
     layers: tuple[str, ...]
+    access: Access = "weights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +207,7 @@ def parse_report(content: bytes, *, name: str) -> AuditReport:
         raise ReportError(f"{name}: {_problems(error)}") from None
     _check_lengths(report.findings, name)
     _check_ranges(report.findings, name)
+    _check_access(report, name)
     _check_attacks(report.attacks, name)
     _check_verdicts(report.verdicts, name)
     return report
@@ -258,6 +262,17 @@ def _check_attacks(attacks: AttackSection | None, name: str) -> None:
         raise ReportError(f"{name}: an interval of an attack ends before it begins")
 
 
+def _check_access(report: AuditReport, name: str) -> None:
+    """Tries without the key are missing where the model is sealed, and only there."""
+    found, sealed = report.findings, report.subject.access == "sealed"
+    missing = found.no_key is None, found.incorrect is None, bool(found.not_run)
+    if any(one is not sealed for one in missing) or (sealed and found.nearby):
+        raise ReportError(
+            f"{name}: no_key, incorrect and nearby do not fit a model whose access was "
+            f"{report.subject.access}"
+        )
+
+
 def _check_verdicts(verdicts: tuple[Verdict, ...], name: str) -> None:
     """What the rules never answer: the exit code follows from these alone."""
     if len({verdict.claim for verdict in verdicts}) < len(verdicts):
@@ -273,7 +288,9 @@ def _check_lengths(findings: Findings, name: str) -> None:
     """Every per-class list must have one entry a class; a type cannot say that."""
     scores = [findings.correct, findings.no_key, findings.baseline]
     per_class = [score.class_scores for score in scores if score is not None]
-    lists = [findings.class_counts, findings.incorrect.mean_class_scores, *per_class]
+    lists = [findings.class_counts, *per_class]
+    if findings.incorrect is not None:
+        lists.append(findings.incorrect.mean_class_scores)
     if any(len(entries) != len(findings.class_names) for entries in lists):
         classes = len(findings.class_names)
         raise ReportError(f"{name}: expected {classes} entries in every per-class list")
@@ -290,8 +307,7 @@ def _check_ranges(findings: Findings, name: str) -> None:
     keys = findings.incorrect
     intervals = [
         *(score.score_interval for score in scores if score is not None),
-        keys.mean_interval,
-        keys.maximum_interval,
+        *(() if keys is None else (keys.mean_interval, keys.maximum_interval)),
         findings.leakage_interval,
     ]
     if any(i is not None and not i.low <= i.high <= 1 for i in intervals):

@@ -1,7 +1,7 @@
-"""Audit a run folder: the whole way from a model, a key and images to a report.
+"""Audit a run or a bundle: the whole way from a model, a key and images to a report.
 
-The modules that need torch are this one, `describe.py`, `measure.py`, `examples.py`
-and `attacks`.
+The modules that need torch are this one, `target.py`, `bundle_target.py`,
+`black_box.py`, `describe.py`, `measure.py`, `examples.py` and `attacks`.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,29 +15,29 @@ from mlguard.audit.attack_findings import AttackSection
 from mlguard.audit.attack_flags import attack_flags
 from mlguard.audit.attack_statistics import find_attacks
 from mlguard.audit.attacks.base import Pool, Scene, SplitReferee
-from mlguard.audit.attacks.campaign import pool_size, run_attacks
+from mlguard.audit.attacks.campaign import none_run, pool_size, run_attacks
+from mlguard.audit.attacks.controls import has_ancestor
 from mlguard.audit.attacks.leaks import Leaks
 from mlguard.audit.budgets import BUDGETS
-from mlguard.audit.describe import command_of, describe, digest, protection_of
+from mlguard.audit.describe import command_of, describe
 from mlguard.audit.events import Decided, Ended, Source, Started
 from mlguard.audit.examples import draw_gallery
 from mlguard.audit.findings import Findings
-from mlguard.audit.flags import flags_of
-from mlguard.audit.log import USE, AuditLog, now, open_log
-from mlguard.audit.measure import AuditTransforms, Progress, measure
-from mlguard.audit.measure import Subject as Model
+from mlguard.audit.flags import access_flags, flags_of
+from mlguard.audit.log import AuditLog, now, open_log
+from mlguard.audit.measure import Progress, measure
 from mlguard.audit.outcomes import AdversaryImages
 from mlguard.audit.pictures import Gallery
 from mlguard.audit.report import SCHEMA, AuditReport, Flag
 from mlguard.audit.share import tell
 from mlguard.audit.statistics import Measured, find
+from mlguard.audit.target import Target, digest, target_of_run
 from mlguard.audit.verdicts import decide, exit_code
 from mlguard.data import LabelledSet
 from mlguard.errors import DatasetError
 from mlguard.keys import ModelKey
 from mlguard.protect.crew import ALONE, Crew
 from mlguard.protect.run import Run
-from mlguard.transforms import TransformSet
 
 EXAMPLES = 4  # images shown with their predictions
 
@@ -109,29 +109,67 @@ def audit_run(
         ReportError: The log is of another audit, or was changed since.
         OutputError: The log cannot be written, or is there already.
     """
-    protection = protection_of(run)
-    spec = run.recipe.transform
-    subkeys = key.for_model(protection.protection_id)
-    transforms = AuditTransforms.derive(
-        run.transform(key), run.derive, subkeys, settings
-    )
-    _check_classes(run.recipe.data, dataset)
-    source = _source(run, dataset, adversary, settings)
     place = device or torch.device("cpu")
-    started = describe(
-        run,
+    return audit_target(
+        target_of_run(run, key, settings, place),
         dataset,
-        transforms,
         split=split,
         settings=settings,
-        adversary=source,
-        device=place,
+        adversary=adversary,
+        examples=examples,
+        progress=progress,
+        attack_progress=attack_progress,
+        log=log,
+        resume=resume,
+        crew=crew,
     )
-    twin = run.baseline()
-    protected = Model.load(run, place)
-    baseline = None if twin is None else Model.load(twin, place)
+
+
+def audit_target(
+    target: Target,
+    dataset: LabelledSet,
+    *,
+    split: str,
+    settings: recipe.Audit,
+    adversary: Adversary | None = None,
+    examples: int = EXAMPLES,
+    progress: Progress | None = None,
+    attack_progress: AttackProgress | None = None,
+    log: Path | None = None,
+    resume: bool = False,
+    crew: Crew = ALONE,
+) -> Audit:
+    """Measure what users with and without the key get from a run, or from a bundle.
+
+    Args:
+        target: Of `target_of_run` or `target_of_bundle`, with the same settings.
+        dataset: As in `audit_run`, and so all of the following.
+        split: As in `audit_run`.
+        settings: As in `audit_run`.
+        adversary: As in `audit_run`.
+        examples: As in `audit_run`.
+        progress: As in `audit_run`.
+        attack_progress: As in `audit_run`.
+        log: As in `audit_run`.
+        resume: As in `audit_run`.
+        crew: As in `audit_run`.
+
+    Raises:
+        MalformedRun: The weights are damaged.
+        DatasetError: As `audit_run`.
+        ReportError: As `audit_run`.
+        OutputError: As `audit_run`.
+        ProviderError: onnxruntime gave up on a bundle, for want of memory as a rule.
+    """
+    transforms = target.transforms
+    _check_classes(target.data, dataset)
+    source = _source(target, dataset, adversary, settings)
+    started = describe(
+        target, dataset, split=split, settings=settings, adversary=source
+    )
+    protected, baseline = target.load(), target.load_baseline()
     file = log if crew.first else None
-    with open_log(file, subkeys.derive(USE), started, resume=resume) as events:
+    with open_log(file, target.secret, started, resume=resume) as events:
         tell(crew, events)
         measured = measure(
             protected,
@@ -142,6 +180,7 @@ def audit_run(
             progress=progress,
             log=events,
             crew=crew,
+            sealed=target.sealed,
         )
         findings = find(
             measured,
@@ -152,17 +191,15 @@ def audit_run(
         attacks = None
         if adversary is not None and settings.budget != "none":
             attacks = _attack(
-                run,
-                transforms.correct,
+                target,
                 dataset,
                 adversary,
                 measured,
                 log=events,
                 crew=crew,
-                device=place,
                 watch=attack_progress or (lambda name, done: None),
             )
-        report = _report(run, started, findings, attacks)
+        report = _report(target, started, findings, attacks)
         _end(events, report)
     gallery = draw_gallery(
         protected,
@@ -170,8 +207,8 @@ def audit_run(
         dataset,
         transforms,
         measured,
-        spec=spec,
-        class_names=run.recipe.data.class_names,
+        spec=target.spec,
+        class_names=target.data.class_names,
         number=examples,
     )
     return Audit(report, gallery)
@@ -192,7 +229,7 @@ def _check_classes(spec: recipe.Data, dataset: LabelledSet) -> None:
 
 
 def _source(
-    run: Run,
+    target: Target,
     dataset: LabelledSet,
     adversary: Adversary | None,
     settings: recipe.Audit,
@@ -206,51 +243,58 @@ def _source(
             hint="give `adversary`, or set audit.budget to none",
         )
     own = adversary.dataset
-    _check_classes(run.recipe.data, own)
+    _check_classes(target.data, own)
     if own.fingerprint == dataset.fingerprint:
         raise DatasetError(
             "the adversary's images are the audited ones: every score would be too high"
         )
-    images = min(len(own), pool_size(BUDGETS[settings.budget], _trained_on(run)))
-    public = adversary.ancestor
+    images = min(len(own), pool_size(BUDGETS[settings.budget], target.trained_on))
+    given, public = adversary.ancestor, _public(target.model, adversary.ancestor)
+    known = public is not None and given is None and has_ancestor(public)
     return Source(
         split=adversary.split,
         fingerprint=own.fingerprint,
         images=images,
-        ancestor=None if public is None else digest(public),
+        ancestor=None if given is None else digest(given),
+        weights=digest(Path(public.weights)) if public and known else None,
     )
 
 
 def _attack(
-    run: Run,
-    correct: TransformSet,
+    target: Target,
     dataset: LabelledSet,
     adversary: Adversary,
     measured: Measured,
     *,
     log: AuditLog,
     crew: Crew,
-    device: torch.device,
     watch: AttackProgress,
 ) -> AttackSection | None:
     """Run the recipe's attacks on a copy of the model."""
     settings = log.started.settings
     if settings.budget == "none":
         return None
-    stolen = Model.load(run, device)
+    fingerprint = adversary.dataset.fingerprint
+    wanted = pool_size(BUDGETS[settings.budget], target.trained_on)
+    if target.sealed:
+        number = min(len(adversary.dataset), wanted)
+        source = AdversaryImages(adversary.split, fingerprint, number)
+        nothing = none_run(settings.attacks, budget=settings.budget, source=source)
+        return find_attacks(nothing, measured, seed=settings.seed)
+    stolen = target.load()
     stolen.model.to(memory_format=torch.channels_last)
-    wanted = pool_size(BUDGETS[settings.budget], _trained_on(run))
     pool = Pool.draw(adversary.dataset, wanted, seed=settings.seed)
     meter = _Meter(watch)
     scene = Scene(
         stolen=stolen,
-        spec=run.recipe.transform,
-        model=_public(run.recipe.model, adversary.ancestor),
+        spec=target.spec,
+        model=_public(target.model, adversary.ancestor),
         task=dataset.task,
         pool=pool,
-        leaks=Leaks(correct),
-        trained_on=_trained_on(run),
-        build=run.build,
+        leaks=Leaks(target.transforms.correct),
+        trained_on=target.trained_on,
+        build=target.build,
+        access=target.subject.access,
         referee=SplitReferee(stolen, dataset, settings.batch),
         tick=meter.tick,
         crew=crew,
@@ -260,24 +304,16 @@ def _attack(
         settings.attacks,
         budget=settings.budget,
         seed=settings.seed,
-        source=AdversaryImages(
-            adversary.split, adversary.dataset.fingerprint, len(pool)
-        ),
+        source=AdversaryImages(adversary.split, fingerprint, len(pool)),
         announce=meter.announce,
         log=log,
     )
     return find_attacks(campaign, measured, seed=settings.seed)
 
 
-def _trained_on(run: Run) -> int:
-    """How many images the model was trained on; 0 if that is not known."""
-    number = run.provenance.get("data", {}).get("train_images")
-    return number if isinstance(number, int) and number > 0 else 0
-
-
-def _public(spec: recipe.Model, ancestor: Path | None) -> recipe.Model:
+def _public(spec: recipe.Model | None, ancestor: Path | None) -> recipe.Model | None:
     """The architecture with the weights that the public has."""
-    if ancestor is None:
+    if spec is None or ancestor is None:
         return spec
     return spec.model_copy(update={"weights": str(ancestor)})
 
@@ -298,15 +334,16 @@ class _Meter:
 
 
 def _report(
-    run: Run,
+    target: Target,
     started: Started,
     findings: Findings,
     attacks: AttackSection | None,
 ) -> AuditReport:
     settings = started.settings
     flags = (
-        *_training_images(run, started, findings),
-        *_shown_by_weights(run),
+        *access_flags(started.subject.access),
+        *_training_images(target, started, findings),
+        *_shown_by_weights(target),
         *flags_of(findings),
         *_attack_flags(findings, attacks),
     )
@@ -316,7 +353,7 @@ def _report(
         subject=started.subject,
         material=started.material,
         seed=settings.seed,
-        command=command_of(run, started),
+        command=command_of(target, started),
         versions=started.versions,
         machine=started.machine,
         flags=flags,
@@ -350,9 +387,10 @@ def _attack_flags(findings: Findings, attacks: AttackSection | None) -> Iterator
         )
 
 
-def _training_images(run: Run, started: Started, findings: Findings) -> Iterator[Flag]:
-    trained_on = run.provenance.get("data", {}).get("train_fingerprint")
-    if trained_on == started.material.fingerprint:
+def _training_images(
+    target: Target, started: Started, findings: Findings
+) -> Iterator[Flag]:
+    if target.trained_fingerprint == started.material.fingerprint:
         yield Flag(
             code="training-images",
             message="the model was trained on these images; "
@@ -360,8 +398,8 @@ def _training_images(run: Run, started: Started, findings: Findings) -> Iterator
         )
 
 
-def _shown_by_weights(run: Run) -> Iterator[Flag]:
-    if run.shown_by_weights:
+def _shown_by_weights(target: Target) -> Iterator[Flag]:
+    if target.shown_by_weights:
         yield Flag(
             code="key-shown-by-weights",
             message="zeros and equal weights of the stem show what the key does to "

@@ -16,7 +16,15 @@ from typing import Self
 import numpy as np
 
 from mlguard import metrics
-from mlguard.audit.findings import Findings, IncorrectKeys, Interval, NearbyKeys, Score
+from mlguard.audit.findings import (
+    SEALED,
+    Findings,
+    IncorrectKeys,
+    Interval,
+    NearbyKeys,
+    NotShown,
+    Score,
+)
 from mlguard.errors import DatasetError
 from mlguard.tasks import Counts, Floats, Task, Totals
 
@@ -46,13 +54,15 @@ class Measured:
     Attributes:
         task: What was counted.
         baseline: None where no baseline was trained.
+        no_key: None where the model is sealed; then there are no incorrect and no
+            nearby keys either.
         same_transform: How many incorrect keys give the correct transform.
     """
 
     task: Task
     baseline: Counts | None
     correct: Counts
-    no_key: Counts
+    no_key: Counts | None
     incorrect: Sequence[Counts]
     nearby: Sequence[NearbyCounts]
     same_transform: int
@@ -84,13 +94,8 @@ def find(
         raise DatasetError("no pixel of the split is scored: every mask is ignored")
     scale = Scale.of(measured, image_draws(len(measured.correct), seed=seed))
     baseline = measured.baseline
-    redrawn = np.stack([scale.redrawn(counts) for counts in measured.incorrect])
-    no_key, incorrect = (
-        scale.score(measured.no_key),
-        _incorrect(measured, scale, redrawn),
-    )
-    worst = np.maximum(scale.redrawn(measured.no_key), redrawn.max(0))
     fidelity, fidelity_interval = _fidelity(measured, scale)
+    unauthorized = _unauthorized(measured, scale)
     return Findings(
         task=task.name,
         class_names=tuple(class_names),
@@ -100,14 +105,15 @@ def find(
         reference="correct" if baseline is None else "baseline",
         baseline=None if baseline is None else scale.score(baseline, authorized=True),
         correct=scale.score(measured.correct, authorized=True),
-        no_key=no_key,
-        incorrect=incorrect,
+        no_key=unauthorized.no_key,
+        incorrect=unauthorized.incorrect,
         nearby=tuple(_nearby(point, task) for point in measured.nearby),
         fidelity=fidelity,
         fidelity_interval=fidelity_interval,
-        leakage=scale.leakage(max(no_key.score, incorrect.maximum)),
-        leakage_interval=scale.leakage_interval(worst),
+        leakage=unauthorized.leakage,
+        leakage_interval=unauthorized.interval,
         key_space_bits=key_space_bits,
+        not_run=unauthorized.not_run,
     )
 
 
@@ -181,6 +187,37 @@ class Scale:
             of_reference=score / self.reference if self.reference > 0 else None,
             leakage=None if authorized else self.leakage(score),
         )
+
+
+@dataclass(frozen=True)
+class _Unauthorized:
+    """What users without the key get; nothing where the model is sealed."""
+
+    no_key: Score | None = None
+    incorrect: IncorrectKeys | None = None
+    leakage: float | None = None
+    interval: Interval | None = None
+    not_run: tuple[NotShown, ...] = ()
+
+
+def _unauthorized(measured: Measured, scale: Scale) -> _Unauthorized:
+    if measured.no_key is None:
+        left_out = (
+            NotShown(condition="no key", message=SEALED),
+            NotShown(condition="incorrect keys", message=SEALED),
+            NotShown(condition="nearby keys", message=SEALED),
+        )
+        return _Unauthorized(not_run=left_out)
+    no_key = scale.score(measured.no_key)
+    redrawn = np.stack([scale.redrawn(counts) for counts in measured.incorrect])
+    incorrect = _incorrect(measured, scale, redrawn)
+    worst = np.maximum(scale.redrawn(measured.no_key), redrawn.max(0))
+    return _Unauthorized(
+        no_key,
+        incorrect,
+        scale.leakage(max(no_key.score, incorrect.maximum)),
+        scale.leakage_interval(worst),
+    )
 
 
 def _incorrect(measured: Measured, scale: Scale, redrawn: Floats) -> IncorrectKeys:

@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlguard.audit.attack_findings import AttackFinding, AttackSection
-from mlguard.audit.findings import Findings, Interval, Score
+from mlguard.audit.findings import Findings, IncorrectKeys, Interval, Score
 from mlguard.audit.flags import NEARBY_SHARE
 from mlguard.audit.report import AuditReport
 from mlguard.audit.verdicts import Verdict
@@ -42,9 +42,13 @@ def report_table(report: AuditReport) -> Group:
     for cells in rows(findings):
         table.add_row(*map(Text, cells))  # a name is not markup
     flags = [Text(f"warning: {flag.message}", style="yellow") for flag in report.flags]
+    left_out = [
+        Text(f"not run: {one.condition}: {one.message}") for one in findings.not_run
+    ]
     bits = Text(f"Effective key space: {findings.key_space_bits:.1f} bits.")
     return Group(
         table,
+        *left_out,
         *_attacks(report.attacks, findings),
         Text(verdict(findings)),
         *([Text(headline(report.attacks))] if report.attacks else []),
@@ -118,7 +122,7 @@ def _verdict_line(one: Verdict) -> Text:
 
 def rows(findings: Findings) -> list[Cells]:
     """Condition, score, leakage, share of the reference and interval, as words."""
-    keys, floor = findings.incorrect, findings.floor
+    floor = findings.floor
     reference = (findings.baseline or findings.correct).score
 
     def row(
@@ -131,23 +135,29 @@ def rows(findings: Findings) -> list[Cells]:
     def condition(name: str, of: Score) -> Cells:
         return row(name, of.score, of.leakage, of.score_interval)
 
+    def tried(keys: IncorrectKeys) -> list[Cells]:
+        number = len(keys.scores)
+        return [
+            row(
+                f"incorrect keys, mean of {number}",
+                keys.mean,
+                keys.mean_leakage,
+                keys.mean_interval,
+            ),
+            row(
+                f"incorrect keys, best of {number}",
+                keys.maximum,
+                keys.maximum_leakage,
+                keys.maximum_interval,
+            ),
+        ]
+
     nearest = _nearly_right(findings, reference)
     return [
         *([condition("baseline", findings.baseline)] if findings.baseline else []),
         condition("correct key", findings.correct),
-        condition("no key", findings.no_key),
-        row(
-            f"incorrect keys, mean of {len(keys.scores)}",
-            keys.mean,
-            keys.mean_leakage,
-            keys.mean_interval,
-        ),
-        row(
-            f"incorrect keys, best of {len(keys.scores)}",
-            keys.maximum,
-            keys.maximum_leakage,
-            keys.maximum_interval,
-        ),
+        *([condition("no key", findings.no_key)] if findings.no_key else []),
+        *(tried(findings.incorrect) if findings.incorrect else []),
         *([row(*nearest)] if nearest else []),
         row("floor (constant answer)", floor, 0.0, None),
     ]

@@ -82,6 +82,7 @@ class _Measured:
     value: float | None
     interval: Interval | None
     converged: bool = True
+    complete: bool = True  # whether all was run that can make the value larger
 
 
 def decide(
@@ -163,6 +164,8 @@ def _verdict(
         answer = "FAIL"
     else:
         reasons = tuple(_doubts(claim, measured, threshold, flags))
+        if not measured.complete:
+            reasons = ("not-measured", *reasons)
         answer = "INCONCLUSIVE" if reasons else "PASS"
     return Verdict(
         claim=claim,
@@ -213,16 +216,24 @@ def _leakage(findings: Findings, attacks: AttackSection | None) -> _Measured:
 def _worst_of(claim: Claim, attacks: AttackSection | None) -> _Measured:
     """The largest stolen value of the attacks that a claim is about.
 
-    Every attack of the claim that can run on the model must have been run.
+    Every attack of the claim that can run on the model must have been run. What needs
+    weights that this audit did not have somebody else can still do: then the largest
+    value is only what it is at least.
     """
     names = ATTACKS_OF[claim]
     if attacks is None:
         return _Measured(None, None)
     skipped = {one.attack for one in attacks.not_run if one.reason == "not-asked"}
+    weightless = {x.attack for x in attacks.not_run if x.reason == "needs-weights"}
     own = [finding for finding in attacks.findings if finding.attack in names]
     known = [finding for finding in own if finding.stolen_value is not None]
     if skipped & set(names) or not known:
         return _Measured(None, None)
     worst = max(known, key=lambda finding: finding.stolen_value or 0.0)
     converged = all(finding.converged for finding in own)
-    return _Measured(worst.stolen_value, worst.stolen_value_interval, converged)
+    return _Measured(
+        worst.stolen_value,
+        worst.stolen_value_interval,
+        converged,
+        complete=not weightless & set(names),
+    )

@@ -1,7 +1,7 @@
 """The sentences of a report, the same in the terminal and on the page."""
 
 from mlguard.audit.attack_findings import AttackFinding, AttackSection
-from mlguard.audit.findings import Findings
+from mlguard.audit.findings import SEALED, Access, Findings
 from mlguard.audit.pictures import Gallery
 from mlguard.audit.report import AuditReport
 from mlguard.recipe import CHANNELS
@@ -18,6 +18,12 @@ FIRST_RUNG_OF_MORE = (
     "These are the first two of the adversaries in the threat model: a user without a "
     "key, and a user who tries keys at random. Those who do more come after."
 )
+WHO_ATTACKS: dict[Access, str] = {
+    "weights": "These adversaries hold the weights.",
+    "black-box": "These adversaries hold the bundle, run it as they like, and look at "
+    "its answers alone.",
+    "sealed": "These adversaries hold a bundle that is sealed.",
+}
 RUNGS = {
     "T0": "no key",
     "T1": "random keys",
@@ -68,8 +74,6 @@ def reference_column(findings: Findings) -> str:
 
 def verdict(findings: Findings) -> str:
     """What was found, in two sentences."""
-    tries = len(findings.incorrect.scores)
-    best = max(findings.no_key.score, findings.incorrect.maximum)
     with_key = (
         f"With the correct key the model reaches {findings.correct.score:.3f} "
         f"{findings.vocabulary.score}"
@@ -79,6 +83,10 @@ def verdict(findings: Findings) -> str:
             f", {percent(findings.fidelity)} of its plain twin's "
             f"{findings.baseline.score:.3f}"
         )
+    best = findings.best_try
+    if best is None or findings.incorrect is None:
+        return f"{with_key}. Without it, nothing was run: {SEALED}."
+    tries = len(findings.incorrect.scores)
     without = (
         f"Without it, the best of {findings.unauthorized_tries} tries (no key, and "
         f"{tries} random {'key' if tries == 1 else 'keys'}) reaches {best:.3f}"
@@ -110,6 +118,8 @@ def subject_line(report: AuditReport) -> str:
 
 def leakage_line(findings: Findings) -> str:
     """What the one number is, in words."""
+    if findings.best_try is None:
+        return f"leakage: not measured, for {SEALED}"
     return (
         f"leakage: the best of {findings.unauthorized_tries} tries without the key, on "
         f"a scale from a constant answer ({percent(0)}) to {reference_name(findings)} "

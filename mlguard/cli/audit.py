@@ -19,9 +19,11 @@ from mlguard.cli.audit_progress import audit_on_terminal, resumable
 from mlguard.cli.checking_progress import count_on_terminal
 from mlguard.cli.extras import need
 from mlguard.cli.model_key import read_model_key
+from mlguard.cli.recipes import Overrides
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.recipe import MAX_KEYS
 
+BUNDLE = ".mlgb"
 MAX_SEED = 2**31 - 1
 MAX_EXAMPLES = 100  # of a page that a browser still opens
 
@@ -32,7 +34,10 @@ def audit(
     out: Annotated[Path, typer.Option(help="Folder for the report; new or empty.")],
     run: Annotated[
         Path | None,
-        typer.Argument(help="The run folder of `mlguard protect`.", show_default=False),
+        typer.Argument(
+            help="The run folder of `mlguard protect`, or a bundle, NAME.mlgb.",
+            show_default=False,
+        ),
     ] = None,
     source: Annotated[
         Path | None,
@@ -45,9 +50,21 @@ def audit(
         ),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a bundle: a shipped recipe's name, or a file, whose [data] and "
+            "[audit] hold. Otherwise the layout `folder` with the bundle's classes, "
+            "or `imagefolder` if it classifies.",
+            show_default=False,
+        ),
+    ] = None,
+    set_: Overrides = None,
     key: Annotated[
         str | None,
-        typer.Option(help="Name of the model key; the run's own if left out."),
+        typer.Option(
+            help="Name of the model key; the run's own if left out. A bundle names none."
+        ),
     ] = None,
     incorrect_keys: Annotated[
         int | None,
@@ -79,7 +96,7 @@ def audit(
         Path | None,
         typer.Option(
             help="Public weights of the same architecture, .safetensors; otherwise "
-            "those that the recipe starts from."
+            "those that the recipe starts from. Not of a bundle."
         ),
     ] = None,
     resume: Annotated[
@@ -105,6 +122,9 @@ def audit(
 ) -> None:
     """Measure what users with and without the key get, and write a report to OUT.
 
+    RUN may be a bundle: onnxruntime runs it as a black box, attacks that need weights
+    are left out with that reason, and there is no plain twin to compare with.
+
     Exits with 30 if the recipe makes a claim that fails, 31 if one is inconclusive.
     `mlguard audit compare A B` sets finished audits beside each other.
     """
@@ -113,19 +133,35 @@ def audit(
         _print_report(again, out, json=json, private=False)
         raise typer.Exit(exit_code(again.verdicts))
     if run is None:
-        raise typer.BadParameter("give a run folder, or --from an audit.json")
-    task = need("mlguard.cli.audit_task").AuditTask.open(
-        run,
-        data,
-        split=split,
-        device=device,
-        examples=examples,
-        incorrect_keys=incorrect_keys,
-        seed=seed,
-        budget=budget,
-        attacks=attacks,
-        ancestor=ancestor,
-    )
+        raise typer.BadParameter("give a run folder or a bundle, or --from AUDIT.JSON")
+    options = {
+        "split": split,
+        "device": device,
+        "examples": examples,
+        "incorrect_keys": incorrect_keys,
+        "seed": seed,
+        "budget": budget,
+        "attacks": attacks,
+    }
+    if is_bundle(run):
+        _refuse_strays("a bundle", ancestor=ancestor)
+        if key is None:
+            raise typer.BadParameter("a bundle does not name its key: give --key NAME")
+        if set_ and recipe is None:
+            raise typer.BadParameter("--set changes a recipe: give --recipe too")
+        task = need("mlguard.cli.bundle_audit_task").BundleAuditTask.open(
+            run,
+            data,
+            key_name=key,
+            recipe_name=recipe,
+            overrides=set_ or [],
+            **options,
+        )
+    else:
+        _refuse_strays("a run folder, which has its own", recipe=recipe, set=set_)
+        task = need("mlguard.cli.audit_task").AuditTask.open(
+            run, data, ancestor=ancestor, **options
+        )
     first = task.crew.first
     claimed = report_folder(out, resume=resume) if first else nullcontext(out)
     with claimed as folder, resumable(out / LOG):
@@ -140,6 +176,18 @@ def audit(
     if first:
         _print_report(found.report, out, json=json, private=examples > 0)
     raise typer.Exit(status)
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a path stands for a bundle: a file, or one that is missing by its name."""
+    return path.is_file() or (path.suffix == BUNDLE and not path.is_dir())
+
+
+def _refuse_strays(what: str, **options: object) -> None:
+    """Refuse options that mean nothing for what is audited."""
+    for name, value in options.items():
+        if value:
+            raise typer.BadParameter(f"--{name} does not go with {what}")
 
 
 def _print_report(report: AuditReport, out: Path, *, json: bool, private: bool) -> None:

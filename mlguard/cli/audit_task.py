@@ -1,4 +1,7 @@
-"""What `mlguard audit` does between its options and its report. Needs torch."""
+"""What `mlguard audit` does for a run folder, after its options. Needs torch.
+
+What it does for a bundle is in `bundle_audit_task.py`.
+"""
 
 import os
 from collections.abc import Callable
@@ -11,13 +14,13 @@ import torch
 from mlguard import recipe
 from mlguard.audit.attacks.campaign import check_names
 from mlguard.audit.budgets import BUDGETS
-from mlguard.audit.describe import protection_of
 from mlguard.audit.run import (
     Adversary,
     AttackProgress,
     Audit,
     audit_run,
 )
+from mlguard.audit.target import protection_of
 from mlguard.data import LabelledSet, open_split
 from mlguard.errors import DatasetError, RunError
 from mlguard.keys import ModelKey
@@ -72,8 +75,8 @@ class AuditTask:
         run = read_run(path)
         protection_of(run)
         place, crew = _crew(device)
-        known = _known_split(split)
-        settings = _settings(
+        known = known_split(split)
+        settings = settings_of(
             run.recipe.audit,
             incorrect_keys=incorrect_keys,
             seed=seed,
@@ -87,8 +90,7 @@ class AuditTask:
 
         adversary = None
         if settings.budget != "none":
-            # Never the audited images, and none the model was trained on.
-            other: Split = "test" if known == "validation" else "validation"
+            other = other_split(known)
             adversary = Adversary(images(other), other, _ancestor(run, ancestor))
         return cls(
             subject=run,
@@ -157,7 +159,7 @@ def _crew(device: str) -> tuple[torch.device, Crew]:
     return engine.device, Crew.of(engine)
 
 
-def _settings(
+def settings_of(
     settings: recipe.Audit,
     *,
     incorrect_keys: int | None,
@@ -202,7 +204,21 @@ def _ancestor(run: Run, path: Path | None) -> Path | None:
     return path
 
 
-def _known_split(name: str) -> Split:
+def other_split(name: Split) -> Split:
+    """Whose images attacks use: never the audited ones, nor any that were trained on.
+
+    Args:
+        name: The audited split.
+    """
+    return "test" if name == "validation" else "validation"
+
+
+def known_split(name: str) -> Split:
+    """The split of a name.
+
+    Raises:
+        DatasetError: There is none.
+    """
     splits: tuple[Split, ...] = get_args(Split)
     for split in splits:
         if name == split:

@@ -4,7 +4,7 @@ Knows nothing of training, files of results or audits.
 """
 
 from mlguard.models.build import ARCHITECTURES, build_model, logits_of
-from mlguard.models.condition import NO_KEY, Condition, keyed, output_of
+from mlguard.models.condition import NO_KEY, Condition, Output, keyed, output_of
 from mlguard.models.cut import Cut, SharedRuns
 from mlguard.models.feature_maps import feature_channels
 from mlguard.models.graph import last_layers, norms_after, readers
@@ -17,6 +17,7 @@ __all__ = [
     "Condition",
     "Cut",
     "Normalization",
+    "Output",
     "SharedRuns",
     "build_model",
     "feature_channels",

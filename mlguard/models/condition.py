@@ -30,10 +30,13 @@ class Condition:
         image: Takes uint8 images (N, 3, H, W), gives float32 images in [0, 1].
         features: For each layer, by its name in the model, what is done to its output
             (N, C, H, W) before any other layer sees it.
+        transforms: What a key does, if that is what this is: what can fill the key
+            slots of a graph. None for everything else that can be done.
     """
 
     image: Change = plain
     features: Mapping[str, Change] = field(default_factory=dict)
+    transforms: TransformSet | None = None
 
 
 NO_KEY = Condition()
@@ -50,6 +53,7 @@ def keyed(transforms: TransformSet, device: Device = "cpu") -> Condition:
     return Condition(
         plain if image is None else torch_transform(image, device),
         {one.layer: TorchChannels(one, device) for one in transforms.channels},
+        transforms,
     )
 
 

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mlguard.data import LabelledSet, Part
-from mlguard.models import Condition, Normalization, SharedRuns, logits_of
+from mlguard.models import Condition, Normalization, Output, SharedRuns, logits_of
 from mlguard.tasks import Counts
+
+Runs = Callable[[Tensor, Condition], Output]  # images and what is done to them
 
 
 def evaluate(
@@ -27,7 +29,7 @@ def evaluate(
     device: torch.device,
     batch: int,
     progress: Callable[[int, int], None] | None = None,
-    shared: SharedRuns | None = None,
+    shared: Runs | None = None,
 ) -> dict[str, Counts]:
     """Score a model on a data set under every condition.
 
@@ -39,7 +41,7 @@ def evaluate(
         device: Where to compute.
         batch: Images at a time.
         progress: Called with (predictions done, all predictions).
-        shared: What runs the model, made of it and the same conditions; None makes it.
+        shared: What runs the model under the same conditions; None makes it.
 
     Returns:
         For each condition the counts of the data's task, one row an image.
@@ -73,7 +75,7 @@ def predict_classes(
 
 
 @torch.inference_mode()
-def _classes(shared: SharedRuns, images: Tensor, condition: Condition) -> Tensor:
+def _classes(shared: Runs, images: Tensor, condition: Condition) -> Tensor:
     classes = logits_of(shared(images, condition)).argmax(1)
     return classes.to(torch.uint8) if classes.ndim > 1 else classes
 

@@ -1,6 +1,7 @@
 """Step 7: run a bundle with its key. numpy, Pillow and onnxruntime, never torch."""
 
+from mlguard.runtime.graphs import Graphs
 from mlguard.runtime.images import MAX_PIXELS, SUFFIXES, read_image
 from mlguard.runtime.session import Session
 
-__all__ = ["MAX_PIXELS", "SUFFIXES", "Session", "read_image"]
+__all__ = ["MAX_PIXELS", "SUFFIXES", "Graphs", "Session", "read_image"]

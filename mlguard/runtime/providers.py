@@ -48,6 +48,7 @@ def load_graph(
     provider: str,
     name: str,
     slots: Mapping[str, NDArray[Any]] | None = None,
+    threads: int = 0,
 ) -> onnxruntime.InferenceSession:
     """Load a graph, its key slots filled in memory. Nothing is written to disk.
 
@@ -56,6 +57,7 @@ def load_graph(
         provider: "cpu", "cuda", "auto", or an execution provider's full name.
         name: What to call the graph in a refusal.
         slots: The tensors of the key slots, by name.
+        threads: How many compute one image; 0 leaves onnxruntime the choice.
 
     Raises:
         ProviderError: The provider is unknown, not installed or not usable here.
@@ -67,7 +69,7 @@ def load_graph(
             with _quiet():
                 session = onnxruntime.InferenceSession(
                     graph,
-                    _options(slots or {}),
+                    _options(slots or {}, threads),
                     providers=[(candidate, OPTIONS.get(candidate, {}))],
                     enable_fallback=False,
                 )
@@ -118,8 +120,11 @@ def _candidates(provider: str) -> list[str]:
     return names
 
 
-def _options(slots: Mapping[str, NDArray[Any]]) -> onnxruntime.SessionOptions:
+def _options(
+    slots: Mapping[str, NDArray[Any]], threads: int
+) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     options.log_severity_level = FATAL  # every error is raised as well
     if slots:
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(v) for v in slots.values()]

@@ -53,6 +53,7 @@ MAY_IMPORT = {
     | PICTURES
     | {"mlguard.recipe", "mlguard.metrics", "mlguard.keys", "mlguard.transforms"}
     | {"mlguard.tasks", "mlguard.data", "mlguard.models", "mlguard.protect"}
+    | {"mlguard.bundle", "mlguard.runtime"}  # docs/decisions/0007
     | {"mlguard.__init__", "mlguard", "jinja2", "markupsafe", "pydantic", "rich"}
     | {"scipy"},
     "mlguard.cli": {"keystore", "mlguard", "numpy", "PIL", "rich", "typer"}

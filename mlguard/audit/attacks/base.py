@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mlguard import recipe
 from mlguard.audit.attacks.leaks import Leaks
 from mlguard.audit.budgets import Budget
+from mlguard.audit.findings import Access
 from mlguard.audit.measure import Subject
 from mlguard.audit.outcomes import Outcome
 from mlguard.data import LabelledSet, epoch_positions
@@ -77,6 +78,7 @@ class SplitReferee:
 
     def __call__(self, model: nn.Module, condition: Condition) -> Counts:
         """Count a model under a condition on the audited split."""
+        own = model is self.subject.model
         return evaluate(
             model.eval(),
             self.dataset,
@@ -84,6 +86,7 @@ class SplitReferee:
             normalization=self.subject.normalization,
             device=self.subject.device,
             batch=self.batch,
+            shared=self.subject.runs([condition]) if own else None,
         )["attack"]
 
 
@@ -94,13 +97,15 @@ class Scene:
     Attributes:
         stolen: The protected model.
         spec: What kind of transform its key makes; public.
-        model: The recipe's [model] section, for controls; public.
+        model: The recipe's [model] section, for controls; public. None where all
+            there is of a model is its graph.
         task: What the model is asked for.
         pool: The adversary's own images.
         leaks: What it has seen of the key's work.
         referee: Scores on images it does not have.
         trained_on: How many images the model was trained on; 0 if that is not known.
         build: Makes the model, if the recipe's architecture does not; public.
+        access: Whether attacks can have the weights, or predictions alone.
         tick: Told how the work goes.
         known: Variant, images and labels of those outcomes of the attack that are
             known already.
@@ -110,13 +115,14 @@ class Scene:
 
     stolen: Subject
     spec: recipe.Transform
-    model: recipe.Model
+    model: recipe.Model | None
     task: Task
     pool: Pool
     leaks: Leaks
     referee: Referee
     trained_on: int = 0
     build: Callable[[], nn.Module] | None = None
+    access: Access = "weights"
     tick: Tick = lambda work: None
     known: frozenset[Identity] = frozenset()
     crew: Crew = ALONE
@@ -134,6 +140,13 @@ class Scene:
             return False
         self.asked.append(identity)
         return (len(self.asked) - 1) % self.crew.size == self.crew.rank
+
+    @property
+    def public(self) -> recipe.Model:
+        """The recipe's [model] section, for what needs weights anyway."""
+        if self.model is None:
+            raise ValueError("nothing but a graph is known of this model")
+        return self.model
 
     def new_model(self, start: recipe.Model, *, seed: int) -> nn.Module:
         """A plain model, on the CPU, from the weights that a [model] section names.
@@ -156,10 +169,15 @@ class Attack(ABC):
     """One way to use stolen weights without the key.
 
     Attributes:
+        needs_weights: Whether predictions are not enough for it.
+        reads_statistics: Whether it judges guesses by what batch normalization stored,
+            where it has weights to read that from.
         seed: Of everything random in it.
     """
 
     name: ClassVar[str]
+    needs_weights: ClassVar[bool] = False
+    reads_statistics: ClassVar[bool] = False
     seed: int
 
     @classmethod

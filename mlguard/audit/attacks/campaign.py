@@ -10,6 +10,7 @@ from mlguard.audit.attacks.base import Attack, Identity, Scene
 from mlguard.audit.attacks.controls import Controls, has_ancestor
 from mlguard.audit.budgets import BUDGETS, Budget, BudgetName, share_of
 from mlguard.audit.events import Attacked, AttackEnded, Controlled, Event
+from mlguard.audit.findings import SEALED
 from mlguard.audit.log import AuditLog
 from mlguard.audit.outcomes import AdversaryImages, Campaign, Outcome
 from mlguard.audit.share import shared
@@ -21,6 +22,18 @@ NO_ANCESTOR = (
     "high rather than too low"
 )
 
+NEEDS_WEIGHTS = (
+    "it needs the weights, and a bundle is run as a black box; audit the run folder"
+)
+NO_STATISTICS = (
+    "the objective batch-norm needs the weights, and a bundle is run as a black box; "
+    "entropy stands in for it"
+)
+NO_CONTROL = (
+    "a model trained on the same labelled images without the stolen one needs its "
+    "architecture, which a bundle does not name; the floor stands in, so stolen "
+    "values with labels are too high rather than too low"
+)
 Announce = Callable[[str], None]  # the name of what is being run
 
 
@@ -86,29 +99,66 @@ def run_attacks(
             announce(name)
             outcomes += _run(attack, scene, log)
             not_run += [_impossible(name, why) for why in attack.left_out(scene)]
+            if attack.reads_statistics and scene.access == "black-box":
+                not_run.append(_weightless(name, NO_STATISTICS))
         else:
             not_run.append(left_out)
     controls = Controls(scene, limits, seed, log.controls() if log else {})
     labels = sorted({outcome.labels for outcome, _ in outcomes} - {0})
+    if labels and scene.access == "black-box":
+        not_run.append(_weightless("controls", NO_CONTROL))
+        labels = []
     if labels:
         announce("controls")
     _train(controls, labels, log)
     if (
         controls.done
-        and scene.model.weights != "none"
-        and not has_ancestor(scene.model)
+        and scene.public.weights != "none"
+        and not has_ancestor(scene.public)
     ):
         not_run.append(_impossible("ancestor-control", NO_ANCESTOR))
     made = [controls.done[labels] for labels in sorted(controls.done)]
     return Campaign(budget, outcomes, made, not_run, source)
 
 
+def none_run(
+    names: Sequence[str], *, budget: BudgetName, source: AdversaryImages
+) -> Campaign:
+    """The attacks on a sealed model: there is nothing to attack.
+
+    Args:
+        names: Of ATTACKS, those that were asked for.
+        budget: What was to be spent.
+        source: Where the adversary's images come from.
+
+    Raises:
+        RunError: One of the names is unknown.
+    """
+    check_names(names)
+    left_out = [
+        NotRun(attack=name, reason="sealed", message=SEALED)
+        if name in names
+        else _not_asked(name)
+        for name in ATTACKS
+    ]
+    return Campaign(budget, [], [], left_out, source)
+
+
 def _left_out(attack: Attack, scene: Scene, *, asked: bool) -> NotRun | None:
     if not asked:
-        message = "it was not asked for"
-        return NotRun(attack=attack.name, reason="not-asked", message=message)
+        return _not_asked(attack.name)
+    if attack.needs_weights and scene.access == "black-box":
+        return _weightless(attack.name, NEEDS_WEIGHTS)
     why = attack.impossible(scene)
     return _impossible(attack.name, why) if why else None
+
+
+def _not_asked(name: str) -> NotRun:
+    return NotRun(attack=name, reason="not-asked", message="it was not asked for")
+
+
+def _weightless(name: str, why: str) -> NotRun:
+    return NotRun(attack=name, reason="needs-weights", message=why)
 
 
 def _impossible(name: str, why: str) -> NotRun:

@@ -37,12 +37,12 @@ class Controls:
         return self.done[images]
 
     def _train(self, images: int) -> Control:
-        blank = self.scene.model.model_copy(update={"weights": "none"})
+        blank = self.scene.public.model_copy(update={"weights": "none"})
         scratch, settled = self._best(images, blank)
         ancestor = None
         starts = 1
-        if has_ancestor(self.scene.model):
-            ancestor, also = self._best(images, self.scene.model)
+        if has_ancestor(self.scene.public):
+            ancestor, also = self._best(images, self.scene.public)
             starts, settled = 2, settled and also
         steps = starts * len(self.budget.rates) * self.budget.steps
         return Control(

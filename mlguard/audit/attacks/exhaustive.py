@@ -37,6 +37,7 @@ class Exhaustive(Attack):
     """
 
     name: ClassVar[str] = "exhaustive"
+    reads_statistics: ClassVar[bool] = True
     images: int = 16
     guesses: int = 2000
 

@@ -55,6 +55,7 @@ class Gradient(Attack):
     """
 
     name: ClassVar[str] = "gradient"
+    needs_weights: ClassVar[bool] = True
     unlabelled: int = 64
     labelled: int = 16
     steps: int = 100

@@ -46,6 +46,7 @@ class HillClimbing(Attack):
     """
 
     name: ClassVar[str] = "hill-climbing"
+    reads_statistics: ClassVar[bool] = True
     images: int = 16
     guesses: int = 2000
     starts: int = 4

@@ -53,6 +53,7 @@ class PublicAncestor(Attack):
     """
 
     name: ClassVar[str] = "public-ancestor"
+    needs_weights: ClassVar[bool] = True
 
     @classmethod
     def within(cls, budget: Budget, *, seed: int) -> Self:
@@ -61,7 +62,7 @@ class PublicAncestor(Attack):
 
     def impossible(self, scene: Scene) -> str:
         """Why it cannot run on this model, in words; empty if it can."""
-        if not has_ancestor(scene.model):
+        if not has_ancestor(scene.public):
             return NO_FILE
         places = _Places.of(scene)
         return "" if places.matched else "; ".join(places.unmatched)
@@ -150,7 +151,9 @@ class _Places:
                 space = GuessSpace.of(scene.spec, None)
                 image = space.transform(space.signed(one.order, one.negative))
         found = keyed(TransformSet(image, tuple(channels)), scene.stolen.device)
-        return found if adapter is None else replace(found, image=adapter)
+        return (
+            found if adapter is None else replace(found, image=adapter, transforms=None)
+        )
 
 
 def public_weights(scene: Scene) -> dict[str, Tensor]:
@@ -158,9 +161,9 @@ def public_weights(scene: Scene) -> dict[str, Tensor]:
 
     What is not loaded from them differs between two builds, and is left out.
     """
-    twins = [scene.new_model(scene.model, seed=seed) for seed in (1, 2)]
+    twins = [scene.new_model(scene.public, seed=seed) for seed in (1, 2)]
     for twin in twins:
-        rewrite(twin.eval(), scene.model, scene.spec.block_size)
+        rewrite(twin.eval(), scene.public, scene.spec.block_size)
     first, second = (twin.state_dict() for twin in twins)
     own = scene.stolen.model.state_dict()
     return {

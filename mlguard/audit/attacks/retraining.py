@@ -46,6 +46,7 @@ class Retraining(Attack):
     """
 
     name: ClassVar[str] = "retraining"
+    needs_weights: ClassVar[bool] = True
     labelled: tuple[int, ...] = (4, 16)
     share: float = 0.0
     steps: int = 100

@@ -57,6 +57,7 @@ class TransformedImages(Attack):
     """
 
     name: ClassVar[str] = "transformed-images"
+    reads_statistics: ClassVar[bool] = True
     images: int = 16
 
     @classmethod

@@ -49,6 +49,7 @@ class WeightsOnly(Attack):
     """
 
     name: ClassVar[str] = "weights-only"
+    needs_weights: ClassVar[bool] = True
     images: int = 16
     starts: int = 4
 
@@ -127,7 +128,7 @@ def _lifted(model: nn.Module) -> LiftedStem | None:
 
 def _plain(scene: Scene) -> nn.Conv2d | None:
     """The architecture's own stem, for its shape."""
-    blank = scene.model.model_copy(update={"weights": "none"})
+    blank = scene.public.model_copy(update={"weights": "none"})
     try:
         layer = find_stem(scene.new_model(blank, seed=0)).layer
     except BindingError:

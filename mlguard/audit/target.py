@@ -1,0 +1,157 @@
+"""What is audited, in one form for everything that can be. Needs torch.
+
+A run folder has weights, a recipe and perhaps a plain twin; a bundle has graphs and a
+manifest. The rest of the audit asks neither.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mlguard import recipe
+from mlguard.audit.log import USE
+from mlguard.audit.measure import AuditTransforms
+from mlguard.audit.measure import Subject as Model
+from mlguard.audit.report import Subject
+from mlguard.errors import MalformedRun
+from mlguard.keys import ModelKey
+from mlguard.protect.run import MODEL, Protection, Run
+from mlguard.recipe import recipe_sha256
+
+
+@dataclass(frozen=True)
+class Target:
+    """One protected model under one key, ready to be audited.
+
+    Attributes:
+        subject: What the report says of it.
+        model_sha256: Of its weights, or of its graph.
+        baseline_sha256: Of its plain twin's weights; None if there is none.
+        data: Which images it is for.
+        spec: What its key does; public.
+        model: The recipe's [model] section; None where only a graph is known.
+        build: Makes the model, if the recipe's architecture does not.
+        transforms: What every key of the audit does.
+        shown_by_weights: Whether who has the weights reads off what is done to images.
+        secret: Authenticates the log.
+        load: Gives the model in eval mode, a new one each time.
+        load_baseline: Gives its plain twin, or None.
+        device: Where to compute.
+        processor: What to call that in the report; empty for what torch calls it.
+        trained_on: How many images it was trained on; 0 if that is not known.
+        trained_fingerprint: Of these images.
+        words: The first words of the command that audits it again.
+    """
+
+    subject: Subject
+    model_sha256: str
+    baseline_sha256: str | None
+    data: recipe.Data
+    spec: recipe.Transform
+    model: recipe.Model | None
+    build: Callable[[], nn.Module] | None
+    transforms: AuditTransforms
+    shown_by_weights: bool
+    secret: bytes
+    load: Callable[[], Model]
+    load_baseline: Callable[[], Model | None]
+    device: torch.device
+    processor: str
+    trained_on: int
+    trained_fingerprint: str | None
+    words: tuple[str, ...]
+
+    @property
+    def key_space_bits(self) -> float:
+        """Bits that someone who has the model does not read off it."""
+        correct = self.transforms.correct
+        return correct.channel_bits if self.shown_by_weights else correct.key_space_bits
+
+    @property
+    def sealed(self) -> bool:
+        """Whether nobody can run it without the key."""
+        return self.subject.access == "sealed"
+
+
+def target_of_run(
+    run: Run, key: ModelKey, settings: recipe.Audit, device: torch.device
+) -> Target:
+    """A run folder as what is audited.
+
+    Raises:
+        WrongKey: The model was protected with another key.
+        MalformedRun: The run is a baseline run, or its weights are missing.
+        TamperedRun: The holder of the key did not make this run.
+    """
+    protection = protection_of(run)
+    subkeys = key.for_model(protection.protection_id)
+    twin = run.baseline()
+    data = run.provenance.get("data", {})
+    number = data.get("train_images")
+    return Target(
+        subject=_subject(run),
+        model_sha256=digest(run.path / MODEL),
+        baseline_sha256=None if twin is None else digest(twin.path / MODEL),
+        data=run.recipe.data,
+        spec=run.recipe.transform,
+        model=run.recipe.model,
+        build=run.build,
+        transforms=AuditTransforms.derive(
+            run.transform(key), run.derive, subkeys, settings
+        ),
+        shown_by_weights=run.shown_by_weights,
+        secret=subkeys.derive(USE),
+        load=lambda: Model.load(run, device),
+        load_baseline=lambda: None if twin is None else Model.load(twin, device),
+        device=device,
+        processor="",
+        trained_on=number if isinstance(number, int) and number > 0 else 0,
+        trained_fingerprint=data.get("train_fingerprint"),
+        words=("mlguard", "audit", "RUN", "--key", protection.key_name),
+    )
+
+
+def _subject(run: Run) -> Subject:
+    protection = protection_of(run)
+    return Subject(
+        key_id=protection.key_id,
+        protection_id=protection.protection_id.hex(),
+        recipe=str(run.provenance.get("recipe", "")),
+        recipe_sha256=recipe_sha256(run.recipe),
+        architecture=run.recipe.model.name,
+        methods=run.recipe.transform.methods,
+        block_size=run.recipe.transform.image_block_size,
+        layers=run.recipe.transform.layers,
+        training_seed=run.recipe.train.seed,
+    )
+
+
+def protection_of(run: Run) -> Protection:
+    """Which key a run needs.
+
+    Raises:
+        MalformedRun: It is a baseline run, which needs none.
+    """
+    if run.protection is None:
+        raise MalformedRun(
+            f"{run.path} is a baseline run: there is no key to audit",
+            hint="give the run folder that holds it",
+        )
+    return run.protection
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file of weights.
+
+    Raises:
+        MalformedRun: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise MalformedRun(f"cannot read {path}: {error.strerror}") from None
