@@ -11,8 +11,9 @@ from mlguard.bundle import (
     TransformFacts,
     make_bundle,
 )
-from mlguard.bundle.preprocess_graph import build_preprocess_graph
+from mlguard.bundle.preprocess_graph import build_preprocess_graph, empty_slot
 from mlguard.keys import ModelKey
+from mlguard.transforms.channels import order_slot, signs_slot
 
 KEY = ModelKey(bytes(range(32)))
 OTHER_KEY = ModelKey(bytes(range(1, 33)))
@@ -49,18 +50,33 @@ def convolution(classes: int = CLASSES) -> np.ndarray:
 
 def model_graph() -> bytes:
     """One 3 × 3 convolution as ONNX."""
-    free = ["N", 3, "H", "W"]
     node = helper.make_node("Conv", ["pixels", "w"], ["logits"], pads=[1, 1, 1, 1])
+    return _graph([node], [numpy_helper.from_array(convolution(), "w")])
+
+
+def keyed_graph(layer: str) -> bytes:
+    """The same convolution after key slots of the three channels that it is fed."""
+    order, signs = order_slot(layer), signs_slot(layer)
+    nodes = [
+        helper.make_node("Gather", ["pixels", order], ["permuted"], axis=1),
+        helper.make_node("Mul", ["permuted", signs], ["fed"]),
+        helper.make_node("Conv", ["fed", "w"], ["logits"], pads=[1, 1, 1, 1]),
+    ]
+    slots = [
+        empty_slot(order, TensorProto.INT64, [3]),
+        empty_slot(signs, TensorProto.FLOAT, [3, 1, 1]),
+    ]
+    return _graph(nodes, [*slots, numpy_helper.from_array(convolution(), "w")])
+
+
+def _graph(nodes: list, initializers: list) -> bytes:
+    free, classes = ["N", 3, "H", "W"], ["N", CLASSES, "H", "W"]
     graph = helper.make_graph(
-        [node],
+        nodes,
         "model",
         [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, free)],
-        [
-            helper.make_tensor_value_info(
-                "logits", TensorProto.FLOAT, ["N", CLASSES, "H", "W"]
-            )
-        ],
-        [numpy_helper.from_array(convolution(), "w")],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, classes)],
+        initializers,
     )
     opsets = [helper.make_opsetid("", OPSET)]
     return helper.make_model(

@@ -63,7 +63,7 @@ def audit(
     key: Annotated[
         str | None,
         typer.Option(
-            help="Name of the model key; the run's own if left out. A bundle names none."
+            help="Name of the model key; the run's own if left out. A bundle has none."
         ),
     ] = None,
     incorrect_keys: Annotated[
@@ -179,7 +179,7 @@ def audit(
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a path stands for a bundle: a file, or one that is missing by its name."""
+    """Whether a path stands for a bundle: a file, or a missing one by its name."""
     return path.is_file() or (path.suffix == BUNDLE and not path.is_dir())
 
 

@@ -5,10 +5,11 @@ from xml.etree import ElementTree
 
 import pytest
 
+from mlguard.audit.attack_findings import NotRun
 from mlguard.audit.junit import junit_xml
 from mlguard.audit.report import AuditReport
 from mlguard.audit.verdicts import exit_code
-from tests.audits import VERDICTS, attacked_report, report
+from tests.audits import VERDICTS, attacked_report, attacks, report
 
 
 def suite_of(written: AuditReport) -> ElementTree.Element:
@@ -36,7 +37,7 @@ def test_every_claim_is_a_case() -> None:
 def test_the_counts_are_those_of_the_cases() -> None:
     suite = suite_of(attacked_report())
     counts = {key: suite.get(key) for key in ("tests", "failures", "errors", "skipped")}
-    assert counts == {"tests": "3", "failures": "1", "errors": "1", "skipped": "0"}
+    assert counts == {"tests": "4", "failures": "1", "errors": "1", "skipped": "1"}
 
 
 @pytest.mark.parametrize("answers", [VERDICTS[:1], VERDICTS[:2], VERDICTS, ()])
@@ -58,6 +59,20 @@ def test_without_a_claim_one_case_says_so() -> None:
     suite = suite_of(report())
     assert outcomes(suite) == {"claims": ["skipped"]}
     assert suite.get("skipped") == "1"
+
+
+def test_what_could_not_be_run_is_skipped_with_its_reason() -> None:
+    suite = suite_of(attacked_report())
+    (case,) = (c for c in suite.iter("testcase") if c.get("name") == "exhaustive")
+    assert case.get("classname") == "mlguard.audit.not-run"
+    assert [part.get("message") for part in case] == ["too many keys"]
+
+
+def test_what_was_not_asked_for_is_no_case() -> None:
+    left_out = NotRun(attack="gradient", reason="not-asked", message="nobody asked")
+    section = attacks(not_run=[left_out])
+    written = dataclasses.replace(attacked_report(), attacks=section)
+    assert "gradient" not in outcomes(suite_of(written))
 
 
 def test_what_comes_from_a_file_cannot_break_the_file() -> None:

@@ -97,6 +97,27 @@ def test_a_search_that_was_not_asked_for_leaves_its_claim_open() -> None:
     }
 
 
+def test_a_search_that_needs_weights_fails_a_claim_but_cannot_keep_it() -> None:
+    """What was found counts; what somebody with the weights finds is not known."""
+    left_out = dataclasses.replace(
+        attacks().not_run[0], attack="gradient", reason="needs-weights"
+    )
+    section = dataclasses.replace(attacks(), not_run=(left_out,))
+    assert answers(section=section, max_key_search=0.1)["key-search"] == ("FAIL", ())
+    assert answers(section=section, max_key_search=0.9) == {
+        "key-search": ("INCONCLUSIVE", ("not-measured",))
+    }
+
+
+def test_a_claim_about_a_sealed_model_is_not_measured() -> None:
+    unmeasured = ("INCONCLUSIVE", ("not-measured",))
+    found = findings(no_key=None, incorrect=[], nearby=[])
+    assert answers(found=found, section=NO_ATTACK, max_leakage=0.9) == {
+        "random-keys": unmeasured
+    }
+    assert answers(found=found, min_fidelity=0.7) == {"fidelity": ("PASS", ())}
+
+
 def test_a_model_below_its_baseline_is_a_doubt_unless_the_owner_meant_it() -> None:
     flag = "correct-below-baseline"
     assert answers(flag, max_leakage=0.9)["random-keys"][0] == "INCONCLUSIVE"
