@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from mlguard.audit import measure as measuring
 from mlguard.audit.attacks import base
@@ -14,11 +15,12 @@ from mlguard.audit.log import AuditLog, read_events
 from mlguard.audit.recompute import attacks_of, findings_of
 from mlguard.audit.report import dump_report
 from mlguard.audit.run import Adversary, Audit, audit_run
-from mlguard.data import open_split
+from mlguard.data import SHAPES_CLASS_NAMES, open_split
 from mlguard.errors import ReportError
+from mlguard.models import build_model
 from mlguard.protect.run import Run
 from tests.audit.test_audit_run import secrets_of
-from tests.audits import KEY, make_run
+from tests.audits import KEY, make_run, recipe
 
 TINY = Budget(
     search_images=2,
@@ -239,6 +241,24 @@ def test_another_run_is_refused(run: Run, whole, tmp_path: Path) -> None:
     other = make_run(tmp_path / "run", CLAIM, "train.seed=5", baseline=True)
     with pytest.raises(ReportError, match=r"subject\.recipe_sha256 was"):
         audit(other, log)
+
+
+def test_other_weights_that_training_started_from_are_refused(tmp_path: Path) -> None:
+    """Controls and the public ancestor begin with them: results would mix."""
+    public, log = tmp_path / "public.safetensors", tmp_path / "audit.jsonl"
+    state = build_model(recipe().model, len(SHAPES_CLASS_NAMES)).state_dict()
+    save_file(state, public)
+    numbers = ("model.mean=[0.5, 0.5, 0.5]", "model.std=[0.5, 0.5, 0.5]")
+    started = make_run(tmp_path / "run", f"model.weights={public}", *numbers)
+    attacks = ("known-plaintext",)
+    whole = audit(started, log, attacks=attacks)
+    log.write_bytes(b"".join(lines_of(log.read_bytes())[:2]))
+    save_file({name: value + 1 for name, value in state.items()}, public)
+    with pytest.raises(ReportError, match=r"adversary\.weights was .*, now it is"):
+        audit(started, log, attacks=attacks)
+    save_file(state, public)
+    resumed = audit(started, log, attacks=attacks)
+    assert but_for_times(resumed) == but_for_times(whole)
 
 
 def test_no_secret_is_in_the_log(tmp_path: Path) -> None:
