@@ -56,6 +56,7 @@ CHANNELS: Final = "channels"  # the one method that acts inside the model
 AttackName = Literal[
     "without-key",
     "exhaustive",
+    "integer-seeds",
     "hill-climbing",
     "gradient",
     "weights-only",

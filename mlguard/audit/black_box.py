@@ -5,7 +5,7 @@ transform in its key slots. What has no such form, such as a plain image or one 
 another method, is done to the pixels before the model, as a thief would.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -60,6 +60,11 @@ class BlackBox(Subject):
     def runs(self, conditions: Iterable[Condition]) -> Runs:
         """What runs the model; each condition is run on its own."""
         return self._run
+
+    def channels(self, layers: Sequence[str], size: tuple[int, int]) -> dict[str, int]:
+        """How many channels the outputs of layers have, by the manifest."""
+        maps = self.graphs.bundle.manifest.feature_maps
+        return {one.layer: one.channels for one in maps if one.layer in layers}
 
     def _run(self, images: Tensor, condition: Condition) -> Tensor:
         transforms = condition.transforms

@@ -26,6 +26,7 @@ from mlguard.models import (
     Condition,
     Normalization,
     SharedRuns,
+    feature_channels,
     keyed,
     normalization_of,
 )
@@ -117,6 +118,15 @@ class Subject:
             conditions: All that will be asked for.
         """
         return SharedRuns(self.model, conditions, self.normalization)
+
+    def channels(self, layers: Sequence[str], size: tuple[int, int]) -> dict[str, int]:
+        """How many channels the outputs of layers have.
+
+        Args:
+            layers: Their names.
+            size: Height and width of an image, in pixels.
+        """
+        return feature_channels(self.model, layers, size)
 
 
 def measure(

@@ -31,7 +31,13 @@ NO_KEY_RUNGS = ("T0", "T1")
 FAILED, UNMEASURED = 30, 31  # exit codes; the second outranks the first
 
 ATTACKS_OF: dict[Claim, tuple[str, ...]] = {
-    "key-search": ("exhaustive", "hill-climbing", "gradient", "weights-only"),
+    "key-search": (
+        "exhaustive",
+        "integer-seeds",
+        "hill-climbing",
+        "gradient",
+        "weights-only",
+    ),
     "retraining": ("retraining",),
     "known-plaintext": ("known-plaintext", "transformed-images"),
     "public-ancestor": ("public-ancestor",),

@@ -8,6 +8,7 @@ from mlguard.audit.attacks.base import Attack, Pool, Scene
 from mlguard.audit.attacks.exhaustive import Exhaustive
 from mlguard.audit.attacks.gradient import Gradient
 from mlguard.audit.attacks.hill_climbing import HillClimbing
+from mlguard.audit.attacks.integer_seeds import IntegerSeeds
 from mlguard.audit.attacks.known_plaintext import KnownPlaintext
 from mlguard.audit.attacks.leaks import Leaks
 from mlguard.audit.attacks.public_ancestor import PublicAncestor
@@ -22,6 +23,7 @@ __all__ = ["ATTACKS", "Attack", "Leaks", "Outcome", "Pool", "Scene"]
 ATTACKS: dict[str, type[Attack]] = {
     "without-key": WithoutKey,
     "exhaustive": Exhaustive,
+    "integer-seeds": IntegerSeeds,
     "hill-climbing": HillClimbing,
     "gradient": Gradient,
     "weights-only": WeightsOnly,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mlguard.audit.attacks.assignment import assign
 from mlguard.audit.attacks.base import Scene
-from mlguard.models import Condition, feature_channels
+from mlguard.models import Condition
 from mlguard.models.keyed_transform import plain
 from mlguard.models.torch_blocks import cut, join
 from mlguard.transforms.blocks import block_length
@@ -139,4 +139,4 @@ def too_large(scene: Scene) -> str:
 def feature_maps(scene: Scene) -> dict[str, int]:
     """How many channels every feature map has that the key permutes."""
     height, width = scene.pool.images.shape[-2:]
-    return feature_channels(scene.stolen.model, scene.spec.layers, (height, width))
+    return scene.stolen.channels(scene.spec.layers, (height, width))

@@ -1,22 +1,15 @@
 """Try every key there is."""
 
-import itertools
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-import numpy as np
-import torch
-
 from mlguard.audit.attacks.base import Attack, Scene
-from mlguard.audit.attacks.guesses import Guess, GuessSpace, unsearchable
+from mlguard.audit.attacks.guesses import GuessSpace, unsearchable
 from mlguard.audit.attacks.objectives import Judge, label_free
-from mlguard.audit.attacks.search import found, subset, wanted
+from mlguard.audit.attacks.search import best_of, found, subset, wanted
 from mlguard.audit.budgets import Budget
 from mlguard.audit.outcomes import Outcome
-
-AT_ONCE = 256  # guesses handed over together
 
 
 @dataclass(frozen=True)
@@ -64,19 +57,10 @@ class Exhaustive(Attack):
         if not mine:
             return
         judge = Judge(scene, space, pool, (free, "cross-entropy"))
-        best: list[tuple[float, Guess | None]] = [(math.inf, None)] * 2
-        guesses = space.every()
-        while batch := list(itertools.islice(guesses, AT_ONCE)):
-            scores = judge(np.stack(batch))
-            for row, (known, _) in enumerate(best):
-                index = int(torch.argmin(scores[row]))
-                if float(scores[row, index]) < known:
-                    best[row] = (float(scores[row, index]), batch[index])
-        for objective, (_, guess) in zip((free, "cross-entropy"), best, strict=True):
+        best = best_of(judge, space.every(), objectives=2)
+        for objective, guess in zip((free, "cross-entropy"), best, strict=True):
             if objective not in mine:
                 continue
-            if guess is None:  # every score is NaN: the weights are broken
-                guess = next(space.every())
             yield found(
                 scene,
                 space,

@@ -26,6 +26,7 @@ from mlguard.transforms import (
     NegativePositive,
     PixelShuffle,
     Transform,
+    TransformSet,
 )
 from mlguard.transforms.blocks import block_length
 
@@ -150,6 +151,10 @@ class GuessSpace:
                     FormatPreserving(size, row.astype(np.bool_), self._known_table())
                 )
         return chain[0] if len(chain) == 1 else Compose(chain)
+
+    def transforms(self, guess: Guess) -> TransformSet:
+        """The same as all that a key does."""
+        return TransformSet(self.transform(guess))
 
     def apply(self, guesses: Guesses, images: Tensor) -> Tensor:
         """Transform the same images under every guess, in one go.

@@ -83,22 +83,30 @@ class Judge:
         self.queries += keys * images
         self._tick(keys * images)
         found: dict[ObjectiveName, Callable[[], Tensor]] = {
-            "cross-entropy": lambda: self._cross_entropy(logits),
+            "cross-entropy": lambda: cross_entropy(
+                logits, self._masks, self._ignore_index
+            ),
             "entropy": lambda: entropy(logits),
             "batch-norm": lambda: statistics.mismatch,
         }
         return torch.stack([found[name]().double().cpu() for name in self._objectives])
 
-    def _cross_entropy(self, logits: Tensor) -> Tensor:
-        truth = self._masks.long()
-        scored = (truth != self._ignore_index).sum().clamp(min=1)
-        losses = [
-            F.cross_entropy(
-                one, truth, ignore_index=self._ignore_index, reduction="sum"
-            )
-            for one in logits
-        ]
-        return torch.stack(losses) / scored
+
+def cross_entropy(logits: Tensor, masks: Tensor, ignore_index: int) -> Tensor:
+    """Mean cross-entropy of what has a label.
+
+    Shape:
+        logits   (K, n, classes, H, W) or (K, n, classes)
+        masks    (n, H, W) or (n,)
+        returns  (K,)
+    """
+    truth = masks.long()
+    scored = (truth != ignore_index).sum().clamp(min=1)
+    losses = [
+        F.cross_entropy(one, truth, ignore_index=ignore_index, reduction="sum")
+        for one in logits
+    ]
+    return torch.stack(losses) / scored
 
 
 def entropy(logits: Tensor) -> Tensor:

@@ -1,0 +1,189 @@
+"""Try the keys that integers make in the published research code.
+
+There a key is `torch.manual_seed(seed)` and what `torch.randperm` gives next. What is
+here makes the same permutations, to find them; nothing is ever protected with one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mlguard.audit.attacks.adapters import feature_maps
+from mlguard.audit.attacks.base import Attack, Pool, Scene
+from mlguard.audit.attacks.guesses import Guess, Guesses, GuessSpace, unsearchable
+from mlguard.audit.attacks.objectives import (
+    Judge,
+    ObjectiveName,
+    Statistics,
+    cross_entropy,
+    entropy,
+    label_free,
+)
+from mlguard.audit.attacks.search import Space, best_of, found, subset, wanted
+from mlguard.audit.budgets import Budget
+from mlguard.audit.outcomes import Outcome
+from mlguard.models import NO_KEY, Condition, keyed, logits_of
+from mlguard.transforms import ChannelPermutation, TransformSet
+
+ONE_KEY = "the published code has one key: for images, or for one feature map"
+
+
+@dataclass(frozen=True)
+class IntegerSeeds(Attack):
+    """Score the keys of the seeds 0 … N-1, and keep the best.
+
+    Of `shf` the order, of `np` and `ffx` the mask, of `channels` the order of a single
+    layer: each is made of a permutation that follows from a seed.
+
+    Adversary: has the weights, the published code, and a few images of its own; no key.
+               For `ffx` it also has the table, as where the password is published.
+    Budget:    `seeds` keys, each on `images` images; 16 images and a million seeds are
+               16 million predictions.
+    Success:   the best key gives the correct key's score on other images.
+    Limits:    finds nothing in a model whose key is not a seed below `seeds`; keys of
+               mlguard never are. The generator of the CPU, which the published code
+               uses, in the release of torch that is installed: another one may permute
+               otherwise. It starts from the lowest 32 bits of a seed, so 2^32 seeds are
+               all there are, but they are 3 million times as many as a quick budget
+               tries. One method or one layer, no chain.
+    Source:    the key of the code beside AprilPyone and Kiya 2021, arXiv:2010.00801;
+               the label-free objectives are our own.
+
+    Attributes:
+        images: The adversary's images.
+        seeds: N.
+    """
+
+    name: ClassVar[str] = "integer-seeds"
+    reads_statistics: ClassVar[bool] = True
+    images: int = 16
+    seeds: int = 1500
+
+    @classmethod
+    def within(cls, budget: Budget, *, seed: int) -> Self:
+        """As many seeds as any search has guesses."""
+        return cls(seed=seed, images=budget.search_images, seeds=budget.guesses)
+
+    def impossible(self, scene: Scene) -> str:
+        """Why it cannot run on this model, in words; empty if it can."""
+        spec = scene.spec
+        if spec.image_methods and (why := unsearchable(spec)):
+            return why
+        return "" if len(spec.image_methods) + len(spec.layers) == 1 else ONE_KEY
+
+    def run(self, scene: Scene) -> Iterator[Outcome]:
+        """Judge the key of every seed once, with and without labels."""
+        pool = subset(scene.pool, self.images)
+        free = label_free(scene.stolen.model)
+        both: tuple[ObjectiveName, ...] = (free, "cross-entropy")
+        mine = [one for one in both if wanted(scene, one, len(pool))]
+        if not mine:
+            return
+        space: Space
+        if scene.spec.image_methods:
+            space = GuessSpace.of(scene.spec, scene.leaks.table())
+            judge: Judge | _LayerJudge = Judge(scene, space, pool, both)
+            (method,), length = space.methods, space.length
+        else:
+            ((layer, length),) = feature_maps(scene).items()
+            space, method = LayerSpace(layer), "channels"
+            judge = _LayerJudge(scene, space, pool, both, length)
+        guesses = (
+            published_key(method, length, seed)[None] for seed in range(self.seeds)
+        )
+        best = best_of(judge, guesses, objectives=len(both))
+        for objective, guess in zip(both, best, strict=True):
+            if objective in mine:
+                yield found(
+                    scene,
+                    space,
+                    guess,
+                    attack=self.name,
+                    objective=objective,
+                    images=len(pool),
+                    queries=judge.queries,
+                    converged=True,
+                )
+
+
+def published_key(method: str, length: int, seed: int) -> NDArray[np.int64]:
+    """The key that the published code makes of a seed.
+
+    For `np` and `ffx` it sets the positions that draw more than half of the length:
+    one fewer than half of them, where that is even.
+
+    Args:
+        method: "shf", "np", "ffx" or "channels".
+        length: Values of a block, or channels of a feature map.
+        seed: At least 0.
+
+    Shape:
+        returns  (length,) an order, or zeros and ones
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(length, generator=generator).numpy()
+    if method in ("shf", "channels"):
+        return np.asarray(order, dtype=np.int64)
+    return (order > length / 2).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class LayerSpace:
+    """Orders of the channels of one layer's output; a guess is (1, C)."""
+
+    layer: str
+    table: None = None
+
+    def transforms(self, guess: Guess) -> TransformSet:
+        """What a guess stands for. Key material if it is right."""
+        return TransformSet(None, (ChannelPermutation(self.layer, guess[0]),))
+
+
+class _LayerJudge:
+    """Scores orders of a feature map; images are run up to it once."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        space: LayerSpace,
+        pool: Pool,
+        objectives: tuple[ObjectiveName, ...],
+        channels: int,
+    ) -> None:
+        self._subject, self._space, self._tick = scene.stolen, space, scene.tick
+        device = scene.stolen.device
+        self._images, self._masks = pool.images.to(device), pool.masks.to(device)
+        self._ignore_index = pool.ignore_index
+        self._objectives = objectives
+        first = self._condition(np.arange(channels)[None])
+        self._runs = scene.stolen.runs([NO_KEY, first])
+        with torch.inference_mode():
+            # What comes before the layer runs here, and never under Statistics.
+            self._runs(self._images, first)
+        self.queries = 0
+
+    @torch.inference_mode()
+    def __call__(self, guesses: Guesses) -> Tensor:
+        """Score guesses. Shape: (K, 1, C) to (objectives, K)."""
+        return torch.stack([self._scores(guess) for guess in guesses], dim=1)
+
+    def _scores(self, guess: Guess) -> Tensor:
+        with Statistics(self._subject, 1) as statistics:
+            output = self._runs(self._images, self._condition(guess))
+        logits = logits_of(output).float()[None]
+        self.queries += len(self._images)
+        self._tick(len(self._images))
+        scores = {
+            "cross-entropy": cross_entropy(logits, self._masks, self._ignore_index),
+            "entropy": entropy(logits),
+            "batch-norm": statistics.mismatch,
+        }
+        return torch.cat([scores[name].double().cpu() for name in self._objectives])
+
+    def _condition(self, guess: Guess) -> Condition:
+        return keyed(self._space.transforms(guess), self._subject.device)
