@@ -8,6 +8,12 @@ search short on a CPU its images can be cropped (`--crop`); scores are of whole 
         --method channels --layers features.13 --attacks retraining,public-ancestor
     python benchmarks/attacks_on_photographs.py runs/plain --data camvid \
         --method np --block-size 2 --attacks exhaustive --crop 128
+
+`--integer-seed N` takes the key that the published research code makes of N in place of
+ours, to measure what it takes to find one:
+
+    python benchmarks/attacks_on_photographs.py runs/plain --data camvid \
+        --method shf --integer-seed 42 --attacks integer-seeds --crop 128
 """
 
 import argparse
@@ -22,6 +28,7 @@ from mlguard import recipe as settings
 from mlguard.audit.attacks import ATTACKS
 from mlguard.audit.attacks.base import Attack, Pool, Scene, SplitReferee
 from mlguard.audit.attacks.controls import Controls
+from mlguard.audit.attacks.integer_seeds import published_transforms
 from mlguard.audit.attacks.leaks import Leaks
 from mlguard.audit.budgets import BUDGETS, Budget
 from mlguard.audit.measure import Subject
@@ -43,7 +50,7 @@ def main() -> None:
     run = read_run(options.run)
     plain = run.load_model().eval()
     spec = transform_of(options, plain, run.recipe.data.size)
-    transforms = transforms_of(plain, spec, run)
+    transforms = transforms_of(plain, spec, run, options.integer_seed)
     form = form_of(run.recipe.model, spec, options)
     model = bound(plain, spec, form, transforms)
     test, own = (
@@ -97,6 +104,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--controls", action="store_true", help="train them too")
     parser.add_argument("--skip", default="", help="variants of re-training")
     parser.add_argument("--crop", type=int, help="side of the adversary's images")
+    parser.add_argument("--integer-seed", type=int, help="plant a published key")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -117,12 +125,17 @@ def transform_of(
 
 
 def transforms_of(
-    plain: torch.nn.Module, spec: settings.Transform, run: Run
+    plain: torch.nn.Module,
+    spec: settings.Transform,
+    run: Run,
+    integer_seed: int | None,
 ) -> TransformSet:
     subkeys = KEY.for_model(PROTECTION_ID)
     height, width = run.recipe.data.size
     channels = feature_channels(plain, spec.layers, (height, width))
     methods = spec.image_methods
+    if integer_seed is not None:
+        return published_transforms(spec, integer_seed, channels=channels)
     return TransformSet(
         derive_transform(methods, subkeys, spec.block_size) if methods else None,
         derive_channels(subkeys, channels, signs=spec.signs),

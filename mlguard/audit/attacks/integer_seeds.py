@@ -4,7 +4,7 @@ There a key is `torch.manual_seed(seed)` and what `torch.randperm` gives next. W
 here makes the same permutations, to find them; nothing is ever protected with one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mlguard import recipe
 from mlguard.audit.attacks.adapters import feature_maps
 from mlguard.audit.attacks.base import Attack, Pool, Scene
 from mlguard.audit.attacks.guesses import Guess, Guesses, GuessSpace, unsearchable
@@ -29,7 +30,10 @@ from mlguard.audit.budgets import Budget
 from mlguard.audit.outcomes import Outcome
 from mlguard.models import NO_KEY, Condition, keyed, logits_of
 from mlguard.transforms import ChannelPermutation, TransformSet
+from mlguard.transforms.blocks import block_length
+from mlguard.transforms.format_preserving import encryption_table
 
+PASSWORD = b"password"  # of ffx, as the published code has it
 ONE_KEY = "the published code has one key: for images, or for one feature map"
 
 
@@ -130,6 +134,39 @@ def published_key(method: str, length: int, seed: int) -> NDArray[np.int64]:
     if method in ("shf", "channels"):
         return np.asarray(order, dtype=np.int64)
     return (order > length / 2).astype(np.int64)
+
+
+def published_transforms(
+    spec: recipe.Transform,
+    seed: int,
+    *,
+    channels: Mapping[str, int] | None = None,
+    password: bytes = PASSWORD,
+) -> TransformSet:
+    """What the key of a seed does, for the audit of a model that was trained so.
+
+    Nothing protects a model with it, and nothing should: a thief counts to the seed.
+
+    Args:
+        spec: One method, or `channels` with one layer.
+        seed: At least 0.
+        channels: How many channels the layer's output has, by its name.
+        password: Of `ffx`.
+
+    Raises:
+        ValueError: The published code has no key for this.
+    """
+    size, layers = spec.image_block_size, dict(channels or {})
+    if len(spec.image_methods) + len(layers) != 1 or set(layers) != set(spec.layers):
+        raise ValueError(ONE_KEY)
+    if layers:
+        ((layer, number),) = layers.items()
+        order = published_key("channels", number, seed)
+        return TransformSet(None, (ChannelPermutation(layer, order),))
+    (method,) = spec.image_methods
+    table = encryption_table(password) if method == "ffx" else None
+    space = GuessSpace.of(spec, table)
+    return space.transforms(published_key(method, block_length(size), seed)[None])
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,11 @@ from torch import nn
 
 from mlguard import recipe
 from mlguard.audit.attacks.base import Outcome, Scene
-from mlguard.audit.attacks.integer_seeds import IntegerSeeds, published_key
+from mlguard.audit.attacks.integer_seeds import (
+    IntegerSeeds,
+    published_key,
+    published_transforms,
+)
 from mlguard.keys import ModelKey
 from mlguard.models import keyed
 from mlguard.transforms import (
@@ -188,6 +192,26 @@ def test_what_the_published_code_has_no_key_for_is_left_out(spec, words: str) ->
     scene = scene_of(Noise(), np_transform(), "np")
     assert words in ATTACK.impossible(dataclasses.replace(scene, spec=spec))
     assert ATTACK.impossible(scene) == ""
+
+
+@pytest.mark.parametrize("method", ["shf", "np", "ffx"])
+def test_what_a_seed_does_to_images_can_be_had_for_an_audit(method: str) -> None:
+    spec = spec_of(method=method, block_size=2)
+    made = published_transforms(spec, SEED)
+    chosen = made.image.order if method == "shf" else made.image.mask
+    np.testing.assert_array_equal(chosen, published_key(method, 12, SEED))
+    assert made.channels == ()
+    if method == "ffx":  # what pyffx makes of 0, 1, 2 under the published password
+        assert made.image.table[:3].tolist() == [355, 522, 858]
+
+
+def test_what_a_seed_does_to_a_layer_can_be_had_for_an_audit() -> None:
+    spec = spec_of(method="channels", layers=("relu",))
+    made = published_transforms(spec, SEED, channels={"relu": CHANNELS})
+    (one,) = made.channels
+    assert (one.order == permutation(SEED).order).all()
+    with pytest.raises(ValueError, match="one key"):
+        published_transforms(spec, SEED)
 
 
 def test_an_outcome_that_is_known_is_not_found_again() -> None:
