@@ -1,5 +1,7 @@
 """The model of a bundle: onnxruntime runs it, and nobody looks inside. Needs torch.
 
+What is open is run with anything in its key slots, what is sealed by its key alone.
+
 Images under a key's transform go through the bundle's own preprocess.onnx, with the
 transform in its key slots. What has no such form, such as a plain image or one of
 another method, is done to the pixels before the model, as a thief would.
@@ -12,11 +14,12 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from mlguard.audit.findings import SEALED
 from mlguard.audit.measure import Subject
 from mlguard.bundle import Bundle
 from mlguard.models import Condition, Normalization
 from mlguard.protect.evaluate import Runs
-from mlguard.runtime import Graphs
+from mlguard.runtime import Graphs, Session
 
 
 class GraphModel(nn.Module):
@@ -78,3 +81,34 @@ class BlackBox(Subject):
             pixels = normalized.contiguous().numpy()
         channels = () if transforms is None else transforms.channels
         return torch.from_numpy(self.graphs.logits(pixels, channels))
+
+
+class Nothing(nn.Module):
+    """What there is of a sealed model without its key."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Refuse: no attack is run on a sealed model."""
+        raise ValueError(SEALED)
+
+
+@dataclass(frozen=True)
+class Unlocked(Subject):
+    """A bundle that only the holder of its key can run, and only as a user does."""
+
+    session: Session
+
+    @classmethod
+    def of(cls, session: Session) -> Self:
+        """Run a bundle that its key has opened."""
+        given = session.manifest.normalization
+        normalization = Normalization(given.mean, given.std)
+        return cls(Nothing().eval(), normalization, torch.device("cpu"), session)
+
+    def runs(self, conditions: Iterable[Condition]) -> Runs:
+        """What runs the model, under the correct key alone."""
+        return self._run
+
+    def _run(self, images: Tensor, condition: Condition) -> Tensor:
+        if condition.transforms is None:
+            raise ValueError(SEALED)
+        return torch.from_numpy(self.session.logits(images.numpy()))

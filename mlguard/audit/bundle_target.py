@@ -4,12 +4,14 @@ import torch
 from pydantic import ValidationError
 
 from mlguard import recipe
-from mlguard.audit.black_box import BlackBox
+from mlguard.audit.black_box import BlackBox, Unlocked
 from mlguard.audit.log import USE
 from mlguard.audit.measure import AuditTransforms
+from mlguard.audit.measure import Subject as Model
 from mlguard.audit.report import Subject
 from mlguard.audit.target import Target
 from mlguard.bundle import Bundle, Manifest, derive_transforms
+from mlguard.bundle.archive import PREPROCESS
 from mlguard.errors import DatasetError
 from mlguard.keys import ModelKey
 from mlguard.runtime import Session
@@ -53,16 +55,18 @@ def target_of_bundle(
     manifest = bundle.manifest
     session = Session(bundle, key, provider=device)
     subkeys = key.for_model(bytes.fromhex(manifest.protection_id))
-    transforms = AuditTransforms.derive(
-        derive_transforms(manifest, subkeys),
-        lambda own: derive_transforms(manifest, own),
-        subkeys,
-        settings,
-    )
-    box = BlackBox.of(bundle, provider=device)
+    correct = derive_transforms(manifest, subkeys)
+    box: Model
+    if is_sealed(manifest):
+        box, transforms = Unlocked.of(session), AuditTransforms(correct, [], [])
+    else:
+        box = BlackBox.of(bundle, provider=device)
+        transforms = AuditTransforms.derive(
+            correct, lambda own: derive_transforms(manifest, own), subkeys, settings
+        )
     return Target(
         subject=_subject(manifest),
-        model_sha256=manifest.files["model.onnx"].sha256,
+        model_sha256=_model_sha256(manifest),
         baseline_sha256=None,
         data=data,
         spec=transform_of(manifest),
@@ -79,6 +83,11 @@ def target_of_bundle(
         trained_fingerprint=manifest.provenance.data_fingerprint,
         words=("mlguard", "audit", "BUNDLE", "--key", key_name, *data_words),
     )
+
+
+def is_sealed(manifest: Manifest) -> bool:
+    """Whether nobody can run a bundle without its key."""
+    return manifest.seal is not None
 
 
 def data_of(manifest: Manifest, *, name: str) -> recipe.Data:
@@ -167,8 +176,14 @@ def _subject(manifest: Manifest) -> Subject:
         block_size=manifest.transform.block_size,
         layers=spec.layers,
         training_seed=manifest.provenance.seed,
-        access="black-box",
+        access="sealed" if is_sealed(manifest) else "black-box",
     )
+
+
+def _model_sha256(manifest: Manifest) -> str:
+    """Of the member that is the model, sealed or not."""
+    (model,) = (one for name, one in manifest.files.items() if name != PREPROCESS)
+    return model.sha256
 
 
 def _first_difference(own: tuple[str, ...], other: tuple[str, ...]) -> str:

@@ -5,24 +5,36 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
+from mlguard.audit import bundle_target
 from mlguard.audit.attack_findings import AttackSection
 from mlguard.audit.attack_statistics import find_attacks
 from mlguard.audit.attacks import ATTACKS
 from mlguard.audit.attacks.campaign import none_run
+from mlguard.audit.black_box import Unlocked
 from mlguard.audit.compare import Entry, compare, dump_comparison
 from mlguard.audit.compare_words import comparison_table, render_comparison
 from mlguard.audit.findings import SEALED
 from mlguard.audit.flags import access_flags
 from mlguard.audit.junit import junit_xml
+from mlguard.audit.log import read_events
 from mlguard.audit.outcomes import AdversaryImages
 from mlguard.audit.page import render_page
+from mlguard.audit.recompute import attacks_of, findings_of
 from mlguard.audit.report import AuditReport, dump_report, parse_report
+from mlguard.audit.run import Adversary, Audit, audit_target
 from mlguard.audit.terminal import report_table
 from mlguard.errors import ReportError
-from tests.audits import measured, report
+from mlguard.models import NO_KEY
+from mlguard.recipe import Audit as Settings
+from mlguard.runtime import Session
+from mlguard.tasks import Segmentation
+from tests.audits import Pairs, measured, report
+from tests.bundles import CLASSES, KEY, small_bundle
 
 NOTHING = {"baseline": None, "no_key": None, "incorrect": [], "nearby": []}
 CONDITIONS = ("no key", "incorrect keys", "nearby keys")
@@ -73,6 +85,78 @@ def test_every_form_of_the_report_says_it() -> None:
         assert SEALED in text
         for condition in CONDITIONS:
             assert condition in text
+
+
+@pytest.fixture
+def sealed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Audit, Path]:
+    """A bundle that counts as sealed, audited with attacks."""
+    monkeypatch.setattr(bundle_target, "is_sealed", lambda manifest: True)
+    bundle, images = small_bundle(), noise(3, seed=0)
+    spec = bundle_target.data_of(bundle.manifest, name="x")
+    settings = Settings(budget="quick", max_leakage=0.5, batch=2)
+    target = bundle_target.target_of_bundle(
+        bundle, KEY, spec, settings, key_name="acme", device="cpu"
+    )
+    audited = audit_target(
+        target,
+        images,
+        split="test",
+        settings=settings,
+        adversary=Adversary(noise(2, seed=1), "validation"),
+        examples=1,
+        log=tmp_path / "audit.jsonl",
+    )
+    return audited, tmp_path / "audit.jsonl"
+
+
+def noise(number: int, *, seed: int) -> Pairs:
+    draw = np.random.default_rng(seed)
+    images = draw.integers(0, 256, (number, 3, 64, 64), dtype=np.uint8)
+    masks = draw.integers(0, CLASSES, (number, 64, 64), dtype=np.uint8)
+    return Pairs(
+        torch.from_numpy(images),
+        torch.from_numpy(masks),
+        task=Segmentation(classes=CLASSES),
+        fingerprint=f"{seed:064x}",
+    )
+
+
+def test_a_sealed_bundle_is_measured_under_its_key_alone(sealed) -> None:
+    report, images = sealed[0].report, noise(3, seed=0)
+    session = Session(small_bundle(), KEY)
+    task = images.task
+    right = task.count(session.predict(images.images.numpy()), images.masks.numpy())
+    assert report.findings.correct.score == task.score_of(right)
+    assert report.findings.no_key is None
+    assert report.subject.access == "sealed"
+    assert {one.reason for one in report.attacks.not_run} == {"sealed"}
+    assert [(one.claim, one.answer) for one in report.verdicts] == [
+        ("random-keys", "INCONCLUSIVE")
+    ]
+    assert parse_report(dump_report(report), name="audit.json") == report
+
+
+def test_the_log_of_a_sealed_bundle_gives_its_findings(sealed) -> None:
+    audited, path = sealed
+    assert findings_of(read_events(path)) == audited.report.findings
+    assert attacks_of(read_events(path)) == audited.report.attacks
+
+
+def test_its_pictures_are_the_key_holder_s_alone(sealed) -> None:
+    (row,) = sealed[0].gallery.predictions
+    assert [one.caption for one in row.pictures] == [
+        "input",
+        "ground truth",
+        "correct key",
+    ]
+
+
+def test_no_other_condition_reaches_a_sealed_model() -> None:
+    box = Unlocked.of(Session(small_bundle(), KEY))
+    with pytest.raises(ValueError, match="the model is sealed"):
+        box.runs([NO_KEY])(noise(1, seed=0).images, NO_KEY)
+    with pytest.raises(ValueError, match="the model is sealed"):
+        box.model(torch.zeros(1, 3, 4, 4))
 
 
 def test_it_is_read_again_as_it_was_written() -> None:
