@@ -5,7 +5,7 @@ Its other forms are in `audit_again.py` (--from) and `compare.py` (audit compare
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -134,34 +134,21 @@ def audit(
         raise typer.Exit(exit_code(again.verdicts))
     if run is None:
         raise typer.BadParameter("give a run folder or a bundle, or --from AUDIT.JSON")
-    options = {
-        "split": split,
-        "device": device,
-        "examples": examples,
-        "incorrect_keys": incorrect_keys,
-        "seed": seed,
-        "budget": budget,
-        "attacks": attacks,
-    }
-    if is_bundle(run):
-        _refuse_strays("a bundle", ancestor=ancestor)
-        if key is None:
-            raise typer.BadParameter("a bundle does not name its key: give --key NAME")
-        if set_ and recipe is None:
-            raise typer.BadParameter("--set changes a recipe: give --recipe too")
-        task = need("mlguard.cli.bundle_audit_task").BundleAuditTask.open(
-            run,
-            data,
-            key_name=key,
-            recipe_name=recipe,
-            overrides=set_ or [],
-            **options,
-        )
-    else:
-        _refuse_strays("a run folder, which has its own", recipe=recipe, set=set_)
-        task = need("mlguard.cli.audit_task").AuditTask.open(
-            run, data, ancestor=ancestor, **options
-        )
+    task = _open_task(
+        run,
+        data,
+        key=key,
+        recipe=recipe,
+        overrides=set_ or [],
+        ancestor=ancestor,
+        split=split,
+        device=device,
+        examples=examples,
+        incorrect_keys=incorrect_keys,
+        seed=seed,
+        budget=budget,
+        attacks=attacks,
+    )
     first = task.crew.first
     claimed = report_folder(out, resume=resume) if first else nullcontext(out)
     with claimed as folder, resumable(out / LOG):
@@ -176,6 +163,31 @@ def audit(
     if first:
         _print_report(found.report, out, json=json, private=examples > 0)
     raise typer.Exit(status)
+
+
+def _open_task(
+    path: Path,
+    data: Path | None,
+    *,
+    key: str | None,
+    recipe: str | None,
+    overrides: list[str],
+    ancestor: Path | None,
+    **options: Any,
+) -> Any:
+    """What a run folder or a bundle is audited by, with the options of both."""
+    if not is_bundle(path):
+        _refuse_strays("a run folder, which has its own", recipe=recipe, set=overrides)
+        task = need("mlguard.cli.audit_task").AuditTask
+        return task.open(path, data, ancestor=ancestor, **options)
+    _refuse_strays("a bundle", ancestor=ancestor)
+    if key is None:
+        raise typer.BadParameter("a bundle does not name its key: give --key NAME")
+    if overrides and recipe is None:
+        raise typer.BadParameter("--set changes a recipe: give --recipe too")
+    return need("mlguard.cli.bundle_audit_task").BundleAuditTask.open(
+        path, data, key_name=key, recipe_name=recipe, overrides=overrides, **options
+    )
 
 
 def is_bundle(path: Path) -> bool:
