@@ -13,6 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from mlguard.bundle import Bundle
+from mlguard.errors import BundleError
 from mlguard.runtime.providers import load_graph, run_graph
 from mlguard.transforms import ChannelPermutation, Transform, TransformSet
 from mlguard.transforms.base import BYTE_MAX
@@ -32,6 +33,9 @@ class Graphs:
         provider: As for `Session.open`.
         threads: How many onnxruntime computes with; 0 leaves it the choice.
 
+    Raises:
+        BundleError: The bundle is sealed.
+
     Example:
         graphs = Graphs(read_bundle(Path("acme.mlgb")))
         logits = graphs.logits(graphs.plain(images))  # what no key gives
@@ -40,6 +44,12 @@ class Graphs:
     def __init__(
         self, bundle: Bundle, *, provider: str = "cpu", threads: int = 0
     ) -> None:
+        if bundle.manifest.seal is not None:
+            raise BundleError(
+                f"{bundle.name}: the model is sealed; without its key there is nothing "
+                "to run",
+                hint="Session.open runs it with its key",
+            )
         self.bundle = bundle
         self._provider, self._threads = provider, threads
         self._preprocess: tuple[Transform | None, onnxruntime.InferenceSession] | None

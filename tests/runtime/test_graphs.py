@@ -1,10 +1,12 @@
 """Running a bundle's graphs with anything in their key slots, as a thief would."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mlguard.bundle import FeatureMapFacts, TransformFacts, make_bundle
-from mlguard.errors import MalformedBundle
+from mlguard.errors import BundleError, MalformedBundle
 from mlguard.runtime import Graphs, Session, graphs
 from mlguard.transforms import ChannelPermutation, derive_transform
 from tests.bundles import (
@@ -105,6 +107,13 @@ def test_a_permutation_of_another_length_is_refused_without_showing_it() -> None
     longer = ChannelPermutation("fed", np.arange(4), np.ones(4, dtype=np.float32))
     with pytest.raises(MalformedBundle, match=r"model\.onnx cannot be loaded$"):
         Graphs(keyed_bundle()).logits(IMAGES.astype(np.float32), (longer,))
+
+
+def test_a_sealed_bundle_has_nothing_to_run() -> None:
+    bundle = small_bundle()
+    sealed = bundle.manifest.model_copy(update={"seal": "any"})
+    with pytest.raises(BundleError, match="the model is sealed"):
+        Graphs(replace(bundle, manifest=sealed))
 
 
 def test_a_graph_is_loaded_once_for_one_transform(monkeypatch) -> None:
