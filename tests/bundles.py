@@ -6,6 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 from mlguard.bundle import (
     Bundle,
     Facts,
+    FeatureMapFacts,
     NormalizationFacts,
     Provenance,
     TransformFacts,
@@ -106,6 +107,21 @@ def small_bundle(*, sealed: bool = False, **changes: object) -> Bundle:
         subkeys=KEY.for_model(PROTECTION_ID),
         name="small.mlgb",
         sealed=sealed,
+    )
+
+
+def keyed_bundle() -> Bundle:
+    """A bundle whose model permutes, and signs, the three channels that it is fed."""
+    given = facts(
+        transform=TransformFacts(methods=(), block_size=1),
+        feature_maps=(FeatureMapFacts(layer="fed", channels=3, signs=True),),
+    )
+    return make_bundle(
+        given,
+        preprocess=preprocess_graph(given),
+        model=keyed_graph("fed"),
+        subkeys=KEY.for_model(PROTECTION_ID),
+        name="keyed.mlgb",
     )
 
 

@@ -10,7 +10,11 @@ import pytest
 import torch
 from rich.console import Console
 
+from mlguard import recipe
 from mlguard.audit import read_report, render_page, report_table, write_report
+from mlguard.audit.attacks import Leaks, Pool, Scene
+from mlguard.audit.attacks.base import SplitReferee
+from mlguard.audit.attacks.integer_seeds import IntegerSeeds, published_transforms
 from mlguard.audit.black_box import BlackBox
 from mlguard.audit.budgets import BUDGETS, Budget
 from mlguard.audit.bundle_target import check_data, data_of, target_of_bundle
@@ -22,12 +26,13 @@ from mlguard.audit.run import Adversary, Audit, audit_run, audit_target
 from mlguard.bundle import Bundle, derive_transforms, read_bundle
 from mlguard.data import LabelledSet, open_split
 from mlguard.errors import DatasetError, ReportError, TamperedBundle, WrongKey
-from mlguard.models import NO_KEY, Condition, logits_of, output_of
+from mlguard.models import NO_KEY, Condition, keyed, logits_of, output_of
 from mlguard.protect import Run
 from mlguard.protect.export import export_run
 from mlguard.recipe import Data
-from tests.audits import KEY, OTHER_KEY, make_run
-from tests.bundles import small_bundle
+from mlguard.tasks import Segmentation
+from tests.audits import KEY, OTHER_KEY, Pairs, make_run
+from tests.bundles import keyed_bundle, small_bundle
 
 TINY = Budget(
     search_images=2,
@@ -48,6 +53,7 @@ METHODS = {
         "transform.signs=true",
     ),
 }
+FED = recipe.Transform(method="channels", layers=("fed",), signs=True)
 WEIGHTS = {"gradient", "weights-only", "public-ancestor", "retraining"}
 ROUNDING = 0.002  # of a score: few pixels are so near to a tie
 
@@ -288,6 +294,31 @@ def test_what_is_learned_for_a_feature_map_has_no_place_in_a_graph(bundle) -> No
     learned = Condition(features={"stages.0.branch.2": torch.relu})
     with pytest.raises(ValueError, match="permutations of feature maps alone"):
         box.runs([learned])(torch.zeros(1, 3, 16, 16, dtype=torch.uint8), learned)
+
+
+def test_seeds_of_a_permuted_layer_are_tried_on_a_bundle_too() -> None:
+    """By the model's answers alone; what fits the seed's order is found."""
+    box = BlackBox.of(keyed_bundle(), provider="cpu")
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (4, 3, 16, 16), generator=draw, dtype=torch.uint8)
+    order = published_transforms(FED, 3, channels={"fed": 3})
+    condition = keyed(order)
+    masks = box.runs([condition])(images, condition).argmax(1).to(torch.uint8)
+    pairs, task = Pairs(images, masks, task=Segmentation(4)), Segmentation(4)
+    scene = Scene(
+        stolen=box,
+        spec=FED,
+        model=None,
+        task=task,
+        pool=Pool(images, masks, 255),
+        leaks=Leaks(order),
+        access="black-box",
+        referee=SplitReferee(box, pairs, 2),
+    )
+    outcomes = list(IntegerSeeds(seed=0, images=4, seeds=20).run(scene))
+    found = {one.variant: task.score_of(one.counts) for one in outcomes}
+    assert set(found) == {"entropy", "cross-entropy"}
+    assert found["cross-entropy"] == 1.0
 
 
 def data(**changes: object) -> Data:

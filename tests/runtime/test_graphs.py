@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mlguard.bundle import FeatureMapFacts, TransformFacts, make_bundle
+from mlguard.bundle import TransformFacts
 from mlguard.errors import BundleError, MalformedBundle
 from mlguard.runtime import Graphs, Session, graphs
 from mlguard.transforms import ChannelPermutation, derive_transform
@@ -13,10 +13,8 @@ from tests.bundles import (
     KEY,
     OTHER_KEY,
     PROTECTION_ID,
-    facts,
     images,
-    keyed_graph,
-    preprocess_graph,
+    keyed_bundle,
     small_bundle,
 )
 
@@ -63,21 +61,6 @@ def test_a_transform_that_the_graph_is_not_made_for_is_refused(other) -> None:
     assert not run.takes(other)
     with pytest.raises(ValueError, match="expected a transform of shf, M = 4"):
         run.pixels(IMAGES, other)
-
-
-def keyed_bundle():
-    """A bundle whose model permutes, and signs, the three channels that it is fed."""
-    given = facts(
-        transform=TransformFacts(methods=(), block_size=1),
-        feature_maps=(FeatureMapFacts(layer="fed", channels=3, signs=True),),
-    )
-    return make_bundle(
-        given,
-        preprocess=preprocess_graph(given),
-        model=keyed_graph("fed"),
-        subkeys=KEY.for_model(PROTECTION_ID),
-        name="keyed.mlgb",
-    )
 
 
 def test_slots_that_nobody_names_hold_the_identity() -> None:
