@@ -122,6 +122,7 @@ def keyed_bundle() -> Bundle:
         model=keyed_graph("fed"),
         subkeys=KEY.for_model(PROTECTION_ID),
         name="keyed.mlgb",
+        sealed=False,
     )
 
 

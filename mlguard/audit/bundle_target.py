@@ -11,7 +11,6 @@ from mlguard.audit.measure import Subject as Model
 from mlguard.audit.report import Subject
 from mlguard.audit.target import Target
 from mlguard.bundle import Bundle, Manifest, derive_transforms
-from mlguard.bundle.archive import PREPROCESS
 from mlguard.errors import DatasetError
 from mlguard.keys import ModelKey
 from mlguard.runtime import Session
@@ -57,7 +56,7 @@ def target_of_bundle(
     subkeys = key.for_model(bytes.fromhex(manifest.protection_id))
     correct = derive_transforms(manifest, subkeys)
     box: Model
-    if is_sealed(manifest):
+    if bundle.sealed:
         box, transforms = Unlocked.of(session), AuditTransforms(correct, [], [])
     else:
         box = BlackBox.of(bundle, provider=device)
@@ -66,14 +65,14 @@ def target_of_bundle(
         )
     return Target(
         subject=_subject(manifest),
-        model_sha256=_model_sha256(manifest),
+        model_sha256=manifest.files[manifest.model_member].sha256,
         baseline_sha256=None,
         data=data,
         spec=transform_of(manifest),
         model=None,
         build=None,
         transforms=transforms,
-        shown_by_weights=manifest.transform.shown_by_weights,
+        shown_by_weights=manifest.transform.shown_by_weights and not bundle.sealed,
         secret=subkeys.derive(USE),
         load=lambda: box,
         load_baseline=lambda: None,
@@ -83,11 +82,6 @@ def target_of_bundle(
         trained_fingerprint=manifest.provenance.data_fingerprint,
         words=("mlguard", "audit", "BUNDLE", "--key", key_name, *data_words),
     )
-
-
-def is_sealed(manifest: Manifest) -> bool:
-    """Whether nobody can run a bundle without its key."""
-    return manifest.seal is not None
 
 
 def data_of(manifest: Manifest, *, name: str) -> recipe.Data:
@@ -176,14 +170,8 @@ def _subject(manifest: Manifest) -> Subject:
         block_size=manifest.transform.block_size,
         layers=spec.layers,
         training_seed=manifest.provenance.seed,
-        access="sealed" if is_sealed(manifest) else "black-box",
+        access="black-box" if manifest.seal is None else "sealed",
     )
-
-
-def _model_sha256(manifest: Manifest) -> str:
-    """Of the member that is the model, sealed or not."""
-    (model,) = (one for name, one in manifest.files.items() if name != PREPROCESS)
-    return model.sha256
 
 
 def _first_difference(own: tuple[str, ...], other: tuple[str, ...]) -> str:

@@ -44,7 +44,7 @@ class Graphs:
     def __init__(
         self, bundle: Bundle, *, provider: str = "cpu", threads: int = 0
     ) -> None:
-        if bundle.manifest.seal is not None:
+        if bundle.sealed:
             raise BundleError(
                 f"{bundle.name}: the model is sealed; without its key there is nothing "
                 "to run",

@@ -68,7 +68,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory) -> tuple[Run, Bundle]
     """A run folder and its bundle."""
     folder = tmp_path_factory.mktemp("bundle")
     run = make_run(folder / "run", *METHODS[request.param])
-    export_run(run, KEY, folder / "acme.mlgb")
+    export_run(run, KEY, folder / "acme.mlgb", sealed=False)
     return run, read_bundle(folder / "acme.mlgb")
 
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from mlguard.audit import bundle_target
 from mlguard.audit.attack_findings import AttackSection
 from mlguard.audit.attack_statistics import find_attacks
 from mlguard.audit.attacks import ATTACKS
 from mlguard.audit.attacks.campaign import none_run
 from mlguard.audit.black_box import Unlocked
+from mlguard.audit.bundle_target import data_of, target_of_bundle
 from mlguard.audit.compare import Entry, compare, dump_comparison
 from mlguard.audit.compare_words import comparison_table, render_comparison
 from mlguard.audit.findings import SEALED
@@ -28,6 +28,7 @@ from mlguard.audit.recompute import attacks_of, findings_of
 from mlguard.audit.report import AuditReport, dump_report, parse_report
 from mlguard.audit.run import Adversary, Audit, audit_target
 from mlguard.audit.terminal import report_table
+from mlguard.bundle import TransformFacts
 from mlguard.errors import ReportError
 from mlguard.models import NO_KEY
 from mlguard.recipe import Audit as Settings
@@ -89,13 +90,12 @@ def test_every_form_of_the_report_says_it() -> None:
 
 
 @pytest.fixture
-def sealed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Audit, Path]:
-    """A bundle that counts as sealed, audited with attacks."""
-    monkeypatch.setattr(bundle_target, "is_sealed", lambda manifest: True)
-    bundle, images = small_bundle(), noise(3, seed=0)
-    spec = bundle_target.data_of(bundle.manifest, name="x")
+def sealed(tmp_path: Path) -> tuple[Audit, Path]:
+    """A sealed bundle, audited with attacks."""
+    bundle, images = small_bundle(sealed=True), noise(3, seed=0)
+    spec = data_of(bundle.manifest, name="x")
     settings = Settings(budget="quick", max_leakage=0.5, batch=2)
-    target = bundle_target.target_of_bundle(
+    target = target_of_bundle(
         bundle, KEY, spec, settings, key_name="acme", device="cpu"
     )
     audited = audit_target(
@@ -137,6 +137,24 @@ def test_a_sealed_bundle_is_measured_under_its_key_alone(sealed) -> None:
     assert parse_report(dump_report(report), name="audit.json") == report
 
 
+@pytest.mark.parametrize(("sealed", "bits"), [(True, 202.9), (False, 0.0)])
+def test_what_weights_show_counts_only_where_nobody_reads_them(
+    sealed: bool, bits: float
+) -> None:
+    shown = TransformFacts(methods=("shf",), block_size=4, shown_by_weights=True)
+    bundle = small_bundle(sealed=sealed, transform=shown)
+    target = target_of_bundle(
+        bundle,
+        KEY,
+        data_of(bundle.manifest, name="x"),
+        Settings(),
+        key_name="acme",
+        device="cpu",
+    )
+    assert round(target.key_space_bits, 1) == bits == bundle.manifest.key_space_bits
+    assert target.shown_by_weights is not sealed
+
+
 def test_the_log_of_a_sealed_bundle_gives_its_findings(sealed) -> None:
     audited, path = sealed
     assert findings_of(read_events(path)) == audited.report.findings
@@ -153,7 +171,7 @@ def test_its_pictures_are_the_key_holder_s_alone(sealed) -> None:
 
 
 def test_no_other_condition_reaches_a_sealed_model() -> None:
-    box = Unlocked.of(Session(small_bundle(), KEY))
+    box = Unlocked.of(Session(small_bundle(sealed=True), KEY))
     with pytest.raises(ValueError, match="the model is sealed"):
         box.runs([NO_KEY])(noise(1, seed=0).images, NO_KEY)
     with pytest.raises(ValueError, match="the model is sealed"):

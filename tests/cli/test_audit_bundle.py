@@ -220,6 +220,36 @@ def test_another_key_is_refused_by_its_id(audit, tmp_path, capsys) -> None:
     assert not (tmp_path / "report").exists()
 
 
+def test_a_sealed_bundle_is_measured_under_its_key_and_says_why_not_without(
+    audit, tmp_path, capsys
+) -> None:
+    sealed = tmp_path / "sealed.mlgb"
+    write_bundle(sealed, small_bundle(sealed=True))
+    assert audit("--budget", "quick", bundle=sealed) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    why = "the model is sealed; without the key there is nothing to run"
+    for left_out in ("no key", "incorrect keys", "nearby keys", "retraining"):
+        assert f"not run: {left_out}: {why}" in shown
+    found = report_of(tmp_path).findings
+    (tmp_path / "report").rename(tmp_path / "sealed")
+    assert audit("--incorrect-keys", "1") == 0
+    assert report_of(tmp_path).findings.correct == found.correct
+
+
+def test_an_audit_of_a_sealed_bundle_goes_on_with_resume(audit, tmp_path) -> None:
+    sealed = tmp_path / "sealed.mlgb"
+    write_bundle(sealed, small_bundle(sealed=True))
+    assert audit(bundle=sealed) == 0
+    report, whole = tmp_path / "report", report_of(tmp_path).findings
+    for path in report.iterdir():
+        if path.name != "audit.jsonl":
+            path.unlink()
+    lines = (report / "audit.jsonl").read_bytes().splitlines(keepends=True)
+    (report / "audit.jsonl").write_bytes(b"".join(lines[:2]))
+    assert audit("--resume", bundle=sealed) == 0
+    assert report_of(tmp_path).findings == whole
+
+
 @pytest.mark.parametrize("name", ["photo.mlgb", "photo.png"])
 def test_a_file_that_is_no_bundle_is_refused(
     audit, tmp_path, capsys, name: str
