@@ -112,7 +112,7 @@ def _attacks(section: AttackSection | None, findings: Findings) -> list[Renderab
     below = [f"not run: {one.attack}: {one.message}" for one in section.not_run]
     if not all(finding.converged for finding in section.findings):
         below.insert(0, "* did not converge within the budget")
-    return [table, *map(Text, below)]
+    return [*([table] if section.findings else []), *map(Text, below)]
 
 
 def _verdict_line(one: Verdict) -> Text:

@@ -144,6 +144,8 @@ def attack_images(finding: AttackFinding) -> str:
 def headline(section: AttackSection) -> str:
     """The worst attack in a sentence, and the worst that needs no transformed image."""
     worst = section.worst_finding
+    if not section.findings:
+        return "No attack was run."
     if worst is None:
         return "No attack gives anything that could be compared with the correct key."
     said = (
