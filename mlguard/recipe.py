@@ -66,6 +66,8 @@ AttackName = Literal[
     "retraining",
 ]
 ALL_ATTACKS: tuple[AttackName, ...] = get_args(AttackName)
+# No key of a model that was protected here is an integer seed, so nobody waits for it.
+BY_DEFAULT = tuple(name for name in ALL_ATTACKS if name != "integer-seeds")
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
@@ -321,7 +323,7 @@ class Audit(_Section):
     batch: Annotated[int, Field(ge=1, le=MAX_BATCH)] = 16
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     budget: Literal["none", "quick", "standard", "thorough"] = "none"
-    attacks: Annotated[tuple[AttackName, ...], Field(min_length=1)] = ALL_ATTACKS
+    attacks: Annotated[tuple[AttackName, ...], Field(min_length=1)] = BY_DEFAULT
     # A claim is made by setting its threshold.
     min_fidelity: Fraction | None = None  # correct key / baseline
     max_leakage: Fraction | None = None  # of no key and of every random key

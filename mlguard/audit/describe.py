@@ -77,7 +77,7 @@ def command_of(target: Target, started: Started) -> str:
 def _attack_options(settings: recipe.Audit) -> str:
     if settings.budget == "none":
         return ""
-    chosen = settings.attacks != recipe.ALL_ATTACKS
+    chosen = settings.attacks != recipe.BY_DEFAULT
     names = f" --attacks {','.join(settings.attacks)}" if chosen else ""
     return f" --budget {settings.budget}{names}"
 

@@ -42,6 +42,7 @@ ATTACKS_OF: dict[Claim, tuple[str, ...]] = {
     "known-plaintext": ("known-plaintext", "transformed-images"),
     "public-ancestor": ("public-ancestor",),
 }
+NOT_NEEDED = {"integer-seeds"}  # a key is none; where it ran, it counts
 DOUBTS = ("training-images", "reference-near-floor", "few-images")  # void any PASS
 DOUBTS_OF: dict[Claim, tuple[str, ...]] = {
     "fidelity": (),
@@ -226,14 +227,14 @@ def _worst_of(claim: Claim, attacks: AttackSection | None) -> _Measured:
     weights that this audit did not have somebody else can still do: then the largest
     value is only what it is at least.
     """
-    names = ATTACKS_OF[claim]
+    names = set(ATTACKS_OF[claim])
     if attacks is None:
         return _Measured(None, None)
     skipped = {one.attack for one in attacks.not_run if one.reason == "not-asked"}
     weightless = {x.attack for x in attacks.not_run if x.reason == "needs-weights"}
     own = [finding for finding in attacks.findings if finding.attack in names]
     known = [finding for finding in own if finding.stolen_value is not None]
-    if skipped & set(names) or not known:
+    if skipped & names - NOT_NEEDED or not known:
         return _Measured(None, None)
     worst = max(known, key=lambda finding: finding.stolen_value or 0.0)
     converged = all(finding.converged for finding in own)
@@ -241,5 +242,5 @@ def _worst_of(claim: Claim, attacks: AttackSection | None) -> _Measured:
         worst.stolen_value,
         worst.stolen_value_interval,
         converged,
-        complete=not weightless & set(names),
+        complete=not weightless & names,
     )

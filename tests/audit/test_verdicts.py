@@ -97,6 +97,16 @@ def test_a_search_that_was_not_asked_for_leaves_its_claim_open() -> None:
     }
 
 
+def test_a_search_that_no_key_of_ours_needs_leaves_its_claim_alone() -> None:
+    left_out = dataclasses.replace(
+        attacks().not_run[0], attack="integer-seeds", reason="not-asked"
+    )
+    section = dataclasses.replace(attacks(), not_run=(left_out,))
+    assert answers(section=section, max_key_search=0.9) == answers(
+        section=dataclasses.replace(attacks(), not_run=()), max_key_search=0.9
+    )
+
+
 def test_a_search_that_needs_weights_fails_a_claim_but_cannot_keep_it() -> None:
     """What was found counts; what somebody with the weights finds is not known."""
     left_out = dataclasses.replace(
