@@ -8,6 +8,8 @@ search short on a CPU its images can be cropped (`--crop`); scores are of whole 
         --method channels --layers features.13 --attacks retraining,public-ancestor
     python benchmarks/attacks_on_photographs.py runs/plain --data camvid \
         --method np --block-size 2 --attacks exhaustive --crop 128
+    python benchmarks/attacks_on_photographs.py runs/plain --data camvid \
+        --method shf --untie 2.5e-5 --attacks weights-only --crop 64
 
 `--integer-seed N` takes the key that the published research code makes of N in place of
 ours, to measure what it takes to find one:
@@ -30,12 +32,15 @@ from mlguard.audit.attacks.base import Attack, Pool, Scene, SplitReferee
 from mlguard.audit.attacks.controls import Controls
 from mlguard.audit.attacks.integer_seeds import published_transforms
 from mlguard.audit.attacks.leaks import Leaks
+from mlguard.audit.attacks.stem_fit import window_covariance
 from mlguard.audit.budgets import BUDGETS, Budget
 from mlguard.audit.measure import Subject
 from mlguard.data import LabelledSet, open_split
 from mlguard.keys import ModelKey
 from mlguard.models import NO_KEY, feature_channels, keyed, normalization_of, rewrite
 from mlguard.models.channels import every_layer
+from mlguard.models.stem import find_stem
+from mlguard.models.torch_blocks import cut, join
 from mlguard.protect.fold import EVERY_LAYER, fold
 from mlguard.protect.run import Run, read_run
 from mlguard.transforms import TransformSet, derive_channels, derive_transform
@@ -43,6 +48,7 @@ from mlguard.transforms import TransformSet, derive_channels, derive_transform
 KEY = ModelKey(hashlib.sha256(b"mlguard: photographs; protects nothing").digest())
 PROTECTION_ID = bytes(16)
 DEVICE = torch.device("cpu")
+UNTIED_BY = 120  # training images whose covariance says where noise is free
 
 
 def main() -> None:
@@ -52,7 +58,10 @@ def main() -> None:
     spec = transform_of(options, plain, run.recipe.data.size)
     transforms = transforms_of(plain, spec, run, options.integer_seed)
     form = form_of(run.recipe.model, spec, options)
-    model = bound(plain, spec, form, transforms)
+    model = rewrite(plain, form, spec.block_size)
+    if options.untie:
+        untie(model, run, options)
+    fold(model, transforms, normalization_of(form))
     test, own = (
         open_split(run.recipe.data, options.data, split, seed=run.recipe.train.seed)
         for split in ("test", "validation")
@@ -104,6 +113,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--controls", action="store_true", help="train them too")
     parser.add_argument("--skip", default="", help="variants of re-training")
     parser.add_argument("--crop", type=int, help="side of the adversary's images")
+    parser.add_argument("--untie", type=float, help="variance, [0, 1]² of pixels")
     parser.add_argument("--integer-seed", type=int, help="plant a published key")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -142,15 +152,31 @@ def transforms_of(
     )
 
 
-def bound(
-    plain: torch.nn.Module,
-    spec: settings.Transform,
-    form: settings.Model,
-    transforms: TransformSet,
-) -> torch.nn.Module:
-    model = rewrite(plain, form, spec.block_size)
-    fold(model, transforms, normalization_of(form))
-    return model
+@torch.no_grad()
+def untie(model: torch.nn.Module, run: Run, options: argparse.Namespace) -> None:
+    """Fill a lifted stem's zeros with noise that photographs hardly show.
+
+    What distilling the plain stem from random weights ends at: where training images
+    have a variance far below `--untie`, the weights stay random; far above, they are
+    the plain ones. The bias takes up the mean.
+    """
+    stem, normalization = find_stem(model).layer, normalization_of(run.recipe.model)
+    train = open_split(run.recipe.data, options.data, "train", seed=0)
+    images = torch.stack([train[index][0] for index in range(UNTIED_BY)])
+    size, weight = stem.block_size, stem.windows.weight
+    seen = torch.from_numpy(window_covariance(stem, images, normalization))
+    std = torch.tensor(normalization.std, dtype=torch.float64).view(1, 3, 1, 1)
+    known = cut(weight.double() / std, size)  # (O, blocks, L)
+    noise = torch.randn(known.shape, generator=torch.manual_seed(0)).double()
+    noise *= known[known != 0].square().mean().sqrt()
+    free = torch.linalg.inv(torch.eye(len(seen)) + seen / options.untie)
+    noise = (noise.flatten(1) @ free).view_as(known)
+    share = noise[known == 0].square().mean() / known[known != 0].square().mean()
+    added = join(noise, size, weight.shape[-2:]) * std
+    middle = normalization(images.double() / 255).mean((0, 2, 3))
+    weight += added
+    stem.windows.bias -= (added.sum((2, 3)) @ middle).float()
+    print(f"noise where there were zeros: {share.sqrt():.2f} of the weights")
 
 
 def form_of(

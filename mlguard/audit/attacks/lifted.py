@@ -47,6 +47,25 @@ class Structure:
     signs: NDArray[np.int64]
     zeros: float
 
+    def replaced(
+        self, order: NDArray[np.int64], signs: NDArray[np.float64]
+    ) -> "Structure":
+        """What a better reading says.
+
+        Args:
+            order: Of every position, the plain position it shows.
+            signs: Of every position, 1 or -1.
+        """
+        classes = np.zeros(len(order) // CHANNELS, dtype=np.int64)
+        classes[self.pixels] = self.classes
+        return Structure(
+            pixels=order // CHANNELS,
+            classes=classes[order // CHANNELS],
+            colours=order % CHANNELS,
+            signs=signs.astype(np.int64),
+            zeros=self.zeros,
+        )
+
     def guess(self, space: GuessSpace, choice: dict[int, Option]) -> Guess:
         """The key that follows from a choice for every class."""
         colours, signs = self.colours.copy(), self.signs.copy()
@@ -78,13 +97,13 @@ def structure_of(stem: LiftedStem, plain: nn.Conv2d, *, moved: bool) -> Structur
         plain: The convolution it was made of; public, but for its weights.
         moved: Whether positions may have moved; else only signs are looked for.
     """
-    grid = _Grid.of(stem, plain)
+    grid = Grid.of(stem, plain)
     weights = _columns(stem)
     reached = np.abs(weights).max(1) > TINY * np.abs(weights).max()
     pixels = np.arange(len(weights)) // CHANNELS
     fit = (reached[:, None] == grid.reached[None]).mean((2, 3, 4, 5))
     if moved:
-        pixels = assign(np.repeat(fit, CHANNELS, axis=1)) // CHANNELS
+        pixels = assign(_likeness(weights, grid.reached)) // CHANNELS
     taps = np.stack(
         [grid.taps(w, int(pixel)) for w, pixel in zip(weights, pixels, strict=True)]
     )
@@ -104,7 +123,7 @@ def structure_of(stem: LiftedStem, plain: nn.Conv2d, *, moved: bool) -> Structur
 
 
 @dataclass(frozen=True)
-class _Grid:
+class Grid:
     """Which tap of the plain convolution each weight of a lifted one is.
 
     Attributes:
@@ -124,7 +143,8 @@ class _Grid:
     stride: int
 
     @classmethod
-    def of(cls, stem: LiftedStem, plain: nn.Conv2d) -> "_Grid":
+    def of(cls, stem: LiftedStem, plain: nn.Conv2d) -> "Grid":
+        """The grid of a lifted stem, and of the convolution it was made of."""
         size, ratio = stem.block_size, stem.ratio
         kernel, stride = plain.kernel_size[0], plain.stride[0]
         padding = plain.padding if isinstance(plain.padding, tuple) else (0,)
@@ -150,6 +170,20 @@ class _Grid:
         place = np.arange(self.size) % self.stride
         return (place[:, None] * self.stride + place).ravel()
 
+    def taps_of_columns(self) -> NDArray[np.float64]:
+        """Which tap of the plain convolution every column of a lifted one holds.
+
+        Shape:
+            returns  (cells·L, 3·kernel²), 1 where it does; a cell is an output's place
+                     in its block (row, column) and a block of the window
+        """
+        steps = np.arange(self.kernel)
+        hits = (self.rows[..., None] == steps).astype(float)  # (M, r, blocks, kernel)
+        colours = np.eye(CHANNELS)
+        found = np.einsum("xiau,yjbv,cd->ijabxycduv", hits, hits, colours)
+        cells = int(np.prod(found.shape[:4])) * self.size**2 * CHANNELS
+        return np.asarray(found.reshape(cells, -1))
+
     def taps(self, weights: NDArray[np.float64], pixel: int) -> NDArray[np.float64]:
         """The plain convolution's taps for one position, 0 where it has none.
 
@@ -165,6 +199,23 @@ class _Grid:
             for j, b in zip(*np.nonzero(within), strict=True):
                 found[:, rows[i, a], columns[j, b]] = weights[:, i, j, a, b]
         return found.ravel()
+
+
+def _likeness(
+    weights: NDArray[np.float64], reached: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """How much a position's weights lie where those of a plain position do.
+
+    Compares logarithms of energies, each cell with its mean, so that noise where
+    there were zeros blurs the picture and does not end it.
+
+    Shape:
+        returns  (L, L)
+    """
+    energy = (weights**2).mean(1).reshape(len(weights), -1)
+    levels = np.log(energy + (TINY**2) * energy.max())
+    expected = np.repeat(reached.reshape(len(reached), -1).astype(float), CHANNELS, 0)
+    return cosines(levels - levels.mean(0), expected - expected.mean(0))
 
 
 def _columns(stem: LiftedStem) -> NDArray[np.float64]:

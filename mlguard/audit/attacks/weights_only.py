@@ -14,13 +14,17 @@ from mlguard.audit.attacks.guesses import GuessSpace, unsearchable
 from mlguard.audit.attacks.lifted import Option, Structure, options, structure_of
 from mlguard.audit.attacks.objectives import Judge, label_free
 from mlguard.audit.attacks.search import found, subset, wanted
+from mlguard.audit.attacks.stem_fit import StemFit, too_wide
 from mlguard.audit.budgets import Budget
 from mlguard.audit.outcomes import Outcome
 from mlguard.data.draws import Draws
 from mlguard.errors import BindingError
 from mlguard.models.pieces import LiftedStem
 from mlguard.models.stem import find_stem
+from mlguard.transforms.blocks import CHANNELS
 
+ROUNDS = 3  # of shaking a reading, for each start
+MAX_REST = 0.25  # of what readings at random leave; above it, none fits
 SWEEPS = 4  # over all classes, at most; it ends when nothing changes
 
 
@@ -32,15 +36,19 @@ class WeightsOnly(Attack):
     colour, and in which of them it is inverted. What is left, 3! colours and 2³ signs
     for each of stride² classes of pixels, is tried class by class.
 
+    Where zeros and ties are blurred, by training or by noise, they are where it starts,
+    and it ends at the key under which the stem is nearest to a plain convolution on
+    natural images (stem_fit.py); then 3! colours and 2³ signs are left.
+
     Adversary: has the weights and this code; and, to try what is left, a few unlabelled
-               images of its own.
+               images of its own, whose covariance also stands for natural images.
     Budget:    the structure costs no prediction; then at most 48 keys for each class,
                sweep and start, each on `images` images.
     Success:   the key found gives the correct key's score on other images.
     Limits:    lifted stems alone: a patch stem has neither ties nor zeros, and the
-               smoothness of its filters is not tried. Training after binding unties
-               the weights and fills the zeros. `orthogonal` mixes the columns; its
-               subspaces are not searched. It did not converge if the zeros do not fit.
+               smoothness of its filters is not tried. `orthogonal` mixes the columns;
+               its subspaces are not searched. It did not converge if the zeros do not
+               fit, and the stem is too wide or not near any plain convolution.
     Source:    our own.
 
     Attributes:
@@ -78,7 +86,7 @@ class WeightsOnly(Attack):
         if stem is None or plain is None or not wanted(scene, objective, len(pool)):
             return
         space = GuessSpace.of(scene.spec, None)
-        structure = structure_of(stem, plain, moved="shf" in space.methods)
+        structure, fits = self._read(scene, stem, plain, space, pool.images)
         judge = Judge(scene, space, pool, (objective,))
         choice = self._resolve(structure, space, judge)
         yield found(
@@ -89,8 +97,32 @@ class WeightsOnly(Attack):
             objective=objective,
             images=len(pool),
             queries=judge.queries,
-            converged=structure.zeros == 1.0,
+            converged=fits,
         )
+
+    def _read(
+        self,
+        scene: Scene,
+        stem: LiftedStem,
+        plain: nn.Conv2d,
+        space: GuessSpace,
+        images: torch.Tensor,
+    ) -> tuple[Structure, bool]:
+        """What the weights say, and whether it fits."""
+        moved = "shf" in space.methods
+        structure = structure_of(stem, plain, moved=moved)
+        if structure.zeros == 1.0 or too_wide(stem):
+            return structure, structure.zeros == 1.0
+        fit = StemFit.of(stem, plain, images, scene.stolen.normalization)
+        reading = fit.read(
+            structure.pixels * CHANNELS + structure.colours,
+            moved=moved,
+            inverted="np" in space.methods,
+            rounds=ROUNDS * self.starts,
+            draws=Draws(self.seed, self.starts),
+        )
+        fits = reading.rest < MAX_REST * fit.usual_rest(Draws(self.seed, self.starts))
+        return structure.replaced(reading.order, reading.signs), fits
 
     def _resolve(
         self, structure: Structure, space: GuessSpace, judge: Judge
