@@ -50,17 +50,15 @@ class Structure:
     def replaced(
         self, order: NDArray[np.int64], signs: NDArray[np.float64]
     ) -> "Structure":
-        """What a better reading says.
+        """What a better reading says, which holds all pixels together.
 
         Args:
             order: Of every position, the plain position it shows.
             signs: Of every position, 1 or -1.
         """
-        classes = np.zeros(len(order) // CHANNELS, dtype=np.int64)
-        classes[self.pixels] = self.classes
         return Structure(
             pixels=order // CHANNELS,
-            classes=classes[order // CHANNELS],
+            classes=np.zeros_like(order),  # so one choice is left, not one a class
             colours=order % CHANNELS,
             signs=signs.astype(np.int64),
             zeros=self.zeros,
