@@ -12,7 +12,7 @@ from torch import nn
 from mlguard.audit.attacks.base import Attack, Scene
 from mlguard.audit.attacks.guesses import GuessSpace, unsearchable
 from mlguard.audit.attacks.lifted import Option, Structure, options, structure_of
-from mlguard.audit.attacks.objectives import Judge, label_free
+from mlguard.audit.attacks.objectives import Judge, ObjectiveName, label_free
 from mlguard.audit.attacks.search import found, subset, wanted
 from mlguard.audit.attacks.stem_fit import StemFit, too_wide
 from mlguard.audit.budgets import Budget
@@ -80,13 +80,23 @@ class WeightsOnly(Attack):
 
     def run(self, scene: Scene) -> Iterator[Outcome]:
         """Read the structure, and try what it leaves open."""
-        objective = label_free(scene.stolen.model)
         pool = subset(scene.pool, self.images)
         stem, plain = _lifted(scene.stolen.model), _plain(scene)
-        if stem is None or plain is None or not wanted(scene, objective, len(pool)):
+        if stem is None or plain is None:
             return
         space = GuessSpace.of(scene.spec, None)
-        structure, fits = self._read(scene, stem, plain, space, pool.images)
+        structure = structure_of(stem, plain, moved="shf" in space.methods)
+        fits = structure.zeros == 1.0
+        blurred = not fits and not too_wide(stem)
+        # Noise in a stem moves the statistics of channels that hardly vary.
+        objective: ObjectiveName = (
+            "entropy" if blurred else label_free(scene.stolen.model)
+        )
+        if not wanted(scene, objective, len(pool)):
+            return
+        if blurred:
+            fit = StemFit.of(stem, plain, pool.images, scene.stolen.normalization)
+            structure, fits = self._refined(structure, fit, space)
         judge = Judge(scene, space, pool, (objective,))
         choice = self._resolve(structure, space, judge)
         yield found(
@@ -100,28 +110,19 @@ class WeightsOnly(Attack):
             converged=fits,
         )
 
-    def _read(
-        self,
-        scene: Scene,
-        stem: LiftedStem,
-        plain: nn.Conv2d,
-        space: GuessSpace,
-        images: torch.Tensor,
+    def _refined(
+        self, structure: Structure, fit: StemFit, space: GuessSpace
     ) -> tuple[Structure, bool]:
-        """What the weights say, and whether it fits."""
-        moved = "shf" in space.methods
-        structure = structure_of(stem, plain, moved=moved)
-        if structure.zeros == 1.0 or too_wide(stem):
-            return structure, structure.zeros == 1.0
-        fit = StemFit.of(stem, plain, images, scene.stolen.normalization)
+        """What the weights say beyond their zeros, and whether it fits."""
+        draws = Draws(self.seed, self.starts)
         reading = fit.read(
             structure.pixels * CHANNELS + structure.colours,
-            moved=moved,
+            moved="shf" in space.methods,
             inverted="np" in space.methods,
             rounds=ROUNDS * self.starts,
-            draws=Draws(self.seed, self.starts),
+            draws=draws,
         )
-        fits = reading.rest < MAX_REST * fit.usual_rest(Draws(self.seed, self.starts))
+        fits = reading.rest < MAX_REST * fit.usual_rest(draws)
         return structure.replaced(reading.order, reading.signs), fits
 
     def _resolve(
