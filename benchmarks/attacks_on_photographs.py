@@ -9,7 +9,7 @@ search short on a CPU its images can be cropped (`--crop`); scores are of whole 
     python benchmarks/attacks_on_photographs.py runs/plain --data camvid \
         --method np --block-size 2 --attacks exhaustive --crop 128
     python benchmarks/attacks_on_photographs.py runs/plain --data camvid \
-        --method shf --untie 2.5e-5 --attacks weights-only --crop 64
+        --method shf --untie 2.5e-5 --attacks weights-only --images 8
 
 `--integer-seed N` takes the key that the published research code makes of N in place of
 ours, to measure what it takes to find one:

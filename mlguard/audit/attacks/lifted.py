@@ -87,6 +87,18 @@ def options(methods: tuple[str, ...]) -> list[Option]:
     return [(order, sign) for order in orders for sign in signs]
 
 
+def after(first: Option, second: Option) -> Option:
+    """The option that stands for one after the other."""
+    colours, signs = first
+    return (
+        tuple(second[0][colour] for colour in colours),
+        tuple(
+            sign * second[1][colour]
+            for sign, colour in zip(signs, colours, strict=True)
+        ),
+    )
+
+
 def structure_of(stem: LiftedStem, plain: nn.Conv2d, *, moved: bool) -> Structure:
     """Read the structure off a stem's weights.
 

@@ -11,7 +11,13 @@ from torch import nn
 
 from mlguard.audit.attacks.base import Attack, Scene
 from mlguard.audit.attacks.guesses import GuessSpace, unsearchable
-from mlguard.audit.attacks.lifted import Option, Structure, options, structure_of
+from mlguard.audit.attacks.lifted import (
+    Option,
+    Structure,
+    after,
+    options,
+    structure_of,
+)
 from mlguard.audit.attacks.objectives import Judge, ObjectiveName, label_free
 from mlguard.audit.attacks.search import found, subset, wanted
 from mlguard.audit.attacks.stem_fit import StemFit, too_wide
@@ -42,8 +48,8 @@ class WeightsOnly(Attack):
 
     Adversary: has the weights and this code; and, to try what is left, a few unlabelled
                images of its own, whose covariance also stands for natural images.
-    Budget:    the structure costs no prediction; then at most 48 keys for each class,
-               sweep and start, each on `images` images.
+    Budget:    the structure costs no prediction; then at most 48 keys for each class
+               and for all at once, sweep and start, each on `images` images.
     Success:   the key found gives the correct key's score on other images.
     Limits:    lifted stems alone: a patch stem has neither ties nor zeros, and the
                smoothness of its filters is not tried. `orthogonal` mixes the columns;
@@ -139,8 +145,13 @@ class WeightsOnly(Attack):
             looks = math.inf
             for _ in range(SWEEPS):
                 before = looks
-                for one in classes:
-                    tried = [choice | {one: option} for option in choices]
+                for one in (*classes, None):
+                    tried = [
+                        {each: after(choice[each], option) for each in classes}
+                        if one is None  # all at once: inverted, each looks best alone
+                        else choice | {one: option}
+                        for option in choices
+                    ]
                     guesses = np.stack([structure.guess(space, each) for each in tried])
                     scores = judge(guesses)[0]
                     best = int(torch.argmin(scores))
