@@ -5,7 +5,7 @@ Its other forms are in `audit_again.py` (--from) and `compare.py` (audit compare
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,6 +15,7 @@ from mlguard.audit.report import AuditReport, dump_report
 from mlguard.audit.verdicts import exit_code
 from mlguard.audit.write import HTML, LOG
 from mlguard.cli.audit_again import render_again
+from mlguard.cli.audit_options import AuditOptions
 from mlguard.cli.audit_progress import audit_on_terminal, resumable
 from mlguard.cli.checking_progress import count_on_terminal
 from mlguard.cli.extras import need
@@ -22,6 +23,9 @@ from mlguard.cli.model_key import read_model_key
 from mlguard.cli.recipes import Overrides
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.recipe import MAX_KEYS
+
+if TYPE_CHECKING:
+    from mlguard.cli.audit_task import AuditTask
 
 BUNDLE = ".mlgb"
 MAX_SEED = 2**31 - 1
@@ -134,13 +138,7 @@ def audit(
         raise typer.Exit(exit_code(again.verdicts))
     if run is None:
         raise typer.BadParameter("give a run folder or a bundle, or --from AUDIT.JSON")
-    task = _open_task(
-        run,
-        data,
-        key=key,
-        recipe=recipe,
-        overrides=set_ or [],
-        ancestor=ancestor,
+    options = AuditOptions(
         split=split,
         device=device,
         examples=examples,
@@ -148,6 +146,15 @@ def audit(
         seed=seed,
         budget=budget,
         attacks=attacks,
+    )
+    task = _open_task(
+        run,
+        data,
+        options,
+        key=key,
+        recipe=recipe,
+        overrides=set_ or [],
+        ancestor=ancestor,
     )
     first = task.crew.first
     claimed = report_folder(out, resume=resume) if first else nullcontext(out)
@@ -168,25 +175,30 @@ def audit(
 def _open_task(
     path: Path,
     data: Path | None,
+    options: AuditOptions,
     *,
     key: str | None,
     recipe: str | None,
     overrides: list[str],
     ancestor: Path | None,
-    **options: Any,
-) -> Any:
-    """What a run folder or a bundle is audited by, with the options of both."""
+) -> "AuditTask":
+    """Read a run folder or a bundle, and refuse options of the other."""
     if not is_bundle(path):
         _refuse_strays("a run folder, which has its own", recipe=recipe, set=overrides)
-        task = need("mlguard.cli.audit_task").AuditTask
-        return task.open(path, data, ancestor=ancestor, **options)
+        need("mlguard.cli.run_audit_task")
+        from mlguard.cli.run_audit_task import open_run
+
+        return open_run(path, data, options, ancestor=ancestor)
     _refuse_strays("a bundle", ancestor=ancestor)
     if key is None:
         raise typer.BadParameter("a bundle does not name its key: give --key NAME")
     if overrides and recipe is None:
         raise typer.BadParameter("--set changes a recipe: give --recipe too")
-    return need("mlguard.cli.bundle_audit_task").BundleAuditTask.open(
-        path, data, key_name=key, recipe_name=recipe, overrides=overrides, **options
+    need("mlguard.cli.bundle_audit_task")
+    from mlguard.cli.bundle_audit_task import open_bundle
+
+    return open_bundle(
+        path, data, options, key_name=key, recipe_name=recipe, overrides=overrides
     )
 
 

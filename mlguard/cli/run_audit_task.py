@@ -1,0 +1,97 @@
+"""The audit of a run folder: its own recipe says what and how. Needs torch."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from mlguard.audit.run import Adversary
+from mlguard.audit.target import protection_of, target_of_run
+from mlguard.cli.audit_options import AuditOptions
+from mlguard.cli.audit_task import (
+    PROCESSES,
+    AuditTask,
+    Split,
+    known_split,
+    other_split,
+    settings_of,
+)
+from mlguard.data import LabelledSet, open_split
+from mlguard.errors import RunError
+from mlguard.models import fitting_weights
+from mlguard.protect.crew import ALONE, Crew
+from mlguard.protect.device import new_accelerator, pick_device
+from mlguard.protect.run import Run, read_run
+
+
+def open_run(
+    path: Path, data: Path | None, options: AuditOptions, *, ancestor: Path | None
+) -> AuditTask:
+    """Read a run folder and find its images.
+
+    Args:
+        path: The run folder.
+        data: Folder of the data set.
+        options: In place of what the recipe says.
+        ancestor: Public weights of the same architecture; else the recipe's.
+
+    Raises:
+        MalformedRun: The folder is not a finished, protected run.
+        RunError: There is no such device here, or no such attack or budget.
+        DatasetError: The images are missing, or there is no such split.
+        WeightsError: The ancestor is missing, or of another architecture.
+    """
+    run = read_run(path)
+    protection = protection_of(run)
+    device, crew = _crew(options.device)
+    split = known_split(options.split)
+    settings = settings_of(run.recipe.audit, options)
+
+    def images(of: Split) -> LabelledSet:
+        # The run's seed, so that held-out validation images are the same ones.
+        return open_split(run.recipe.data, data, of, seed=run.recipe.train.seed)
+
+    adversary = None
+    if settings.budget != "none":
+        other = other_split(split)
+        adversary = Adversary(images(other), other, _ancestor(run, ancestor))
+    return AuditTask(
+        target_under=lambda key: target_of_run(run, key, settings, device),
+        key_name=protection.key_name,
+        key_id=protection.key_id,
+        dataset=images(split),
+        settings=settings,
+        split=split,
+        adversary=adversary,
+        # Only the first process draws the page.
+        examples=options.examples if crew.first else 0,
+        crew=crew,
+    )
+
+
+def _crew(device: str) -> tuple[torch.device, Crew]:
+    """The device of this process, and the other processes of torchrun."""
+    if int(os.environ.get(PROCESSES, "1")) < 2:
+        return pick_device(device), ALONE
+    engine = new_accelerator(device, "no")
+    return engine.device, Crew.of(engine)
+
+
+def _ancestor(run: Run, path: Path | None) -> Path | None:
+    """Public weights, read once so that they are refused before anything is measured.
+
+    Raises:
+        RunError: It is no .safetensors file.
+        WeightsError: It is missing or damaged, or of another architecture.
+    """
+    if path is None:
+        return None
+    if path.suffix != ".safetensors":
+        raise RunError(
+            f"--ancestor: expected a .safetensors file, got {str(path)!r}",
+            hint="the weights of a plain model of the same architecture, such as "
+            "baseline/model.safetensors of another run",
+        )
+    public = run.recipe.model.model_copy(update={"weights": str(path)})
+    fitting_weights(run.load_model(), public)
+    return path
