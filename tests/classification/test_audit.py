@@ -9,13 +9,13 @@ import pytest
 from rich.console import Console
 
 from mlguard.audit import read_report, render_page, report_table, write_report
-from mlguard.audit.attacks import ATTACKS
 from mlguard.audit.budgets import BUDGETS, Budget
 from mlguard.audit.report import dump_report, parse_report
 from mlguard.audit.run import Adversary, Audit, audit_run
 from mlguard.data import open_split
 from mlguard.errors import DatasetError
 from mlguard.protect import Run
+from mlguard.recipe import BY_DEFAULT
 from tests.classification.conftest import KEY
 from tests.images import CLASSES
 
@@ -76,7 +76,7 @@ def test_every_attack_runs_on_a_classifier(audited: Audit) -> None:
     section = audited.report.attacks
     ran = {finding.attack for finding in section.findings}
     left_out = {one.attack for one in section.not_run if one.reason == "impossible"}
-    assert ran | left_out >= set(ATTACKS)
+    assert ran | left_out >= set(BY_DEFAULT)
     assert ran >= {"hill-climbing", "known-plaintext", "retraining"}
     pair = next(f for f in section.findings if f.attack == "known-plaintext")
     assert pair.score == audited.report.findings.correct.score

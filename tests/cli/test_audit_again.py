@@ -133,7 +133,7 @@ def test_what_only_a_new_audit_can_follow_is_refused(
 
 def test_neither_a_run_nor_an_audit_is_refused(tmp_path: Path, capsys) -> None:
     assert mlguard(["audit", "--out", str(tmp_path / "new")]) == 2
-    assert "give a run folder, or --from" in capsys.readouterr().err
+    assert "give a run folder or a bundle" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["nothing.json", "."])
