@@ -38,14 +38,14 @@ class Budget:
     adapter_rates: tuple[float, ...]
 
 
-def share_of(budget: Budget, trained_on: int) -> int:
+def share_of(share: float, trained_on: int) -> int:
     """The number of labels that `labelled_share` stands for.
 
     Args:
-        budget: With the share.
+        share: The `labelled_share` of a budget.
         trained_on: Images that the model was trained on; 0 if that is not known.
     """
-    return round(budget.labelled_share * trained_on)
+    return round(share * trained_on)
 
 
 BUDGETS: dict[BudgetName, Budget] = {

@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 
 from mlguard.bundle import Bundle
 from mlguard.errors import BundleError
-from mlguard.runtime.providers import load_graph, run_graph
+from mlguard.runtime.providers import LOGITS, PIXELS, load_graph, run_graph
 from mlguard.transforms import ChannelPermutation, Transform, TransformSet
 from mlguard.transforms.base import BYTE_MAX
-
-PIXELS, LOGITS = "pixels", "logits"  # docs/spec/bundle-v1.md, section 4
 
 Channels = tuple[ChannelPermutation, ...]
 

@@ -20,6 +20,8 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 NAMES = {"cpu": CPU, "cuda": CUDA}
 AUTO = "auto"
+# What the graphs of a bundle give; docs/spec/bundle-v1.md, section 4.
+PIXELS, VALUES, LOGITS = "pixels", "values", "logits"
 
 # TF32 keeps 10 bits of the mantissa: masks would differ between CPU and GPU.
 OPTIONS: dict[str, dict[str, str]] = {CUDA: {"use_tf32": "0"}}

@@ -21,11 +21,17 @@ from mlguard.bundle import (
 )
 from mlguard.errors import MalformedBundle, ProviderError, ShapeError
 from mlguard.keys import ModelKey, ModelSubkeys
-from mlguard.runtime.providers import CPU, load_graph, run_graph
+from mlguard.runtime.providers import (
+    CPU,
+    LOGITS,
+    PIXELS,
+    VALUES,
+    load_graph,
+    run_graph,
+)
 from mlguard.transforms import pad_to_blocks
 
 PER_PIXEL = 4  # axes of logits that are scores of pixels
-PIXELS, VALUES, LOGITS = "pixels", "values", "logits"  # docs/spec/bundle-v1.md
 
 
 def crop(logits: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

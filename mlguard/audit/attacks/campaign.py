@@ -59,7 +59,7 @@ def pool_size(budget: Budget, trained_on: int = 0) -> int:
         budget: What it may spend.
         trained_on: Images that the model was trained on; 0 if that is not known.
     """
-    share = share_of(budget, trained_on)
+    share = share_of(budget.labelled_share, trained_on)
     return max(2 * budget.search_images, budget.unlabelled, share, *budget.labelled)
 
 

@@ -6,8 +6,8 @@ from typing import ClassVar, Self
 
 from mlguard.audit.attacks.base import Attack, Scene
 from mlguard.audit.attacks.guesses import GuessSpace, unsearchable
-from mlguard.audit.attacks.objectives import Judge, label_free
-from mlguard.audit.attacks.search import best_of, found, subset, wanted
+from mlguard.audit.attacks.objectives import Judge, ObjectiveName, label_free
+from mlguard.audit.attacks.search import best_outcomes, subset, wanted
 from mlguard.audit.budgets import Budget
 from mlguard.audit.outcomes import Outcome
 
@@ -53,21 +53,17 @@ class Exhaustive(Attack):
         space = GuessSpace.of(scene.spec, scene.leaks.table())
         free = label_free(scene.stolen.model)
         pool = subset(scene.pool, self.images)
-        mine = [one for one in (free, "cross-entropy") if wanted(scene, one, len(pool))]
+        both: tuple[ObjectiveName, ...] = (free, "cross-entropy")
+        mine = [one for one in both if wanted(scene, one, len(pool))]
         if not mine:
             return
-        judge = Judge(scene, space, pool, (free, "cross-entropy"))
-        best = best_of(judge, space.every(), objectives=2)
-        for objective, guess in zip((free, "cross-entropy"), best, strict=True):
-            if objective not in mine:
-                continue
-            yield found(
-                scene,
-                space,
-                guess,
-                attack=self.name,
-                objective=objective,
-                images=len(pool),
-                queries=judge.queries,
-                converged=True,
-            )
+        yield from best_outcomes(
+            scene,
+            space,
+            Judge(scene, space, pool, both),
+            space.every(),
+            attack=self.name,
+            objectives=both,
+            mine=mine,
+            images=len(pool),
+        )

@@ -25,7 +25,7 @@ from mlguard.audit.attacks.objectives import (
     entropy,
     label_free,
 )
-from mlguard.audit.attacks.search import Space, best_of, found, subset, wanted
+from mlguard.audit.attacks.search import Space, best_outcomes, subset, wanted
 from mlguard.audit.budgets import Budget
 from mlguard.audit.outcomes import Outcome
 from mlguard.models import NO_KEY, Condition, keyed, logits_of
@@ -100,19 +100,16 @@ class IntegerSeeds(Attack):
         guesses = (
             published_key(method, length, seed)[None] for seed in range(self.seeds)
         )
-        best = best_of(judge, guesses, objectives=len(both))
-        for objective, guess in zip(both, best, strict=True):
-            if objective in mine:
-                yield found(
-                    scene,
-                    space,
-                    guess,
-                    attack=self.name,
-                    objective=objective,
-                    images=len(pool),
-                    queries=judge.queries,
-                    converged=True,
-                )
+        yield from best_outcomes(
+            scene,
+            space,
+            judge,
+            guesses,
+            attack=self.name,
+            objectives=both,
+            mine=mine,
+            images=len(pool),
+        )
 
 
 def published_key(method: str, length: int, seed: int) -> NDArray[np.int64]:

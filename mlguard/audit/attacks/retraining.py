@@ -11,7 +11,7 @@ from mlguard.audit.attacks.adapters import Adapters, too_large
 from mlguard.audit.attacks.base import Attack, Scene
 from mlguard.audit.attacks.learning import BATCH, Lesson
 from mlguard.audit.attacks.search import subset
-from mlguard.audit.budgets import Budget
+from mlguard.audit.budgets import Budget, share_of
 from mlguard.audit.measure import Subject
 from mlguard.audit.outcomes import Outcome
 from mlguard.models import NO_KEY, last_layers, norms_after, readers
@@ -115,7 +115,7 @@ class Retraining(Attack):
 
     def numbers(self, scene: Scene) -> list[int]:
         """With how many labelled images, in their order."""
-        share = round(self.share * scene.trained_on)
+        share = share_of(self.share, scene.trained_on)
         return sorted({*self.labelled, *([share] if share else [])})
 
     def _part(

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -30,6 +30,15 @@ class Space(Protocol):
         """What a guess stands for. Key material if it is right."""
 
 
+class Judged(Protocol):
+    """Scores guesses; lower is better. Shape: (K, rows, L) to (objectives, K)."""
+
+    queries: int  # predictions of one image so far
+
+    def __call__(self, guesses: Guesses) -> Tensor:
+        """Score guesses by every objective."""
+
+
 def best_of(
     judge: Callable[[Guesses], Tensor], guesses: Iterable[Guess], *, objectives: int
 ) -> list[Guess]:
@@ -55,6 +64,44 @@ def best_of(
             if float(scores[row, index]) < known:
                 best[row] = (float(scores[row, index]), batch[index])
     return [guess for _, guess in best]
+
+
+def best_outcomes(
+    scene: Scene,
+    space: Space,
+    judge: Judged,
+    guesses: Iterable[Guess],
+    *,
+    attack: str,
+    objectives: Sequence[str],
+    mine: Collection[str],
+    images: int,
+) -> Iterator[Outcome]:
+    """Judge every guess once, and score the best by each objective.
+
+    Args:
+        scene: Whose model it is.
+        space: What the guesses are guesses of.
+        judge: Scores them by all objectives, and counts the predictions.
+        guesses: At least one.
+        attack: Whose outcomes these are.
+        objectives: In the judge's order.
+        mine: Those whose outcome is to be found here.
+        images: How many the judge looks at.
+    """
+    best = best_of(judge, guesses, objectives=len(objectives))
+    for objective, guess in zip(objectives, best, strict=True):
+        if objective in mine:
+            yield found(
+                scene,
+                space,
+                guess,
+                attack=attack,
+                objective=objective,
+                images=images,
+                queries=judge.queries,
+                converged=True,
+            )
 
 
 def subset(pool: Pool, number: int) -> Pool:

@@ -17,8 +17,8 @@ from mlguard.models import Condition, keyed
 from mlguard.models.keyed_transform import plain
 from mlguard.models.torch_blocks import cut, join
 from mlguard.transforms import BLOCK_SIZES, TransformSet
+from mlguard.transforms.base import BYTE_MAX
 
-BYTE_MAX = 255
 MATCHED, METHOD, SIZE = "gain-matched", "another method", "another block size"
 
 _DRAWS = 0x0DD5  # keeps these draws apart from those of a search
