@@ -70,13 +70,7 @@ def build_preprocess_graph(
     if opset < MIN_OPSET:
         raise ValueError(f"expected opset {MIN_OPSET} or later, got {opset}")
     graph = _Graph()
-    # CUDA has SpaceToDepth for floating point only, so the cast comes first.
-    cast = graph.add("Cast", INPUT, to=TensorProto.FLOAT)
-    blocks = graph.add("SpaceToDepth", cast, blocksize=block_size)
-    transformed, scale = _transform(graph, blocks, methods, block_length(block_size))
-    graph.add(
-        "DepthToSpace", transformed, blocksize=block_size, mode="DCR", output=VALUES
-    )
+    scale = _transformed(graph, methods, block_size)
     fraction = graph.add("Div", VALUES, scale)
     centred = graph.add("Sub", fraction, graph.constant("mean", _channels(mean)))
     graph.add("Div", centred, graph.constant("std", _channels(std)), output=OUTPUT)
@@ -115,12 +109,24 @@ class _Graph:
         return name
 
 
-def _transform(
+def _transformed(graph: _Graph, methods: Sequence[str], block_size: int) -> str:
+    """Append all that leads to `values`; give the name of their scale."""
+    if not methods:
+        graph.add("Cast", INPUT, to=TensorProto.FLOAT, output=VALUES)
+        return graph.constant("scale", BYTE_MAX)
+    # CUDA has SpaceToDepth for floating point only, so the cast comes first.
+    cast = graph.add("Cast", INPUT, to=TensorProto.FLOAT)
+    blocks = graph.add("SpaceToDepth", cast, blocksize=block_size)
+    mapped, scale = _mapped(graph, blocks, methods, block_length(block_size))
+    graph.add("DepthToSpace", mapped, blocksize=block_size, mode="DCR", output=VALUES)
+    return scale
+
+
+def _mapped(
     graph: _Graph, blocks: str, methods: Sequence[str], length: int
 ) -> tuple[str, str]:
     """Append the keyed operators; give the names of their output and of the scale."""
-    if methods:
-        check_methods(methods)
+    check_methods(methods)
     scale = ""
     for method in methods:
         if method == "shf":
@@ -145,14 +151,22 @@ def _transform(
 
 
 def _mixed(graph: _Graph, blocks: str, length: int) -> tuple[str, str]:
-    """Append a matrix over centred blocks; names of its output and of the scale."""
+    """Append a matrix over centred blocks; names of its output and of the scale.
+
+    W·(2·b - 255) + 255·M² is (2·W)·b plus a constant: one convolution. The weight and
+    the constant are computed once, when a runtime loads the graph. Whole numbers below
+    2²⁴ all of them, so that nothing is rounded (section 10).
+    """
     matrix = graph.slot("orthogonal.matrix", TensorProto.FLOAT, [length, length, 1, 1])
     growth = np.float32(length // CHANNELS)  # M², of the two rounds together
-    twice = graph.add("Add", blocks, blocks)
-    centred = graph.add("Sub", twice, graph.constant("byte_max", BYTE_MAX))
-    mixed = graph.add("Conv", centred, matrix, kernel_shape=[1, 1])
-    moved = graph.add("Add", mixed, graph.constant("middle", BYTE_MAX * growth))
-    return moved, graph.constant("scale", 2 * BYTE_MAX * growth)
+    columns = graph.constant("columns", np.array([1, 2, 3], dtype=np.int64))
+    sums = graph.add("ReduceSum", matrix, columns, keepdims=0)
+    below = graph.add("Mul", sums, graph.constant("byte_max", BYTE_MAX))
+    middle = graph.constant("middle", BYTE_MAX * growth)
+    bias = graph.add("Sub", middle, below)
+    weight = graph.add("Add", matrix, matrix)
+    mixed = graph.add("Conv", blocks, weight, bias, kernel_shape=[1, 1])
+    return mixed, graph.constant("scale", 2 * BYTE_MAX * growth)
 
 
 def _looked_up(graph: _Graph, table: str, blocks: str) -> str:

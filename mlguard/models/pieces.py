@@ -16,7 +16,8 @@ class LiftedStem(nn.Module):
     stride, as channels that are then put side by side. As every window sees whole
     blocks, any affine map of blocks can be folded into the weights. Outside the image
     there are zeros, which stand for the mean colour; a map with an offset moves it, so
-    the constant part is added only where there is an image.
+    the constant part is added only where there is an image: it is what the windows do
+    with a fourth channel, of ones inside the image.
 
     Args:
         channels: Of the output.
@@ -46,11 +47,20 @@ class LiftedStem(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Convolve."""
         left, right = self.before * self.block_size, self.after * self.block_size
-        found = self.windows(F.pad(pixels, (left, right, left, right)))
-        inside = torch.ones_like(found[:1, :1])
-        sides = (self.before, self.after, self.before, self.after)
-        found = found + self.constant(F.pad(inside, sides))
-        return F.pixel_shuffle(found, self.ratio)
+        with_ones = F.pad(pixels, (0, 0, 0, 0, 0, 1), value=1.0)
+        found = F.conv2d(
+            F.pad(with_ones, (left, right, left, right)),
+            torch.cat((self.windows.weight, self._constant_windows()), dim=1),
+            self.windows.bias,
+            stride=self.block_size,
+        )
+        return found if self.ratio == 1 else F.pixel_shuffle(found, self.ratio)
+
+    def _constant_windows(self) -> Tensor:
+        """The constant part as a window of pixels, spread over each block."""
+        size = self.block_size
+        block = self.constant.weight.new_full((1, 1, size, size), size**-2)
+        return torch.kron(self.constant.weight, block)
 
 
 class ChannelScale(nn.Module):

@@ -116,12 +116,15 @@ def test_bound_patches_are_exact_at_every_image_size(
     assert apart(logits(bound, keyed(pictures, transform)), expected) < 1e-9
 
 
+@pytest.mark.parametrize("block_size", [2, 8])
 @pytest.mark.parametrize("size", [(16, 16), (16, 48), (40, 24)])
-def test_borders_are_exact_at_every_image_size(size: tuple[int, int]) -> None:
+def test_borders_are_exact_at_every_image_size(
+    size: tuple[int, int], block_size: int
+) -> None:
     model = architecture("fcn_small")
-    transform = derive_transform(("np", "shf"), SUBKEYS, 8)
+    transform = derive_transform(("np", "shf"), SUBKEYS, block_size)
     expected = logits(model, plain(images(*size)))
-    absorb(prepare_stem(model, 8), map_of(transform))
+    absorb(prepare_stem(model, block_size), map_of(transform))
     assert apart(logits(model, keyed(images(*size), transform)), expected) < 1e-9
 
 

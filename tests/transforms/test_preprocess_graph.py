@@ -57,6 +57,15 @@ def test_the_graph_gives_the_bits_numpy_gives(
     np.testing.assert_array_equal(pixels, normalized(transform, image))
 
 
+def test_without_methods_images_are_normalized_and_nothing_more() -> None:
+    image, plain = images(8, 16), graph((), 4)
+    mean, std = (np.float32(v).reshape(3, 1, 1) for v in (MEAN, STD))
+    pixels, values = session(plain, {}).run(["pixels", "values"], {"images": image})
+    np.testing.assert_array_equal(values, image.astype(np.float32))
+    np.testing.assert_array_equal(pixels, (values / np.float32(255) - mean) / std)
+    assert {node.op_type for node in plain.graph.node} == {"Cast", "Div", "Sub"}
+
+
 def test_another_key_gives_other_bits() -> None:
     """Also proves that the test above can fail."""
     image, slots = images(8, 8), derived(("shf",), 4).slots()
