@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mlguard.models.pieces import LiftedStem
+
 # Functions that make one feature map of several.
 _PAIRS = {"add", "iadd", "mul", "cat", "sub"}
 
@@ -94,7 +96,7 @@ def mixes(module: nn.Module | None) -> bool:
     """Whether a layer makes new channels out of several of its input."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         return module.groups == 1
-    return isinstance(module, nn.Linear)
+    return isinstance(module, nn.Linear | LiftedStem)
 
 
 def _goes_on(user: fx.Node, node: fx.Node) -> bool:
@@ -116,6 +118,5 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module is one node."""
-        return module_qualified_name in self._stops or super().is_leaf_module(
-            m, module_qualified_name
-        )
+        stops = isinstance(m, LiftedStem) or module_qualified_name in self._stops
+        return stops or super().is_leaf_module(m, module_qualified_name)

@@ -20,7 +20,8 @@ from mlguard.models import (
 )
 from mlguard.models.cut import choose
 from mlguard.models.fcn_mobilenet_v2 import FCNMobileNetV2
-from mlguard.models.graph import readers
+from mlguard.models.graph import norms_after, readers
+from mlguard.models.stem import prepare_stem
 from mlguard.transforms import TransformSet, derive_channels
 from tests.models.architectures import enlivened
 
@@ -144,6 +145,13 @@ def test_a_model_that_cannot_be_seen_through_is_not_cut() -> None:
 )
 def test_who_reads_a_layer(name: str, layer: str, expected: tuple[str, ...]) -> None:
     assert readers(model_of(name), layer) == expected
+
+
+@pytest.mark.parametrize("block_size", [2, 4])
+def test_a_lifted_stem_reads_the_images(block_size: int) -> None:
+    model = prepare_stem(model_of("fcn_mobilenet_v2"), block_size)
+    assert readers(model, "") == ("features.0.0",)
+    assert norms_after(model, "features.0.0") == ("features.0.1",)
 
 
 def test_layers_that_hold_one_another_are_all_changed() -> None:

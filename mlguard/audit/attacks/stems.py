@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mlguard.models import readers
+from mlguard.models.pieces import LiftedStem
 from mlguard.models.torch_blocks import cut
 from mlguard.transforms.blocks import CHANNELS
 
@@ -35,7 +36,9 @@ def stem_weight(model: nn.Module, block_size: int) -> StemWeight | None:
     names = readers(model, "")
     if len(names) != 1:
         return None
-    layer = model.get_submodule(names[0])
+    name, layer = names[0], model.get_submodule(names[0])
+    if isinstance(layer, LiftedStem):
+        name, layer = f"{name}.windows", layer.windows
     if not isinstance(layer, nn.Conv2d) or layer.in_channels != CHANNELS:
         return None
     (height, width), stride = layer.kernel_size, layer.stride
@@ -44,7 +47,7 @@ def stem_weight(model: nn.Module, block_size: int) -> StemWeight | None:
     padded = layer.padding not in ((0, 0), "valid")
     if not whole or not aligned or padded:
         return None
-    return StemWeight(names[0], layer.weight)
+    return StemWeight(name, layer.weight)
 
 
 def block_columns(
