@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from mlguard.errors import BindingError
-from mlguard.models.pieces import ChannelScale
+from mlguard.models.pieces import ChannelScale, LiftedStem
 from mlguard.models.tracing import Traced, trace
 
 
@@ -17,9 +17,9 @@ from mlguard.models.tracing import Traced, trace
 def fold_batch_norms(model: nn.Module) -> nn.Module:
     """Replace every batch norm by what it does in eval mode. In place.
 
-    One that follows a convolution, and alone reads it, goes into its weights and leaves
-    an `nn.Identity`. Any other becomes a `ChannelScale`. Of one architecture the result
-    has always the same parameters, whatever their values.
+    One that follows a convolution or a lifted stem, and alone reads it, goes into its
+    weights and leaves an `nn.Identity`. Any other becomes a `ChannelScale`. Of one
+    architecture the result has always the same parameters, whatever their values.
 
     Returns:
         The model, without any `running_mean` or `running_var`.
@@ -44,27 +44,36 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
     return model
 
 
-def _convolution_before(traced: Traced, node: fx.Node) -> nn.Conv2d | None:
+def _convolution_before(traced: Traced, node: fx.Node) -> nn.Conv2d | LiftedStem | None:
     """The convolution that a norm reads, if nothing else reads it."""
     before = node.args[0] if node.args else None
     if not isinstance(before, fx.Node):
         return None
     layer = traced.module(before)
-    if not isinstance(layer, nn.Conv2d) or traced.readers(before) != [node]:
+    if not isinstance(layer, nn.Conv2d | LiftedStem) or traced.readers(before) != [
+        node
+    ]:
         return None
     once = traced.runs_once(before) and traced.runs_once(node)
     return layer if once else None
 
 
-def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+def _fold(layer: nn.Conv2d | LiftedStem, norm: nn.BatchNorm2d) -> None:
     scale, offset = _line_of(norm)
+    if isinstance(layer, LiftedStem):
+        each = layer.ratio**2  # outputs of a block, one channel of windows for each
+        scale, offset = scale.repeat_interleave(each), offset.repeat_interleave(each)
+        _scale(layer.constant, scale)
+        layer = layer.windows
+    _scale(layer, scale)
+    if layer.bias is None:
+        layer.bias = nn.Parameter(torch.zeros_like(layer.weight[:, 0, 0, 0]))
+    layer.bias.copy_(layer.bias.double() * scale + offset)
+
+
+def _scale(convolution: nn.Conv2d, scale: Tensor) -> None:
     weight = convolution.weight.double() * scale.view(-1, 1, 1, 1)
     convolution.weight.copy_(weight)
-    if convolution.bias is None:
-        convolution.bias = nn.Parameter(
-            torch.zeros_like(convolution.weight[:, 0, 0, 0])
-        )
-    convolution.bias.copy_(convolution.bias.double() * scale + offset)
 
 
 def _scale_of(norm: nn.BatchNorm2d) -> ChannelScale:

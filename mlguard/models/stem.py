@@ -92,6 +92,16 @@ def form_of_stem(model: nn.Module, block_size: int) -> Form:
     )
 
 
+def side_of_patch(model: nn.Module) -> int:
+    """The stride of the stem, pixels: of a patch embedding, the side of its patch.
+
+    Raises:
+        BindingError: The model has no stem.
+    """
+    layer = find_stem(model).layer
+    return layer.block_size if isinstance(layer, LiftedStem) else _whole(layer.stride)
+
+
 def prepare_stem(model: nn.Module, block_size: int) -> nn.Module:
     """Give the stem the form into which a map of blocks can be folded.
 

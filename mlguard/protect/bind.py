@@ -6,8 +6,9 @@ Nothing is written that was not compared with the model it came from.
 """
 
 import copy
+import errno
 import hashlib
-import os
+import secrets
 import shutil
 import time
 from dataclasses import dataclass
@@ -16,12 +17,13 @@ from typing import Any
 
 from torch import nn
 
-from mlguard.errors import OutputError, OutputExists
+from mlguard.errors import BindingError, OutputError, OutputExists
 from mlguard.files import prepare_output_folder
 from mlguard.keys import ModelKey, new_protection_id
 from mlguard.models import keyed, normalization_of, rewrite
 from mlguard.protect import run as folder
 from mlguard.protect.fold import compare, fold, stem_form, unfold
+from mlguard.protect.key_work import blank_model
 from mlguard.protect.plain import PlainModel, read_plain
 from mlguard.protect.provenance import versions
 from mlguard.protect.run import Protection, Run, read_run
@@ -68,17 +70,16 @@ def bind_model(
         OutputError: There is no space, or the folder is not writable.
     """
     check_new(out)
-    original = plain.load()
+    form, original = stem_form(plain, recipe), plain.load()
     protection = Protection(new_protection_id(), key.key_id, key_name)
-    begun = time.perf_counter()
     model = copy.deepcopy(original)
-    rewrite(model, recipe.model, recipe.transform.block_size)
     draft = Run(out, recipe, protection, dict(plain.provenance), plain.build)
     transforms = draft.derive(protection.subkeys(key))
+    begun = time.perf_counter()
+    rewrite(model, recipe.model, recipe.transform.block_size)
     fold(model, transforms, normalization_of(recipe.model))
     fold_ms = (time.perf_counter() - begun) * 1e3
     difference, largest = compare(model, keyed(transforms), original, recipe=recipe)
-    form = stem_form(plain, recipe)
     tied = form == "lifted"
     facts = {"stem": form, "tied": tied, "source_sha256": _sha256(plain.weights)}
     run = _write(draft, model, key, facts, plain)
@@ -111,10 +112,10 @@ def rebind_run(
     was = run.transform(old)
     original = run.load_model()
     protection = Protection(new_protection_id(), key.key_id, key_name)
-    begun = time.perf_counter()
     model, normalization = copy.deepcopy(original), normalization_of(run.recipe.model)
     draft = Run(out, run.recipe, protection, run.provenance, run.build)
     becomes = draft.derive(protection.subkeys(key))
+    begun = time.perf_counter()
     unfold(model, was, normalization)
     fold(model, becomes, normalization)
     fold_ms = (time.perf_counter() - begun) * 1e3
@@ -124,8 +125,8 @@ def rebind_run(
     twin = run.baseline()
     plain = None if twin is None else read_plain(twin.path, build=run.build)
     known, tied = run.provenance.get(folder.BOUND), run.shown_by_weights
-    facts = known if isinstance(known, dict) else {}
-    facts |= {"source_sha256": _sha256(run.path / folder.MODEL)}
+    facts = dict(known) if isinstance(known, dict) else {}
+    facts["source_sha256"] = _sha256(run.path / folder.MODEL)
     written = _write(draft, model, key, facts, plain)
     return Bound(written, fold_ms, difference, largest, tied)
 
@@ -147,21 +148,45 @@ def _write(
     facts: dict[str, Any],
     plain: PlainModel | None,
 ) -> Run:
-    """Write a bound run whole, or nothing."""
-    out, protection = draft.path, draft.protection
+    """Write a bound run whole, or nothing: beside its place, then into it."""
+    protection = draft.protection
     assert protection is not None
-    prepare_output_folder(out)
+    _check_form(model, draft)
+    whole = draft.path.with_name(f".{secrets.token_hex(8)}.tmp")
+    prepare_output_folder(whole)
     try:
-        folder.write_json(out / folder.PROVENANCE, _provenance(draft, facts))
-        folder.write_setup(out, draft.recipe, protection)
+        folder.write_json(whole / folder.PROVENANCE, _provenance(draft, facts))
+        folder.write_setup(whole, draft.recipe, protection)
         if plain is not None:
-            _write_twin(plain, out / folder.BASELINE)
-        folder.write_model(out / folder.MODEL, model)
-        folder.write_proofs(out, protection, key)
+            _write_twin(plain, whole / folder.BASELINE)
+        folder.write_model(whole / folder.MODEL, model)
+        folder.write_proofs(whole, protection, key)
+        _put(whole, draft.path)
     except BaseException:
-        shutil.rmtree(out, ignore_errors=True)  # it was empty: all of it is ours
+        shutil.rmtree(whole, ignore_errors=True)
         raise
-    return read_run(out, build=draft.build)
+    return read_run(draft.path, build=draft.build)
+
+
+def _check_form(model: nn.Module, draft: Run) -> None:
+    """Refuse a model that its own recipe does not build: nobody could load it."""
+    try:
+        blank_model(draft.recipe, draft.build).load_state_dict(model.state_dict())
+    except RuntimeError as error:
+        reason = str(error).partition("\n\t")[2].partition("\n")[0]
+        raise BindingError(
+            f"the bound model has not the form that its recipe builds: {reason}"
+        ) from None
+
+
+def _put(whole: Path, out: Path) -> None:
+    """Move a folder to a place where there is nothing, or an empty folder."""
+    try:
+        whole.rename(out)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise OutputExists(f"{out} is not an empty folder") from None
+        raise OutputError(f"cannot write {out}: {error.strerror}") from None
 
 
 def _provenance(draft: Run, facts: dict[str, Any]) -> dict[str, Any]:
@@ -181,14 +206,16 @@ def _write_twin(plain: PlainModel, twin: Path) -> None:
     prepare_output_folder(twin)
     folder.write_json(twin / folder.PROVENANCE, plain.provenance)
     folder.write_setup(twin, plain.recipe, None)
+    source = plain.weights.parent
+    curves = (
+        (folder.METRICS, folder.CURVES) if (source / folder.RECIPE).exists() else ()
+    )
     try:
-        for name in (folder.METRICS, folder.CURVES):
-            if (plain.weights.parent / name).exists():
-                shutil.copyfile(plain.weights.parent / name, twin / name)
-        try:
-            os.link(plain.weights, twin / folder.MODEL)
-        except OSError:  # another file system, or one without hard links
-            shutil.copyfile(plain.weights, twin / folder.MODEL)
+        for name in curves:
+            if (source / name).exists():
+                shutil.copyfile(source / name, twin / name)
+        # No link: whoever trains on into the same file would change every twin.
+        shutil.copyfile(plain.weights, twin / folder.MODEL)
     except OSError as error:
         raise OutputError(f"cannot write {twin}: {error.strerror}") from None
 

@@ -20,7 +20,7 @@ from mlguard.models import (
 )
 from mlguard.models.affine import affine_of, check_affine
 from mlguard.models.channels import check_layers, every_layer, fold_permutations
-from mlguard.models.stem import absorb, form_of_stem
+from mlguard.models.stem import absorb, form_of_stem, side_of_patch
 from mlguard.protect.key_work import blank_model
 from mlguard.protect.parity import example_images
 from mlguard.protect.plain import PlainModel
@@ -60,6 +60,13 @@ def bound_recipe(
     chosen = [str(method) for method in methods or spec.methods]
     if layers and CHANNELS not in chosen:
         chosen.append(CHANNELS)
+    on_images = bool(set(chosen) - {CHANNELS})
+    if plain.recipe.model.stem == "blocks" and not on_images:
+        raise BindingError(
+            f"the stem of {plain.weights} has the form of blocks, and "
+            f"`{CHANNELS}` alone leaves images as they are",
+            hint="choose a method on images as well, such as orthogonal,channels",
+        )
     if signs is None:
         signs = spec.signs and CHANNELS in chosen
     if tuple(layers) == (EVERY_LAYER,):
@@ -71,7 +78,7 @@ def bound_recipe(
         "transform.method": chosen,
         "transform.layers": list(layers),
         "transform.signs": signs,
-        "model.stem": "blocks" if set(chosen) - {CHANNELS} else "plain",
+        "model.stem": "blocks" if on_images else "plain",
     }
     if block_size is not None:
         changes["transform.block_size"] = block_size
@@ -99,12 +106,21 @@ def stem_form(plain: PlainModel, recipe: Recipe) -> StemForm:
     """Into which form of stem the key is folded; empty if it leaves images alone.
 
     Raises:
-        BindingError: The stem has none for this block size.
+        BindingError: The stem has none for this block size, or the model pads images
+            of the recipe's size to whole patches: it would pad under the key.
     """
     if not recipe.transform.image_methods:
         return ""
-    model = blank_model(plain.recipe, plain.build)
-    return form_of_stem(model, recipe.transform.block_size)
+    model, size = blank_model(plain.recipe, plain.build), recipe.transform.block_size
+    form, patch = form_of_stem(model, size), side_of_patch(model)
+    if form == "patch" and size < patch and any(s % patch for s in recipe.data.size):
+        height, width = recipe.data.size
+        raise BindingError(
+            f"images of {height} x {width} pixels are not whole patches of {patch} x "
+            f"{patch}, and what the model pads would be padded under the key",
+            hint=f"take blocks of {patch} x {patch} pixels (--block-size {patch})",
+        )
+    return form
 
 
 def fold(

@@ -24,6 +24,7 @@ from mlguard.models import NO_KEY, Condition, keyed, logits_of, normalization_of
 from mlguard.models.batch_norm import fold_batch_norms
 from mlguard.models.channels import every_layer
 from mlguard.models.condition import output_of
+from mlguard.models.stem import prepare_stem
 from mlguard.protect import (
     Bound,
     Run,
@@ -136,18 +137,67 @@ def test_the_plain_model_is_the_baseline(tmp_path: Path) -> None:
     assert torch.equal(logits(twin, NO_KEY, pictures), plain)
 
 
-def test_baseline_is_copied_where_there_are_no_hard_links(
+def test_the_baseline_is_a_copy_of_its_own(tmp_path: Path) -> None:
+    path = plain_run(tmp_path / "plain")
+    (path / folder.MODEL).rename(tmp_path / "blob")
+    (path / folder.MODEL).symlink_to(Path("..") / "blob")  # as a cache of weights does
+    twin = bound(path, tmp_path / "bound").run.baseline()
+    assert twin is not None
+    copied, source = twin.path / folder.MODEL, tmp_path / "blob"
+    assert not copied.is_symlink()
+    assert copied.stat().st_ino != source.stat().st_ino
+    assert copied.read_bytes() == source.read_bytes()
+
+
+def test_curves_beside_a_lone_file_are_not_taken_for_its_own(tmp_path: Path) -> None:
+    path = plain_run(tmp_path / "plain")
+    recipe = read_run(path).recipe
+    (tmp_path / "lone").mkdir()
+    for name in (folder.METRICS, folder.MODEL):
+        (tmp_path / "lone" / name).write_bytes((path / folder.MODEL).read_bytes())
+    plain = read_plain(tmp_path / "lone" / folder.MODEL, recipe)
+    bind_model(plain, bound_recipe(plain), KEY, tmp_path / "bound", key_name="acme")
+    assert not (tmp_path / "bound" / folder.BASELINE / folder.METRICS).exists()
+
+
+@pytest.mark.parametrize("fold_batch_norm", [False, True])
+def test_a_plain_model_of_blocks_can_be_bound_and_loaded(
+    tmp_path: Path, fold_batch_norm: bool
+) -> None:
+    path = plain_run(tmp_path / "plain", "model.stem=blocks")
+    run = bound(path, tmp_path / "bound", fold_batch_norm=fold_batch_norm).run
+    pictures = images(32, 32)
+    expected = logits(read_run(path), NO_KEY, pictures)
+    assert apart(logits(run, keyed(run.transform(KEY)), pictures), expected) < 1e-4
+
+
+def test_a_stem_of_blocks_wants_a_method_on_images(tmp_path: Path) -> None:
+    path = plain_run(tmp_path / "plain", "model.stem=blocks")
+    with pytest.raises(BindingError, match="form of blocks") as refusal:
+        bound_recipe(read_plain(path), methods=("channels",), layers=("auto",))
+    assert "orthogonal,channels" in refusal.value.hint
+
+
+def test_a_model_that_its_recipe_does_not_build_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = plain_run(tmp_path / "plain")
-    recipe = bound_recipe(read_plain(path))
+    monkeypatch.setattr(binding, "rewrite", lambda model, *_: prepare_stem(model, 4))
+    recipe = bound_recipe(read_plain(path), fold_batch_norm=True)
+    with pytest.raises(BindingError, match="not the form that its recipe builds"):
+        bind_model(read_plain(path), recipe, KEY, tmp_path / "bound", key_name="acme")
+    assert [one.name for one in tmp_path.iterdir()] == ["plain"]
 
-    def none(*_: object) -> None:
-        raise OSError(18, "cross-device link")
 
-    monkeypatch.setattr(binding.os, "link", none)
-    bind_model(read_plain(path), recipe, KEY, tmp_path / "bound", key_name="acme")
-    assert read_run(tmp_path / "bound").baseline() is not None
+def test_images_that_are_no_whole_patches_want_blocks_of_patches(
+    tmp_path: Path,
+) -> None:
+    small = ("model.name=fcn_patch_small", "transform.block_size=2")
+    path = plain_run(tmp_path / "plain", *small, "data.size=[34, 32]")
+    plain = read_plain(path)
+    with pytest.raises(BindingError, match="34 x 32 pixels are not whole") as refusal:
+        bind_model(plain, bound_recipe(plain), KEY, tmp_path / "b", key_name="acme")
+    assert "--block-size 4" in refusal.value.hint
 
 
 def test_weights_file_and_recipe_are_enough(tmp_path: Path) -> None:
@@ -211,6 +261,7 @@ def test_rebound_run_needs_the_new_key_and_gives_the_plain_logits(
     assert apart(logits(run, keyed(first.transform(KEY)), pictures), expected) > 1e-2
     assert run.baseline() is not None
     assert done.tied
+    assert first.provenance == read_run(first.path).provenance
     with pytest.raises(WrongKey):
         run.transform(KEY)
     export_run(run, OTHER_KEY, tmp_path / "again.mlgb")
@@ -306,6 +357,18 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(OutputExists):
         bound(path, tmp_path / "bound")
     assert [p.name for p in (tmp_path / "bound").iterdir()] == ["thesis.txt"]
+
+
+def test_of_two_that_bind_into_one_folder_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = plain_run(tmp_path / "plain")
+    first = bound(path, tmp_path / "bound").run
+    monkeypatch.setattr(binding, "check_new", lambda _: None)  # both have looked
+    with pytest.raises(OutputExists):
+        bound(path, tmp_path / "bound")
+    assert read_run(tmp_path / "bound").protection == first.protection
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bound", "plain"]
 
 
 def test_a_model_that_changed_is_not_written(
