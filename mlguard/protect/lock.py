@@ -52,6 +52,8 @@ class Lock:
     ) -> Tensor:
         """What is added to the task's loss in one step.
 
+        What has no weight is not computed.
+
         Args:
             model: In train mode.
             images: Of the step.
@@ -63,9 +65,12 @@ class Lock:
             authorized  (N, classes, H, W) or (N, classes)
             returns     () float32
         """
-        with frozen_statistics(model, frozen=self.spec.statistics == "frozen"):
-            output = output_of(model, images, self.condition(step), self.normalization)
-        loss = self.spec.weight * from_useless(logits_of(output))
+        loss = torch.zeros((), device=images.device)
+        if self.spec.weight:
+            condition = self.condition(step)
+            with frozen_statistics(model, frozen=self.spec.statistics == "frozen"):
+                output = output_of(model, images, condition, self.normalization)
+            loss = loss + self.spec.weight * from_useless(logits_of(output))
         if self.teacher is not None and self.spec.distill:
             with torch.no_grad():
                 taught = output_of(self.teacher, images, NO_KEY, self.normalization)

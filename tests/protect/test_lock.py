@@ -1,6 +1,7 @@
 """Lock training: useless answers without the key, and nothing else changed."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,21 @@ def test_a_teacher_s_answers_are_kept(tmp_path: Path) -> None:
     assert run.recipe.lock.weight == 0
     with pytest.raises(RecipeError, match="distill needs the file of a teacher"):
         small_recipe("lock.distill=1.0")
+
+
+def test_without_a_weight_no_unauthorized_user_is_shown(locked: Run) -> None:
+    """Only taught: the model runs no more, and its statistics stay as they were."""
+    model, images, ran = locked.load_model().train(), some_images(), []
+    model.register_forward_hook(lambda *_: ran.append(True))
+    spec = {"weight": 0.0, "distill": 1.0, "statistics": "shared"}
+    changed = locked.recipe.lock.model_copy(update=spec)
+    taught = replace(lock_of(locked), spec=changed, teacher=locked.load_model())
+    authorized = torch.zeros(2, locked.recipe.data.classes, 16, 16)
+    assert float(taught.loss(model, images, authorized, 1)) > 0
+    assert ran == []
+    changed = changed.model_copy(update={"weight": 0.5})
+    replace(taught, spec=changed).loss(model, images, authorized, 1)
+    assert ran == [True]
 
 
 def test_the_useless_answer_is_the_same_probability_for_every_class() -> None:
