@@ -19,7 +19,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from mlguard.errors import MalformedRun, RecipeError, WrongKey
 from mlguard.files import atomic_write, read_bounded
@@ -101,7 +101,7 @@ class Run:
         """The trained model, in eval mode, on the CPU.
 
         Raises:
-            MalformedRun: The weights are missing, damaged or of another model.
+            MalformedRun: As `read_model`.
         """
         return read_model(self.path / MODEL, self.recipe, self.build)
 
@@ -194,14 +194,21 @@ def read_model(
 ) -> nn.Module:
     """Read the weights of a recipe's model, in eval mode, on the CPU.
 
+    Every tensor of the model must be in the file, and no other.
+
     Raises:
-        MalformedRun: The weights are missing, damaged or of another model.
+        MalformedRun: The file is missing, cannot be read, is damaged, or holds the
+            weights of another model.
     """
     model = blank_model(recipe, build)
-    try:
-        model.load_state_dict(load_file(path))
-    except (SafetensorError, OSError, RuntimeError, ValueError):
-        raise MalformedRun(f"{path} is missing, damaged or of another model") from None
+    tensors = _read_tensors(path)
+    problem = _load(model, tensors)
+    if problem:
+        raise MalformedRun(
+            f"{path} holds the weights of another model: {problem}",
+            hint="the model's name, its options and the classes of the recipe must be "
+            "those that the weights were trained with",
+        )
     return model.eval()
 
 
@@ -276,6 +283,33 @@ def write_metrics(path: Path, lines: list[dict[str, Any]]) -> None:
 def write_json(path: Path, fields: dict[str, Any]) -> None:
     """Write a small JSON file for people and programs."""
     atomic_write(path, (json.dumps(fields, indent=2) + "\n").encode())
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return dict(load_file(path))
+    except FileNotFoundError:
+        raise MalformedRun(f"{path}: no such file") from None
+    except OSError as error:
+        raise MalformedRun(f"cannot read {path}: {error.strerror or error}") from None
+    except (SafetensorError, ValueError) as error:
+        raise MalformedRun(
+            f"{path} is damaged, or no safetensors file: {error}"
+        ) from None
+
+
+def _load(model: nn.Module, tensors: dict[str, Tensor]) -> str:
+    """Load the tensors; what is wrong with the first that does not fit, else empty."""
+    for name, own in model.state_dict().items():
+        if name in tensors and tensors[name].shape != own.shape:
+            found, expected = tuple(tensors[name].shape), tuple(own.shape)
+            return f"tensor {name} has shape {found}, expected {expected}"
+    keys = model.load_state_dict(tensors, strict=False)
+    if keys.missing_keys:
+        return f"tensor {keys.missing_keys[0]} is missing"
+    if keys.unexpected_keys:
+        return f"there is a tensor {keys.unexpected_keys[0]!r:.100} too many"
+    return ""
 
 
 def _fair_terms(run: Run) -> tuple[object, ...]:

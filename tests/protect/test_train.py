@@ -24,6 +24,8 @@ from mlguard.errors import (
 from mlguard.protect import checkpoint as checkpoints
 from mlguard.protect import read_run, training
 from mlguard.protect.checkpoint import Progress
+from mlguard.protect.key_work import blank_model
+from mlguard.protect.run import read_model, write_model
 from mlguard.protect.training import Epoch, Step
 from tests.runs import (
     KEY,
@@ -326,8 +328,31 @@ def test_run_that_a_stranger_began_is_not_resumed(tmp_path: Path) -> None:
 def test_weights_that_are_damaged_are_refused(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run")
     (run.path / "model.safetensors").write_bytes(weights(run.path)[:-4])
-    with pytest.raises(MalformedRun, match="missing, damaged or of another model"):
+    with pytest.raises(MalformedRun, match=r"model\.safetensors is damaged, or no"):
         run.load_model()
+
+
+def test_weights_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(MalformedRun, match=r"gone\.safetensors: no such file"):
+        read_model(tmp_path / "gone.safetensors", small_recipe())
+
+
+def test_weights_of_another_model_are_refused_by_their_first_tensor(
+    tmp_path: Path,
+) -> None:
+    path, recipe = tmp_path / "model.safetensors", small_recipe()
+    three = small_recipe("transform.block_size=4", "data.class_names=['a', 'b', 'c']")
+    write_model(path, blank_model(three))
+    with pytest.raises(MalformedRun, match=r"tensor classifier\S* has shape \(3, .* e"):
+        read_model(path, recipe)
+    model = blank_model(recipe)
+    model.other = torch.nn.Linear(1, 1)
+    write_model(path, model)
+    with pytest.raises(MalformedRun, match=r"a tensor 'other\.bias' too many"):
+        read_model(path, recipe)
+    write_model(path, model.classifier)
+    with pytest.raises(MalformedRun, match=r"tensor stem\.0\.weight is missing"):
+        read_model(path, recipe)
 
 
 def test_loaded_model_gives_logits_for_every_pixel(finished: Path) -> None:
