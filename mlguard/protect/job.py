@@ -13,7 +13,13 @@ from accelerate.utils import broadcast
 from torch import nn
 
 from mlguard.data import LabelledSet, TrainingSet, name_classes, open_split
-from mlguard.errors import DatasetError, MalformedRun, OutputExists, RunError
+from mlguard.errors import (
+    DatasetError,
+    MalformedRun,
+    OutputExists,
+    RunError,
+    WeightsError,
+)
 from mlguard.files import prepare_output_folder
 from mlguard.keys import ModelKey, ModelSubkeys, new_protection_id
 from mlguard.models import (
@@ -35,7 +41,7 @@ from mlguard.protect.lock import Derive, Lock
 from mlguard.protect.loop import check_batch, train
 from mlguard.protect.proofs import check_setup
 from mlguard.protect.provenance import machine, versions
-from mlguard.protect.run import Protection, Run, read_run, read_setup
+from mlguard.protect.run import Protection, Run, read_model, read_run, read_setup
 from mlguard.protect.training import Watcher
 from mlguard.recipe import Recipe, recipe_sha256
 from mlguard.transforms import TransformSet
@@ -249,14 +255,26 @@ class Job:
             return None
         if self._accelerator.num_processes > 1:
             raise RunError("lock training runs in one process; torchrun started more")
-        teacher = None
-        if spec.distill:
-            twin = self.recipe.model.model_copy(update={"weights": spec.teacher})
-            taught = new_model(self.recipe.model_copy(update={"model": twin}))
-            teacher = taught.to(self._accelerator.device).eval().requires_grad_(False)
+        teacher = self._teacher() if spec.distill else None
         normalization = normalization_of(self.recipe.model)
         device = self._accelerator.device
         return Lock(spec, subkeys, derive, normalization, device, teacher)
+
+    def _teacher(self) -> nn.Module:
+        """The plain model whose answers are kept; all of it is in its file.
+
+        Raises:
+            WeightsError: The file is missing, damaged or of another model.
+        """
+        try:
+            taught = read_model(Path(self.recipe.lock.teacher), self.recipe, self.build)
+        except MalformedRun as refused:
+            raise WeightsError(
+                f"lock.teacher: {refused}",
+                hint="give model.safetensors of a plain run of the same recipe, as "
+                "`mlguard train` or `mlguard protect --baseline` writes it",
+            ) from None
+        return taught.to(self._accelerator.device).requires_grad_(False)
 
     def _data_facts(
         self, training_set: LabelledSet, validation_set: LabelledSet

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from mlguard.errors import BindingError, RecipeError, RunError
+from mlguard.errors import BindingError, RecipeError, RunError, WeightsError
 from mlguard.models import NO_KEY, Normalization, keyed, logits_of, output_of
+from mlguard.models.cnn_small import CNNSmall
 from mlguard.models.condition import Condition, blended
 from mlguard.models.fcn_small import FCNSmall
 from mlguard.protect import Run
+from mlguard.protect.key_work import blank_model
 from mlguard.protect.lock import Lock, apart, from_useless, frozen_statistics
+from mlguard.protect.run import write_model
 from tests.runs import KEY, small_job, small_recipe, small_run
 
 
@@ -76,6 +79,34 @@ def test_a_teacher_s_answers_are_kept(tmp_path: Path) -> None:
     assert run.recipe.lock.weight == 0
     with pytest.raises(RecipeError, match="distill needs the file of a teacher"):
         small_recipe("lock.distill=1.0")
+
+
+def test_a_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:
+    """Its head would be left out, and a random one would teach."""
+    path = tmp_path / "teacher.safetensors"
+    fewer = small_recipe("data.class_names=['a', 'b', 'c']")
+    write_model(path, blank_model(fewer))
+    with pytest.raises(WeightsError, match=r"lock\.teacher: .* tensor classifier"):
+        small_run(tmp_path / "run", f"lock.teacher={path}", "lock.distill=1.0")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_is_built_as_the_model_is(tmp_path: Path) -> None:
+    """With the lifted stem of its recipe, and with the caller's own `build`."""
+    path = tmp_path / "teacher.safetensors"
+    job = small_job(
+        tmp_path / "run",
+        f"lock.teacher={path}",
+        "lock.distill=1.0",
+        "model.stem=blocks",
+        build=lambda: CNNSmall(6),
+    )
+    expected = blank_model(job.recipe, job.build)
+    write_model(path, expected)
+    taught = job._teacher().state_dict()
+    assert type(job._teacher()) is CNNSmall
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(taught[name], tensor)
 
 
 def test_without_a_weight_no_unauthorized_user_is_shown(locked: Run) -> None:
