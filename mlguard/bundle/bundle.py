@@ -42,7 +42,7 @@ from mlguard.bundle.proofs import (
 )
 from mlguard.bundle.sealing import OVERHEAD_BYTES, seal, unseal
 from mlguard.errors import BundleError, MalformedBundle, TamperedBundle
-from mlguard.files import atomic_write
+from mlguard.files import write_new
 from mlguard.keys import ModelSubkeys
 from mlguard.transforms.channels import order_slot, signs_slot
 
@@ -173,12 +173,13 @@ def make_bundle(
 
 
 def write_bundle(path: Path, bundle: Bundle) -> None:
-    """Write a bundle whole or not at all, replacing what was there.
+    """Write a bundle whole or not at all, and never over something else.
 
     Raises:
+        OutputExists: There is something at the path.
         OutputError: There is no space, or the folder is not writable.
     """
-    atomic_write(path, bundle.to_bytes())
+    write_new(path, bundle.to_bytes())
 
 
 def read_bundle(path: Path) -> Bundle:

@@ -63,10 +63,11 @@ def export_run(
             says.
 
     Raises:
-        OutputExists: Something is there already.
-        RunError: The run is a baseline, which has no key.
+        OutputExists: Something is there already, or was put there in the meantime.
+        MalformedRun: The run is a baseline, which has no key; or its weights are
+            missing, damaged or of another model.
         WrongKey: The run was protected with another key.
-        MalformedRun: The run's weights are missing or damaged.
+        TamperedRun: The holder of the key did not make this run.
         ParityError: The exported graph does not compute what the model computes.
         BundleError: The model does not fit into a bundle.
         OutputError: There is no space, or the folder is not writable.
@@ -99,7 +100,7 @@ def check_exportable(run: Run, out: Path) -> Protection:
 
     Raises:
         OutputExists: Something is at `out` already.
-        RunError: The run is a baseline, which has no key.
+        MalformedRun: The run is a baseline, which has no key.
         OutputError: The folder of `out` does not exist.
     """
     refuse_existing(out)

@@ -212,15 +212,38 @@ def test_facts_that_no_manifest_holds_are_refused(tmp_path: Path) -> None:
         facts_of(odd)
 
 
-def test_a_full_disk_leaves_no_bundle(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done, bundle = finished(tmp_path / "run"), own_bundle(tmp_path, own_model())
+def without_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, check=None) -> None:
+    """Let `export_run` write some bundle; `check` runs where parity would."""
+    bundle = own_bundle(tmp_path, own_model())
     monkeypatch.setattr(export, "bundle_model", lambda *_, **__: bundle)
     report = parity.ParityReport(
         shapes=(), unit="pixels", agreement=1, difference=0, largest_logit=1
     )
-    monkeypatch.setattr(export, "check_parity", lambda *_: report)
+
+    def checked(*_: object) -> parity.ParityReport:
+        if check is not None:
+            check()
+        return report
+
+    monkeypatch.setattr(export, "check_parity", checked)
+
+
+def test_what_appears_during_the_export_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, out = finished(tmp_path / "run"), tmp_path / "acme.mlgb"
+    without_work(monkeypatch, tmp_path, lambda: out.write_text("precious"))
+    with pytest.raises(OutputExists, match=r"acme\.mlgb exists already"):
+        export_run(done, KEY, out)
+    assert out.read_text() == "precious"
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "acme.mlgb"}
+
+
+def test_a_full_disk_leaves_no_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = finished(tmp_path / "run")
+    without_work(monkeypatch, tmp_path)
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
