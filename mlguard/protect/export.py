@@ -13,6 +13,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from google.protobuf.message import EncodeError
 from pydantic import ValidationError
 from torch import nn
 from torch.export import Dim
@@ -68,7 +69,8 @@ def export_run(
             missing, damaged or of another model.
         WrongKey: The run was protected with another key.
         TamperedRun: The holder of the key did not make this run.
-        ParityError: The exported graph does not compute what the model computes.
+        ParityError: torch cannot export the model, or the exported graph does not
+            compute what the model computes.
         BundleError: The model does not fit into a bundle.
         OutputError: There is no space, or the folder is not writable.
     """
@@ -185,7 +187,7 @@ def bundle_model(
         sealed: Whether the model can be read with the key only.
 
     Raises:
-        ParityError: torch cannot export the model.
+        ParityError: torch cannot export the model, or not as valid ONNX.
         BundleError: The model does not fit into a bundle.
     """
     graph = export_graph(model, facts.opset, facts.feature_maps)
@@ -218,7 +220,8 @@ def export_graph(
         feature_maps: Where the graph gets key slots.
 
     Raises:
-        ParityError: torch cannot export the model.
+        ParityError: torch cannot export the model, or not as valid ONNX.
+        BundleError: The graph is larger than a bundle holds.
     """
     sizes = {0: Dim("N"), 2: Dim("H"), 3: Dim("W")}
     slots = example_slots(feature_maps)
@@ -242,14 +245,26 @@ def export_graph(
     if program is None:
         raise ParityError("torch gave no graph")
     graph = scrub(program.model_proto)
-    onnx.checker.check_model(graph, full_check=True)
+    _check(graph)
     empty_slots(graph, list(slots))
     into_weights(graph, [one.layer for one in feature_maps])
     return graph
 
 
+def _check(graph: onnx.ModelProto) -> None:
+    content = _serialized(graph)  # not left to the checker: it has no refusal for it
+    try:
+        onnx.checker.check_model(content, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ParityError(f"torch exported what is no valid ONNX: {reason}") from None
+
+
 def _serialized(graph: onnx.ModelProto) -> bytes:
     try:
         return bytes(graph.SerializeToString(deterministic=True))
-    except ValueError:  # protocol buffers end at 2 GiB
-        raise BundleError("the model is larger than the 2 GiB a bundle holds") from None
+    except (EncodeError, ValueError):  # protocol buffers end at 2 GiB
+        raise BundleError(
+            "the model is larger than the 2 GiB a bundle holds",
+            hint="take an architecture with fewer parameters",
+        ) from None

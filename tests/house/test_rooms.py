@@ -47,7 +47,8 @@ MAY_IMPORT = {
     | TORCH
     | {"mlguard.recipe", "mlguard.tasks", "mlguard.keys", "mlguard.transforms"}
     | {"mlguard.data", "mlguard.models", "mlguard.bundle", "mlguard.runtime"}
-    | {"accelerate", "matplotlib", "onnx", "pydantic", "safetensors"},
+    | {"accelerate", "matplotlib", "onnx", "pydantic", "safetensors"}
+    | {"google.protobuf"},  # what onnx graphs are; comes with onnx
     "mlguard.audit": COMMON
     | TORCH
     | PICTURES

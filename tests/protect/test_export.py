@@ -9,11 +9,14 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
+from google.protobuf.message import EncodeError
+from onnx import ModelProto
 from torch import Tensor, nn
 
 from mlguard.bundle import read_bundle
 from mlguard.cli import export as command
 from mlguard.errors import (
+    BundleError,
     MalformedRun,
     OutputError,
     OutputExists,
@@ -28,6 +31,7 @@ from mlguard.protect import export, parity, run
 from mlguard.protect.export import bundle_model, export_run, facts_of
 from mlguard.protect.key_work import channels_of, derive_transforms
 from mlguard.protect.parity import check_parity
+from mlguard.protect.scrub import scrub
 from mlguard.recipe import Recipe, parse_recipe
 from mlguard.runtime import Session
 from mlguard.transforms import TransformSet, derive_transform
@@ -329,6 +333,32 @@ def test_what_torch_cannot_export_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ParityError, match="torch cannot export the model"):
         own_bundle(tmp_path, DataDependent())
+
+
+def test_what_is_larger_than_protocol_buffers_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told by a stand-in: a graph of 2 GiB would take its time."""
+
+    def refuse(**_: object) -> bytes:
+        raise EncodeError("Failed to serialize proto")
+
+    monkeypatch.setattr(export, "scrub", lambda _: Mock(SerializeToString=refuse))
+    with pytest.raises(BundleError, match="larger than the 2 GiB"):
+        own_bundle(tmp_path, own_model())
+
+
+def test_a_graph_that_is_no_valid_onnx_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(model: ModelProto) -> ModelProto:
+        plain = scrub(model)
+        plain.graph.node[0].op_type = "Unheard"
+        return plain
+
+    monkeypatch.setattr(export, "scrub", spoiled)
+    with pytest.raises(ParityError, match="exported what is no valid ONNX: No Op regi"):
+        own_bundle(tmp_path, own_model())
 
 
 @pytest.mark.parametrize("opset", [18, 23])
