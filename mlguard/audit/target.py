@@ -19,7 +19,7 @@ from mlguard.audit.measure import Subject as Model
 from mlguard.audit.report import Subject
 from mlguard.errors import MalformedRun
 from mlguard.keys import ModelKey
-from mlguard.protect.run import MODEL, Protection, Run
+from mlguard.protect.run import MODEL, Run, protection_of
 from mlguard.recipe import recipe_sha256
 
 
@@ -128,20 +128,6 @@ def _subject(run: Run) -> Subject:
         layers=run.recipe.transform.layers,
         training_seed=run.recipe.train.seed,
     )
-
-
-def protection_of(run: Run) -> Protection:
-    """Which key a run needs.
-
-    Raises:
-        MalformedRun: It is a baseline run, which needs none.
-    """
-    if run.protection is None:
-        raise MalformedRun(
-            f"{run.path} is a baseline run: there is no key to audit",
-            hint="give the run folder that holds it",
-        )
-    return run.protection
 
 
 def digest(path: Path) -> str:

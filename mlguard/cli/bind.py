@@ -66,6 +66,7 @@ def bind(
     from mlguard.protect.bind import check_new
     from mlguard.protect.fold import stem_form
     from mlguard.protect.key_work import key_space_of
+    from mlguard.protect.run import protection_of
 
     check_new(out)
     plain = read_plain(model, settings)
@@ -82,7 +83,7 @@ def bind(
     warn_of_small_key_space(bound.transform, bits, shown=shown)
     with open_model_key(key, unlock) as held:
         done = bind_model(plain, bound, held.key, out, key_name=held.name)
-        held.register("run", _protection_id(done))
+        held.register("run", protection_of(done.run).protection_id.hex())
     _say(done, "bound model", "the plain model's")
 
 
@@ -114,17 +115,12 @@ def rebind(
     wanted = [(old_key or protection.key_name, protection.key_id), (key, None)]
     with open_model_keys(wanted, unlock) as (old, new):
         done = rebind_run(bound, old.key, new.key, out, key_name=new.name)
-        new.register("run", _protection_id(done))
+        new.register("run", protection_of(done.run).protection_id.hex())
     _say(done, "bound model", "the old model's")
 
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _protection_id(done: "Bound") -> str:
-    protection = done.run.protection
-    return protection.protection_id.hex() if protection else ""
 
 
 def _say(done: "Bound", what: str, whose: str) -> None:

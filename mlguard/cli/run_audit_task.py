@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from mlguard.audit.run import Adversary
-from mlguard.audit.target import protection_of, target_of_run
+from mlguard.audit.target import target_of_run
 from mlguard.cli.audit_options import AuditOptions
 from mlguard.cli.audit_task import (
     PROCESSES,
@@ -21,7 +21,7 @@ from mlguard.errors import RunError
 from mlguard.models import fitting_weights
 from mlguard.protect.crew import ALONE, Crew
 from mlguard.protect.device import new_accelerator, pick_device
-from mlguard.protect.run import Run, read_run
+from mlguard.protect.run import Run, protection_of, read_run
 
 
 def open_run(

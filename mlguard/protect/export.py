@@ -34,14 +34,13 @@ from mlguard.errors import (
     MalformedRun,
     OutputError,
     ParityError,
-    RunError,
 )
 from mlguard.files import refuse_existing
 from mlguard.keys import ModelKey
 from mlguard.models import normalization_of
 from mlguard.protect.parity import ParityReport, check_parity
 from mlguard.protect.provenance import versions
-from mlguard.protect.run import PROVENANCE, RECIPE, Protection, Run
+from mlguard.protect.run import PROVENANCE, RECIPE, Protection, Run, protection_of
 from mlguard.protect.scrub import scrub
 from mlguard.protect.slot_folding import into_weights
 from mlguard.protect.slots import WithSlots, empty_slots, example_slots
@@ -108,12 +107,7 @@ def check_exportable(run: Run, out: Path) -> Protection:
     refuse_existing(out)
     if not out.absolute().parent.is_dir():
         raise OutputError(f"cannot write {out}: there is no folder {out.parent}")
-    if run.protection is None:
-        raise RunError(
-            f"{run.path} holds a plain model, which no key protects",
-            hint="give the folder of the protected run it belongs to",
-        )
-    return run.protection
+    return protection_of(run)
 
 
 def facts_of(run: Run) -> Facts:

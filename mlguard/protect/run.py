@@ -162,7 +162,11 @@ def protection_of(run: Run) -> Protection:
         MalformedRun: It is a baseline run, which needs none.
     """
     if run.protection is None:
-        raise MalformedRun(f"{run.path} is a baseline run and needs no key")
+        raise MalformedRun(
+            f"{run.path} is a baseline run and needs no key",
+            hint="give the protected run that it belongs to, the folder above it; or "
+            "give it a key with `mlguard bind`",
+        )
     return run.protection
 
 

@@ -111,7 +111,7 @@ def test_another_key_is_refused_by_both_ids(run: Run) -> None:
 def test_a_baseline_run_is_refused(run: Run) -> None:
     twin = run.baseline()
     assert twin is not None
-    with pytest.raises(MalformedRun, match="there is no key to audit"):
+    with pytest.raises(MalformedRun, match="is a baseline run and needs no key"):
         audit(twin)
 
 

@@ -21,7 +21,6 @@ from mlguard.errors import (
     OutputError,
     OutputExists,
     ParityError,
-    RunError,
     TamperedRun,
     WrongKey,
 )
@@ -177,7 +176,7 @@ def test_a_missing_folder_is_refused_before_the_work(tmp_path: Path) -> None:
 
 def test_a_plain_run_has_no_key_to_bind(tmp_path: Path) -> None:
     done = finished(tmp_path / "run", protection=None)
-    with pytest.raises(RunError, match="which no key protects"):
+    with pytest.raises(MalformedRun, match="is a baseline run and needs no key"):
         export_run(done, KEY, tmp_path / "acme.mlgb")
 
 
