@@ -14,6 +14,7 @@ baseline/           the plain twin, a run folder of its own
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ class Run:
             RecipeError: The model does not have the layers that the recipe names.
         """
         spec = self.recipe.transform
-        return derive_transforms(spec, subkeys, self.feature_channels())
+        return derive_transforms(spec, subkeys, self._channels)
 
     def feature_channels(self) -> dict[str, int]:
         """How many channels each layer has whose output the key permutes.
@@ -152,7 +153,11 @@ class Run:
         Raises:
             RecipeError: The model does not have the layers that the recipe names.
         """
-        return channels_of(self.recipe, self.build)
+        return dict(self._channels)
+
+    @cached_property
+    def _channels(self) -> dict[str, int]:
+        return channels_of(self.recipe, self.build)  # builds the model
 
 
 def protection_of(run: Run) -> Protection:

@@ -12,7 +12,8 @@ from mlguard.bundle import read_bundle
 from mlguard.data import open_split
 from mlguard.errors import MalformedBundle, RecipeError
 from mlguard.models import NO_KEY, Normalization, keyed, logits_of, output_of
-from mlguard.protect import Run
+from mlguard.models.fcn_small import FCNSmall
+from mlguard.protect import Protection, Run
 from mlguard.protect.export import export_run
 from mlguard.protect.key_work import key_space_of
 from mlguard.runtime import Session
@@ -45,6 +46,22 @@ def test_the_key_decides_what_is_done_to_each_layer(run: Run) -> None:
     assert [len(one.order) for one in correct.channels] == [32, 96]
     for one, two in zip(correct.channels, other.channels, strict=True):
         assert (one.order != two.order).any()
+
+
+def test_the_model_is_built_once_for_all_keys(tmp_path: Path) -> None:
+    """It only tells how many channels there are: an audit derives hundreds of keys."""
+    built: list[bool] = []
+
+    def build() -> FCNSmall:
+        built.append(True)
+        return FCNSmall(6)
+
+    protection = Protection(bytes(16), KEY.key_id, "acme")
+    run = Run(tmp_path, small_recipe(*ALONE), protection, {}, build)
+    for number in range(3):
+        run.derive(OTHER_KEY.for_model(bytes([number]) * 16))
+    assert [*run.feature_channels().values()] == [32, 96]
+    assert built == [True]
 
 
 def test_no_key_material_is_in_the_weights(run: Run) -> None:
