@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from mlguard.data import name_classes
 from mlguard.errors import RunError
 from mlguard.protect import run as folder
 from mlguard.protect.key_work import Build
@@ -33,7 +34,7 @@ class PlainModel:
         """The model, in eval mode, on the CPU.
 
         Raises:
-            MalformedRun: The weights are missing, damaged or of another model.
+            MalformedRun: As `read_model`.
         """
         return read_model(self.weights, self.recipe, self.build)
 
@@ -49,7 +50,9 @@ def read_plain(
         build: Makes the model, if it was trained with a `build` of its own.
 
     Raises:
-        RunError: The run is protected; or a recipe is missing, or there are two.
+        RunError: The run is protected; or a recipe is missing, or there are two, or
+            it names no classes.
+        DatasetError: The recipe names other classes than CIFAR-10 has.
         MalformedRun: The folder is not a run folder, or is damaged.
     """
     if path.is_dir():
@@ -70,4 +73,17 @@ def read_plain(
             "with --recipe",
         )
     facts = {"data": {"kind": recipe.data.kind}, "resumed": []}
-    return PlainModel(path, recipe, facts, build)
+    return PlainModel(path, _with_classes(recipe), facts, build)
+
+
+def _with_classes(recipe: Recipe) -> Recipe:
+    """The same recipe, its classes named: no data is at hand that could name them."""
+    if recipe.data.kind != "cifar10" and not recipe.data.class_names:
+        raise RunError(
+            "the recipe does not name its classes, which the weights were trained for",
+            hint="name them, in the order of the model's outputs, with --set "
+            "'data.class_names=[…]' or in a recipe file; or give the run folder of "
+            "`mlguard train`, which has them",
+        )
+    data = name_classes(recipe.data, None)
+    return recipe.model_copy(update={"data": data})

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from mlguard.bundle import read_bundle
+from mlguard.data.cifar10 import CIFAR10_CLASS_NAMES
 from mlguard.errors import (
     BindingError,
     MalformedRun,
@@ -208,6 +209,28 @@ def test_weights_file_and_recipe_are_enough(tmp_path: Path) -> None:
     run = read_run(tmp_path / "bound")
     assert run.baseline() is not None
     assert run.recipe.transform.methods == recipe.transform.methods
+
+
+def test_a_file_of_cifar10_needs_no_class_names(tmp_path: Path) -> None:
+    """The recipe names none: the data set has always the same ten."""
+    recipe = read_recipe("cifar10", overrides=["model.name=cnn_small"])
+    named = recipe.data.model_copy(update={"class_names": CIFAR10_CLASS_NAMES})
+    model = folder.blank_model(recipe.model_copy(update={"data": named}))
+    folder.write_model(tmp_path / "model.safetensors", model)
+    plain = read_plain(tmp_path / "model.safetensors", recipe)
+    done = bind_model(plain, bound_recipe(plain), KEY, tmp_path / "b", key_name="acme")
+    assert done.run.recipe.data.class_names == CIFAR10_CLASS_NAMES
+
+
+@pytest.mark.parametrize("name", ["imagefolder", "imagenet"])
+def test_a_file_of_unnamed_classes_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RunError, match="does not name its classes") as refusal:
+        read_plain(tmp_path / "model.safetensors", read_recipe(name))
+    assert "--set 'data.class_names=[…]'" in refusal.value.hint
+    words = "data.class_names=['cat', 'dog']"
+    named = read_recipe(name, overrides=[words])
+    plain = read_plain(tmp_path / "model.safetensors", named)
+    assert plain.recipe.data.class_names == ("cat", "dog")
 
 
 def test_patch_stem_is_bound_as_it_is_and_ties_nothing(tmp_path: Path) -> None:

@@ -335,6 +335,8 @@ def test_weights_that_are_damaged_are_refused(tmp_path: Path) -> None:
 def test_weights_that_are_not_there_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MalformedRun, match=r"gone\.safetensors: no such file"):
         read_model(tmp_path / "gone.safetensors", small_recipe())
+    with pytest.raises(MalformedRun, match="cannot read"):
+        read_model(tmp_path, small_recipe())
 
 
 def test_weights_of_another_model_are_refused_by_their_first_tensor(
