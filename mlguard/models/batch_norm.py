@@ -7,6 +7,7 @@ of what the model computes.
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from mlguard.errors import BindingError
 from mlguard.models.pieces import ChannelScale, LiftedStem
@@ -15,7 +16,7 @@ from mlguard.models.tracing import Traced, trace
 
 @torch.no_grad()
 def fold_batch_norms(model: nn.Module) -> nn.Module:
-    """Replace every batch norm by what it does in eval mode. In place.
+    """Replace every `nn.BatchNorm2d` by what it does in eval mode. In place.
 
     One that follows a convolution or a lifted stem, and alone reads it, goes into its
     weights and leaves an `nn.Identity`. Any other becomes a `ChannelScale`. Of one
@@ -25,8 +26,10 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
         The model, without any `running_mean` or `running_var`.
 
     Raises:
-        BindingError: The model cannot be traced, or a batch norm has no statistics.
+        BindingError: The model cannot be traced, a batch norm has no statistics, or
+            another norm than `nn.BatchNorm2d` has some.
     """
+    _refuse_others(model)
     traced = trace(model)
     for node in traced.nodes():
         norm = traced.module(node)
@@ -42,6 +45,19 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
         if isinstance(module, nn.BatchNorm2d):  # runs never, or several times
             model.set_submodule(name, _scale_of(module))
     return model
+
+
+def _refuse_others(model: nn.Module) -> None:
+    """Refuse statistics that would stay, before anything is changed."""
+    for name, layer in model.named_modules():
+        folded = isinstance(layer, nn.BatchNorm2d)
+        if isinstance(layer, _NormBase) and not folded and layer.track_running_stats:
+            raise BindingError(
+                f"{name} is a {type(layer).__name__} with running statistics, and only "
+                "those of a BatchNorm2d can be folded",
+                hint="build the model with another norm there, or bind it without "
+                "--fold-batch-norm",
+            )
 
 
 def _convolution_before(traced: Traced, node: fx.Node) -> nn.Conv2d | LiftedStem | None:

@@ -80,3 +80,24 @@ def test_a_norm_without_statistics_is_refused() -> None:
     norm = nn.BatchNorm2d(4, track_running_stats=False)
     with pytest.raises(BindingError, match="has no running statistics"):
         fold_batch_norms(nn.Sequential(nn.Conv2d(3, 4, 1), norm))
+
+
+class Scores(nn.Module):
+    """A classifier whose head has a norm of its own."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+        self.head = norm
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.head(self.second(self.first(pixels)).mean((2, 3)))
+
+
+def test_statistics_that_would_stay_are_refused() -> None:
+    model = Scores(nn.BatchNorm1d(4))
+    with pytest.raises(BindingError, match="head is a BatchNorm1d with running sta"):
+        fold_batch_norms(model)
+    assert isinstance(model.second, nn.BatchNorm2d), "it is as it was"
+    folded = fold_batch_norms(Scores(nn.LayerNorm(4)))
+    assert not [name for name in folded.state_dict() if "running" in name]
