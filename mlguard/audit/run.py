@@ -103,7 +103,9 @@ def audit_run(
 
     Raises:
         WrongKey: The model was protected with another key.
-        MalformedRun: The run is a baseline run, or its weights are damaged.
+        MalformedRun: The run is a baseline run, or its weights are missing, damaged
+            or of another model.
+        TamperedRun: The holder of the key did not make this run.
         DatasetError: The images have other classes than the model, or are damaged;
             or the adversary has none, or has the audited ones.
         ReportError: The log is of another audit, or was changed since.

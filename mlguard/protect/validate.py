@@ -27,8 +27,10 @@ def validate(
     The model is left in train mode.
 
     Returns:
-        validation_loss, the mean over images, and the score in [0, 1] under its
-        name: validation_miou, or validation_accuracy.
+        validation_loss, the mean of the batches' losses, each weighed by its images,
+        and the score in [0, 1] under its name: validation_miou, or
+        validation_accuracy. The loss of a batch of masks is the mean over its scored
+        pixels, so how images are batched has a small part in it.
     """
     model.eval()
     task = dataset.task
