@@ -67,7 +67,7 @@ def _about_the_audit(findings: Findings) -> Iterator[Flag]:
             code="no-baseline",
             message="there is no plain twin beside it, so fidelity is unknown and "
             "leakage is measured against the correct key; `mlguard protect --baseline` "
-            "trains one",
+            "trains one, `mlguard bind` leaves one, and a bundle has none",
         )
     if findings.absent_classes:
         yield Flag(

@@ -20,6 +20,7 @@ from mlguard.audit.pictures import Gallery, Picture
 from mlguard.audit.report import AuditReport
 from mlguard.audit.terminal import attack_headings, attack_rows, rows, verdict_words
 from mlguard.palette import palette
+from mlguard.transforms import said_bits
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def environment() -> Environment:
     )
     environment.filters["number"] = words.number
     environment.filters["percent"] = words.percent
+    environment.filters["said_bits"] = said_bits
     environment.filters["data_uri"] = _data_uri
     environment.filters["sentence"] = _sentence
     return environment

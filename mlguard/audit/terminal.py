@@ -20,6 +20,7 @@ from mlguard.audit.words import (
     reference_column,
     verdict,
 )
+from mlguard.transforms import said_bits
 
 Cells = tuple[str, str, str, str, str]
 AttackCells = tuple[str, str, str, str, str, str, str, str]
@@ -45,7 +46,7 @@ def report_table(report: AuditReport) -> Group:
     left_out = [
         Text(f"not run: {one.condition}: {one.message}") for one in findings.not_run
     ]
-    bits = Text(f"Effective key space: {findings.key_space_bits:.1f} bits.")
+    bits = Text(f"Effective key space: {said_bits(findings.key_space_bits)}.")
     return Group(
         table,
         *left_out,

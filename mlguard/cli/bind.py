@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlguard.cli.ask import warn
 from mlguard.cli.extras import need
 from mlguard.cli.key_space import warn_of_small_key_space
 from mlguard.cli.model_key import open_model_key, open_model_keys
@@ -32,17 +31,18 @@ def bind(
     ] = None,
     set_: Overrides = None,
     method: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="shf, np, orthogonal, channels or a list; default: the recipe's."
         ),
-    ] = "",
+    ] = None,
     block_size: Annotated[
         int | None, typer.Option(min=1, help="M, in pixels; default: the recipe's.")
     ] = None,
     layers: Annotated[
-        str, typer.Option(help="Layers to permute: a list, or auto for all that can.")
-    ] = "",
+        str | None,
+        typer.Option(help="Layers to permute: a list, or auto for all that can."),
+    ] = None,
     signs: Annotated[
         bool | None,
         typer.Option(
@@ -68,23 +68,24 @@ def bind(
     from mlguard.protect.key_work import key_space_of
     from mlguard.protect.run import protection_of
 
+    _check_outside(out, model)
     check_new(out)
     plain = read_plain(model, settings)
     bound = bound_recipe(
         plain,
-        methods=_names(method),
+        methods=_names(method, "--method"),
         block_size=block_size,
-        layers=_names(layers),
+        layers=_names(layers, "--layers"),
         signs=signs,
         fold_batch_norm=fold_batch_norm,
     )
     shown = stem_form(plain, bound) == "lifted"
     bits = key_space_of(bound, plain.build, shown=shown)
-    warn_of_small_key_space(bound.transform, bits, shown=shown)
     with open_model_key(key, unlock) as held:
         done = bind_model(plain, bound, held.key, out, key_name=held.name)
         held.register("run", protection_of(done.run).protection_id.hex())
-    _say(done, "bound model", "the plain model's")
+    _say(done, "the plain model's")
+    warn_of_small_key_space(bound.transform, bits, shown=shown)
 
 
 @unlocking
@@ -106,32 +107,42 @@ def rebind(
     from mlguard.protect.key_work import key_space_of
     from mlguard.protect.run import protection_of
 
+    _check_outside(out, run)
     check_new(out)
     bound = read_run(run)
     protection = protection_of(bound)
     shown = bound.shown_by_weights
     bits = key_space_of(bound.recipe, bound.build, shown=shown)
-    warn_of_small_key_space(bound.recipe.transform, bits, shown=shown)
     wanted = [(old_key or protection.key_name, protection.key_id), (key, None)]
     with open_model_keys(wanted, unlock) as (old, new):
         done = rebind_run(bound, old.key, new.key, out, key_name=new.name)
         new.register("run", protection_of(done.run).protection_id.hex())
-    _say(done, "bound model", "the old model's")
+    _say(done, "the old model's")
+    warn_of_small_key_space(bound.recipe.transform, bits, shown=shown)
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+def _names(text: str | None, option: str) -> list[str]:
+    """The names of a list with commas; none if the option was not given."""
+    names = [] if text is None else [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise typer.BadParameter(
+            f"expected one or more names with commas between, got {text!r}",
+            param_hint=option,
+        )
+    return names
 
 
-def _say(done: "Bound", what: str, whose: str) -> None:
-    print(f"{what}: {done.run.path}")
+def _check_outside(out: Path, folder: Path) -> None:
+    """Refuse to write a keyed model into the folder of another."""
+    if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+        raise typer.BadParameter(
+            f"{out} lies in {folder}, expected a folder outside it", param_hint="--out"
+        )
+
+
+def _say(done: "Bound", whose: str) -> None:
+    print(f"bound model: {done.run.path}")
     print(
         f"folded in {done.fold_ms:.0f} ms; logits differ from {whose} by at most "
-        f"{done.difference:.1e}, the largest is {done.largest_logit:.1f}"
+        f"{done.difference:.1e}, the largest is {done.largest_logit:.2g}"
     )
-    if done.tied:
-        warn(
-            "the stem shows its part of the key to whoever holds the weights: its "
-            "zeros and equal weights tell where every pixel went. `mlguard export` "
-            "seals them in the bundle; keep this folder; docs/bind.md says what helps"
-        )

@@ -3,7 +3,7 @@
 import sys
 
 from mlguard import recipe
-from mlguard.transforms import MIN_KEY_SPACE_BITS
+from mlguard.transforms import MIN_KEY_SPACE_BITS, said_bits
 
 
 def warn_of_small_key_space(
@@ -20,12 +20,15 @@ def warn_of_small_key_space(
     named = f"{'+'.join(spec.methods)} with {places_of(spec)}"
     if shown:
         named += "; what is done to images is not counted, for the weights show it"
-    print(f"effective key space: {bits:.1f} bits ({named})", file=sys.stderr)
-    if shown and bits < MIN_KEY_SPACE_BITS:
+    print(f"effective key space: {said_bits(bits)}: {named}", file=sys.stderr)
+    if shown:
+        too = (
+            "" if bits >= MIN_KEY_SPACE_BITS else " permute layers too (--layers auto);"
+        )
         print(
-            "mlguard: warning: someone who has the weights reads off what the key does "
-            "to images; permute layers too (`--layers auto`), and hand on nothing but "
-            "a sealed bundle",
+            "mlguard: warning: the stem shows its part of the key to whoever holds the "
+            "weights: its zeros and equal weights tell where every pixel went;"
+            f"{too} hand on nothing but a sealed bundle; docs/bind.md says what helps",
             file=sys.stderr,
         )
     elif bits < MIN_KEY_SPACE_BITS:

@@ -11,11 +11,12 @@ from mlguard.cli import key_lifecycle, key_listing, key_store
 from mlguard.cli.key_listing import Name
 from mlguard.cli.key_store import identity_at, slots_app, token_at
 from mlguard.cli.unlock import FROM_TERMINAL, Unlock, pins, unlocking
-from mlguard.keys import KEY_BYTES, ModelKey
+from mlguard.keys import ModelKey
 from mlguard.transforms import (
     BLOCK_SIZES,
     METHODS,
     MIN_KEY_SPACE_BITS,
+    SECRET_BITS,
     block_sizes_of,
     key_space_bits,
 )
@@ -147,12 +148,14 @@ def _print_recovery(store: Keystore) -> None:
 
 def _print_key_space(block_sizes: tuple[int, ...]) -> None:
     """What is left of 256 bits once a transform has used them."""
-    print(f"key space: the secret {8 * KEY_BYTES} bits; what a transform keeps of it:")
+    print(f"key space: the secret {SECRET_BITS} bits; what a transform keeps of it:")
     print(" " * 12 + "".join(f"{f'M={size}':>10}" for size in block_sizes))
     weak = []
     for method in METHODS:
         fitting = [size for size in block_sizes if size in block_sizes_of([method])]
-        bits = {size: key_space_bits([method], size) for size in fitting}
+        bits = {
+            size: min(SECRET_BITS, key_space_bits([method], size)) for size in fitting
+        }
         cells = (f"{bits[m]:10.1f}" if m in bits else f"{'–':>10}" for m in block_sizes)
         print(f"  {method:10}" + "".join(cells))
         weak += [f"{method} M={m}" for m in fitting if bits[m] < MIN_KEY_SPACE_BITS]

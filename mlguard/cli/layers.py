@@ -1,6 +1,7 @@
 """`mlguard layers`: which feature maps a recipe's model has, for `transform.layers`."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlguard.cli.extras import need
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
 def layers(recipe: Name, set_: Overrides = None, as_json: Json = False) -> None:
     """List the layers of RECIPE's model, and which can be permuted without training.
 
-    A model that is trained under its key can permute the others as well.
+    RECIPE may be a run folder too. A model that is trained under its key can permute
+    the others as well. `bind --layers auto` takes of those that go into the same
+    convolution the last one.
     """
-    settings = read_recipe(recipe, overrides=set_ or [])
+    inside = Path(recipe) / "recipe.toml"
+    named = str(inside) if inside.is_file() else recipe
+    settings = read_recipe(named, overrides=set_ or [])
     need("mlguard.protect")
     from mlguard.models.channel_paths import layers_of
     from mlguard.protect.key_work import blank_model

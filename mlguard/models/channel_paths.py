@@ -250,8 +250,12 @@ def _step_function(path: Path, reader: fx.Node) -> str:
 
 
 def _meeting(reader: fx.Node) -> str:
-    found = None if isinstance(reader.target, str) else MEETINGS.get(reader.target)
-    return found or f"goes into {reader.name}, which mixes channels or is not known"
+    target = reader.target
+    if isinstance(target, str):
+        known, name = None, target
+    else:
+        known, name = MEETINGS.get(target), target.__name__
+    return known or f"goes into {name}, which mixes channels or is not known"
 
 
 def _shapes(model: nn.Module, size: tuple[int, int]) -> dict[str, torch.Size]:

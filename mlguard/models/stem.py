@@ -150,9 +150,7 @@ def absorb(model: nn.Module, affine: AffineBlocks) -> nn.Module:
     layer = _block_layer(stem.layer, size)
     if layer is None or layer.bias is None:
         raise BindingError(
-            f"{stem.name} is not prepared for blocks of {size} x {size} pixels",
-            hint="only a model that was bound can be given another key; one that was "
-            "trained under a key is trained again",
+            f"{stem.name} is not prepared for blocks of {size} x {size} pixels"
         )
     weight = _as_blocks(layer.weight, size) @ affine.inverse().matrix
     constant = torch.from_numpy(weight @ -affine.offset).to(layer.weight.device)

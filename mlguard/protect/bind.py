@@ -28,6 +28,7 @@ from mlguard.protect.plain import PlainModel, read_plain
 from mlguard.protect.provenance import versions
 from mlguard.protect.run import Protection, Run, read_run
 from mlguard.recipe import Recipe, recipe_sha256
+from mlguard.transforms import TransformSet
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def rebind_run(
     draft = Run(out, run.recipe, protection, run.provenance, run.build)
     becomes = draft.derive(protection.subkeys(key))
     begun = time.perf_counter()
-    unfold(model, was, normalization)
+    _unfold_old(model, was, run)
     fold(model, becomes, normalization)
     fold_ms = (time.perf_counter() - begun) * 1e3
     difference, largest = compare(
@@ -131,6 +132,18 @@ def rebind_run(
     return Bound(written, fold_ms, difference, largest, tied)
 
 
+def _unfold_old(model: nn.Module, was: TransformSet, run: Run) -> None:
+    try:
+        unfold(model, was, normalization_of(run.recipe.model))
+    except BindingError:
+        if folder.BOUND in run.provenance:
+            raise
+        raise BindingError(
+            f"{run.path} was trained under its key, and the key is not folded into it",
+            hint="train it again under the new key, or train a plain model and bind it",
+        ) from None
+
+
 def check_new(out: Path) -> None:
     """Refuse a run folder that is neither new nor empty.
 
@@ -138,7 +151,7 @@ def check_new(out: Path) -> None:
         OutputExists: It holds something, or is a file.
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise OutputExists(f"{out} is not an empty folder")
+        raise OutputExists(f"{out} is not a new or empty folder")
 
 
 def _write(

@@ -3,6 +3,7 @@
 Knows no run folder. How it is done: mlguard/models, stem.py and channels.py.
 """
 
+import difflib
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -69,11 +70,12 @@ def bound_recipe(
         )
     if signs is None:
         signs = spec.signs and CHANNELS in chosen
+    model = blank_model(plain.recipe, plain.build)
     if tuple(layers) == (EVERY_LAYER,):
-        model = blank_model(plain.recipe, plain.build)
         layers = every_layer(model, plain.recipe.data.size, signs=signs)
     elif CHANNELS in chosen and not layers:
         layers = spec.layers
+    _check_names(layers, model)
     changes: dict[str, Any] = {
         "transform.method": chosen,
         "transform.layers": list(layers),
@@ -97,9 +99,29 @@ def bound_recipe(
         can = every_layer(rewritten, recipe.data.size, signs=signs)
         hint = f"{refused.hint}; " if refused.hint else ""
         raise BindingError(
-            str(refused), hint=f"{hint}layers that can be permuted: {', '.join(can)}"
+            str(refused), hint=f"{hint}`--layers auto` takes {', '.join(can)}"
         ) from None
     return recipe
+
+
+def _check_names(layers: Sequence[str], model: nn.Module) -> None:
+    """Refuse layers that the model has not, with those that are nearly called so."""
+    names = [name for name, _ in model.named_modules() if name]
+    for layer in layers:
+        if layer in names:
+            continue
+        if layer == EVERY_LAYER:
+            raise BindingError(
+                f"{EVERY_LAYER} stands for layers of its own choice",
+                hint=f"give `--layers {EVERY_LAYER}`, or a list of layers without it",
+            )
+        near = difflib.get_close_matches(layer, names)
+        raise BindingError(
+            f"the model has no layer {layer!r}",
+            hint=f"near it: {', '.join(near)}"
+            if near
+            else "`mlguard layers` lists all",
+        )
 
 
 def stem_form(plain: PlainModel, recipe: Recipe) -> StemForm:

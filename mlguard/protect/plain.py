@@ -60,11 +60,7 @@ def read_plain(
             raise RunError(f"{path} is a run folder and has a recipe of its own")
         run = read_run(path, build=build)
         if run.protection is not None:
-            raise RunError(
-                f"{path} holds a protected model, expected a plain one",
-                hint=f"give {path / folder.BASELINE}, if it is there; or give the "
-                "model another key with `mlguard rebind`",
-            )
+            raise _protected(path, path)
         return PlainModel(path / folder.MODEL, run.recipe, run.provenance, build)
     if recipe is None:
         raise RunError(
@@ -72,6 +68,8 @@ def read_plain(
             hint="give the --out of `mlguard train`, or a .safetensors file together "
             "with --recipe",
         )
+    if (path.parent / folder.PROTECTION).exists():
+        raise _protected(path, path.parent)
     facts = {"data": {"kind": recipe.data.kind}, "resumed": []}
     return PlainModel(path, _with_classes(recipe), facts, build)
 
@@ -87,3 +85,15 @@ def _with_classes(recipe: Recipe) -> Recipe:
         )
     data = name_classes(recipe.data, None)
     return recipe.model_copy(update={"data": data})
+
+
+def _protected(given: Path, run: Path) -> RunError:
+    """The refusal of a model that needs a key already."""
+    was_bound = folder.BOUND in folder.read_provenance(run)
+    plain, twin = "train a plain model with `mlguard train`", run / folder.BASELINE
+    if was_bound:
+        plain = f"give the model another key with `mlguard rebind {run}`"
+    return RunError(
+        f"{given} holds a protected model, expected a plain one",
+        hint=f"give {twin}; or {plain}" if twin.exists() else plain,
+    )

@@ -192,7 +192,8 @@ def read_run(path: Path, *, build: Callable[[], nn.Module] | None = None) -> Run
                 hint="go on with `mlguard protect … --resume`",
             )
         raise MalformedRun(
-            f"{path} is not a run folder", hint="give the --out of `mlguard protect`"
+            f"{path} is not a run folder",
+            hint="give the --out of `mlguard protect` or `mlguard bind`",
         )
     recipe, protection = read_setup(path)
     return Run(path, recipe, protection, read_provenance(path), build)

@@ -14,7 +14,7 @@ from mlguard.transforms.blocks import BLOCK_SIZES, pad_to_blocks
 from mlguard.transforms.channels import ChannelPermutation, channels_key_space
 from mlguard.transforms.compose import Compose, check_methods
 from mlguard.transforms.format_preserving import FormatPreserving
-from mlguard.transforms.key_space import MIN_KEY_SPACE_BITS
+from mlguard.transforms.key_space import MIN_KEY_SPACE_BITS, SECRET_BITS, said_bits
 from mlguard.transforms.negative_positive import NegativePositive
 from mlguard.transforms.orthogonal import Orthogonal
 from mlguard.transforms.pixel_shuffle import PixelShuffle
@@ -24,6 +24,7 @@ __all__ = [
     "BLOCK_SIZES",
     "METHODS",
     "MIN_KEY_SPACE_BITS",
+    "SECRET_BITS",
     "ChannelPermutation",
     "Compose",
     "FormatPreserving",
@@ -39,6 +40,7 @@ __all__ = [
     "derive_transform",
     "key_space_bits",
     "pad_to_blocks",
+    "said_bits",
 ]
 
 _TRANSFORMS: dict[str, type[KeyedTransform]] = {

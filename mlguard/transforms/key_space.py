@@ -6,7 +6,26 @@ blocks has 924 masks, whatever the key, and a thief tries them all.
 
 import math
 
+from mlguard.keys import KEY_BYTES
+
+SECRET_BITS = 8 * KEY_BYTES
 MIN_KEY_SPACE_BITS = 80  # below this an exhaustive search is in somebody's reach
+
+
+def said_bits(bits: float) -> str:
+    """Say an effective key space: no search takes more than the secret has.
+
+    Args:
+        bits: log2 of the number of distinct transforms.
+
+    >>> said_bits(44.93)
+    '44.9 bits'
+    >>> said_bits(79_635.24)
+    '256 bits, all of the secret (its transforms have 79,635.2)'
+    """
+    if bits <= SECRET_BITS:
+        return f"{bits:.1f} bits"
+    return f"{SECRET_BITS} bits, all of the secret (its transforms have {bits:,.1f})"
 
 
 def permutation_bits(length: int) -> float:

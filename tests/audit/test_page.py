@@ -79,7 +79,7 @@ def test_what_comes_from_data_is_escaped() -> None:
 
 def test_a_command_in_a_flag_is_shown_as_code() -> None:
     html = render_page(report(baseline=None))
-    assert "<code>mlguard protect --baseline</code> trains one." in html
+    assert "<code>mlguard protect --baseline</code> trains one," in html
 
 
 def test_every_picture_and_chart_has_words() -> None:

@@ -67,9 +67,10 @@ def test_bind_says_how_long_it_took_and_warns_of_tied_stems(
     out, err = capsys.readouterr()
     assert out.startswith("bound model: said\nfolded in ")
     assert "logits differ from the plain model's by at most" in out
-    assert "effective key space: 0.0 bits (shf with M=4; what is done to i" in err
-    assert "mlguard: warning: someone who has the weights reads off what" in err
+    assert "effective key space: 0.0 bits: shf with M=4; what is done to i" in err
+    assert err.count("mlguard: warning:") == 1
     assert "mlguard: warning: the stem shows its part of the key" in err
+    assert "permute layers too" in err
 
 
 def test_an_open_bundle_of_a_tied_stem_is_warned_of_and_a_sealed_one_is_not(
@@ -81,7 +82,7 @@ def test_an_open_bundle_of_a_tied_stem_is_warned_of_and_a_sealed_one_is_not(
         capsys.readouterr()
         out = f"tied{option}.mlgb"
         assert run(["export", "tied", option, "--out", out]) == 0
-        warned = "reads off what the key does to images" in capsys.readouterr().err
+        warned = "the stem shows its part of the key" in capsys.readouterr().err
         assert warned == (option == "--no-seal")
         manifest = read_bundle(Path(out)).manifest
         assert manifest.transform.shown_by_weights
@@ -93,7 +94,7 @@ def test_bind_warns_of_a_small_key_space(capsys: pytest.CaptureFixture[str]) -> 
     command = ["bind", "plain", "--key", "acme", "--method", "np", "--out", "small"]
     assert run(command) == 0
     err = capsys.readouterr().err
-    assert "effective key space: 0.0 bits (np with M=4; what is done to im" in err
+    assert "effective key space: 0.0 bits: np with M=4; what is done to im" in err
 
 
 def test_layers_count_where_the_stem_does_not(
@@ -103,9 +104,10 @@ def test_layers_count_where_the_stem_does_not(
     assert run(["bind", "plain", "--key", "acme", *layers, "--out", "few"]) == 0
     bits = round(channels_key_space(64, signs=False), 1)
     told = capsys.readouterr().err
-    assert (
-        f"effective key space: {bits} bits (shf+channels with M=4 and 1 layer;" in told
-    )
+    said = f"256 bits, all of the secret (its transforms have {bits})"
+    assert f"effective key space: {said}: shf+channels with M=4 and 1 layer;" in told
+    assert "the stem shows its part of the key" in told
+    assert "permute layers too" not in told
 
 
 def test_channels_alone_tie_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,6 +146,18 @@ def test_layers_are_listed_as_a_table_and_as_json(
     ("command", "words"),
     [
         (["bind", "bound", "--key", "acme"], "holds a protected model"),
+        (
+            ["bind", "bound/model.safetensors", "--recipe", "demo", "--key", "acme"],
+            "holds a protected model",
+        ),
+        (
+            ["bind", "plain", "--key", "acme", "--layers", "stages.1.brunch.2"],
+            "near it: stages.1.branch.2",
+        ),
+        (
+            ["bind", "plain", "--key", "acme", "--layers", "auto,stages.1.branch.2"],
+            "auto stands for layers of its own choice",
+        ),
         (["bind", "plain", "--key", "acme", "--method", "ffx"], "ffx cannot be folded"),
         (["bind", "plain", "--key", "acme", "--block-size", "1"], "does not divide 1"),
         (["bind", "plain", "--key", "acme", "--layers", "stem"], "residual join"),
@@ -157,3 +171,37 @@ def test_refusals(
     assert run([*command, "--out", "refused"]) in {21, 40}
     assert words in capsys.readouterr().err
     assert not Path("refused").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--method", ""], "one or more names"),
+        (["--layers", "stages.1,"], "one or more names"),
+        (["--out", "plain/inside"], "expected a folder outside it"),
+    ],
+)
+def test_what_a_script_gets_wrong_is_refused(
+    options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["bind", "plain", "--key", "acme", "--out", "wrong"]
+    assert run([*command, *options]) == 2
+    assert words in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert not Path("wrong").exists()
+    assert not Path("plain/inside").exists()
+
+
+def test_refused_binding_says_nothing_of_a_key_space(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["bind", "plain", "--key", "nobody", "--out", "none"]) != 0
+    assert "key space" not in capsys.readouterr().err
+
+
+def test_layers_of_a_run_folder_are_those_of_its_recipe(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["layers", "plain"]) == 0
+    listed = capsys.readouterr().out
+    assert run(["layers", "plain/recipe.toml"]) == 0
+    assert listed == capsys.readouterr().out

@@ -50,7 +50,7 @@ def test_the_key_space_of_every_method_is_printed_and_small_ones_are_warned_of(
     out, err = capsys.readouterr()
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()[2:]}
     assert rows["M=2"] == ["M=4", "M=8"]
-    assert rows["shf"] == ["28.8", "202.9", "1184.4"]
+    assert rows["shf"] == ["28.8", "202.9", "256.0"]
     assert rows["np"] == rows["ffx"] == ["9.9", "44.9", "187.9"]
     assert "below 80 bits" in err
     assert "np M=4" in err

@@ -309,9 +309,12 @@ def test_a_run_trained_under_its_key_is_not_rebound(tmp_path: Path) -> None:
     protection = folder.Protection(bytes(16), KEY.key_id, "acme")
     folder.write_setup(path, read_run(path).recipe, protection)
     folder.write_proofs(path, protection, KEY)
-    with pytest.raises(BindingError, match="is not prepared") as refusal:
+    with pytest.raises(BindingError, match="was trained under its key") as refusal:
         rebind_run(read_run(path), KEY, OTHER_KEY, tmp_path / "again", key_name="b")
-    assert "only a model that was bound" in refusal.value.hint
+    assert "train it again" in refusal.value.hint
+    with pytest.raises(RunError, match="holds a protected model") as refusal_to_bind:
+        read_plain(path)
+    assert "mlguard train" in refusal_to_bind.value.hint
 
 
 @pytest.mark.parametrize(
