@@ -64,8 +64,6 @@ def bind(
     need("mlguard.protect")
     from mlguard.protect import bind_model, bound_recipe, read_plain
     from mlguard.protect.bind import check_new
-    from mlguard.protect.fold import stem_form
-    from mlguard.protect.key_work import key_space_of
     from mlguard.protect.run import protection_of
 
     _check_outside(out, model)
@@ -79,13 +77,10 @@ def bind(
         signs=signs,
         fold_batch_norm=fold_batch_norm,
     )
-    shown = stem_form(plain, bound) == "lifted"
-    bits = key_space_of(bound, plain.build, shown=shown)
     with open_model_key(key, unlock) as held:
         done = bind_model(plain, bound, held.key, out, key_name=held.name)
         held.register("run", protection_of(done.run).protection_id.hex())
     _say(done, "the plain model's")
-    warn_of_small_key_space(bound.transform, bits, shown=shown)
 
 
 @unlocking
@@ -104,21 +99,17 @@ def rebind(
     need("mlguard.protect")
     from mlguard.protect import read_run, rebind_run
     from mlguard.protect.bind import check_new
-    from mlguard.protect.key_work import key_space_of
     from mlguard.protect.run import protection_of
 
     _check_outside(out, run)
     check_new(out)
     bound = read_run(run)
     protection = protection_of(bound)
-    shown = bound.shown_by_weights
-    bits = key_space_of(bound.recipe, bound.build, shown=shown)
     wanted = [(old_key or protection.key_name, protection.key_id), (key, None)]
     with open_model_keys(wanted, unlock) as (old, new):
         done = rebind_run(bound, old.key, new.key, out, key_name=new.name)
         new.register("run", protection_of(done.run).protection_id.hex())
     _say(done, "the old model's")
-    warn_of_small_key_space(bound.recipe.transform, bits, shown=shown)
 
 
 def _names(text: str | None, option: str) -> list[str]:
@@ -141,8 +132,13 @@ def _check_outside(out: Path, folder: Path) -> None:
 
 
 def _say(done: "Bound", whose: str) -> None:
+    from mlguard.protect.key_work import key_space_of
+
     print(f"bound model: {done.run.path}")
     print(
         f"folded in {done.fold_ms:.0f} ms; logits differ from {whose} by at most "
         f"{done.difference:.1e}, the largest is {done.largest_logit:.2g}"
     )
+    shown = done.run.shown_by_weights
+    bits = key_space_of(done.run.recipe, done.run.build, shown=shown)
+    warn_of_small_key_space(done.run.recipe.transform, bits, shown=shown)

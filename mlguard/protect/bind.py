@@ -40,15 +40,12 @@ class Bound:
         fold_ms: Milliseconds that folding took.
         difference: The largest difference of two logits.
         largest_logit: What to compare `difference` with.
-        tied: Whether zeros and equal weights of its stem show the key to whoever
-            holds the weights.
     """
 
     run: Run
     fold_ms: float
     difference: float
     largest_logit: float
-    tied: bool
 
 
 def bind_model(
@@ -81,10 +78,13 @@ def bind_model(
     fold(model, transforms, normalization_of(recipe.model))
     fold_ms = (time.perf_counter() - begun) * 1e3
     difference, largest = compare(model, keyed(transforms), original, recipe=recipe)
-    tied = form == "lifted"
-    facts = {"stem": form, "tied": tied, "source_sha256": _sha256(plain.weights)}
+    facts = {
+        "stem": form,
+        "tied": form == "lifted",
+        "source_sha256": _sha256(plain.weights),
+    }
     run = _write(draft, model, key, facts, plain)
-    return Bound(run, fold_ms, difference, largest, tied)
+    return Bound(run, fold_ms, difference, largest)
 
 
 def rebind_run(
@@ -125,11 +125,11 @@ def rebind_run(
     )
     twin = run.baseline()
     plain = None if twin is None else read_plain(twin.path, build=run.build)
-    known, tied = run.provenance.get(folder.BOUND), run.shown_by_weights
+    known = run.provenance.get(folder.BOUND)
     facts = dict(known) if isinstance(known, dict) else {}
     facts["source_sha256"] = _sha256(run.path / folder.MODEL)
     written = _write(draft, model, key, facts, plain)
-    return Bound(written, fold_ms, difference, largest, tied)
+    return Bound(written, fold_ms, difference, largest)
 
 
 def _unfold_old(model: nn.Module, was: TransformSet, run: Run) -> None:

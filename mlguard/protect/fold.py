@@ -70,15 +70,10 @@ def bound_recipe(
         )
     if signs is None:
         signs = spec.signs and CHANNELS in chosen
-    model = blank_model(plain.recipe, plain.build)
-    if tuple(layers) == (EVERY_LAYER,):
-        layers = every_layer(model, plain.recipe.data.size, signs=signs)
-    elif CHANNELS in chosen and not layers:
-        layers = spec.layers
-    _check_names(layers, model)
+    named = layers or (spec.layers if CHANNELS in chosen else ())
     changes: dict[str, Any] = {
         "transform.method": chosen,
-        "transform.layers": list(layers),
+        "transform.layers": list(_layers(plain, named, signs=signs)),
         "transform.signs": signs,
         "model.stem": "blocks" if on_images else "plain",
     }
@@ -89,60 +84,72 @@ def bound_recipe(
     overrides = [f"{name}={_toml(value)}" for name, value in changes.items()]
     name = f"of {plain.weights}, bound,"
     recipe = parse_recipe(dump_recipe(plain.recipe), name=name, overrides=overrides)
-    image_methods = recipe.transform.image_methods
-    if image_methods:
-        check_affine(image_methods, recipe.transform.block_size)
-    rewritten = blank_model(recipe, plain.build)
-    try:
-        check_layers(rewritten, recipe.transform.layers, signs=signs)
-    except BindingError as refused:
-        can = every_layer(rewritten, recipe.data.size, signs=signs)
-        hint = f"{refused.hint}; " if refused.hint else ""
-        raise BindingError(
-            str(refused), hint=f"{hint}`--layers auto` takes {', '.join(can)}"
-        ) from None
+    _check_images(plain, recipe)
+    _check_layers(blank_model(recipe, plain.build), recipe)
     return recipe
 
 
-def _check_names(layers: Sequence[str], model: nn.Module) -> None:
-    """Refuse layers that the model has not, with those that are nearly called so."""
+def _layers(plain: PlainModel, layers: Sequence[str], *, signs: bool) -> Sequence[str]:
+    """The layers that are meant. Refuses names that the model has not."""
+    model = blank_model(plain.recipe, plain.build)
+    if tuple(layers) == (EVERY_LAYER,):
+        return every_layer(model, plain.recipe.data.size, signs=signs)
     names = [name for name, _ in model.named_modules() if name]
     for layer in layers:
-        if layer in names:
-            continue
         if layer == EVERY_LAYER:
             raise BindingError(
                 f"{EVERY_LAYER} stands for layers of its own choice",
                 hint=f"give `--layers {EVERY_LAYER}`, or a list of layers without it",
             )
-        near = difflib.get_close_matches(layer, names)
+        if layer not in names:
+            near = ", ".join(difflib.get_close_matches(layer, names))
+            raise BindingError(
+                f"the model has no layer {layer!r}",
+                hint=f"near it: {near}" if near else "`mlguard layers` lists them",
+            )
+    return layers
+
+
+def _check_images(plain: PlainModel, recipe: Recipe) -> None:
+    """Refuse what is done to images if the stem cannot undo it."""
+    if not recipe.transform.image_methods:
+        return
+    block_size = recipe.transform.block_size
+    check_affine(recipe.transform.image_methods, block_size)
+    model, size = blank_model(plain.recipe, plain.build), recipe.data.size
+    patch = side_of_patch(model)
+    whole = not any(side % patch for side in size)
+    if form_of_stem(model, block_size) == "patch" and block_size < patch and not whole:
         raise BindingError(
-            f"the model has no layer {layer!r}",
-            hint=f"near it: {', '.join(near)}"
-            if near
-            else "`mlguard layers` lists all",
+            f"images of {size[0]} x {size[1]} pixels are not whole patches of {patch} "
+            f"x {patch}, and what the model pads would be padded under the key",
+            hint=f"take blocks of {patch} x {patch} pixels (--block-size {patch})",
         )
+
+
+def _check_layers(model: nn.Module, recipe: Recipe) -> None:
+    """Refuse layers that cannot be permuted, or not all at once."""
+    layers, signs = recipe.transform.layers, recipe.transform.signs
+    try:
+        check_layers(model, layers, signs=signs)
+    except BindingError as refused:
+        can = every_layer(model, recipe.data.size, signs=signs)
+        hint = f"{refused.hint}; " if refused.hint else ""
+        raise BindingError(
+            str(refused), hint=f"{hint}`--layers auto` takes {', '.join(can)}"
+        ) from None
 
 
 def stem_form(plain: PlainModel, recipe: Recipe) -> StemForm:
     """Into which form of stem the key is folded; empty if it leaves images alone.
 
     Raises:
-        BindingError: The stem has none for this block size, or the model pads images
-            of the recipe's size to whole patches: it would pad under the key.
+        BindingError: The stem has none for this block size.
     """
     if not recipe.transform.image_methods:
         return ""
-    model, size = blank_model(plain.recipe, plain.build), recipe.transform.block_size
-    form, patch = form_of_stem(model, size), side_of_patch(model)
-    if form == "patch" and size < patch and any(s % patch for s in recipe.data.size):
-        height, width = recipe.data.size
-        raise BindingError(
-            f"images of {height} x {width} pixels are not whole patches of {patch} x "
-            f"{patch}, and what the model pads would be padded under the key",
-            hint=f"take blocks of {patch} x {patch} pixels (--block-size {patch})",
-        )
-    return form
+    model = blank_model(plain.recipe, plain.build)
+    return form_of_stem(model, recipe.transform.block_size)
 
 
 def fold(

@@ -122,7 +122,7 @@ def test_bound_run_says_what_was_done(tmp_path: Path) -> None:
     assert len(recipe.transform.layers) == 7
     assert facts["stem"] == "lifted"
     assert facts["tied"]
-    assert done.tied
+    assert done.run.shown_by_weights
     assert len(facts["source_sha256"]) == 64
     names = done.run.load_model().state_dict()
     assert not [name for name in names if "running" in name]
@@ -240,7 +240,7 @@ def test_patch_stem_is_bound_as_it_is_and_ties_nothing(tmp_path: Path) -> None:
     path = plain_run(tmp_path / "plain", build=build)
     done = bound(path, tmp_path / "bound", build=build)
     assert done.run.provenance["bound"]["stem"] == "patch"
-    assert not done.tied
+    assert not done.run.shown_by_weights
 
 
 def test_key_space_leaves_out_what_a_tied_stem_shows(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_rebound_run_needs_the_new_key_and_gives_the_plain_logits(
     assert apart(logits(run, keyed(keys), pictures), expected) < 1e-4
     assert apart(logits(run, keyed(first.transform(KEY)), pictures), expected) > 1e-2
     assert run.baseline() is not None
-    assert done.tied
+    assert done.run.shown_by_weights
     assert first.provenance == read_run(first.path).provenance
     with pytest.raises(WrongKey):
         run.transform(KEY)
