@@ -65,10 +65,8 @@ def _convolution_before(traced: Traced, node: fx.Node) -> nn.Conv2d | LiftedStem
     before = node.args[0] if node.args else None
     if not isinstance(before, fx.Node):
         return None
-    layer = traced.module(before)
-    if not isinstance(layer, nn.Conv2d | LiftedStem) or traced.readers(before) != [
-        node
-    ]:
+    layer, alone = traced.module(before), traced.readers(before) == [node]
+    if not isinstance(layer, nn.Conv2d | LiftedStem) or not alone:
         return None
     once = traced.runs_once(before) and traced.runs_once(node)
     return layer if once else None
