@@ -1,5 +1,6 @@
 """Match stolen weights with the public weights they come from, and read the key off."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
@@ -9,21 +10,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlguard.audit.attacks.adapters import BlockAdapter
+from mlguard.audit.attacks.adapters import (
+    MAX_LENGTH,
+    BlockAdapter,
+    FeatureAdapter,
+    feature_maps,
+)
 from mlguard.audit.attacks.assignment import Order, assign, cosines
 from mlguard.audit.attacks.base import Attack, Scene
 from mlguard.audit.attacks.controls import has_ancestor
 from mlguard.audit.attacks.guesses import GuessSpace
+from mlguard.audit.attacks.learning import BATCH, Lesson
+from mlguard.audit.attacks.search import subset
 from mlguard.audit.attacks.stems import block_columns, stem_weight
 from mlguard.audit.budgets import Budget
+from mlguard.audit.measure import Subject
 from mlguard.audit.outcomes import Outcome
 from mlguard.models import Condition, keyed, readers, rewrite
+from mlguard.models.condition import Change
+from mlguard.tasks import Counts
 from mlguard.transforms import ChannelPermutation, Transform, TransformSet
 
 NO_FILE = (
     "no public ancestor of the weights is on this machine: neither does the recipe "
     "start from a .safetensors file, nor was one given with --ancestor"
 )
+MATCHED, LEARNED = "matched columns", "matched columns, adapters"
 ALIKE = 0.5  # mean cosine of matched weights; below this they are not relatives
 
 
@@ -33,18 +45,22 @@ class PublicAncestor(Attack):
 
     A layer that reads what a key permutes has the columns of its ancestor in the key's
     order, up to what training changed; one that reads inverted values has them with
-    the other sign, and one that reads rotated blocks has them rotated.
+    the other sign, and one that reads rotated blocks has them rotated. Where the
+    ancestor has no layer that reads a feature map, as behind a head of its own, what
+    the key did there is learned from labelled images, as a matrix.
 
     Adversary: has the weights, this code, and the public weights that training
-               started from, or those of a plain model of the same owner; no image.
+               started from, or those of a plain model of the same owner; no image, or
+               n labelled ones.
     Budget:    one assignment for each place where the key acts, or one singular value
-               decomposition for `orthogonal`; seconds.
+               decomposition for `orthogonal`; seconds. For the adapters `steps` at
+               every learning rate.
     Success:   the permutation found gives the correct key's score on other images.
     Limits:    finds what was folded into weights (`channels`, and stems bound to `shf`,
                `np` or `orthogonal`). A model that was trained under its key from public
                weights started from them unpermuted: its weights are like the
-               ancestor's in another order than the key's, or unlike them. The control
-               has no labels, so it is the floor, also where the ancestor itself is a
+               ancestor's in another order than the key's, or unlike them. Without
+               labels the control is the floor, also where the ancestor itself is a
                whole model.
     Source:    the public-weight attacks on obfuscated models of Zhang et al. 2024,
                arXiv:2310.07152; Ainsworth et al. 2023, arXiv:2209.04836, for matching
@@ -55,10 +71,19 @@ class PublicAncestor(Attack):
     name: ClassVar[str] = "public-ancestor"
     needs_weights: ClassVar[bool] = True
 
+    labelled: tuple[int, ...] = ()
+    steps: int = 0
+    rates: tuple[float, ...] = ()
+
     @classmethod
     def within(cls, budget: Budget, *, seed: int) -> Self:
-        """The same in every budget."""
-        return cls(seed=seed)
+        """The attack as strong as a budget allows."""
+        return cls(
+            seed=seed,
+            labelled=budget.labelled,
+            steps=budget.steps,
+            rates=budget.adapter_rates,
+        )
 
     def impossible(self, scene: Scene) -> str:
         """Why it cannot run on this model, in words; empty if it can."""
@@ -72,23 +97,65 @@ class PublicAncestor(Attack):
         return _Places.of(scene).unmatched
 
     def run(self, scene: Scene) -> Iterator[Outcome]:
-        """Match every place, and use what was found."""
-        if not scene.wants("matched columns", 0):
-            return
+        """Match every place, use what was found, and learn what was not."""
         places = _Places.of(scene)
+        matched = places.condition(scene)
         alike = min((one.alike for one in places.matched), default=0.0)
-        condition = places.condition(scene)
-        yield Outcome(
-            attack=self.name,
-            variant="matched columns",
-            rung="T5",
-            images=0,
-            labels=0,
-            queries=0,
-            counts=scene.referee(scene.stolen.model, condition),
-            converged=True,
-            notes=() if alike >= ALIKE else ("ancestor-unlike",),
-        )
+        notes = () if alike >= ALIKE else ("ancestor-unlike",)
+        if scene.wants(MATCHED, 0):
+            yield Outcome(
+                attack=self.name,
+                variant=MATCHED,
+                rung="T5",
+                images=0,
+                labels=0,
+                queries=0,
+                counts=scene.referee(scene.stolen.model, matched),
+                converged=True,
+                notes=notes,
+            )
+        unknown = places.unknown(scene)
+        for number in sorted(self.labelled) if unknown else ():
+            if number > len(scene.pool) or not scene.wants(LEARNED, number, number):
+                continue
+            tried = [
+                self._learn(scene, matched, unknown, number, rate)
+                for rate in self.rates
+            ]
+            counts, settled = max(tried, key=lambda one: scene.task.score_of(one[0]))
+            yield Outcome(
+                attack=self.name,
+                variant=LEARNED,
+                rung="T5",
+                images=number,
+                labels=number,
+                queries=len(tried) * self.steps * BATCH,
+                counts=counts,
+                converged=settled,
+                notes=notes,
+            )
+
+    def _learn(
+        self,
+        scene: Scene,
+        matched: Condition,
+        unknown: dict[str, int],
+        number: int,
+        rate: float,
+    ) -> tuple[Counts, bool]:
+        """Learn a matrix for every layer in `unknown`, the rest being matched."""
+        model = copy.deepcopy(scene.stolen.model).eval().requires_grad_(False)
+        subject = Subject(model, scene.stolen.normalization, scene.stolen.device)
+        adapters = {
+            layer: FeatureAdapter(channels).to(subject.device)
+            for layer, channels in unknown.items()
+        }
+        features: dict[str, Change] = {**matched.features, **adapters}
+        condition = replace(matched, features=features, transforms=None)
+        lesson = Lesson(subset(scene.pool, number), self.steps, self.seed, scene.tick)
+        learned = [p for adapter in adapters.values() for p in adapter.parameters()]
+        settled = lesson.teach(subject, learned, condition, rate)
+        return scene.referee(model, condition), settled
 
 
 @dataclass(frozen=True)
@@ -134,6 +201,15 @@ class _Places:
             else:
                 matched.append(stem)
         return cls(tuple(matched), tuple(unmatched))
+
+    def unknown(self, scene: Scene) -> dict[str, int]:
+        """Permuted layers that nothing was matched for, and their channels."""
+        known = {one.layer for one in self.matched if isinstance(one, _Match)}
+        return {
+            layer: channels
+            for layer, channels in feature_maps(scene).items()
+            if layer not in known and channels <= MAX_LENGTH
+        }
 
     def condition(self, scene: Scene) -> Condition:
         """Do what was found, everywhere."""

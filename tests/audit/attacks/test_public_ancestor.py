@@ -16,11 +16,13 @@ from mlguard.audit.attacks.assignment import assign, cosines
 from mlguard.audit.attacks.base import Scene
 from mlguard.audit.attacks.public_ancestor import PublicAncestor
 from mlguard.models import NO_KEY, Normalization, build_model, keyed, rewrite
+from mlguard.models.channels import fold_permutations
 from mlguard.protect.fold import fold
-from mlguard.transforms import TransformSet, derive_transform
+from mlguard.transforms import ChannelPermutation, TransformSet, derive_transform
 from tests.audits import KEY, PROTECTION_ID
 from tests.planted import (
     CHANNELS,
+    MIXED,
     TASK,
     PlantedFeatures,
     channel_permutation,
@@ -72,6 +74,35 @@ def test_unrelated_weights_match_nothing_and_it_is_said(tmp_path) -> None:
     (outcome,) = ATTACK.run(scene)
     assert TASK.score_of(outcome.counts) < 0.8
     assert outcome.notes == ("ancestor-unlike",)
+
+
+def headless() -> PlantedFeatures:
+    """With a head that no public weights give, other in each build."""
+    model = PlantedFeatures()
+    model.head.reset_parameters()
+    return model
+
+
+def test_what_the_ancestor_does_not_know_is_learned(tmp_path) -> None:
+    """A head of its own: the ancestor has no layer that reads the last feature map."""
+    known, draw = channel_permutation(), np.random.default_rng(4)
+    last = ChannelPermutation("norm", draw.permutation(MIXED), None)
+    plain = plain_features().eval()
+    scene = scene_of_features(fold_permutations(plain, (known, last)), known)
+    spec = recipe.Transform(method="channels", layers=("relu", "norm"))
+    scene = dataclasses.replace(scene, spec=spec)
+    weights = {
+        k: v for k, v in plain_features().state_dict().items() if "head" not in k
+    }
+    scene = with_ancestor(scene, tmp_path / "a.safetensors", weights, headless)
+    attack = dataclasses.replace(ATTACK, labelled=(8,), steps=200, rates=(1e-2,))
+    matched, learned = attack.run(scene)
+    scores = [TASK.score_of(one.counts) for one in (matched, learned)]
+    assert scores[0] < 0.8
+    assert scores[1] > 0.9
+    assert (matched.variant, matched.labels) == ("matched columns", 0)
+    assert (learned.variant, learned.labels) == ("matched columns, adapters", 8)
+    assert attack.left_out(scene)
 
 
 class PatchModel(nn.Module):
