@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlguard.cli.ask import warn
 from mlguard.cli.extras import need
 from mlguard.cli.key_space import warn_of_small_key_space
 from mlguard.cli.model_key import open_model_key, open_model_keys
@@ -142,3 +143,10 @@ def _say(done: "Bound", whose: str) -> None:
     shown = done.run.shown_by_weights
     bits = key_space_of(done.run.recipe, done.run.build, shown=shown)
     warn_of_small_key_space(done.run.recipe.transform, bits, shown=shown)
+    ancestor = done.run.recipe.model.weights
+    if ancestor != "none":
+        warn(
+            f"training started from {ancestor}: who has these weights and the bound "
+            "ones pairs them and reads the key off. Hand on sealed bundles only; "
+            "`mlguard audit --budget quick --attacks public-ancestor` measures it"
+        )

@@ -1,6 +1,7 @@
 """train, layers, bind and rebind as a user types them."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -196,6 +197,24 @@ def test_refused_binding_says_nothing_of_a_key_space(
 ) -> None:
     assert run(["bind", "plain", "--key", "nobody", "--out", "none"]) != 0
     assert "key space" not in capsys.readouterr().err
+
+
+def test_a_model_with_public_relatives_is_warned_of(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(home / "plain", home / "tuned")
+    recipe = home / "tuned" / "recipe.toml"
+    plain = 'weights = "none"'
+    assert plain in recipe.read_text()
+    third = "[0.5, 0.5, 0.5]"
+    public = f'weights = "public.safetensors"\nmean = {third}\nstd = {third}'
+    recipe.write_text(recipe.read_text().replace(plain, public))
+    inside = ["--method", "channels", "--layers", "auto"]
+    for name, warned in (("plain", False), ("tuned", True)):
+        command = ["bind", name, "--key", "acme", *inside, "--out", f"{name}-bound"]
+        assert run(command) == 0
+        told = capsys.readouterr().err
+        assert ("training started from public.safetensors" in told) == warned
 
 
 def test_layers_of_a_run_folder_are_those_of_its_recipe(
