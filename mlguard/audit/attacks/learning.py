@@ -8,15 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mlguard.audit.attacks.base import Pool, Tick
+from mlguard.audit.attack_findings import Rung
+from mlguard.audit.attacks.base import Pool, Scene, Tick
 from mlguard.audit.attacks.objectives import ObjectiveName, Statistics, entropy
 from mlguard.audit.measure import Subject
+from mlguard.audit.outcomes import Outcome
 from mlguard.data.draws import Draws
 from mlguard.models import Condition, Cut, logits_of, output_of
 from mlguard.models.condition import Output
 from mlguard.models.cut import Kept, choose
 from mlguard.models.keyed_transform import plain
 from mlguard.protect.learn import cross_entropy_loss
+from mlguard.tasks import Counts
 
 BATCH = 16  # images of a step, drawn with replacement, each flipped or not
 SETTLED = 0.9  # the last quarter's loss, as a share of the quarter before
@@ -24,6 +27,7 @@ LEARNED = 0.05  # nats; below this the images are learned by heart
 MAX_KEPT_BYTES = 1 << 30  # of feature maps that are not computed again
 
 Chosen = tuple[int, bool]  # an image of the pool, and whether it is mirrored
+Trained = tuple[Counts, bool]  # what it gives, and whether training settled
 Watch = Callable[[float], None]
 
 _DRAWS = 0x1EA2  # keeps these draws apart from those of a search
@@ -212,6 +216,43 @@ def _filled(chosen: Sequence[Chosen]) -> list[Chosen]:
 
 def _flipped(part: Tensor, flip: bool) -> Tensor:
     return part.flip(-1) if flip and part.ndim else part
+
+
+def best_of_trained(
+    scene: Scene,
+    tried: Sequence[Trained],
+    *,
+    attack: str,
+    variant: str,
+    rung: Rung,
+    labels: int,
+    steps: int,
+    notes: tuple[str, ...] = (),
+) -> Outcome:
+    """The outcome of one attack that was trained at several learning rates.
+
+    Args:
+        scene: Whose model it is.
+        tried: One training for each rate, at least one.
+        attack: Its name in ATTACKS.
+        variant: Which of its forms.
+        rung: Of the ladder of adversaries.
+        labels: Labelled images that it had.
+        steps: Of each training.
+        notes: Codes of docs/spec/audit-v2.md, section 4.
+    """
+    counts, converged = max(tried, key=lambda one: scene.task.score_of(one[0]))
+    return Outcome(
+        attack=attack,
+        variant=variant,
+        rung=rung,
+        images=labels,
+        labels=labels,
+        queries=len(tried) * steps * BATCH,
+        counts=counts,
+        converged=converged,
+        notes=notes,
+    )
 
 
 def settled(losses: list[float]) -> bool:

@@ -20,7 +20,7 @@ from mlguard.audit.attacks.assignment import Order, assign, cosines
 from mlguard.audit.attacks.base import Attack, Scene
 from mlguard.audit.attacks.controls import has_ancestor
 from mlguard.audit.attacks.guesses import GuessSpace
-from mlguard.audit.attacks.learning import BATCH, Lesson
+from mlguard.audit.attacks.learning import Lesson, Trained, best_of_trained
 from mlguard.audit.attacks.search import subset
 from mlguard.audit.attacks.stems import block_columns, stem_weight
 from mlguard.audit.budgets import Budget
@@ -28,7 +28,6 @@ from mlguard.audit.measure import Subject
 from mlguard.audit.outcomes import Outcome
 from mlguard.models import Condition, keyed, readers, rewrite
 from mlguard.models.condition import Change
-from mlguard.tasks import Counts
 from mlguard.transforms import ChannelPermutation, Transform, TransformSet
 
 NO_FILE = (
@@ -122,16 +121,14 @@ class PublicAncestor(Attack):
                 self._learn(scene, matched, unknown, number, rate)
                 for rate in self.rates
             ]
-            counts, settled = max(tried, key=lambda one: scene.task.score_of(one[0]))
-            yield Outcome(
+            yield best_of_trained(
+                scene,
+                tried,
                 attack=self.name,
                 variant=LEARNED,
                 rung="T5",
-                images=number,
                 labels=number,
-                queries=len(tried) * self.steps * BATCH,
-                counts=counts,
-                converged=settled,
+                steps=self.steps,
                 notes=notes,
             )
 
@@ -142,7 +139,7 @@ class PublicAncestor(Attack):
         unknown: dict[str, int],
         number: int,
         rate: float,
-    ) -> tuple[Counts, bool]:
+    ) -> Trained:
         """Learn a matrix for every layer in `unknown`, the rest being matched."""
         model = copy.deepcopy(scene.stolen.model).eval().requires_grad_(False)
         subject = Subject(model, scene.stolen.normalization, scene.stolen.device)

@@ -9,15 +9,12 @@ from torch import nn
 
 from mlguard.audit.attacks.adapters import Adapters, too_large
 from mlguard.audit.attacks.base import Attack, Scene
-from mlguard.audit.attacks.learning import BATCH, Lesson
+from mlguard.audit.attacks.learning import Lesson, Trained, best_of_trained
 from mlguard.audit.attacks.search import subset
 from mlguard.audit.budgets import Budget, share_of
 from mlguard.audit.measure import Subject
 from mlguard.audit.outcomes import Outcome
 from mlguard.models import NO_KEY, last_layers, norms_after, readers
-from mlguard.tasks import Counts
-
-Trained = tuple[Counts, bool]  # what it gives, and whether training settled
 
 
 @dataclass(frozen=True)
@@ -147,16 +144,14 @@ class Retraining(Attack):
     def _outcome(
         self, scene: Scene, variant: str, labels: int, tried: list[Trained]
     ) -> Outcome:
-        counts, settled = max(tried, key=lambda one: scene.task.score_of(one[0]))
-        return Outcome(
+        return best_of_trained(
+            scene,
+            tried,
             attack=self.name,
             variant=variant,
             rung="T4",
-            images=labels,
             labels=labels,
-            queries=len(tried) * self.steps * BATCH,
-            counts=counts,
-            converged=settled,
+            steps=self.steps,
         )
 
 
