@@ -183,13 +183,12 @@ def _write(
 
 def _check_form(model: nn.Module, draft: Run) -> None:
     """Refuse a model that its own recipe does not build: nobody could load it."""
-    try:
-        blank_model(draft.recipe, draft.build).load_state_dict(model.state_dict())
-    except RuntimeError as error:
-        reason = str(error).partition("\n\t")[2].partition("\n")[0]
+    blank = blank_model(draft.recipe, draft.build)
+    problem = folder.load_tensors(blank, model.state_dict())
+    if problem:
         raise BindingError(
-            f"the bound model has not the form that its recipe builds: {reason}"
-        ) from None
+            f"the bound model has not the form that its recipe builds: {problem}"
+        )
 
 
 def _put(whole: Path, out: Path) -> None:

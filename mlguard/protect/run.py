@@ -212,7 +212,7 @@ def read_model(
     """
     model = blank_model(recipe, build)
     tensors = _read_tensors(path)
-    problem = _load(model, tensors)
+    problem = load_tensors(model, tensors)
     if problem:
         raise MalformedRun(
             f"{path} holds the weights of another model: {problem}",
@@ -308,7 +308,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         ) from None
 
 
-def _load(model: nn.Module, tensors: dict[str, Tensor]) -> str:
+def load_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> str:
     """Load the tensors; what is wrong with the first that does not fit, else empty."""
     for name, own in model.state_dict().items():
         if name in tensors and tensors[name].shape != own.shape:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mlguard.audit.attacks.adapters import (
     MAX_LENGTH,
+    Adapters,
     BlockAdapter,
     FeatureAdapter,
     feature_maps,
@@ -143,15 +144,15 @@ class PublicAncestor(Attack):
         """Learn a matrix for every layer in `unknown`, the rest being matched."""
         model = copy.deepcopy(scene.stolen.model).eval().requires_grad_(False)
         subject = Subject(model, scene.stolen.normalization, scene.stolen.device)
-        adapters = {
+        new = {
             layer: FeatureAdapter(channels).to(subject.device)
             for layer, channels in unknown.items()
         }
-        features: dict[str, Change] = {**matched.features, **adapters}
+        adapters = Adapters(LEARNED, None, new)
+        features: dict[str, Change] = {**matched.features, **new}
         condition = replace(matched, features=features, transforms=None)
         lesson = Lesson(subset(scene.pool, number), self.steps, self.seed, scene.tick)
-        learned = [p for adapter in adapters.values() for p in adapter.parameters()]
-        settled = lesson.teach(subject, learned, condition, rate)
+        settled = lesson.teach(subject, adapters.parameters(), condition, rate)
         return scene.referee(model, condition), settled
 
 
