@@ -42,8 +42,9 @@ from mlguard.models.channels import every_layer
 from mlguard.models.stem import find_stem
 from mlguard.models.torch_blocks import cut, join
 from mlguard.protect.fold import EVERY_LAYER, fold
+from mlguard.protect.key_work import keyed_transforms
 from mlguard.protect.run import Run, read_run
-from mlguard.transforms import TransformSet, derive_channels, derive_transform
+from mlguard.transforms import TransformSet
 
 KEY = ModelKey(hashlib.sha256(b"mlguard: photographs; protects nothing").digest())
 PROTECTION_ID = bytes(16)
@@ -143,13 +144,9 @@ def transforms_of(
     subkeys = KEY.for_model(PROTECTION_ID)
     height, width = run.recipe.data.size
     channels = feature_channels(plain, spec.layers, (height, width))
-    methods = spec.image_methods
     if integer_seed is not None:
         return published_transforms(spec, integer_seed, channels=channels)
-    return TransformSet(
-        derive_transform(methods, subkeys, spec.block_size) if methods else None,
-        derive_channels(subkeys, channels, signs=spec.signs),
-    )
+    return keyed_transforms(spec, channels).derive(subkeys)
 
 
 @torch.no_grad()

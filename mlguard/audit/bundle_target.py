@@ -10,7 +10,7 @@ from mlguard.audit.measure import AuditTransforms
 from mlguard.audit.measure import Subject as Model
 from mlguard.audit.report import Subject
 from mlguard.audit.target import Target
-from mlguard.bundle import Bundle, Manifest, derive_transforms
+from mlguard.bundle import Bundle, Manifest
 from mlguard.errors import DatasetError
 from mlguard.keys import ModelKey
 from mlguard.runtime import Session
@@ -54,14 +54,14 @@ def target_of_bundle(
     manifest = bundle.manifest
     session = Session(bundle, key, provider=device)
     subkeys = key.for_model(bytes.fromhex(manifest.protection_id))
-    correct = derive_transforms(manifest, subkeys)
+    correct = manifest.keyed.derive(subkeys)
     box: Model
     if bundle.sealed:
         box, transforms = Unlocked.of(session), AuditTransforms(correct, [], [])
     else:
         box = BlackBox.of(bundle, provider=device)
         transforms = AuditTransforms.derive(
-            correct, lambda own: derive_transforms(manifest, own), subkeys, settings
+            correct, manifest.keyed.derive, subkeys, settings
         )
     return Target(
         subject=_subject(manifest),

@@ -5,7 +5,6 @@ docs/spec/bundle-v1.md is the whole format.
 """
 
 from mlguard.bundle.bundle import Bundle, make_bundle, read_bundle, write_bundle
-from mlguard.bundle.key_work import derive_transforms
 from mlguard.bundle.manifest import (
     AuditHeadline,
     Facts,
@@ -27,7 +26,6 @@ __all__ = [
     "Provenance",
     "TransformFacts",
     "check_key",
-    "derive_transforms",
     "make_bundle",
     "read_bundle",
     "selftest_digest",

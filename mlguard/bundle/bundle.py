@@ -24,7 +24,6 @@ from mlguard.bundle.archive import (
     unpack,
 )
 from mlguard.bundle.graph_limits import GraphFacts, check_graph
-from mlguard.bundle.key_work import derive_transforms
 from mlguard.bundle.manifest import (
     INPUTS,
     Facts,
@@ -151,7 +150,7 @@ def make_bundle(
     if sealed:
         stored = seal(model, subkeys, preprocess_sha256=beside.sha256)
     image = selftest_image(facts.transform.block_size)
-    transform = derive_transforms(facts, subkeys).image
+    transform = facts.keyed.derive(subkeys).image
     values = image.astype(np.int32) if transform is None else transform.values(image)
     manifest = Manifest(
         **dict(facts),

@@ -23,7 +23,12 @@ from mlguard.bundle.archive import MODEL, PREPROCESS, SEALED_MODEL
 from mlguard.bundle.sealing import SUITE
 from mlguard.errors import MalformedBundle
 from mlguard.tasks import MAX_CLASSES, TaskName
-from mlguard.transforms import BLOCK_SIZES, channels_key_space, key_space_bits
+from mlguard.transforms import (
+    BLOCK_SIZES,
+    KeyedLayer,
+    KeyedTransforms,
+    key_space_bits,
+)
 from mlguard.transforms.channels import MAX_CHANNELS
 
 SCHEMA = "mlguard.bundle/1"
@@ -189,19 +194,23 @@ class Facts(_Part):
             raise ValueError("neither a method nor a feature map: nothing is keyed")
         return self
 
+    @property
+    def keyed(self) -> KeyedTransforms:
+        """What a key does for the model."""
+        layers = (
+            KeyedLayer(one.layer, one.channels, one.signs) for one in self.feature_maps
+        )
+        return KeyedTransforms(
+            self.transform.methods, self.transform.block_size, tuple(layers)
+        )
+
     def key_space(self, *, sealed: bool) -> float:
         """The effective key space for who has the bundle alone, in bits, to a tenth.
 
         What the weights show does not count, unless they are sealed.
         """
-        methods, block_size = self.transform.methods, self.transform.block_size
         shown = self.transform.shown_by_weights and not sealed
-        image = 0.0 if shown or not methods else key_space_bits(methods, block_size)
-        inside = sum(
-            channels_key_space(one.channels, signs=one.signs)
-            for one in self.feature_maps
-        )
-        return round(image + inside, 1)
+        return round(self.keyed.key_space(shown=shown), 1)
 
 
 class Manifest(Facts):

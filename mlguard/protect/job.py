@@ -34,7 +34,7 @@ from mlguard.protect.device import new_accelerator
 from mlguard.protect.key_work import (
     Build,
     channels_of,
-    derive_transforms,
+    keyed_transforms,
     new_model,
 )
 from mlguard.protect.lock import Derive, Lock
@@ -44,7 +44,6 @@ from mlguard.protect.provenance import machine, versions
 from mlguard.protect.run import Protection, Run, read_model, read_run, read_setup
 from mlguard.protect.training import Watcher
 from mlguard.recipe import Recipe, recipe_sha256
-from mlguard.transforms import TransformSet
 
 CheckProgress = Callable[[int, int], None]  # images done, images in all
 
@@ -115,9 +114,7 @@ class Job:
         if begun:
             check_setup(self.path, subkeys, recipe=self.path / folder.RECIPE)
         channels = channels_of(self.recipe, self.build)
-
-        def derive(subkeys: ModelSubkeys) -> TransformSet:
-            return derive_transforms(self.recipe.transform, subkeys, channels)
+        derive = keyed_transforms(self.recipe.transform, channels).derive
 
         def prove() -> None:
             folder.write_proofs(self.path, protection, key)

@@ -5,16 +5,9 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from mlguard import recipe
-from mlguard.keys import ModelSubkeys
 from mlguard.models import build_model, feature_channels, rewrite
 from mlguard.recipe import Recipe
-from mlguard.transforms import (
-    TransformSet,
-    channels_key_space,
-    derive_channels,
-    derive_transform,
-    key_space_bits,
-)
+from mlguard.transforms import KeyedTransforms
 
 Build = Callable[[], nn.Module]
 
@@ -59,13 +52,8 @@ def key_space_of(
     Raises:
         RecipeError: The model does not have the layers that the recipe names.
     """
-    spec = recipe.transform
-    methods = spec.image_methods
-    image = 0.0 if shown or not methods else key_space_bits(methods, spec.block_size)
-    counts = channels_of(recipe, build).values()
-    return image + sum(
-        channels_key_space(channels, signs=spec.signs) for channels in counts
-    )
+    keyed = keyed_transforms(recipe.transform, channels_of(recipe, build))
+    return keyed.key_space(shown=shown)
 
 
 def channels_of(recipe: Recipe, build: Build | None = None) -> dict[str, int]:
@@ -80,16 +68,14 @@ def channels_of(recipe: Recipe, build: Build | None = None) -> dict[str, int]:
     return feature_channels(blank_model(recipe, build), layers, recipe.data.size)
 
 
-def derive_transforms(
-    spec: recipe.Transform, subkeys: ModelSubkeys, channels: Mapping[str, int]
-) -> TransformSet:
-    """Derive everything that a key does for one protected model.
+def keyed_transforms(
+    spec: recipe.Transform, channels: Mapping[str, int]
+) -> KeyedTransforms:
+    """What a key does for one protected model.
 
     Args:
         spec: The recipe's [transform] section.
-        subkeys: The subkeys of the protected model.
         channels: How many channels the output of each of the section's layers has.
     """
     methods = spec.image_methods
-    image = derive_transform(methods, subkeys, spec.block_size) if methods else None
-    return TransformSet(image, derive_channels(subkeys, channels, signs=spec.signs))
+    return KeyedTransforms.of(methods, spec.block_size, channels, signs=spec.signs)

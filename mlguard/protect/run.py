@@ -26,7 +26,7 @@ from mlguard.errors import MalformedRun, RecipeError, WrongKey
 from mlguard.files import atomic_write, read_bounded
 from mlguard.keys import PROTECTION_ID_BYTES, ModelKey, ModelSubkeys
 from mlguard.protect.checkpoint import contiguous
-from mlguard.protect.key_work import blank_model, channels_of, derive_transforms
+from mlguard.protect.key_work import blank_model, channels_of, keyed_transforms
 from mlguard.protect.proofs import check_model, check_setup, prove
 from mlguard.recipe import MAX_RECIPE_BYTES, Recipe, dump_recipe, parse_recipe
 from mlguard.transforms import TransformSet
@@ -144,8 +144,8 @@ class Run:
         Raises:
             RecipeError: The model does not have the layers that the recipe names.
         """
-        spec = self.recipe.transform
-        return derive_transforms(spec, subkeys, self._channels)
+        keyed = keyed_transforms(self.recipe.transform, self._channels)
+        return keyed.derive(subkeys)
 
     def feature_channels(self) -> dict[str, int]:
         """How many channels each layer has whose output the key permutes.

@@ -14,7 +14,6 @@ from mlguard.bundle import (
     Bundle,
     Manifest,
     check_key,
-    derive_transforms,
     read_bundle,
     selftest_digest,
     selftest_image,
@@ -56,7 +55,7 @@ class Session:
         name, manifest = bundle.name, bundle.manifest
         subkeys = check_key(manifest, key, name=name)
         self._block_size = manifest.transform.block_size
-        transforms = derive_transforms(manifest, subkeys)
+        transforms = manifest.keyed.derive(subkeys)
         slots = {} if transforms.image is None else transforms.image.slots()
         if set(slots) != bundle.slots:
             raise MalformedBundle(

@@ -6,19 +6,23 @@ have back-ends of their own that are compared with this one bit for bit. This ro
 no model and no file. Written down in docs/spec/transforms-v1.md.
 """
 
-from collections.abc import Sequence
-
-from mlguard.keys import ModelSubkeys
-from mlguard.transforms.base import Inverse, KeyedTransform, Transform
+from mlguard.transforms.base import Inverse, Transform
 from mlguard.transforms.blocks import BLOCK_SIZES, pad_to_blocks
 from mlguard.transforms.channels import ChannelPermutation, channels_key_space
-from mlguard.transforms.compose import Compose, check_methods
+from mlguard.transforms.compose import Compose
 from mlguard.transforms.format_preserving import FormatPreserving
 from mlguard.transforms.key_space import MIN_KEY_SPACE_BITS, SECRET_BITS, said_bits
+from mlguard.transforms.keyed import KeyedLayer, KeyedTransforms, derive_channels
+from mlguard.transforms.methods import (
+    METHODS,
+    block_sizes_of,
+    derive_transform,
+    key_space_bits,
+)
 from mlguard.transforms.negative_positive import NegativePositive
 from mlguard.transforms.orthogonal import Orthogonal
 from mlguard.transforms.pixel_shuffle import PixelShuffle
-from mlguard.transforms.transform_set import TransformSet, derive_channels
+from mlguard.transforms.transform_set import TransformSet
 
 __all__ = [
     "BLOCK_SIZES",
@@ -29,6 +33,8 @@ __all__ = [
     "Compose",
     "FormatPreserving",
     "Inverse",
+    "KeyedLayer",
+    "KeyedTransforms",
     "NegativePositive",
     "Orthogonal",
     "PixelShuffle",
@@ -42,63 +48,3 @@ __all__ = [
     "pad_to_blocks",
     "said_bits",
 ]
-
-_TRANSFORMS: dict[str, type[KeyedTransform]] = {
-    "shf": PixelShuffle,
-    "np": NegativePositive,
-    "ffx": FormatPreserving,
-    "orthogonal": Orthogonal,
-}
-METHODS = tuple(_TRANSFORMS)
-
-
-def derive_transform(
-    methods: Sequence[str], subkeys: ModelSubkeys, block_size: int
-) -> Transform:
-    """Derive the transform of one protected model.
-
-    Args:
-        methods: Names of METHODS, in the order they are applied.
-        subkeys: The subkeys of the protected model.
-        block_size: M, in pixels; one of BLOCK_SIZES.
-
-    Raises:
-        ValueError: Unknown methods, methods that do not fit together, or another
-            block size.
-    """
-    derived = [kind.derive(subkeys, block_size) for kind in _kinds(methods)]
-    return derived[0] if len(derived) == 1 else Compose(derived)
-
-
-def key_space_bits(methods: Sequence[str], block_size: int) -> float:
-    """Give the effective key space of a derived transform, in bits. Needs no key.
-
-    Raises:
-        ValueError: As `derive_transform`.
-
-    Example:
-        >>> [round(key_space_bits([m], 2), 1) for m in METHODS]
-        [28.8, 9.9, 9.9, 40.8]
-    """
-    return sum(kind.key_space(block_size) for kind in _kinds(methods))
-
-
-def block_sizes_of(methods: Sequence[str]) -> tuple[int, ...]:
-    """The block sizes that all of some methods work on, in pixels.
-
-    Raises:
-        ValueError: Unknown methods, or methods that do not fit together.
-    """
-    kinds = _kinds(methods)
-    return tuple(s for s in BLOCK_SIZES if all(s in kind.sizes for kind in kinds))
-
-
-def _kinds(methods: Sequence[str]) -> list[type[KeyedTransform]]:
-    if isinstance(methods, str):
-        raise TypeError(f"expected a sequence of methods, got the string {methods!r}")
-    unknown = sorted(set(methods) - set(METHODS))
-    if unknown:
-        known = ", ".join(METHODS)
-        raise ValueError(f"expected methods of {known}, got {', '.join(unknown)}")
-    check_methods(methods)
-    return [_TRANSFORMS[method] for method in methods]

@@ -145,7 +145,7 @@ class Inverse:
         raise TypeError("a transform is key material and is never pickled")
 
 
-class KeyedTransform(Transform):
+class DerivedTransform(Transform):
     """A transform that one method of METHODS derives from subkeys.
 
     Attributes:

@@ -7,7 +7,7 @@ import pyffx
 from numpy.typing import ArrayLike, NDArray
 
 from mlguard.keys import ModelSubkeys
-from mlguard.transforms.base import BYTE_MAX, KeyedTransform, checked_mask
+from mlguard.transforms.base import BYTE_MAX, DerivedTransform, checked_mask
 from mlguard.transforms.blocks import CHANNELS, block_length
 from mlguard.transforms.choice import half_mask
 from mlguard.transforms.key_space import subset_bits
@@ -20,7 +20,7 @@ KNOWN_PASSWORD = b"password"
 KNOWN_ANSWER = (355, 522, 858, 133, 916, 326, 747, 930)  # of 0…7
 
 
-class FormatPreserving(KeyedTransform):
+class FormatPreserving(DerivedTransform):
     """Format-preserving Feistel encryption of the values where the mask is set.
 
     One password encrypts all values alike, so the encryption is a table of 256 entries,

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlguard.keys import ModelSubkeys
-from mlguard.transforms.base import BYTE_MAX, KeyedTransform, checked_mask
+from mlguard.transforms.base import BYTE_MAX, DerivedTransform, checked_mask
 from mlguard.transforms.blocks import CHANNELS, block_length
 from mlguard.transforms.choice import half_mask
 from mlguard.transforms.key_space import subset_bits
 
 
-class NegativePositive(KeyedTransform):
+class NegativePositive(DerivedTransform):
     """Negative/positive transformation: 255 - value where the mask is set.
 
     Args:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlguard.keys import ModelSubkeys
-from mlguard.transforms.base import BYTE_MAX, KeyedTransform
+from mlguard.transforms.base import BYTE_MAX, DerivedTransform
 from mlguard.transforms.blocks import CHANNELS, block_length
 from mlguard.transforms.choice import coin_flips, permutation
 from mlguard.transforms.key_space import permutation_bits
@@ -23,7 +23,7 @@ ROUNDS = 2  # after two, every value depends on every other
 SIZES = (2, 4, 8, 16)  # pixels
 
 
-class Orthogonal(KeyedTransform):
+class Orthogonal(DerivedTransform):
     """A keyed orthogonal map of the centred values of every block.
 
     With the centred block v = 2·b - 255, two times: put v in an order, flip signs, and

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlguard.keys import ModelSubkeys
-from mlguard.transforms.base import KeyedTransform
+from mlguard.transforms.base import DerivedTransform
 from mlguard.transforms.blocks import CHANNELS, block_length
 from mlguard.transforms.choice import permutation
 from mlguard.transforms.key_space import permutation_bits
 
 
-class PixelShuffle(KeyedTransform):
+class PixelShuffle(DerivedTransform):
     """Pixel shuffling: value i of a transformed block is value order[i] of the block.
 
     Args:

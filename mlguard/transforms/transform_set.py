@@ -1,12 +1,10 @@
 """Everything that one key does for one model: to its images and to its feature maps."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
-from mlguard.keys import ModelSubkeys
 from mlguard.transforms.base import Transform
 from mlguard.transforms.channels import ChannelPermutation
 
@@ -53,22 +51,3 @@ class TransformSet:
             for one in self.channels
             for name, tensor in one.slots().items()
         }
-
-
-def derive_channels(
-    subkeys: ModelSubkeys, layers: Mapping[str, int], *, signs: bool
-) -> tuple[ChannelPermutation, ...]:
-    """Derive the channel permutations of one protected model.
-
-    Args:
-        subkeys: The subkeys of the protected model.
-        layers: How many channels the output of each layer has, by the layer's name.
-        signs: Whether signs are flipped too.
-
-    Raises:
-        ValueError: As `ChannelPermutation.derive`.
-    """
-    return tuple(
-        ChannelPermutation.derive(subkeys, layer, channels, signs=signs)
-        for layer, channels in layers.items()
-    )

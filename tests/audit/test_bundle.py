@@ -23,7 +23,7 @@ from mlguard.audit.log import read_events
 from mlguard.audit.recompute import attacks_of, findings_of
 from mlguard.audit.report import dump_report
 from mlguard.audit.run import Adversary, Audit, audit_run, audit_target
-from mlguard.bundle import Bundle, derive_transforms, read_bundle
+from mlguard.bundle import Bundle, read_bundle
 from mlguard.data import LabelledSet, open_split
 from mlguard.errors import DatasetError, ReportError, TamperedBundle, WrongKey
 from mlguard.models import NO_KEY, Condition, keyed, logits_of, output_of
@@ -274,7 +274,7 @@ def test_the_key_of_images_runs_through_the_bundle_s_own_graph(bundle: Bundle) -
         raise AssertionError
 
     subkeys = KEY.for_model(bytes.fromhex(bundle.manifest.protection_id))
-    condition = Condition(never, {}, derive_transforms(bundle.manifest, subkeys))
+    condition = Condition(never, {}, bundle.manifest.keyed.derive(subkeys))
     assert box.runs([condition])(images, condition).shape[0] == 1
 
 

@@ -28,7 +28,7 @@ from mlguard.keys import ModelKey
 from mlguard.models import Normalization, build_model
 from mlguard.protect import export, parity, run
 from mlguard.protect.export import bundle_model, export_run, facts_of
-from mlguard.protect.key_work import channels_of, derive_transforms
+from mlguard.protect.key_work import channels_of, keyed_transforms
 from mlguard.protect.parity import check_parity
 from mlguard.protect.scrub import scrub
 from mlguard.recipe import Recipe, parse_recipe
@@ -65,9 +65,8 @@ def recipe(*overrides: str) -> Recipe:
 
 def transforms(*overrides: str) -> TransformSet:
     spec = recipe(*overrides)
-    return derive_transforms(
-        spec.transform, KEY.for_model(PROTECTION_ID), channels_of(spec)
-    )
+    keyed = keyed_transforms(spec.transform, channels_of(spec))
+    return keyed.derive(KEY.for_model(PROTECTION_ID))
 
 
 def finished(

@@ -1,0 +1,119 @@
+"""What a key does for one model, said without a key: which methods, which layers.
+
+The one place where subkeys become the transforms of a model, and where the effective
+key space of all of them is added up.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+from mlguard.keys import ModelSubkeys
+from mlguard.transforms.channels import ChannelPermutation, channels_key_space
+from mlguard.transforms.methods import derive_transform, key_space_bits
+from mlguard.transforms.transform_set import TransformSet
+
+
+class KeyedLayer(NamedTuple):
+    """One layer whose output the key permutes.
+
+    Attributes:
+        layer: Its name in the model.
+        channels: How many channels its output has.
+        signs: Whether the key flips signs too.
+    """
+
+    layer: str
+    channels: int
+    signs: bool
+
+
+@dataclass(frozen=True)
+class KeyedTransforms:
+    """What a key chooses for one model. Public: it holds no key material.
+
+    Attributes:
+        methods: Names of METHODS, in the order they are applied; empty if the key
+            leaves images alone.
+        block_size: M, in pixels, of the methods.
+        layers: The layers whose outputs the key permutes.
+
+    Example:
+        >>> round(KeyedTransforms(("shf",), 4).key_space(), 1)
+        202.9
+    """
+
+    methods: tuple[str, ...] = ()
+    block_size: int = 1
+    layers: tuple[KeyedLayer, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        methods: Sequence[str],
+        block_size: int,
+        channels: Mapping[str, int],
+        *,
+        signs: bool,
+    ) -> Self:
+        """The same, where signs are flipped in every layer or in none.
+
+        Args:
+            methods: As the attribute.
+            block_size: As the attribute.
+            channels: How many channels the output of each layer has, by its name.
+            signs: Whether signs are flipped too.
+        """
+        layers = (KeyedLayer(name, count, signs) for name, count in channels.items())
+        return cls(tuple(methods), block_size, tuple(layers))
+
+    def derive(self, subkeys: ModelSubkeys) -> TransformSet:
+        """Derive everything that a key does for the model.
+
+        Args:
+            subkeys: The subkeys of the protected model.
+
+        Raises:
+            ValueError: As `derive_transform` and `ChannelPermutation.derive`.
+        """
+        image = None
+        if self.methods:
+            image = derive_transform(self.methods, subkeys, self.block_size)
+        channels = (
+            ChannelPermutation.derive(subkeys, one.layer, one.channels, signs=one.signs)
+            for one in self.layers
+        )
+        return TransformSet(image, tuple(channels))
+
+    def key_space(self, *, shown: bool = False) -> float:
+        """The effective key space, in bits. Needs no key.
+
+        Args:
+            shown: Whether the weights show what is done to images, which then does
+                not count.
+
+        Raises:
+            ValueError: As `derive_transform`.
+        """
+        image = 0.0
+        if self.methods and not shown:
+            image = key_space_bits(self.methods, self.block_size)
+        return image + sum(
+            channels_key_space(one.channels, signs=one.signs) for one in self.layers
+        )
+
+
+def derive_channels(
+    subkeys: ModelSubkeys, layers: Mapping[str, int], *, signs: bool
+) -> tuple[ChannelPermutation, ...]:
+    """Derive the channel permutations of one protected model.
+
+    Args:
+        subkeys: The subkeys of the protected model.
+        layers: How many channels the output of each layer has, by the layer's name.
+        signs: Whether signs are flipped too.
+
+    Raises:
+        ValueError: As `ChannelPermutation.derive`.
+    """
+    return KeyedTransforms.of((), 1, layers, signs=signs).derive(subkeys).channels
