@@ -14,6 +14,11 @@ MlguardError
 │   └── TamperedBundle  well formed, but not what its owner wrote
 ├── ReportError         an audit file that cannot be read
 ├── WrongKey            names both key ids
+├── OutsideValidity     what was issued may not be used
+│   ├── NotYetValid     its first day has not come
+│   ├── Expired         its last day is over
+│   └── Revoked         its owner has taken it back
+├── SignatureNotTrusted not signed, or not by whom the user trusts
 ├── ShapeError          expected and got
 ├── ParityError         the ONNX graph disagrees with the model, and by how much
 ├── ProviderError       the execution provider asked for is not available
@@ -112,6 +117,34 @@ class WrongKey(MlguardError):
     """The key is not the one the model was protected with."""
 
     hint = "`mlguard keys list` shows which keys are in the keystore"
+
+
+class OutsideValidity(MlguardError):
+    """What was issued may not be used. Enforced by this program, not by the file."""
+
+
+class NotYetValid(OutsideValidity):
+    """The first day on which it may be used has not come."""
+
+    hint = "check this machine's clock, or ask the owner"
+
+
+class Expired(OutsideValidity):
+    """The last day on which it may be used is over."""
+
+    hint = "ask the owner for a new grant; the file itself need not be sent again"
+
+
+class Revoked(OutsideValidity):
+    """The owner has taken the grant back, or the list that would say so is outdated."""
+
+    hint = "ask the owner"
+
+
+class SignatureNotTrusted(MlguardError):
+    """It is not signed, or not by whom the user trusts."""
+
+    hint = "ask the owner which key signs, by a way that you trust"
 
 
 class ShapeError(MlguardError):

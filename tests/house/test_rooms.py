@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "mlguard.tasks": {"mlguard.metrics", "numpy"},
     "mlguard.recipe": COMMON | {"mlguard.tasks", "pydantic", "tomli_w"},
     "mlguard.keys": {"cryptography"},
+    "mlguard.signing": {"mlguard.errors", "cryptography"},
     "mlguard.transforms": {
         "mlguard.errors",
         "mlguard.keys",
