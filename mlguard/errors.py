@@ -12,6 +12,7 @@ MlguardError
 ├── BundleError         a bundle that cannot be used as asked
 │   ├── MalformedBundle the file does not follow docs/spec/bundle-v1.md
 │   └── TamperedBundle  well formed, but not what its owner wrote
+├── TamperedTensors     sealed tensors that are not what was sealed there
 ├── ReportError         an audit file that cannot be read
 ├── WrongKey            names both key ids
 ├── OutsideValidity     what was issued may not be used
@@ -105,6 +106,12 @@ class MalformedBundle(BundleError):
 
 class TamperedBundle(BundleError):
     """The bundle is well formed, but not what its owner wrote."""
+
+    hint = "do not use this file; fetch it again from its owner"
+
+
+class TamperedTensors(MlguardError):
+    """A sealed tensor is not what was sealed in its place."""
 
     hint = "do not use this file; fetch it again from its owner"
 

@@ -79,7 +79,12 @@ EXIT_CODES = (
     ExitCode(
         20,
         "bundle malformed or tampered with",
-        (errors.BundleError, errors.MalformedBundle, errors.TamperedBundle),
+        (
+            errors.BundleError,
+            errors.MalformedBundle,
+            errors.TamperedBundle,
+            errors.TamperedTensors,
+        ),
     ),
     ExitCode(21, "wrong key", (errors.WrongKey,)),
     ExitCode(

@@ -4,7 +4,13 @@ import importlib
 
 import pytest
 
-ROOMS = ["keystore", "mlguard.transforms", "mlguard.data", "mlguard.models"]
+ROOMS = [
+    "keystore",
+    "mlguard.sealing",
+    "mlguard.transforms",
+    "mlguard.data",
+    "mlguard.models",
+]
 ROOMS += ["mlguard.bundle", "mlguard.runtime", "mlguard.protect", "mlguard.audit"]
 
 

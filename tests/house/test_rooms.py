@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "mlguard.recipe": COMMON | {"mlguard.tasks", "pydantic", "tomli_w"},
     "mlguard.keys": {"cryptography"},
     "mlguard.signing": {"mlguard.errors", "cryptography"},
+    "mlguard.sealing": {"mlguard.errors", "cryptography"},
     "mlguard.transforms": {
         "mlguard.errors",
         "mlguard.keys",
@@ -39,10 +40,10 @@ MAY_IMPORT = {
     | TORCH
     | {"mlguard.recipe", "mlguard.transforms", "safetensors"},
     "mlguard.bundle": COMMON
-    | {"mlguard.tasks", "mlguard.keys", "mlguard.transforms"}
+    | {"mlguard.tasks", "mlguard.keys", "mlguard.transforms", "mlguard.sealing"}
     | {"cryptography", "numpy", "onnx", "pydantic"},
     "mlguard.runtime": COMMON
-    | {"mlguard.keys", "mlguard.transforms", "mlguard.bundle"}
+    | {"mlguard.keys", "mlguard.transforms", "mlguard.bundle", "mlguard.sealing"}
     | {"mlguard.images", "numpy", "onnxruntime", "PIL"},
     "mlguard.protect": COMMON
     | TORCH

@@ -1,0 +1,34 @@
+"""Seal tensors in place: ciphertext of the same length, a key of its own for each.
+
+Knows no bundle, no ONNX and no file format: whoever has tensors in a file of his own
+uses this. docs/spec/sealed-tensors-v1.md is the whole construction.
+"""
+
+from mlguard.sealing.file_key import FileKey, new_salt
+from mlguard.sealing.seal import (
+    open_blob,
+    open_tensor,
+    seal_blob,
+    seal_tensor,
+)
+from mlguard.sealing.tensors import (
+    ELEMENT_BITS,
+    PlainTensor,
+    TensorHeader,
+    chunks_of,
+    tensor_bytes,
+)
+
+__all__ = [
+    "ELEMENT_BITS",
+    "FileKey",
+    "PlainTensor",
+    "TensorHeader",
+    "chunks_of",
+    "new_salt",
+    "open_blob",
+    "open_tensor",
+    "seal_blob",
+    "seal_tensor",
+    "tensor_bytes",
+]

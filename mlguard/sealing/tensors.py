@@ -1,0 +1,95 @@
+"""What a tensor is here: a name, a type, a shape, and bytes.
+
+Of docs/spec/sealed-tensors-v1.md.
+
+Types are ONNX's numbers. Of many of them (bfloat16, floats of 8 bits, integers of 4 and
+2) numpy knows nothing: their bytes travel as they are.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+CHUNK_BYTES = 1 << 26  # what a reader holds at most, and less than one AES-GCM call
+
+# Bits of one element, by the number that onnx.proto gives its type. Strings (8) have no
+# bytes of their own.
+ELEMENT_BITS = {
+    **{1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64},
+    **{12: 32, 13: 64, 14: 64, 15: 128, 16: 16},  # … complex, bfloat16
+    **{17: 8, 18: 8, 19: 8, 20: 8, 24: 8},  # floats of 8 bits
+    **{21: 4, 22: 4, 23: 4, 25: 2, 26: 2, 27: 6, 28: 6},  # packed
+}
+
+
+@dataclass(frozen=True)
+class TensorHeader:
+    """What stays in the clear of a tensor, and is vouched for.
+
+    Attributes:
+        name: In its file.
+        element_type: The number of its type in ONNX.
+        shape: Sizes of its axes; none of a scalar.
+    """
+
+    name: str
+    element_type: int
+    shape: tuple[int, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes it has.
+
+        Raises:
+            ValueError: The type is unknown, or a size is negative.
+        """
+        return tensor_bytes(self.element_type, self.shape)
+
+
+@dataclass(frozen=True)
+class PlainTensor(TensorHeader):
+    """A tensor that goes into a file.
+
+    Attributes:
+        data: A buffer of its bytes, little-endian, row by row; a memory map will do.
+
+    Raises:
+        ValueError: The buffer has another size than type and shape say.
+    """
+
+    data: Any = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        found = memoryview(self.data).nbytes
+        if found != self.size_bytes:
+            raise ValueError(
+                f"tensor {self.name!r} of type {self.element_type} and shape "
+                f"{self.shape} has {self.size_bytes} bytes, got {found}"
+            )
+
+    @property
+    def header(self) -> TensorHeader:
+        """All but the bytes."""
+        return TensorHeader(self.name, self.element_type, self.shape)
+
+
+def tensor_bytes(element_type: int, shape: tuple[int, ...]) -> int:
+    """How many bytes a tensor has.
+
+    Raises:
+        ValueError: The type is unknown, or a size is negative.
+
+    Example:
+        >>> tensor_bytes(1, (2, 3)), tensor_bytes(22, (3,)), tensor_bytes(7, ())
+        (24, 2, 8)
+    """
+    if element_type not in ELEMENT_BITS:
+        raise ValueError(f"type {element_type} has no bytes that could be sealed")
+    if any(size < 0 for size in shape):
+        raise ValueError(f"shape {shape} has a negative size")
+    return -(-math.prod(shape) * ELEMENT_BITS[element_type] // 8)
+
+
+def chunks_of(size_bytes: int) -> int:
+    """How many chunks, and so tags, a tensor of that many bytes has."""
+    return max(1, -(-size_bytes // CHUNK_BYTES))
