@@ -27,14 +27,19 @@ from pathlib import Path
 import torch
 
 from mlguard import recipe as settings
-from mlguard.audit.attacks import ATTACKS
-from mlguard.audit.attacks.base import Attack, Pool, Scene, SplitReferee
-from mlguard.audit.attacks.controls import Controls
-from mlguard.audit.attacks.integer_seeds import published_transforms
-from mlguard.audit.attacks.leaks import Leaks
-from mlguard.audit.attacks.stem_fit import window_covariance
-from mlguard.audit.budgets import BUDGETS, Budget
-from mlguard.audit.measure import Subject
+from mlguard.audit.attacks import (
+    ATTACKS,
+    Attack,
+    Controls,
+    Leaks,
+    Pool,
+    Scene,
+    SplitReferee,
+    published_transforms,
+    window_covariance,
+)
+from mlguard.audit.findings import BUDGETS, Budget
+from mlguard.audit.target import Subject
 from mlguard.data import LabelledSet, open_split
 from mlguard.keys import ModelKey
 from mlguard.models import NO_KEY, feature_channels, keyed, normalization_of, rewrite

@@ -20,11 +20,8 @@ import torch
 from torch import nn
 
 from mlguard import recipe
-from mlguard.audit.attacks.base import Pool, Scene
-from mlguard.audit.attacks.guesses import GuessSpace
-from mlguard.audit.attacks.leaks import Leaks
-from mlguard.audit.attacks.objectives import Judge
-from mlguard.audit.measure import Subject
+from mlguard.audit.attacks import GuessSpace, Judge, Leaks, Pool, Scene
+from mlguard.audit.target import Subject
 from mlguard.data.draws import Draws
 from mlguard.models import (
     Normalization,

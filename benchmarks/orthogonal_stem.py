@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlguard.audit.attacks.lifted import Grid
+from mlguard.audit.attacks import Grid
 from mlguard.keys import ModelKey
 from mlguard.models import normalization_of
 from mlguard.models.affine import affine_of

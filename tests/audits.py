@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from mlguard.audit.attack_findings import AttackSection, NotRun
-from mlguard.audit.attack_statistics import find_attacks
-from mlguard.audit.findings import Findings
-from mlguard.audit.flags import flags_of
-from mlguard.audit.outcomes import AdversaryImages, Campaign, Control, Outcome
-from mlguard.audit.report import AuditReport, Machine, Material, Subject
-from mlguard.audit.statistics import Measured, NearbyCounts, find
-from mlguard.audit.verdicts import Verdict
+from mlguard.audit.findings.attacks import AttackSection, NotRun
+from mlguard.audit.findings.audited import AuditedModel, Machine, Material
+from mlguard.audit.findings.bootstrap import Measured, NearbyCounts, find
+from mlguard.audit.findings.flags import flags_of
+from mlguard.audit.findings.numbers import Findings
+from mlguard.audit.findings.outcomes import AdversaryImages, Campaign, Control, Outcome
+from mlguard.audit.findings.stolen_value import find_attacks
+from mlguard.audit.findings.verdicts import Verdict
+from mlguard.audit.report.schema import AuditReport
 from mlguard.keys import ModelKey
 from mlguard.protect.run import (
     BASELINE,
@@ -112,7 +113,7 @@ def report(**changes: object) -> AuditReport:
     return AuditReport(
         schema="mlguard.audit/3",
         created="2026-01-02T03:04:05Z",
-        subject=Subject(
+        subject=AuditedModel(
             key_id="ab" * 8,
             protection_id=PROTECTION_ID.hex(),
             recipe="demo",

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mlguard import recipe
 from mlguard.audit.attacks.base import Leaks, Pool, Scene, SplitReferee
-from mlguard.audit.measure import Subject
+from mlguard.audit.target.subject import Subject
 from mlguard.models import Normalization
 from mlguard.models.keyed_transform import TorchTransform
 from mlguard.models.torch_blocks import cut, join

@@ -4,11 +4,22 @@ Importing this room loads no torch, so that a report can be read anywhere; the
 measuring itself is `mlguard.audit.run.audit_run`, which needs it.
 """
 
-from mlguard.audit.findings import Findings, IncorrectKeys, Interval, NearbyKeys, Score
-from mlguard.audit.page import render_page
-from mlguard.audit.report import AuditReport, Flag, read_report
-from mlguard.audit.terminal import report_table
-from mlguard.audit.write import report_folder, write_report
+from mlguard.audit.findings import (
+    Findings,
+    Flag,
+    IncorrectKeys,
+    Interval,
+    NearbyKeys,
+    Score,
+)
+from mlguard.audit.report import (
+    AuditReport,
+    read_report,
+    render_page,
+    report_folder,
+    report_table,
+    write_report,
+)
 
 __all__ = [
     "AuditReport",

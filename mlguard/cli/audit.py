@@ -11,9 +11,8 @@ import typer
 from rich.console import Console
 
 from mlguard.audit import report_folder, report_table, write_report
-from mlguard.audit.report import AuditReport, dump_report
-from mlguard.audit.verdicts import exit_code
-from mlguard.audit.write import HTML, LOG
+from mlguard.audit.findings import exit_code
+from mlguard.audit.report import HTML, LOG, AuditReport, dump_report
 from mlguard.cli.audit_again import render_again
 from mlguard.cli.audit_options import AuditOptions
 from mlguard.cli.audit_progress import audit_on_terminal, resumable

@@ -8,8 +8,7 @@ from pathlib import Path
 import typer
 
 from mlguard.audit import report_folder, write_report
-from mlguard.audit.report import AuditReport, parse_report, report_content
-from mlguard.audit.write import JSON
+from mlguard.audit.report import JSON, AuditReport, parse_report, report_content
 
 FITTING = {"source", "out", "json"}  # options that mean something beside --from
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from mlguard import recipe
-from mlguard.audit.attacks.campaign import check_names
-from mlguard.audit.budgets import BUDGETS
+from mlguard.audit.attacks import check_names
+from mlguard.audit.findings import BUDGETS
 from mlguard.audit.run import Adversary, AttackProgress, Audit, audit_target
 from mlguard.audit.target import Target
 from mlguard.cli.audit_options import AuditOptions

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlguard import recipe
-from mlguard.audit.bundle_target import check_data, data_of, target_of_bundle
 from mlguard.audit.run import Adversary
+from mlguard.audit.target import check_data, data_of, target_of_bundle
 from mlguard.bundle import read_bundle
 from mlguard.cli.audit_options import AuditOptions
 from mlguard.cli.audit_task import (

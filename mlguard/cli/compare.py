@@ -6,8 +6,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mlguard.audit.compare import compare, dump_comparison, read_audits
-from mlguard.audit.compare_words import comparison_table, render_comparison
+from mlguard.audit.report import (
+    compare,
+    comparison_table,
+    dump_comparison,
+    read_audits,
+    render_comparison,
+)
 from mlguard.files import refuse_existing, write_new
 
 

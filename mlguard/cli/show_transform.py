@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mlguard.audit.transform_figure import transform_figure
+from mlguard.audit.report import transform_figure
 from mlguard.cli.model_key import read_model_key
 from mlguard.cli.recipes import Overrides
 from mlguard.cli.unlock import Unlock, unlocking

@@ -6,7 +6,7 @@ A field that is added, removed or given another meaning is a new schema version.
 import json
 from pathlib import Path
 
-from mlguard.audit.report import json_schema
+from mlguard.audit.report.schema import json_schema
 
 if __name__ == "__main__":
     path = Path(__file__).parents[2] / "docs/spec/audit-v3.schema.json"

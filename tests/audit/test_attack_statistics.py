@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mlguard.audit.attack_flags import attack_flags
-from mlguard.audit.attack_statistics import stolen_value
+from mlguard.audit.findings.attack_flags import attack_flags
+from mlguard.audit.findings.stolen_value import stolen_value
 from tests.audits import TASK, attacks, control, findings, images, outcome
 
 

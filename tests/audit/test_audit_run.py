@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlguard.audit import pictures as pictures_module
 from mlguard.audit import read_report, report_folder, write_report
-from mlguard.audit.run import Audit, audit_run
+from mlguard.audit.report import pictures as pictures_module
+from mlguard.audit.run.audit import Audit, audit_run
 from mlguard.data import LabelledSet, open_split
 from mlguard.errors import DatasetError, MalformedRun, RunError, WrongKey
 from mlguard.keys import KEY_BYTES, ModelSubkeys

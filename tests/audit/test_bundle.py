@@ -15,14 +15,14 @@ from mlguard.audit import read_report, render_page, report_table, write_report
 from mlguard.audit.attacks import Leaks, Pool, Scene
 from mlguard.audit.attacks.base import SplitReferee
 from mlguard.audit.attacks.integer_seeds import IntegerSeeds, published_transforms
-from mlguard.audit.black_box import BlackBox
-from mlguard.audit.budgets import BUDGETS, Budget
-from mlguard.audit.bundle_target import check_data, data_of, target_of_bundle
-from mlguard.audit.junit import junit_xml
-from mlguard.audit.log import read_events
-from mlguard.audit.recompute import attacks_of, findings_of
-from mlguard.audit.report import dump_report
-from mlguard.audit.run import Adversary, Audit, audit_run, audit_target
+from mlguard.audit.findings.budgets import BUDGETS, Budget
+from mlguard.audit.log.file import read_events
+from mlguard.audit.log.recompute import attacks_of, findings_of
+from mlguard.audit.report.junit import junit_xml
+from mlguard.audit.report.schema import dump_report
+from mlguard.audit.run.audit import Adversary, Audit, audit_run, audit_target
+from mlguard.audit.target.black_box import BlackBox
+from mlguard.audit.target.bundle import check_data, data_of, target_of_bundle
 from mlguard.bundle import Bundle, read_bundle
 from mlguard.data import LabelledSet, open_split
 from mlguard.errors import DatasetError, ReportError, TamperedBundle, WrongKey

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mlguard.audit.compare import Comparison, Entry, compare, read_audits
-from mlguard.audit.compare import dump_comparison as dump
-from mlguard.audit.compare_words import cells, render_comparison
-from mlguard.audit.report import AuditReport, dump_report
+from mlguard.audit.report.compare import Comparison, Entry, compare, read_audits
+from mlguard.audit.report.compare import dump_comparison as dump
+from mlguard.audit.report.compare_words import cells, render_comparison
+from mlguard.audit.report.schema import AuditReport, dump_report
 from mlguard.errors import ReportError
 from tests.audits import VERDICTS, attacked_report, attacks, images, report
 

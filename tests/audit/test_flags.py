@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mlguard.audit.flags import flags_of
-from mlguard.audit.statistics import NearbyCounts, find
+from mlguard.audit.findings.bootstrap import NearbyCounts, find
+from mlguard.audit.findings.flags import flags_of
 from tests.audits import findings, images
 
 MANY = 40

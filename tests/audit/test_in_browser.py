@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlguard.audit.compare import Entry, compare
-from mlguard.audit.compare_words import render_comparison
-from mlguard.audit.page import render_page
-from mlguard.audit.pictures import Gallery, Picture, Row, demonstrate
-from mlguard.audit.report import read_report
-from mlguard.audit.words import percent
+from mlguard.audit.report.compare import Entry, compare
+from mlguard.audit.report.compare_words import render_comparison
+from mlguard.audit.report.page import render_page
+from mlguard.audit.report.pictures import Gallery, Picture, Row, demonstrate
+from mlguard.audit.report.schema import read_report
+from mlguard.audit.report.words import percent
 from mlguard.data.shapes import SHAPES_CLASS_NAMES
 from mlguard.pictures import image_png, mask_png
 from tests.audits import attacked_report, images, report

@@ -5,10 +5,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from mlguard.audit.attack_findings import NotRun
-from mlguard.audit.junit import junit_xml
-from mlguard.audit.report import AuditReport
-from mlguard.audit.verdicts import exit_code
+from mlguard.audit.findings.attacks import NotRun
+from mlguard.audit.findings.verdicts import exit_code
+from mlguard.audit.report.junit import junit_xml
+from mlguard.audit.report.schema import AuditReport
 from tests.audits import VERDICTS, attacked_report, attacks, report
 
 

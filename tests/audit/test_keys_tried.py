@@ -5,7 +5,7 @@ import hmac
 import numpy as np
 import pytest
 
-from mlguard.audit.incorrect import incorrect_key, incorrect_transforms
+from mlguard.audit.target.transforms import incorrect_key, incorrect_transforms
 from mlguard.keys import ModelSubkeys
 from mlguard.transforms import TransformSet, derive_transform
 from mlguard.transforms.choice import permutation

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mlguard.audit.events import (
+from mlguard.audit.findings.audited import Machine
+from mlguard.audit.log.events import (
     SCHEMA,
     Attacked,
     AttackEnded,
@@ -25,9 +26,8 @@ from mlguard.audit.events import (
     pack,
     unpack,
 )
-from mlguard.audit.log import AuditLog, open_log, read_events
-from mlguard.audit.recompute import attacks_of, findings_of
-from mlguard.audit.report import Machine
+from mlguard.audit.log.file import AuditLog, open_log, read_events
+from mlguard.audit.log.recompute import attacks_of, findings_of
 from mlguard.errors import OutputError, OutputExists, ReportError
 from tests.audits import (
     NAMES,
@@ -344,7 +344,7 @@ def test_a_full_disk_is_refused_with_advice(
         raise OSError(28, "No space left on device")
 
     with open_log(path, SECRET, started(), resume=True) as log:
-        monkeypatch.setattr("mlguard.audit.log.os.fsync", full)
+        monkeypatch.setattr("mlguard.audit.log.file.os.fsync", full)
         with pytest.raises(OutputError, match="No space left") as refusal:
             log.add(AttackEnded(attack="retraining"))
     assert "--resume" in refusal.value.hint
@@ -377,6 +377,6 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
 def test_a_longer_line_than_any_event_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlguard.audit.log.MAX_LINE_BYTES", 300)
+    monkeypatch.setattr("mlguard.audit.log.file.MAX_LINE_BYTES", 300)
     with pytest.raises(ReportError, match="a line is longer than 300"):
         read_events(path)

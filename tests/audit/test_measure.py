@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from mlguard import metrics, recipe
-from mlguard.audit.measure import AuditTransforms, Subject, measure
+from mlguard.audit.measure.counting import measure
+from mlguard.audit.target.subject import Subject
+from mlguard.audit.target.transforms import AuditTransforms
 from mlguard.keys import ModelSubkeys
 from mlguard.models import Normalization
 from mlguard.tasks import Segmentation

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlguard.audit.page import render_page
-from mlguard.audit.pictures import Gallery, Picture, Row
-from mlguard.audit.report import read_report
-from mlguard.audit.words import headline, percent, verdict
+from mlguard.audit.report.page import render_page
+from mlguard.audit.report.pictures import Gallery, Picture, Row
+from mlguard.audit.report.schema import read_report
+from mlguard.audit.report.words import headline, percent, verdict
 from mlguard.pictures import image_png
 from tests.audits import attacked_report, attacks, findings, images, report
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlguard.audit.examples import example_images
-from mlguard.audit.pictures import (
+from mlguard.audit.report.figure import transform_figure
+from mlguard.audit.report.pictures import (
     block_sizes_for,
     demonstrate,
     demonstration_subkeys,
@@ -15,7 +15,7 @@ from mlguard.audit.pictures import (
     thumbnail,
     transformed,
 )
-from mlguard.audit.transform_figure import transform_figure
+from mlguard.audit.run.examples import example_images
 from tests.audits import KEY, recipe
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (3, 64, 96), dtype=np.uint8)

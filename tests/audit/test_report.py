@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from mlguard.audit.page import render_page
-from mlguard.audit.report import dump_report, json_schema, parse_report, read_report
+from mlguard.audit.report.page import render_page
+from mlguard.audit.report.schema import (
+    dump_report,
+    json_schema,
+    parse_report,
+    read_report,
+)
 from mlguard.errors import ReportError
 from tests.audits import attacked_report, images, report
 

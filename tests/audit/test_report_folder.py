@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from mlguard.audit import read_report, report_folder, write_report
-from mlguard.audit.pictures import Gallery
-from mlguard.audit.write import STAGING
+from mlguard.audit.report.folder import STAGING
+from mlguard.audit.report.pictures import Gallery
 from mlguard.errors import OutputError, OutputExists
 from tests.audits import report
 

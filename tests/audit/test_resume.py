@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
-from mlguard.audit import measure as measuring
 from mlguard.audit.attacks import base
 from mlguard.audit.attacks.controls import Controls
-from mlguard.audit.budgets import BUDGETS, Budget
-from mlguard.audit.log import AuditLog, read_events
-from mlguard.audit.recompute import attacks_of, findings_of
-from mlguard.audit.report import dump_report
-from mlguard.audit.run import Adversary, Audit, audit_run
+from mlguard.audit.findings.budgets import BUDGETS, Budget
+from mlguard.audit.log.file import AuditLog, read_events
+from mlguard.audit.log.recompute import attacks_of, findings_of
+from mlguard.audit.measure import counting as measuring
+from mlguard.audit.report.schema import dump_report
+from mlguard.audit.run.audit import Adversary, Audit, audit_run
 from mlguard.data import SHAPES_CLASS_NAMES, open_split
 from mlguard.errors import ReportError
 from mlguard.models import build_model

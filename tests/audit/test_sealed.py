@@ -10,24 +10,24 @@ import pytest
 import torch
 from rich.console import Console
 
-from mlguard.audit.attack_findings import AttackSection
-from mlguard.audit.attack_statistics import find_attacks
 from mlguard.audit.attacks import ATTACKS
 from mlguard.audit.attacks.campaign import none_run
-from mlguard.audit.black_box import Unlocked
-from mlguard.audit.bundle_target import data_of, target_of_bundle
-from mlguard.audit.compare import Entry, compare, dump_comparison
-from mlguard.audit.compare_words import comparison_table, render_comparison
-from mlguard.audit.findings import SEALED
-from mlguard.audit.flags import access_flags
-from mlguard.audit.junit import junit_xml
-from mlguard.audit.log import read_events
-from mlguard.audit.outcomes import AdversaryImages
-from mlguard.audit.page import render_page
-from mlguard.audit.recompute import attacks_of, findings_of
-from mlguard.audit.report import AuditReport, dump_report, parse_report
-from mlguard.audit.run import Adversary, Audit, audit_target
-from mlguard.audit.terminal import report_table
+from mlguard.audit.findings.attacks import AttackSection
+from mlguard.audit.findings.flags import access_flags
+from mlguard.audit.findings.numbers import SEALED
+from mlguard.audit.findings.outcomes import AdversaryImages
+from mlguard.audit.findings.stolen_value import find_attacks
+from mlguard.audit.log.file import read_events
+from mlguard.audit.log.recompute import attacks_of, findings_of
+from mlguard.audit.report.compare import Entry, compare, dump_comparison
+from mlguard.audit.report.compare_words import comparison_table, render_comparison
+from mlguard.audit.report.junit import junit_xml
+from mlguard.audit.report.page import render_page
+from mlguard.audit.report.schema import AuditReport, dump_report, parse_report
+from mlguard.audit.report.terminal import report_table
+from mlguard.audit.run.audit import Adversary, Audit, audit_target
+from mlguard.audit.target.black_box import Unlocked
+from mlguard.audit.target.bundle import data_of, target_of_bundle
 from mlguard.bundle import TransformFacts
 from mlguard.errors import ReportError
 from mlguard.models import NO_KEY

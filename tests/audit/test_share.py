@@ -9,10 +9,11 @@ import pytest
 
 from mlguard.audit.attacks.base import Scene
 from mlguard.audit.attacks.campaign import _in_order
-from mlguard.audit.events import Attacked, AttackEnded
-from mlguard.audit.log import AuditLog
-from mlguard.audit.measure import AuditTransforms, measure
-from mlguard.audit.share import shared, tell
+from mlguard.audit.log.events import Attacked, AttackEnded
+from mlguard.audit.log.file import AuditLog
+from mlguard.audit.measure.counting import measure
+from mlguard.audit.measure.share import shared, tell
+from mlguard.audit.target.transforms import AuditTransforms
 from mlguard.protect.crew import ALONE, Crew
 from tests.audit.test_log import started
 from tests.audit.test_measure import INVERT, KEEP, KEEP_RED, pairs, subject

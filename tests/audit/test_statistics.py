@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mlguard import metrics
-from mlguard.audit.statistics import find, image_draws, leakage
+from mlguard.audit.findings.bootstrap import find, image_draws, leakage
 from mlguard.errors import DatasetError
 from mlguard.tasks import redraw
 from tests.audits import counts, findings, images, measured

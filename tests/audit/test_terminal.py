@@ -6,8 +6,8 @@ import io
 from rich.console import Console
 
 from mlguard.audit import report_table
-from mlguard.audit.statistics import NearbyCounts
-from mlguard.audit.terminal import attack_rows, rows
+from mlguard.audit.findings.bootstrap import NearbyCounts
+from mlguard.audit.report.terminal import attack_rows, rows
 from tests.audits import attacked_report, findings, images, report
 
 

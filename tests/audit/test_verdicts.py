@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from mlguard import recipe
-from mlguard.audit.findings import Interval
-from mlguard.audit.verdicts import Verdict, decide, exit_code
+from mlguard.audit.findings.numbers import Interval
+from mlguard.audit.findings.verdicts import Verdict, decide, exit_code
 from tests.audits import VERDICTS, attacks, findings, outcome
 
 NO_ATTACK = attacks(outcomes=[])

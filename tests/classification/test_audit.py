@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from mlguard.audit import read_report, render_page, report_table, write_report
-from mlguard.audit.budgets import BUDGETS, Budget
-from mlguard.audit.report import dump_report, parse_report
-from mlguard.audit.run import Adversary, Audit, audit_run
+from mlguard.audit.findings.budgets import BUDGETS, Budget
+from mlguard.audit.report.schema import dump_report, parse_report
+from mlguard.audit.run.audit import Adversary, Audit, audit_run
 from mlguard.data import open_split
 from mlguard.errors import DatasetError
 from mlguard.protect import Run

@@ -10,7 +10,7 @@ import pytest
 
 from keystore import Identity, Keystore
 from mlguard.audit import read_report
-from mlguard.audit.log import AuditLog
+from mlguard.audit.log.file import AuditLog
 from mlguard.cli.app import run as mlguard
 from tests.audits import KEY, OTHER_KEY, VERDICTS, make_run
 
@@ -120,7 +120,7 @@ def test_a_claim_decides_the_exit_code(
 
 
 def test_a_claim_that_fails_exits_with_30(folder, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("mlguard.audit.run.decide", lambda *_: VERDICTS[:2])
+    monkeypatch.setattr("mlguard.audit.run.audit.decide", lambda *_: VERDICTS[:2])
     words = ["audit", str(folder / "run"), "--out", str(tmp_path / "report")]
     store = ["--keystore", str(folder / "keys.mlgk")]
     assert mlguard([*words, *store, "--identity", str(folder / "identity")]) == 30
@@ -162,7 +162,7 @@ def test_ctrl_c_before_anything_is_measured_leaves_nothing(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mlguard.audit.run.describe", stop)
+    monkeypatch.setattr("mlguard.audit.run.audit.describe", stop)
     assert audit() == 3
     assert "interrupted" in capsys.readouterr().err
     assert not (tmp_path / "report").exists()
@@ -195,7 +195,7 @@ def test_a_killed_audit_goes_on(audit, folder, tmp_path) -> None:
 def test_two_processes_of_torchrun_find_what_one_finds(folder, tmp_path) -> None:
     """Parts of the images, outcomes and controls are shared out; counts are whole."""
     budget = (
-        "from mlguard.audit.budgets import BUDGETS, Budget\n"
+        "from mlguard.audit.findings.budgets import BUDGETS, Budget\n"
         "BUDGETS['quick'] = Budget(search_images=2, unlabelled=2, guesses=20, starts=2,"
         " labelled=(1, 2), steps=2, rates=(1e-3,), adapter_rates=(1e-2,))\n"
         "import sys; from mlguard.cli.app import run; sys.exit(run(sys.argv[1:]))"

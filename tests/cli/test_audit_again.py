@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mlguard.audit.report import AuditReport, dump_report
+from mlguard.audit.report.schema import AuditReport, dump_report
 from mlguard.cli.app import run as mlguard
 from tests.audits import VERDICTS, attacked_report, report
 

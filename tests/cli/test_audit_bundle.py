@@ -11,7 +11,7 @@ from PIL import Image
 
 from keystore import Identity, Keystore
 from mlguard.audit import read_report
-from mlguard.audit.budgets import BUDGETS, Budget
+from mlguard.audit.findings.budgets import BUDGETS, Budget
 from mlguard.bundle import Bundle, write_bundle
 from mlguard.cli.app import run as mlguard
 from tests.bundles import CLASSES, KEY, OTHER_KEY, small_bundle

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlguard.audit.report import dump_report
+from mlguard.audit.report.schema import dump_report
 from mlguard.cli.app import run as mlguard
 from tests.audits import attacked_report, report
 

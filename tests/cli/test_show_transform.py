@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from keystore import Identity, Keystore
-from mlguard.audit import transform_figure as figure_module
+from mlguard.audit.report import figure as figure_module
 from mlguard.cli.app import run as mlguard
 from mlguard.keys import PROTECTION_ID_BYTES, ModelKey, ModelSubkeys
 from tests.audits import KEY, RECIPE

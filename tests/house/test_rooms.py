@@ -63,6 +63,29 @@ MAY_IMPORT = {
     | {"onnxruntime", "torch"},
 }
 
+# One level deeper: what the rooms inside a room may import of each other. Their own
+# inside files are private: everybody else imports the room inside.
+INSIDE: dict[str, set[str]] = {
+    "mlguard.audit.findings": set(),
+    "mlguard.audit.log": {"mlguard.audit.findings"},
+    "mlguard.audit.report": {"mlguard.audit.log", "mlguard.audit.findings"},
+    "mlguard.audit.target": {"mlguard.audit.log", "mlguard.audit.findings"},
+}
+INSIDE["mlguard.audit.measure"] = {
+    "mlguard.audit.target",
+    *INSIDE["mlguard.audit.target"],
+}
+INSIDE["mlguard.audit.attacks"] = {
+    "mlguard.audit.measure",
+    *INSIDE["mlguard.audit.measure"],
+}
+INSIDE["mlguard.audit.run"] = {
+    "mlguard.audit.attacks",
+    "mlguard.audit.report",
+    *INSIDE["mlguard.audit.attacks"],
+}
+WITHOUT_TORCH = ["mlguard.audit.findings", "mlguard.audit.log", "mlguard.audit.report"]
+
 
 def files_of(room: str) -> list[Path]:
     path = ROOT / room.replace(".", "/")
@@ -123,6 +146,44 @@ def test_every_source_file_belongs_to_a_room() -> None:
 )
 def test_heavy_package_is_not_loaded_by(module: str, heavy: str) -> None:
     probe = f"import sys, {module}; sys.exit({heavy!r} in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, check=False)
+    assert done.returncode == 0
+
+
+def intrusions(path: Path) -> set[str]:
+    """What a file imports of a room inside that its place does not allow."""
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    own = next((room for room in INSIDE if name.startswith(f"{room}.")), None)
+    found = set()
+    for imported in imports_of(path):
+        room = next((r for r in INSIDE if f"{imported}.".startswith(f"{r}.")), None)
+        if room in (None, own):
+            continue
+        arrow = own is None or room in INSIDE[own]
+        if imported != room or not arrow:
+            found.add(imported)
+    return found
+
+
+def test_inside_of_a_room_is_private() -> None:
+    sources = [*ROOT.glob("mlguard/**/*.py"), *ROOT.glob("benchmarks/*.py")]
+    found = {str(path.relative_to(ROOT)): intrusions(path) for path in sources}
+    assert {name: strays for name, strays in found.items() if strays} == {}
+
+
+def test_intrusion_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "imports_of", lambda path: {"mlguard.audit.run"})
+    within = ROOT / "mlguard/audit/log/file.py"
+    assert intrusions(within) == {"mlguard.audit.run"}
+    private = "mlguard.audit.log.file"
+    monkeypatch.setitem(globals(), "imports_of", lambda path: {private})
+    assert intrusions(ROOT / "mlguard/audit/report/page.py") == {private}
+    assert intrusions(within) == set()
+
+
+@pytest.mark.parametrize("room", WITHOUT_TORCH)
+def test_room_inside_does_without_torch(room: str) -> None:
+    probe = f"import sys, {room}; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, check=False)
     assert done.returncode == 0
 

@@ -7,7 +7,7 @@ import onnx
 import pytest
 import torch
 
-from mlguard.audit.run import Adversary, audit_run
+from mlguard.audit.run.audit import Adversary, audit_run
 from mlguard.bundle import read_bundle
 from mlguard.data import open_split
 from mlguard.errors import MalformedBundle, RecipeError

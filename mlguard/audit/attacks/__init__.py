@@ -4,31 +4,33 @@ Every attack states its adversary, budget, success, limits and source, and gives
 only. docs/spec/audit-v2.md, section 2.
 """
 
-from mlguard.audit.attacks.base import Attack, Pool, Scene
-from mlguard.audit.attacks.exhaustive import Exhaustive
-from mlguard.audit.attacks.gradient import Gradient
-from mlguard.audit.attacks.hill_climbing import HillClimbing
-from mlguard.audit.attacks.integer_seeds import IntegerSeeds
-from mlguard.audit.attacks.known_plaintext import KnownPlaintext
+from mlguard.audit.attacks.base import Attack, Pool, Scene, SplitReferee
+from mlguard.audit.attacks.campaign import check_names, none_run, pool_size, run_attacks
+from mlguard.audit.attacks.controls import Controls, has_ancestor
+from mlguard.audit.attacks.integer_seeds import published_transforms
 from mlguard.audit.attacks.leaks import Leaks
-from mlguard.audit.attacks.public_ancestor import PublicAncestor
-from mlguard.audit.attacks.retraining import Retraining
-from mlguard.audit.attacks.transformed_images import TransformedImages
-from mlguard.audit.attacks.weights_only import WeightsOnly
-from mlguard.audit.attacks.without_key import WithoutKey
-from mlguard.audit.outcomes import Outcome
+from mlguard.audit.attacks.registry import ATTACKS
+from mlguard.audit.attacks.search.guesses import GuessSpace
+from mlguard.audit.attacks.search.objectives import Judge
+from mlguard.audit.attacks.stem.lifted import Grid
+from mlguard.audit.attacks.stem.stem_fit import window_covariance
 
-__all__ = ["ATTACKS", "Attack", "Leaks", "Outcome", "Pool", "Scene"]
-
-ATTACKS: dict[str, type[Attack]] = {
-    "without-key": WithoutKey,
-    "exhaustive": Exhaustive,
-    "integer-seeds": IntegerSeeds,
-    "hill-climbing": HillClimbing,
-    "gradient": Gradient,
-    "weights-only": WeightsOnly,
-    "public-ancestor": PublicAncestor,
-    "known-plaintext": KnownPlaintext,
-    "transformed-images": TransformedImages,
-    "retraining": Retraining,
-}
+__all__ = [
+    "ATTACKS",
+    "Attack",
+    "Controls",
+    "Grid",
+    "GuessSpace",
+    "Judge",
+    "Leaks",
+    "Pool",
+    "Scene",
+    "SplitReferee",
+    "check_names",
+    "has_ancestor",
+    "none_run",
+    "pool_size",
+    "published_transforms",
+    "run_attacks",
+    "window_covariance",
+]

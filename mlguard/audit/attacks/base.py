@@ -15,10 +15,8 @@ from torch import Tensor, nn
 
 from mlguard import recipe
 from mlguard.audit.attacks.leaks import Leaks
-from mlguard.audit.budgets import Budget
-from mlguard.audit.findings import Access
-from mlguard.audit.measure import Subject
-from mlguard.audit.outcomes import Outcome
+from mlguard.audit.findings import Access, Budget, Outcome
+from mlguard.audit.target import Subject
 from mlguard.data import LabelledSet, epoch_positions
 from mlguard.models import Condition, build_model
 from mlguard.models.weights import load_weights

@@ -4,16 +4,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from mlguard.audit.attack_findings import NotRun
-from mlguard.audit.attacks import ATTACKS
 from mlguard.audit.attacks.base import Attack, Identity, Scene
 from mlguard.audit.attacks.controls import Controls, has_ancestor
-from mlguard.audit.budgets import BUDGETS, Budget, BudgetName, share_of
-from mlguard.audit.events import Attacked, AttackEnded, Controlled, Event
-from mlguard.audit.findings import SEALED
-from mlguard.audit.log import AuditLog
-from mlguard.audit.outcomes import AdversaryImages, Campaign, Outcome
-from mlguard.audit.share import shared
+from mlguard.audit.attacks.registry import ATTACKS
+from mlguard.audit.findings import (
+    BUDGETS,
+    SEALED,
+    AdversaryImages,
+    Budget,
+    BudgetName,
+    Campaign,
+    NotRun,
+    Outcome,
+    share_of,
+)
+from mlguard.audit.log import Attacked, AttackEnded, AuditLog, Controlled, Event
+from mlguard.audit.measure import shared
 from mlguard.errors import RunError
 
 NO_ANCESTOR = (

@@ -12,11 +12,10 @@ from torch import nn
 
 from mlguard import recipe
 from mlguard.audit.attacks.base import Scene
-from mlguard.audit.attacks.learning import BATCH, Lesson
-from mlguard.audit.attacks.search import subset
-from mlguard.audit.budgets import Budget
-from mlguard.audit.measure import Subject
-from mlguard.audit.outcomes import Control
+from mlguard.audit.attacks.search.best import subset
+from mlguard.audit.attacks.training.learning import BATCH, Lesson
+from mlguard.audit.findings import Budget, Control
+from mlguard.audit.target import Subject
 from mlguard.models import NO_KEY
 from mlguard.tasks import Counts
 

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from mlguard.audit.attacks.base import Attack, Scene
-from mlguard.audit.attacks.guesses import GuessSpace, unsearchable
-from mlguard.audit.attacks.objectives import Judge, ObjectiveName, label_free
-from mlguard.audit.attacks.search import best_outcomes, subset, wanted
-from mlguard.audit.budgets import Budget
-from mlguard.audit.outcomes import Outcome
+from mlguard.audit.attacks.search.best import best_outcomes, subset, wanted
+from mlguard.audit.attacks.search.guesses import GuessSpace, unsearchable
+from mlguard.audit.attacks.search.objectives import Judge, ObjectiveName, label_free
+from mlguard.audit.findings import Budget, Outcome
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,15 @@ from typing import ClassVar, Self
 
 import torch
 
-from mlguard.audit.attacks.adapters import Adapters, too_large
 from mlguard.audit.attacks.base import Attack, Scene
-from mlguard.audit.attacks.guesses import unsearchable
-from mlguard.audit.attacks.learning import BATCH, Lesson
-from mlguard.audit.attacks.objectives import ObjectiveName, label_free
-from mlguard.audit.attacks.relaxed import SoftKey
-from mlguard.audit.attacks.search import subset
-from mlguard.audit.budgets import Budget
-from mlguard.audit.measure import Subject
-from mlguard.audit.outcomes import Outcome
+from mlguard.audit.attacks.search.best import subset
+from mlguard.audit.attacks.search.guesses import unsearchable
+from mlguard.audit.attacks.search.objectives import ObjectiveName, label_free
+from mlguard.audit.attacks.search.relaxed import SoftKey
+from mlguard.audit.attacks.training.adapters import Adapters, too_large
+from mlguard.audit.attacks.training.learning import BATCH, Lesson
+from mlguard.audit.findings import Budget, Outcome
+from mlguard.audit.target import Subject
 from mlguard.models import Condition, keyed
 
 SOFT_RATE = 0.1  # learning rate of a softened key

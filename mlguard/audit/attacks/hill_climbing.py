@@ -7,17 +7,16 @@ from typing import ClassVar, Self
 import numpy as np
 
 from mlguard.audit.attacks.base import Attack, Scene
-from mlguard.audit.attacks.guesses import (
+from mlguard.audit.attacks.search.best import found, subset, wanted
+from mlguard.audit.attacks.search.guesses import (
     Guess,
     GuessSpace,
     Step,
     stepped,
     unsearchable,
 )
-from mlguard.audit.attacks.objectives import Judge, ObjectiveName, label_free
-from mlguard.audit.attacks.search import found, subset, wanted
-from mlguard.audit.budgets import Budget
-from mlguard.audit.outcomes import Outcome
+from mlguard.audit.attacks.search.objectives import Judge, ObjectiveName, label_free
+from mlguard.audit.findings import Budget, Outcome
 from mlguard.data.draws import Draws
 
 AT_ONCE = 32  # steps tried before one is taken

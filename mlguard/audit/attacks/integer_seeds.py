@@ -14,10 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlguard import recipe
-from mlguard.audit.attacks.adapters import feature_maps
 from mlguard.audit.attacks.base import Attack, Pool, Scene
-from mlguard.audit.attacks.guesses import Guess, Guesses, GuessSpace, unsearchable
-from mlguard.audit.attacks.objectives import (
+from mlguard.audit.attacks.search.best import Space, best_outcomes, subset, wanted
+from mlguard.audit.attacks.search.guesses import (
+    Guess,
+    Guesses,
+    GuessSpace,
+    unsearchable,
+)
+from mlguard.audit.attacks.search.objectives import (
     Judge,
     ObjectiveName,
     Statistics,
@@ -25,9 +30,8 @@ from mlguard.audit.attacks.objectives import (
     entropy,
     label_free,
 )
-from mlguard.audit.attacks.search import Space, best_outcomes, subset, wanted
-from mlguard.audit.budgets import Budget
-from mlguard.audit.outcomes import Outcome
+from mlguard.audit.attacks.training.adapters import feature_maps
+from mlguard.audit.findings import Budget, Outcome
 from mlguard.models import NO_KEY, Condition, keyed, logits_of
 from mlguard.transforms import ChannelPermutation, TransformSet
 from mlguard.transforms.blocks import block_length

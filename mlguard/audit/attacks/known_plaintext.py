@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mlguard.audit.attacks.adapters import BlockAdapter
 from mlguard.audit.attacks.base import Attack, Scene
-from mlguard.audit.attacks.guesses import GuessSpace
 from mlguard.audit.attacks.leaks import NO_IMAGE_METHOD
-from mlguard.audit.budgets import Budget
-from mlguard.audit.outcomes import Outcome
+from mlguard.audit.attacks.search.guesses import GuessSpace
+from mlguard.audit.attacks.training.adapters import BlockAdapter
+from mlguard.audit.findings import Budget, Outcome
 from mlguard.models import Condition, keyed
 from mlguard.transforms import FormatPreserving, Transform, TransformSet
 from mlguard.transforms.blocks import Scalar, to_blocks

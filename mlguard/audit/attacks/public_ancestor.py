@@ -10,23 +10,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlguard.audit.attacks.adapters import (
+from mlguard.audit.attacks.base import Attack, Scene
+from mlguard.audit.attacks.controls import has_ancestor
+from mlguard.audit.attacks.search.assignment import Order, assign, cosines
+from mlguard.audit.attacks.search.best import subset
+from mlguard.audit.attacks.search.guesses import GuessSpace
+from mlguard.audit.attacks.stem.stems import block_columns, stem_weight
+from mlguard.audit.attacks.training.adapters import (
     MAX_LENGTH,
     Adapters,
     BlockAdapter,
     FeatureAdapter,
     feature_maps,
 )
-from mlguard.audit.attacks.assignment import Order, assign, cosines
-from mlguard.audit.attacks.base import Attack, Scene
-from mlguard.audit.attacks.controls import has_ancestor
-from mlguard.audit.attacks.guesses import GuessSpace
-from mlguard.audit.attacks.learning import Lesson, Trained, best_of_trained
-from mlguard.audit.attacks.search import subset
-from mlguard.audit.attacks.stems import block_columns, stem_weight
-from mlguard.audit.budgets import Budget
-from mlguard.audit.measure import Subject
-from mlguard.audit.outcomes import Outcome
+from mlguard.audit.attacks.training.learning import Lesson, Trained, best_of_trained
+from mlguard.audit.findings import Budget, Outcome
+from mlguard.audit.target import Subject
 from mlguard.models import Condition, keyed, readers, rewrite
 from mlguard.models.condition import Change
 from mlguard.transforms import ChannelPermutation, Transform, TransformSet

@@ -7,13 +7,12 @@ from typing import ClassVar, Self
 
 from torch import nn
 
-from mlguard.audit.attacks.adapters import Adapters, too_large
 from mlguard.audit.attacks.base import Attack, Scene
-from mlguard.audit.attacks.learning import Lesson, Trained, best_of_trained
-from mlguard.audit.attacks.search import subset
-from mlguard.audit.budgets import Budget, share_of
-from mlguard.audit.measure import Subject
-from mlguard.audit.outcomes import Outcome
+from mlguard.audit.attacks.search.best import subset
+from mlguard.audit.attacks.training.adapters import Adapters, too_large
+from mlguard.audit.attacks.training.learning import Lesson, Trained, best_of_trained
+from mlguard.audit.findings import Budget, Outcome, share_of
+from mlguard.audit.target import Subject
 from mlguard.models import NO_KEY, last_layers, norms_after, readers
 
 

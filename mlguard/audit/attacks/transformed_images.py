@@ -10,13 +10,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import quadratic_assignment
 
-from mlguard.audit.attacks.assignment import Order
 from mlguard.audit.attacks.base import Attack, Scene
-from mlguard.audit.attacks.guesses import Guess, GuessSpace, unsearchable
-from mlguard.audit.attacks.objectives import Judge, label_free
-from mlguard.audit.attacks.search import subset
-from mlguard.audit.budgets import Budget
-from mlguard.audit.outcomes import Outcome
+from mlguard.audit.attacks.search.assignment import Order
+from mlguard.audit.attacks.search.best import subset
+from mlguard.audit.attacks.search.guesses import Guess, GuessSpace, unsearchable
+from mlguard.audit.attacks.search.objectives import Judge, label_free
+from mlguard.audit.findings import Budget, Outcome
 from mlguard.models import keyed
 from mlguard.transforms import TransformSet
 from mlguard.transforms.blocks import CHANNELS, to_blocks

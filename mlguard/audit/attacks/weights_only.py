@@ -10,19 +10,18 @@ import torch
 from torch import nn
 
 from mlguard.audit.attacks.base import Attack, Scene
-from mlguard.audit.attacks.guesses import GuessSpace, unsearchable
-from mlguard.audit.attacks.lifted import (
+from mlguard.audit.attacks.search.best import found, subset, wanted
+from mlguard.audit.attacks.search.guesses import GuessSpace, unsearchable
+from mlguard.audit.attacks.search.objectives import Judge, ObjectiveName, label_free
+from mlguard.audit.attacks.stem.lifted import (
     Option,
     Structure,
     after,
     options,
     structure_of,
 )
-from mlguard.audit.attacks.objectives import Judge, ObjectiveName, label_free
-from mlguard.audit.attacks.search import found, subset, wanted
-from mlguard.audit.attacks.stem_fit import StemFit, too_wide
-from mlguard.audit.budgets import Budget
-from mlguard.audit.outcomes import Outcome
+from mlguard.audit.attacks.stem.stem_fit import StemFit, too_wide
+from mlguard.audit.findings import Budget, Outcome
 from mlguard.data.draws import Draws
 from mlguard.errors import BindingError
 from mlguard.models.pieces import LiftedStem

@@ -6,12 +6,10 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from mlguard.audit.attack_findings import Rung
 from mlguard.audit.attacks.base import Attack, Scene
-from mlguard.audit.attacks.guesses import SEARCHED, GuessSpace
 from mlguard.audit.attacks.leaks import NO_IMAGE_METHOD
-from mlguard.audit.budgets import Budget
-from mlguard.audit.outcomes import Outcome
+from mlguard.audit.attacks.search.guesses import SEARCHED, GuessSpace
+from mlguard.audit.findings import Budget, Outcome, Rung
 from mlguard.data.draws import Draws
 from mlguard.models import Condition, keyed
 from mlguard.models.keyed_transform import plain

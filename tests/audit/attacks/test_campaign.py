@@ -9,9 +9,9 @@ from mlguard import recipe
 from mlguard.audit import report_folder, write_report
 from mlguard.audit.attacks import ATTACKS
 from mlguard.audit.attacks.campaign import check_names, run_attacks
-from mlguard.audit.budgets import BUDGETS, Budget
-from mlguard.audit.outcomes import AdversaryImages
-from mlguard.audit.run import Adversary, Audit, audit_run
+from mlguard.audit.findings.budgets import BUDGETS, Budget
+from mlguard.audit.findings.outcomes import AdversaryImages
+from mlguard.audit.run.audit import Adversary, Audit, audit_run
 from mlguard.data import open_split
 from mlguard.errors import DatasetError, RunError
 from mlguard.protect.run import Run

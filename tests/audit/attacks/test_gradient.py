@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from mlguard.audit.attacks.adapters import Adapters
 from mlguard.audit.attacks.base import Scene
 from mlguard.audit.attacks.gradient import Gradient
-from mlguard.audit.attacks.guesses import GuessSpace
-from mlguard.audit.attacks.learning import BATCH, Lesson, Shown
-from mlguard.audit.attacks.relaxed import SoftImage, SoftKey, SoftOrder
-from mlguard.audit.attacks.search import subset
+from mlguard.audit.attacks.search.best import subset
+from mlguard.audit.attacks.search.guesses import GuessSpace
+from mlguard.audit.attacks.search.relaxed import SoftImage, SoftKey, SoftOrder
+from mlguard.audit.attacks.training.adapters import Adapters
+from mlguard.audit.attacks.training.learning import BATCH, Lesson, Shown
 from mlguard.models import NO_KEY, Condition
 from mlguard.models.keyed_transform import TorchTransform, plain
 from mlguard.transforms import Compose, FormatPreserving

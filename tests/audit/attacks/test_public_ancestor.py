@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mlguard import recipe
-from mlguard.audit.attacks.assignment import assign, cosines
 from mlguard.audit.attacks.base import Scene
 from mlguard.audit.attacks.public_ancestor import PublicAncestor
+from mlguard.audit.attacks.search.assignment import assign, cosines
 from mlguard.models import NO_KEY, Normalization, build_model, keyed, rewrite
 from mlguard.models.channels import fold_permutations
 from mlguard.protect.fold import fold

@@ -9,12 +9,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mlguard import recipe
-from mlguard.audit.attacks.adapters import BlockAdapter
 from mlguard.audit.attacks.controls import Controls, has_ancestor
-from mlguard.audit.attacks.learning import Lesson, settled
 from mlguard.audit.attacks.retraining import Retraining, parts_of
-from mlguard.audit.budgets import BUDGETS, Budget
-from mlguard.audit.measure import Subject
+from mlguard.audit.attacks.training.adapters import BlockAdapter
+from mlguard.audit.attacks.training.learning import Lesson, settled
+from mlguard.audit.findings.budgets import BUDGETS, Budget
+from mlguard.audit.target.subject import Subject
 from mlguard.models import NO_KEY, Normalization, build_model
 from mlguard.models.keyed_transform import plain
 from tests.planted import (

@@ -6,10 +6,10 @@ import torch
 
 from mlguard.audit.attacks.base import Outcome, Scene
 from mlguard.audit.attacks.exhaustive import Exhaustive
-from mlguard.audit.attacks.guesses import GuessSpace
 from mlguard.audit.attacks.hill_climbing import HillClimbing
-from mlguard.audit.attacks.objectives import Judge
-from mlguard.audit.attacks.search import subset
+from mlguard.audit.attacks.search.best import subset
+from mlguard.audit.attacks.search.guesses import GuessSpace
+from mlguard.audit.attacks.search.objectives import Judge
 from mlguard.data.draws import Draws
 from mlguard.models.keyed_transform import TorchTransform
 from mlguard.transforms import FormatPreserving

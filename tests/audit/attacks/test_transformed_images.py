@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mlguard.audit.attacks.base import Pool, Scene, SplitReferee
-from mlguard.audit.attacks.guesses import GuessSpace
+from mlguard.audit.attacks.search.guesses import GuessSpace
 from mlguard.audit.attacks.transformed_images import (
     BYTE_MAX,
     TransformedImages,

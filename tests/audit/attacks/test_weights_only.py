@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mlguard.audit.attacks.base import Scene
-from mlguard.audit.attacks.lifted import structure_of
-from mlguard.audit.attacks.stem_fit import StemFit, too_wide
+from mlguard.audit.attacks.stem.lifted import structure_of
+from mlguard.audit.attacks.stem.stem_fit import StemFit, too_wide
 from mlguard.audit.attacks.weights_only import MAX_REST, WeightsOnly
 from mlguard.data.draws import Draws
 from mlguard.models import NO_KEY, Normalization, keyed

@@ -1,0 +1,26 @@
+"""Every attack, in the order in which they are run."""
+
+from mlguard.audit.attacks.base import Attack
+from mlguard.audit.attacks.exhaustive import Exhaustive
+from mlguard.audit.attacks.gradient import Gradient
+from mlguard.audit.attacks.hill_climbing import HillClimbing
+from mlguard.audit.attacks.integer_seeds import IntegerSeeds
+from mlguard.audit.attacks.known_plaintext import KnownPlaintext
+from mlguard.audit.attacks.public_ancestor import PublicAncestor
+from mlguard.audit.attacks.retraining import Retraining
+from mlguard.audit.attacks.transformed_images import TransformedImages
+from mlguard.audit.attacks.weights_only import WeightsOnly
+from mlguard.audit.attacks.without_key import WithoutKey
+
+ATTACKS: dict[str, type[Attack]] = {
+    "without-key": WithoutKey,
+    "exhaustive": Exhaustive,
+    "integer-seeds": IntegerSeeds,
+    "hill-climbing": HillClimbing,
+    "gradient": Gradient,
+    "weights-only": WeightsOnly,
+    "public-ancestor": PublicAncestor,
+    "known-plaintext": KnownPlaintext,
+    "transformed-images": TransformedImages,
+    "retraining": Retraining,
+}

@@ -1,0 +1,1 @@
+"""What the searches for a key share."""

@@ -1,0 +1,83 @@
+"""What was audited: which model, on which images, and where. No torch."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from mlguard.audit.findings.numbers import STRICT, Access, Count, Positive
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Identifier = Annotated[str, Field(pattern="^[0-9a-f]+$", max_length=64)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditedModel:
+    """Which model was audited.
+
+    Attributes:
+        key_id: Public name of the correct key.
+        protection_id: Public id of the model, in hex.
+        recipe: The recipe's name, or empty where the run does not say.
+        recipe_sha256: Digest of the resolved recipe.
+        architecture: The model's name in the recipe.
+        methods: The transforms, in the order applied.
+        block_size: M, in pixels; 1 if no method works on images.
+        layers: Whose outputs are permuted.
+        training_seed: The recipe's train.seed.
+        access: How the model was looked at: with its weights, as a run folder has
+            them, or as the graph of a bundle, which may be sealed.
+    """
+
+    __pydantic_config__ = STRICT
+
+    key_id: Identifier
+    protection_id: Identifier
+    recipe: str
+    recipe_sha256: Sha256
+    architecture: str
+    methods: Annotated[tuple[str, ...], Field(min_length=1)]
+    block_size: Positive
+    training_seed: Count
+    layers: tuple[str, ...]
+    access: Access = "weights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """Which images it was audited on.
+
+    Attributes:
+        kind: The recipe's data.kind.
+        split: The split's name.
+        fingerprint: SHA-256 over the ids and contents of the split's files.
+        size: Height and width the images were resized to, in pixels.
+    """
+
+    __pydantic_config__ = STRICT
+
+    kind: str
+    split: str
+    fingerprint: Sha256
+    size: tuple[Positive, Positive]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where it was computed. Never a host name.
+
+    Attributes:
+        system: The operating system.
+        processor: Its model name.
+        cores: Logical cores.
+        threads: Threads torch computed with.
+        device: The accelerator's model name, or "cpu".
+    """
+
+    __pydantic_config__ = STRICT
+
+    system: str
+    processor: str
+    cores: Positive
+    threads: Positive
+    device: str

@@ -1,0 +1,157 @@
+"""Reasons to read an audit with care, found by rule from its findings.
+
+A flag never changes a number. Each has a stable code, listed in
+docs/spec/audit-v1.md, section 4.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from mlguard.audit.findings.numbers import STRICT, Access, Findings, NearbyKeys
+from mlguard.transforms import MIN_KEY_SPACE_BITS
+
+MIN_IMAGES = 30  # below this a bootstrap interval over images says little
+MIN_INCORRECT_KEYS = 20  # below this the largest of them says little
+MIN_WORTH = 0.1  # score of the reference above the floor
+NEARBY_SHARE = 0.25  # of the key's entries wrong; up to this a key is nearly right
+NEARBY_LEAKAGE = 0.25  # mean leakage from which nearly right keys help a search
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """A reason to read the findings with care.
+
+    Attributes:
+        code: Stable name, listed in docs/spec/audit-v1.md, section 4.
+        message: The reason in words.
+    """
+
+    __pydantic_config__ = STRICT
+
+    code: Annotated[str, Field(pattern="^[a-z][a-z-]*$")]
+    message: str
+
+
+def access_flags(access: Access) -> Iterator[Flag]:
+    """What an audit could not try, because of how it had the model."""
+    if access == "black-box":
+        yield Flag(
+            code="black-box",
+            message="the bundle was run as a black box: attacks that need its weights "
+            "were not run, though whoever has the file can read them; audit the run "
+            "folder for those",
+        )
+    if access == "sealed":
+        yield Flag(
+            code="sealed",
+            message="the model is sealed: this says what the holder of the key gets, "
+            "and nothing about somebody who got hold of the opened model",
+        )
+
+
+def flags_of(findings: Findings) -> tuple[Flag, ...]:
+    """Every reason that holds, the ones that can void the whole audit first."""
+    return (*_about_the_audit(findings), *_about_the_model(findings))
+
+
+def _about_the_audit(findings: Findings) -> Iterator[Flag]:
+    reference = findings.baseline or findings.correct
+    if reference.score - findings.floor < MIN_WORTH:
+        yield Flag(
+            code="reference-near-floor",
+            message=f"the {_name(findings)} reaches {reference.score:.3f} "
+            f"{findings.vocabulary.score}, a constant answer {findings.floor:.3f}: "
+            "there is little to protect, and leakage is a ratio of small numbers",
+        )
+    if findings.images < MIN_IMAGES:
+        plural = "" if findings.images == 1 else "s"
+        yield Flag(
+            code="few-images",
+            message=f"{findings.images} image{plural}; below {MIN_IMAGES} the "
+            "intervals say little",
+        )
+    keys = 0 if findings.incorrect is None else len(findings.incorrect.scores)
+    if 0 < keys < MIN_INCORRECT_KEYS:
+        yield Flag(
+            code="few-keys",
+            message=f"{keys} incorrect key{'' if keys == 1 else 's'}; below "
+            f"{MIN_INCORRECT_KEYS} the largest of them says little",
+        )
+    if findings.baseline is None:
+        yield Flag(
+            code="no-baseline",
+            message="there is no plain twin beside it, so fidelity is unknown and "
+            "leakage is measured against the correct key; `mlguard protect --baseline` "
+            "trains one, `mlguard bind` leaves one, and a bundle has none",
+        )
+    if findings.absent_classes:
+        yield Flag(
+            code="absent-classes",
+            message=f"no {findings.vocabulary.truth} shows "
+            + ", ".join(findings.absent_classes)
+            + ": nothing is said about them, and "
+            f"{findings.vocabulary.score} is over the other classes",
+        )
+
+
+def _about_the_model(findings: Findings) -> Iterator[Flag]:
+    if findings.key_space_bits < MIN_KEY_SPACE_BITS:
+        yield Flag(
+            code="key-space-small",
+            message=f"the effective key space is {findings.key_space_bits:.1f} bits; "
+            f"below {MIN_KEY_SPACE_BITS} all of them can be tried",
+        )
+    keys = findings.incorrect
+    if keys is not None and keys.same_transform:
+        yield Flag(
+            code="key-collision",
+            message=f"{keys.same_transform} of {len(keys.scores)} random keys gave "
+            "exactly the correct transform, by chance",
+        )
+    helping = _nearby_that_help(findings)
+    if keys is not None and helping is not None:
+        yield Flag(
+            code="nearby-keys-help",
+            message=f"keys with {100 * helping.changed:.0f} % of their entries wrong "
+            f"reach {helping.mean:.3f} {findings.vocabulary.score} in the mean, the "
+            f"best incorrect key {keys.maximum:.3f}: a search that "
+            "improves step by step will find its way",
+        )
+    interval = findings.fidelity_interval
+    if interval is not None and interval.high < 1:
+        yield Flag(
+            code="correct-below-baseline",
+            message="the correct key scores below the baseline by more than the choice "
+            f"of images explains (fidelity {interval.low:.3f} to {interval.high:.3f})",
+        )
+    best = findings.best_try
+    if best is not None and best >= findings.correct.score:
+        yield Flag(
+            code="unauthorized-not-below-correct",
+            message="a try without the key scores as well as the correct key",
+        )
+
+
+def _nearby_that_help(findings: Findings) -> NearbyKeys | None:
+    """The keys furthest from the correct one of those that are nearly right and help.
+
+    A single random key can be near by luck, so the best of them must be beaten too.
+    """
+    reference = (findings.baseline or findings.correct).score
+    enough = max(
+        findings.floor + NEARBY_LEAKAGE * (reference - findings.floor),
+        findings.incorrect.maximum if findings.incorrect else 0.0,
+    )
+    helping = [
+        point
+        for point in findings.nearby
+        if point.share <= NEARBY_SHARE and point.changed > 0 and point.mean > enough
+    ]
+    return max(helping, key=lambda point: point.changed, default=None)
+
+
+def _name(findings: Findings) -> str:
+    return "baseline" if findings.baseline else "correct key"

@@ -1,0 +1,157 @@
+"""From counts of attacks to findings: leakage, stolen value, intervals over images.
+
+Every attack and every control sees the same redraws of the images as the rest of the
+audit, so that their ratios are paired. docs/spec/audit-v2.md, section 3.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mlguard.audit.findings.attacks import AttackFinding, AttackSection, ControlFinding
+from mlguard.audit.findings.bootstrap import (
+    Measured,
+    Scale,
+    image_draws,
+    interval_of,
+    known,
+    ratio,
+)
+from mlguard.audit.findings.numbers import Interval
+from mlguard.audit.findings.outcomes import Campaign, Control, Outcome
+from mlguard.tasks import Counts, Floats
+
+MIN_MARGIN = 0.05  # score of the correct key above a control; below, nothing to steal
+
+
+def find_attacks(campaign: Campaign, measured: Measured, *, seed: int) -> AttackSection:
+    """Turn the counts of attacks into findings.
+
+    Args:
+        campaign: What the attacks gave.
+        measured: What the rest of the audit counted, on the same images.
+        seed: Of the redraws; the audit's.
+    """
+    scale = Scale.of(measured, image_draws(len(measured.correct), seed=seed))
+    values = _Values(scale, measured.correct, campaign.controls)
+    redrawn = [values.redrawn(outcome) for outcome, _ in campaign.outcomes]
+    findings = tuple(
+        _finding(outcome, seconds, scale, values)
+        for outcome, seconds in campaign.outcomes
+    )
+    stolen = [-1.0 if f.stolen_value is None else f.stolen_value for f in findings]
+    worst = int(np.argmax(stolen)) if stolen and max(stolen) >= 0 else None
+    return AttackSection(
+        budget=campaign.budget,
+        split=campaign.source.split,
+        pool_fingerprint=campaign.source.fingerprint,
+        pool_images=campaign.source.number,
+        findings=findings,
+        controls=tuple(_control(one, scale) for one in campaign.controls),
+        not_run=tuple(campaign.not_run),
+        worst=worst,
+        stolen_value=None if worst is None else findings[worst].stolen_value,
+        stolen_value_interval=None if worst is None else _largest(redrawn),
+    )
+
+
+def stolen_value(attack: Floats, control: Floats, correct: Floats) -> Floats:
+    """What the theft was worth: 0 for the control, 1 for the correct key.
+
+    NaN where the control is within MIN_MARGIN of the correct key.
+
+    Source: Zhang et al. 2024, arXiv:2310.07152, who judge a protection by what the same
+        adversary gets where all weights are out of reach.
+    """
+    margin = correct - control
+    value = ratio(attack - control, np.where(margin < MIN_MARGIN, 0.0, margin))
+    return np.maximum(value, 0.0)  # NaN stays NaN
+
+
+class _Values:
+    """Stolen values, each against the control that has as many labels."""
+
+    def __init__(
+        self, scale: Scale, correct: Counts, controls: Sequence[Control]
+    ) -> None:
+        self._scale, self._correct = scale, correct
+        self._controls = {control.images: control for control in controls}
+
+    def control(self, labels: int) -> float:
+        """Without labels, the control is the best constant answer.
+
+        So it is with labels where no control was trained: of a bundle.
+        """
+        if labels not in self._controls:
+            return self._scale.floor
+        return _best(self._controls[labels], self._scale)
+
+    def value(self, outcome: Outcome) -> float | None:
+        score = self._scale.task.score_of
+        ends = score(outcome.counts), self.control(outcome.labels)
+        return known(stolen_value(*map(np.asarray, (*ends, score(self._correct)))))
+
+    def redrawn(self, outcome: Outcome) -> Floats:
+        if outcome.labels in self._controls:
+            parts = self._controls[outcome.labels].parts
+            control = np.max([self._scale.redrawn(counts) for counts in parts], axis=0)
+        else:
+            control = self._scale.redrawn_floor
+        attack = self._scale.redrawn(outcome.counts)
+        return stolen_value(attack, control, self._scale.redrawn(self._correct))
+
+    def interval(self, outcome: Outcome) -> Interval | None:
+        if self.value(outcome) is None:
+            return None
+        return _interval(self.redrawn(outcome))
+
+
+def _finding(
+    outcome: Outcome, seconds: float, scale: Scale, values: _Values
+) -> AttackFinding:
+    score = scale.task.score_of(outcome.counts)
+    return AttackFinding(
+        attack=outcome.attack,
+        variant=outcome.variant,
+        rung=outcome.rung,
+        images=outcome.images,
+        labels=outcome.labels,
+        queries=outcome.queries,
+        seconds=round(seconds, 1),
+        score=score,
+        score_interval=interval_of(scale.redrawn(outcome.counts)),
+        leakage=scale.leakage(score),
+        control=values.control(outcome.labels),
+        stolen_value=values.value(outcome),
+        stolen_value_interval=values.interval(outcome),
+        converged=outcome.converged,
+        notes=outcome.notes,
+    )
+
+
+def _control(control: Control, scale: Scale) -> ControlFinding:
+    ancestor, score = control.ancestor, scale.task.score_of
+    return ControlFinding(
+        images=control.images,
+        scratch=score(control.scratch),
+        ancestor=None if ancestor is None else score(ancestor),
+        score=_best(control, scale),
+        queries=control.queries,
+        converged=control.converged,
+    )
+
+
+def _best(control: Control, scale: Scale) -> float:
+    return max(scale.task.score_of(counts) for counts in control.parts)
+
+
+def _largest(redrawn: Sequence[Floats]) -> Interval | None:
+    """Of the largest value in each redraw; an attack without a value has no say."""
+    table = np.stack([np.where(np.isnan(row), -1.0, row) for row in redrawn])
+    largest = table.max(0)
+    return _interval(np.where(largest < 0, np.nan, largest))
+
+
+def _interval(values: Floats) -> Interval | None:
+    """None where too few redraws have a value."""
+    return None if np.isnan(values).mean() > 0.5 else interval_of(values)

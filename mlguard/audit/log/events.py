@@ -1,0 +1,419 @@
+"""The events of an audit, as lines of audit.jsonl. docs/spec/audit-log-v1.md.
+
+An event holds counts of pixels, never an image, a key, or what a key makes of an
+image; findings are computed from counts, so whoever has the events can compute them
+again. Knows no file and no torch.
+"""
+
+import base64
+import binascii
+import zlib
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
+
+from mlguard import recipe
+from mlguard.audit.findings import (
+    STRICT,
+    AuditedModel,
+    BudgetName,
+    Code,
+    Control,
+    Count,
+    Fraction,
+    Machine,
+    Material,
+    NotRun,
+    Outcome,
+    Positive,
+    Ratio,
+    Rung,
+    Sha256,
+    Verdict,
+)
+from mlguard.errors import ReportError
+from mlguard.tasks import MAX_CLASSES, Counts, Task, TaskName, task_of
+
+SCHEMA: Literal["mlguard.audit-log/1"] = "mlguard.audit-log/1"
+MAX_CELLS = 1 << 27  # of one event's counts: 512 MiB, before they are compressed
+
+Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+Blob = Annotated[str, Field(pattern="^[A-Za-z0-9+/]*={0,2}$")]
+Model = Literal["baseline", "protected"]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearbyPoint:
+    """A point of the curve of nearby keys.
+
+    Attributes:
+        share: Share of the transform's entries that was to change.
+        changed: Share that did.
+        number: How many transforms.
+    """
+
+    __pydantic_config__ = STRICT
+
+    share: Fraction
+    changed: Fraction
+    number: Positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Whose images attacks use.
+
+    Attributes:
+        split: What the split is called.
+        fingerprint: Of its files.
+        images: How many of them at most.
+        ancestor: SHA-256 of the public weights that the adversary was given; None
+            where there are only those that the recipe starts from.
+        weights: SHA-256 of those that the recipe starts from, where they are a file on
+            this machine and no others were given.
+    """
+
+    __pydantic_config__ = STRICT
+
+    split: str
+    fingerprint: Sha256
+    images: Positive
+    ancestor: Sha256 | None = None
+    weights: Sha256 | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """What is audited, and how. An audit goes on only where all of it is the same.
+
+    Attributes:
+        schema: Of the log.
+        created: UTC, to the second.
+        subject: Which model.
+        model_sha256: Of its weights.
+        baseline_sha256: Of its plain twin's; None if there is none.
+        material: Which images.
+        images: How many.
+        task: What is asked of the model, and so what is counted.
+        ignore_index: The value of what has no label.
+        class_names: The classes, in the order of all counts.
+        key_space_bits: log2 of the number of distinct transforms, without what the
+            weights show.
+        same_transform: How many incorrect keys give the correct transform.
+        nearby: The curve of nearby keys.
+        settings: The recipe's [audit] section, as options changed it.
+        adversary: Whose images attacks use; None where there are none.
+        versions: Of the packages that compute.
+        machine: Where.
+        event: "start".
+    """
+
+    __pydantic_config__ = STRICT
+
+    schema: Literal["mlguard.audit-log/1"]
+    created: Time = field(compare=False)
+    subject: AuditedModel
+    model_sha256: Sha256
+    baseline_sha256: Sha256 | None
+    material: Material
+    images: Annotated[int, Field(ge=1, le=recipe.MAX_IMAGES)]
+    task: TaskName
+    ignore_index: Annotated[int, Field(ge=-1, le=255)]
+    class_names: Annotated[
+        tuple[str, ...],
+        Field(min_length=1, max_length=MAX_CLASSES["classification"]),
+    ]
+    key_space_bits: Ratio
+    same_transform: Count
+    nearby: tuple[NearbyPoint, ...]
+    settings: recipe.Audit
+    adversary: Source | None
+    versions: dict[str, str]
+    machine: Machine
+    event: Literal["start"] = "start"
+
+    @property
+    def conditions(self) -> int:
+        """Of the protected model: no key, the correct one, and all the others."""
+        if self.subject.access == "sealed":
+            return 1  # the correct key
+        nearby = sum(point.number for point in self.nearby)
+        return 2 + self.settings.incorrect_keys + nearby
+
+    @property
+    def asked(self) -> Task:
+        """How the counts are made and scored."""
+        classes = len(self.class_names)
+        return task_of(self.task, classes=classes, ignore_index=self.ignore_index)
+
+    def part(self, counts: str, of: Model, images: int) -> Counts:
+        """Unpack what some images gave under every condition of a model.
+
+        Shape:
+            returns  (conditions, images, …), the rest as the task has it
+        """
+        conditions = self.conditions if of == "protected" else 1
+        return self._unpack(counts, (conditions, images))
+
+    def split(self, counts: str) -> Counts:
+        """Unpack what all images gave under one condition."""
+        return self._unpack(counts, (self.images,))
+
+    def _unpack(self, counts: str, first: Shape) -> Counts:
+        task = self.asked
+        return unpack(counts, (*first, *task.row), limit=task.limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """Some images were shown to a model under every condition.
+
+    Attributes:
+        of: Which model.
+        first: The first of the images, from 0.
+        images: How many.
+        counts: Packed; the order of the conditions is the spec's.
+        event: "counts".
+    """
+
+    __pydantic_config__ = STRICT
+
+    of: Model
+    first: Count
+    images: Positive
+    counts: Blob
+    event: Literal["counts"] = "counts"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attacked:
+    """An attack ended with something; fields as in `Outcome`.
+
+    Attributes:
+        seconds: How long it took.
+        counts: Packed, of the whole audited split.
+        event: "outcome".
+    """
+
+    __pydantic_config__ = STRICT
+
+    attack: Code
+    variant: str
+    rung: Rung
+    images: Count
+    labels: Count
+    queries: Count
+    seconds: Ratio
+    converged: bool
+    notes: tuple[Code, ...]
+    counts: Blob
+    event: Literal["outcome"] = "outcome"
+
+    @classmethod
+    def of(cls, outcome: Outcome, seconds: float) -> "Attacked":
+        """The event of an outcome."""
+        return cls(
+            attack=outcome.attack,
+            variant=outcome.variant,
+            rung=outcome.rung,
+            images=outcome.images,
+            labels=outcome.labels,
+            queries=outcome.queries,
+            seconds=seconds,
+            converged=outcome.converged,
+            notes=outcome.notes,
+            counts=pack(outcome.counts),
+        )
+
+    def outcome(self, started: Started) -> Outcome:
+        """The outcome of an event."""
+        return Outcome(
+            attack=self.attack,
+            variant=self.variant,
+            rung=self.rung,
+            images=self.images,
+            labels=self.labels,
+            queries=self.queries,
+            counts=started.split(self.counts),
+            converged=self.converged,
+            notes=self.notes,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackEnded:
+    """Every variant of an attack has its outcome.
+
+    Attributes:
+        attack: Its name.
+        event: "attack".
+    """
+
+    __pydantic_config__ = STRICT
+
+    attack: Code
+    event: Literal["attack"] = "attack"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controlled:
+    """A control was trained; fields as in `Control`, counts packed.
+
+    Attributes:
+        event: "control".
+    """
+
+    __pydantic_config__ = STRICT
+
+    images: Positive
+    scratch: Blob
+    ancestor: Blob | None
+    queries: Count
+    converged: bool
+    event: Literal["control"] = "control"
+
+    @classmethod
+    def of(cls, control: Control) -> "Controlled":
+        """The event of a control."""
+        ancestor = control.ancestor
+        return cls(
+            images=control.images,
+            scratch=pack(control.scratch),
+            ancestor=None if ancestor is None else pack(ancestor),
+            queries=control.queries,
+            converged=control.converged,
+        )
+
+    def control(self, started: Started) -> Control:
+        """The control of an event."""
+        ancestor = self.ancestor
+        return Control(
+            images=self.images,
+            scratch=started.split(self.scratch),
+            ancestor=None if ancestor is None else started.split(ancestor),
+            queries=self.queries,
+            converged=self.converged,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumed:
+    """The audit went on after it was stopped.
+
+    Attributes:
+        created: UTC, to the second.
+        event: "resume".
+    """
+
+    __pydantic_config__ = STRICT
+
+    created: Time
+    event: Literal["resume"] = "resume"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decided:
+    """A claim was decided.
+
+    Attributes:
+        verdict: As in audit.json.
+        event: "verdict".
+    """
+
+    __pydantic_config__ = STRICT
+
+    verdict: Verdict
+    event: Literal["verdict"] = "verdict"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """Everything was measured and decided.
+
+    Attributes:
+        created: UTC, to the second.
+        budget: Of the attacks; None where none was asked for.
+        not_run: What was left out of them, and why.
+        exit_code: What the audit ends with.
+        event: "end".
+    """
+
+    __pydantic_config__ = STRICT
+
+    created: Time
+    budget: BudgetName | None
+    not_run: tuple[NotRun, ...]
+    exit_code: Count
+    event: Literal["end"] = "end"
+
+
+Event = Annotated[
+    Started | Counted | Attacked | AttackEnded | Controlled | Resumed | Decided | Ended,
+    Field(discriminator="event"),
+]
+_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def dump_event(event: Event) -> bytes:
+    """One JSON object on one line, without its end."""
+    return _ADAPTER.dump_json(event)
+
+
+def parse_event(line: bytes, *, name: str) -> Event:
+    """Parse one line, strictly.
+
+    Args:
+        line: The whole line, without its authentication.
+        name: What to call it in a refusal.
+
+    Raises:
+        ReportError: It is no event.
+    """
+    try:
+        return _ADAPTER.validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ReportError(f"{name}: {place or 'line'}: {first['msg']}") from None
+
+
+def pack(counts: Counts) -> str:
+    """Counts as text: int32, little-endian, zlib, base64.
+
+    Raises:
+        ValueError: A count does not fit.
+    """
+    if counts.size and not 0 <= counts.min() <= counts.max() < 2**31:
+        raise ValueError("a count is outside 0 … 2**31 - 1")
+    small = np.ascontiguousarray(counts, dtype="<i4")
+    return base64.b64encode(zlib.compress(small.tobytes())).decode()
+
+
+def unpack(text: str, shape: Shape, *, limit: int = 1 << 31) -> Counts:
+    """Counts of a known shape; no more is ever decompressed than they take.
+
+    Args:
+        text: As `pack` made it.
+        shape: Of the counts.
+        limit: What every one of them is below.
+
+    Raises:
+        ReportError: The text is something else.
+    """
+    size = int(np.prod(shape, dtype=np.int64))
+    if size > MAX_CELLS:
+        raise ReportError(f"{size} counts in one event; at most {MAX_CELLS} are read")
+    expander = zlib.decompressobj()
+    try:
+        data = expander.decompress(base64.b64decode(text, validate=True), 4 * size + 1)
+    except (zlib.error, binascii.Error):
+        raise ReportError("the counts of an event are damaged") from None
+    if len(data) != 4 * size or not expander.eof or expander.unused_data:
+        raise ReportError(f"the counts of an event are not of shape {shape}")
+    counts = np.frombuffer(data, dtype="<i4").astype(np.int64)
+    if counts.size and not 0 <= counts.min() <= counts.max() < limit:
+        raise ReportError(f"a count of an event is outside 0 … {limit - 1}")
+    return counts.reshape(shape)

@@ -1,0 +1,321 @@
+"""audit.jsonl: every event of an audit on a line, on the disk before the next begins.
+
+Each line is authenticated with a subkey of the correct key, together with all lines
+before it. An audit that goes on computes no finding from a line that its owner's key
+did not write, or from one of another run, other images or other settings; a line that
+was being written when the machine stopped is dropped. docs/spec/audit-log-v1.md.
+"""
+
+import hmac
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from mlguard.audit.findings import Control, Outcome
+from mlguard.audit.log.events import (
+    Attacked,
+    AttackEnded,
+    Controlled,
+    Counted,
+    Ended,
+    Event,
+    Model,
+    Resumed,
+    Started,
+    dump_event,
+    parse_event,
+)
+from mlguard.errors import OutputError, OutputExists, ReportError
+from mlguard.files import NOT_WAITING
+from mlguard.tasks import Counts
+
+USE = "audit/log"  # of the subkey; docs/spec/keys-v1.md, section 3
+MAX_LINE_BYTES = 1 << 28  # more than an event's counts take, compressed
+MAX_LOG_BYTES = 1 << 32  # 100 keys and 5,000 images make some 20 MiB
+AGAIN = "begin again with another --out, or resume where the audit began"
+
+_MAC = re.compile(rb',"mac":"[0-9a-f]{64}"\}\n')
+_MAC_BYTES = 75  # of a line's end, from ,"mac": on
+
+
+class AuditLog:
+    """The events of one audit: those that are done, and a place for more.
+
+    Without a file it only remembers, for an audit that nobody will resume.
+    """
+
+    def __init__(
+        self,
+        started: Started,
+        *,
+        secret: bytes = b"",
+        file: BinaryIO | None = None,
+        name: str = "",
+    ) -> None:
+        self.started = started
+        self.events: list[Event] = []
+        self._secret, self._file, self._name = secret, file, name
+        self._mac, self._end = b"", 0
+
+    @classmethod
+    def begin(cls, path: Path, secret: bytes, started: Started) -> Self:
+        """Make the file of a new audit.
+
+        Raises:
+            OutputExists: There is something at the path.
+            OutputError: There is no space, or the folder is not writable.
+        """
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND
+            file = os.fdopen(os.open(path, flags, 0o644), "r+b", buffering=0)
+        except FileExistsError:
+            raise OutputExists(f"{path} exists already") from None
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from None
+        log = cls(started, secret=secret, file=file, name=str(path))
+        log.add(started)
+        _sync_folder(path.parent)
+        return log
+
+    @classmethod
+    def resume(cls, path: Path, secret: bytes, started: Started) -> Self:
+        """Take up the file of an audit that was stopped.
+
+        Raises:
+            ReportError: It is of another audit, or was changed since.
+            OutputError: It cannot be opened for writing.
+        """
+        try:
+            flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+            file = os.fdopen(os.open(path, flags), "r+b", buffering=0)
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from None
+        log = cls(started, secret=secret, file=file, name=str(path))
+        try:
+            log._take_up(file)
+        except BaseException:
+            log.close()
+            raise
+        return log
+
+    def add(self, *events: Event) -> None:
+        """Put events on the disk, in one write.
+
+        Raises:
+            OutputError: There is no space left, or another audit writes there too.
+        """
+        lines = b""
+        for event in events:
+            lines += self._line(event)
+            self.events.append(event)
+        if self._file is None:
+            return
+        try:
+            if os.fstat(self._file.fileno()).st_size != self._end:
+                raise OutputError(
+                    f"{self._name} was written to by another process",
+                    hint="let one audit at a time write to a folder",
+                )
+            self._end += _write(self._file, lines)
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {self._name}: {error.strerror}",
+                hint="free some space, and go on with the same command and --resume",
+            ) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def counts(self, of: Model, first: int, images: int) -> Counts | None:
+        """What some images gave under every condition; None if that is not known.
+
+        Shape:
+            returns  (conditions, images, …)
+        """
+        for event in self.events:
+            if isinstance(event, Counted) and (event.of, event.first) == (of, first):
+                if event.images != images:
+                    raise ReportError(
+                        f"{self._name}: other images were counted at once"
+                    )
+                return self.started.part(event.counts, of, images)
+        return None
+
+    def outcomes(self, attack: str) -> list[tuple[Outcome, float]]:
+        """What an attack gave so far, each with the seconds it took."""
+        return [
+            (event.outcome(self.started), event.seconds)
+            for event in self.events
+            if isinstance(event, Attacked) and event.attack == attack
+        ]
+
+    def attack_ended(self, attack: str) -> bool:
+        """Whether an attack has given everything."""
+        return AttackEnded(attack=attack) in self.events
+
+    def controls(self) -> dict[int, Control]:
+        """The controls so far, by their number of labelled images."""
+        return {
+            event.images: event.control(self.started)
+            for event in self.events
+            if isinstance(event, Controlled)
+        }
+
+    @property
+    def ended(self) -> bool:
+        """Whether everything was measured and decided."""
+        return any(isinstance(event, Ended) for event in self.events)
+
+    def _take_up(self, file: BinaryIO) -> None:
+        end = 0
+        for line in _lines(file, self._name):
+            end += len(line)
+            body = _body(line, self._name)
+            event = parse_event(body, name=self._name)
+            if not self.events:
+                self._check_same(event)
+            if not hmac.compare_digest(self._line(event, body), line):
+                raise ReportError(
+                    f"{self._name}: line {len(self.events) + 1} is not what the holder "
+                    "of the key left",
+                    hint=AGAIN,
+                )
+            self.events.append(event)
+        os.ftruncate(file.fileno(), end)  # what was half-written
+        self._end = end
+        if not self.events:
+            self.add(self.started)
+        elif not self.ended:
+            self.add(Resumed(created=now()))
+
+    def _check_same(self, first: Event) -> None:
+        if not isinstance(first, Started):
+            raise ReportError(f"{self._name}: the first line is not a start")
+        other = _differences(_table(first), _table(self.started))
+        if other:
+            raise ReportError(
+                f"{self._name} is of another audit: {'; '.join(other)}", hint=AGAIN
+            )
+
+    def _line(self, event: Event, body: bytes | None = None) -> bytes:
+        """The line of the next event, with its place in the chain."""
+        body = dump_event(event) if body is None else body
+        self._mac = hmac.digest(self._secret, self._mac + body, "sha256")
+        return body[:-1] + b',"mac":"' + self._mac.hex().encode() + b'"}\n'
+
+
+@contextmanager
+def open_log(
+    path: Path | None, secret: bytes, started: Started, *, resume: bool
+) -> Iterator[AuditLog]:
+    """The log of an audit, for as long as it runs.
+
+    Args:
+        path: audit.jsonl; None keeps the events in memory alone.
+        secret: The subkey of USE.
+        started: The audit.
+        resume: Go on with what is there, or begin it.
+
+    Raises:
+        OutputExists: There is a log, and `resume` was not asked for.
+        OutputError: There is no space, or the place is not writable.
+        ReportError: The log is of another audit, or was changed since.
+    """
+    if path is None:
+        log = AuditLog(started)
+    elif resume and path.exists():
+        log = AuditLog.resume(path, secret, started)
+    else:
+        log = AuditLog.begin(path, secret, started)
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+def read_events(path: Path) -> AuditLog:
+    """Read a log without its key: nothing says that it is what was written.
+
+    Raises:
+        ReportError: It is no log, or is damaged.
+    """
+    try:
+        flags = os.O_RDONLY | NOT_WAITING
+        with open(os.open(path, flags), "rb", buffering=0) as file:
+            bodies = [_body(line, str(path)) for line in _lines(file, str(path))]
+    except OSError as error:
+        raise ReportError(f"cannot read {path}: {error.strerror}") from None
+    events = [parse_event(body, name=str(path)) for body in bodies]
+    if not events or not isinstance(events[0], Started):
+        raise ReportError(f"{path}: the first line is not a start")
+    log = AuditLog(events[0], name=str(path))
+    log.events = events
+    return log
+
+
+def now() -> str:
+    """UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _lines(file: BinaryIO, name: str) -> Iterator[bytes]:
+    """Every whole line, in bounds; what comes after the last end of line is not one."""
+    found = os.fstat(file.fileno())
+    if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_LOG_BYTES:
+        raise ReportError(f"{name} is no file of at most {MAX_LOG_BYTES} bytes")
+    with open(os.dup(file.fileno()), "rb") as buffered:
+        buffered.seek(0)
+        while line := buffered.readline(MAX_LINE_BYTES + 1):
+            if len(line) > MAX_LINE_BYTES:
+                raise ReportError(f"{name}: a line is longer than {MAX_LINE_BYTES}")
+            if line.endswith(b"\n"):
+                yield line
+
+
+def _body(line: bytes, name: str) -> bytes:
+    """A line without its authentication."""
+    if not _MAC.fullmatch(line[-_MAC_BYTES:]):
+        raise ReportError(f"{name}: a line does not end with its authentication")
+    return line[:-_MAC_BYTES] + b"}"
+
+
+def _table(started: Started) -> object:
+    return json.loads(dump_event(started))
+
+
+def _differences(old: object, new: object, place: str = "") -> list[str]:
+    """Where two tables differ, in words; `created` may."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = []
+        for key in dict.fromkeys([*old, *new]):
+            if key != "created":
+                below = f"{place}.{key}" if place else str(key)
+                found += _differences(old.get(key), new.get(key), below)
+        return found
+    return [] if old == new else [f"{place} was {old!r:.60}, now it is {new!r:.60}"]
+
+
+def _write(file: BinaryIO, data: bytes) -> int:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+    return len(data)
+
+
+def _sync_folder(folder: Path) -> None:
+    """So that the file's name is on the disk too. Windows has no such thing."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

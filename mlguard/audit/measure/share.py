@@ -1,0 +1,22 @@
+"""Events of several processes, the same list in the same order for all of them."""
+
+from collections.abc import Sequence
+
+from mlguard.audit.log import AuditLog, Event, dump_event, parse_event
+from mlguard.protect.crew import Crew
+
+
+def shared(crew: Crew, events: Sequence[Event]) -> list[Event]:
+    """The events of every process, by rank. Every process must call it."""
+    if crew.size == 1:
+        return list(events)
+    parts = crew.exchange(b"\n".join(map(dump_event, events)))
+    lines = [line for part in parts for line in part.splitlines()]
+    return [parse_event(line, name="another process") for line in lines]
+
+
+def tell(crew: Crew, log: AuditLog) -> None:
+    """Give what the first process knows already to the others."""
+    known = shared(crew, log.events if crew.first else ())
+    if not crew.first:
+        log.events = known

@@ -1,0 +1,45 @@
+"""What is written for readers: audit.json, page, terminal, JUnit. No torch."""
+
+from mlguard.audit.report.compare import compare, dump_comparison, read_audits
+from mlguard.audit.report.compare_words import comparison_table, render_comparison
+from mlguard.audit.report.figure import transform_figure
+from mlguard.audit.report.folder import HTML, JSON, LOG, report_folder, write_report
+from mlguard.audit.report.page import render_page
+from mlguard.audit.report.pictures import Gallery, Picture, Row, demonstrate
+from mlguard.audit.report.schema import (
+    SCHEMA,
+    AuditReport,
+    dump_report,
+    parse_report,
+    read_report,
+    report_content,
+)
+from mlguard.audit.report.terminal import report_table
+from mlguard.audit.report.words import percent
+
+__all__ = [
+    "HTML",
+    "JSON",
+    "LOG",
+    "SCHEMA",
+    "AuditReport",
+    "Gallery",
+    "Picture",
+    "Row",
+    "compare",
+    "comparison_table",
+    "demonstrate",
+    "dump_comparison",
+    "dump_report",
+    "parse_report",
+    "percent",
+    "read_audits",
+    "read_report",
+    "render_comparison",
+    "render_page",
+    "report_content",
+    "report_folder",
+    "report_table",
+    "transform_figure",
+    "write_report",
+]

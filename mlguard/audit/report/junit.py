@@ -1,0 +1,91 @@
+"""The verdicts of an audit as JUnit XML, which every CI system shows.
+
+PASS is a test that passed and FAIL one that failed. INCONCLUSIVE is an `<error>` and
+not a `<skipped>`: what was claimed and could not be measured must stop a pipeline, and
+CI systems let a skipped test through. What could not be run and nobody claimed is
+skipped, with its reason. docs/spec/audit-v2.md, section 6, and audit-v3.md, section 5.
+"""
+
+import re
+from collections.abc import Iterator
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from mlguard.audit.findings import Verdict
+from mlguard.audit.report.schema import AuditReport
+from mlguard.audit.report.terminal import verdict_words
+
+SUITE, CLASS = "mlguard audit", "mlguard.audit"
+NO_CLAIM = "the recipe's [audit] section makes no claim, so nothing was decided"
+
+# What XML 1.0 has no way to write, not even escaped.
+_UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def junit_xml(report: AuditReport) -> bytes:
+    """One test case for each claim, or a skipped one; and one for what was not run."""
+    answers = [verdict.answer for verdict in report.verdicts]
+    left_out = list(_not_run(report))
+    suite = Element(
+        "testsuite",
+        name=SUITE,
+        tests=str(max(1, len(answers)) + len(left_out)),
+        failures=str(answers.count("FAIL")),
+        errors=str(answers.count("INCONCLUSIVE")),
+        skipped=str(int(not answers) + len(left_out)),
+        timestamp=report.created.removesuffix("Z"),
+        time="0",
+    )
+    properties = SubElement(suite, "properties")
+    for name, value in _facts(report).items():
+        SubElement(properties, "property", name=name, value=_writable(value))
+    for verdict in report.verdicts:
+        _add_case(suite, verdict)
+    if not answers:
+        SubElement(_case(suite, "claims"), "skipped", message=NO_CLAIM)
+    for name, why in left_out:
+        case = _case(suite, name, kind=f"{CLASS}.not-run")
+        SubElement(case, "skipped", message=_writable(why))
+    suites = Element("testsuites")
+    suites.append(suite)
+    indent(suites)
+    written: bytes = tostring(suites, encoding="utf-8", xml_declaration=True)
+    return written + b"\n"
+
+
+def _not_run(report: AuditReport) -> Iterator[tuple[str, str]]:
+    """What could not be run, and why; what was not asked for is left out."""
+    for condition in report.findings.not_run:
+        yield condition.condition, condition.message
+    for one in report.attacks.not_run if report.attacks else ():
+        if one.reason != "not-asked":
+            yield one.attack, one.message
+
+
+def _facts(report: AuditReport) -> dict[str, str]:
+    return {
+        "key_id": report.subject.key_id,
+        "protection_id": report.subject.protection_id,
+        "recipe_sha256": report.subject.recipe_sha256,
+        "data_sha256": report.material.fingerprint,
+        "split": report.material.split,
+        "seed": str(report.seed),
+        "mlguard": report.versions.get("mlguard", ""),
+    }
+
+
+def _add_case(suite: Element, verdict: Verdict) -> None:
+    case = _case(suite, verdict.claim)
+    words = _writable(verdict_words(verdict))
+    if verdict.answer == "PASS":
+        SubElement(case, "system-out").text = words
+        return
+    kind = "failure" if verdict.answer == "FAIL" else "error"
+    SubElement(case, kind, type=verdict.answer, message=words).text = words
+
+
+def _case(suite: Element, name: str, *, kind: str = CLASS) -> Element:
+    return SubElement(suite, "testcase", classname=kind, name=name, time="0")
+
+
+def _writable(text: str) -> str:
+    return _UNWRITABLE.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -1,0 +1,201 @@
+"""The sentences of a report, the same in the terminal and on the page."""
+
+from mlguard.audit.findings import (
+    SEALED,
+    Access,
+    AttackFinding,
+    AttackSection,
+    Findings,
+)
+from mlguard.audit.report.pictures import Gallery
+from mlguard.audit.report.schema import AuditReport
+from mlguard.recipe import CHANNELS
+
+NOTHING = "–"  # stands where a number does not exist
+SPACE = "\N{NO-BREAK SPACE}"  # between a number and its unit
+
+FIRST_RUNG = (
+    "These are the first two of the adversaries in the threat model: a user without a "
+    "key, and a user who tries keys at random. Nobody here searched for the key, "
+    "re-trained the model, or had a transformed image to look at."
+)
+FIRST_RUNG_OF_MORE = (
+    "These are the first two of the adversaries in the threat model: a user without a "
+    "key, and a user who tries keys at random. Those who do more come after."
+)
+WHO_ATTACKS: dict[Access, str] = {
+    "weights": "These adversaries hold the weights.",
+    "black-box": "These adversaries hold the bundle, run it as they like, and look at "
+    "its answers alone.",
+    "sealed": "These adversaries hold a bundle that is sealed.",
+}
+RUNGS = {
+    "T0": "no key",
+    "T1": "random keys",
+    "T2": "weights and algorithm",
+    "T3": "unlabelled images",
+    "T4": "labelled images",
+    "T5": "a public ancestor of the weights",
+    "T6": "an image and the same image transformed, or transformed images",
+}
+NOTES = {
+    "table-assumed-known": "the table of ffx was assumed known, as where the password "
+    "is published",
+    "pair-leaves-a-choice": "the one image left a choice, which was guessed",
+    "ancestor-unlike": "the weights are unlike the ancestor's, in any order",
+}
+CLAIMS = {
+    "fidelity": "fidelity at least",
+    "random-keys": "leakage of no key and random keys at most",
+    "key-search": "stolen value of key searches at most",
+    "retraining": "stolen value of re-training at most",
+    "known-plaintext": "stolen value of known plaintext at most",
+    "public-ancestor": "stolen value of matching a public ancestor at most",
+}
+
+
+def number(value: float | None) -> str:
+    """A fraction with three decimals."""
+    return NOTHING if value is None else f"{value:.3f}"
+
+
+def percent(value: float | None) -> str:
+    """A fraction as a whole percentage; below 10 % with one decimal."""
+    if value is None:
+        return NOTHING
+    decimals = 1 if 0 < value < 0.1 else 0
+    return f"{100 * value:.{decimals}f}{SPACE}%"
+
+
+def reference_name(findings: Findings) -> str:
+    """What leakage is measured against, in words."""
+    return "the plain twin" if findings.baseline else "the correct key"
+
+
+def reference_column(findings: Findings) -> str:
+    """The same, to head a column."""
+    return "baseline" if findings.baseline else "correct key"
+
+
+def verdict(findings: Findings) -> str:
+    """What was found, in two sentences."""
+    with_key = (
+        f"With the correct key the model reaches {findings.correct.score:.3f} "
+        f"{findings.vocabulary.score}"
+    )
+    if findings.baseline:
+        with_key += (
+            f", {percent(findings.fidelity)} of its plain twin's "
+            f"{findings.baseline.score:.3f}"
+        )
+    best = findings.best_try
+    if best is None or findings.incorrect is None:
+        return f"{with_key}. Without it, nothing was run: {SEALED}."
+    tries = len(findings.incorrect.scores)
+    without = (
+        f"Without it, the best of {findings.unauthorized_tries} tries (no key, and "
+        f"{tries} random {'key' if tries == 1 else 'keys'}) reaches {best:.3f}"
+    )
+    if findings.leakage is not None:
+        without += (
+            f": {percent(findings.leakage)} of the way from a constant answer "
+            f"({findings.floor:.3f}) to {reference_name(findings)}"
+        )
+    return f"{with_key}. {without}."
+
+
+def score_caption(findings: Findings) -> str:
+    """What the table of conditions is over."""
+    classes = len(findings.class_names) - len(findings.absent_classes)
+    said = f"{findings.vocabulary.title} over {classes} classes and {findings.images}"
+    return f"{said} images. Intervals redraw the images."
+
+
+def subject_line(report: AuditReport) -> str:
+    """Which model, in a few words."""
+    subject = report.subject
+    methods = " + ".join(subject.methods)
+    places = [f"M = {subject.block_size}"] if set(subject.methods) - {CHANNELS} else []
+    if subject.layers:
+        places.append(f"the outputs of {', '.join(subject.layers)}")
+    return f"{subject.architecture}, {methods} with {' and '.join(places)}"
+
+
+def leakage_line(findings: Findings) -> str:
+    """What the one number is, in words."""
+    if findings.best_try is None:
+        return f"leakage: not measured, for {SEALED}"
+    return (
+        f"leakage: the best of {findings.unauthorized_tries} tries without the key, on "
+        f"a scale from a constant answer ({percent(0)}) to {reference_name(findings)} "
+        f"({percent(1)})"
+    )
+
+
+def attack_name(finding: AttackFinding) -> str:
+    """An attack and its variant."""
+    return f"{finding.attack}, {finding.variant}"
+
+
+def attack_images(finding: AttackFinding) -> str:
+    """Which images an attack had."""
+    if finding.rung == "T6":
+        return "1 pair" if finding.images == 1 else f"{finding.images} transformed"
+    if not finding.images:
+        return "no image"
+    return f"{finding.images} {'labelled' if finding.labels else 'unlabelled'}"
+
+
+def headline(section: AttackSection) -> str:
+    """The worst attack in a sentence, and the worst that needs no transformed image."""
+    worst = section.worst_finding
+    if not section.findings:
+        return "No attack was run."
+    if worst is None:
+        return "No attack gives anything that could be compared with the correct key."
+    said = (
+        f"The worst of {len(section.findings)} attacks, {_described(worst)}, steals "
+        f"{percent(worst.stolen_value)} of the worth of the correct key"
+    )
+    others = [
+        finding
+        for finding in section.findings
+        if finding.rung != "T6" and finding.stolen_value is not None
+    ]
+    if worst.rung != "T6":
+        return f"{said}."
+    if not others:
+        return (
+            f"{said}; it needs a transformed image, and no other attack was compared."
+        )
+    next_one = max(others, key=lambda finding: finding.stolen_value or 0.0)
+    return (
+        f"{said}; it needs a transformed image. Without one the worst is "
+        f"{_described(next_one)}: {percent(next_one.stolen_value)}."
+    )
+
+
+def no_pictures(gallery: Gallery | None) -> str:
+    """Why a page shows no images; empty if it does."""
+    if gallery is None:
+        return (
+            "There are no pictures here: this page was made again from audit.json, "
+            "which holds none. They are on the page that the audit itself wrote."
+        )
+    if not gallery.predictions:
+        return "There are no pictures here: none were asked for, with --examples 0."
+    return ""
+
+
+def _described(finding: AttackFinding) -> str:
+    if finding.rung == "T6" or not finding.images:
+        return attack_name(finding)
+    return f"{attack_name(finding)} with {attack_images(finding)} images"
+
+
+def stolen_value_line(section: AttackSection) -> str:
+    """What the second number is, in words."""
+    return (
+        "stolen value: the worst attack, on a scale from what the same adversary gets "
+        f"without the stolen weights ({percent(0)}) to the correct key ({percent(1)})"
+    )

@@ -1,0 +1,139 @@
+"""Fig. 5 of arXiv:2107.09362 for one model: what each user sees of the same image."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mlguard.audit.findings import Measured
+from mlguard.audit.measure import CORRECT, NO_KEY
+from mlguard.audit.report import Gallery, Picture, Row, demonstrate, percent
+from mlguard.audit.target import AuditTransforms, Subject
+from mlguard.data import LabelledSet
+from mlguard.models import NO_KEY as NOTHING_DONE
+from mlguard.models import Condition, keyed, logits_of
+from mlguard.pictures import answer_png, image_png, mask_png
+from mlguard.recipe import Transform
+
+
+def draw_gallery(
+    protected: Subject,
+    baseline: Subject | None,
+    dataset: LabelledSet,
+    transforms: AuditTransforms,
+    measured: Measured,
+    *,
+    spec: Transform,
+    class_names: Sequence[str],
+    number: int,
+) -> Gallery:
+    """Draw the pictures of a report.
+
+    Args:
+        protected: The protected model.
+        baseline: Its plain twin, if one was trained.
+        dataset: Labelled images.
+        transforms: What every key does; only predictions made with them are drawn.
+        measured: What was counted, to choose the images and the best incorrect key.
+        spec: The recipe's [transform] section.
+        class_names: One name per class.
+        number: How many images; 0 draws nothing.
+    """
+    task = measured.task
+    chosen = example_images(task.shown(measured.correct), number)
+    if not chosen:
+        return Gallery()
+    scores = [task.score_of(counts) for counts in measured.incorrect]
+    users: list[tuple[str, Subject, Condition]] = [
+        (CORRECT, protected, keyed(transforms.correct, protected.device))
+    ]
+    if scores:
+        best = keyed(transforms.incorrect[int(np.argmax(scores))], protected.device)
+        users += [
+            (NO_KEY, protected, NOTHING_DONE),
+            (f"best of {len(scores)} incorrect keys", protected, best),
+        ]
+    if baseline is not None:
+        users.insert(0, ("baseline", baseline, NOTHING_DONE))
+    first, _ = dataset[chosen[0]]
+    return Gallery(
+        transformed=demonstrate(first.numpy(), spec.image_methods, spec.block_size),
+        predictions=tuple(
+            _class_row(dataset, index, users, class_names)
+            if task.name == "classification"
+            else _row(dataset, index, users)
+            for index in chosen
+        ),
+    )
+
+
+def example_images(present: NDArray[np.bool_], number: int) -> list[int]:
+    """Choose images that between them show many classes, by a fixed rule.
+
+    Each choice adds the most classes not shown yet; then the image with the most
+    classes wins, then the first.
+
+    Args:
+        present: Which classes each image shows.
+        number: How many images, at most.
+
+    Shape:
+        present  (images, classes)
+    """
+    seen = np.zeros(present.shape[1], dtype=np.bool_)
+    chosen: list[int] = []
+    for _ in range(min(number, len(present))):
+        new, shown = (present & ~seen).sum(1), present.sum(1)
+        rest = (index for index in range(len(present)) if index not in chosen)
+        chosen.append(max(rest, key=lambda index: (new[index], shown[index])))
+        seen |= present[chosen[-1]]
+    return chosen
+
+
+def _row(
+    dataset: LabelledSet, index: int, users: list[tuple[str, Subject, Condition]]
+) -> Row:
+    image, mask = dataset[index]
+    pictures = [
+        Picture(image_png(image.numpy()), "input", f"Test image {index + 1}"),
+        Picture(
+            mask_png(mask.numpy()),
+            "ground truth",
+            "Its classes, as labelled",
+        ),
+    ]
+    for name, subject, condition in users:
+        (logits,) = _logits(subject, image, condition)
+        predicted = logits.argmax(0).to(torch.uint8)
+        alt = f"Its classes, as predicted: {name}"
+        pictures.append(Picture(mask_png(predicted.cpu().numpy()), name, alt))
+    return Row(f"Image {index + 1}", tuple(pictures))
+
+
+def _class_row(
+    dataset: LabelledSet,
+    index: int,
+    users: list[tuple[str, Subject, Condition]],
+    class_names: Sequence[str],
+) -> Row:
+    """An image with its class, and the most probable classes that each user gets."""
+    image, truth = dataset[index]
+    caption = f"input: {class_names[int(truth)]}"
+    pictures = [Picture(image_png(image.numpy()), caption, f"Test image {index + 1}")]
+    for name, subject, condition in users:
+        (logits,) = _logits(subject, image, condition)
+        shares = logits.double().softmax(0).cpu().numpy()
+        best = int(shares.argmax())
+        answer = f"{class_names[best]} {percent(float(shares[best]))}"
+        alt = f"Its most probable classes, as predicted: {name}; first {answer}"
+        pictures.append(Picture(answer_png(shares), f"{name}: {answer}", alt))
+    return Row(f"Image {index + 1}", tuple(pictures))
+
+
+@torch.inference_mode()
+def _logits(subject: Subject, image: Tensor, condition: Condition) -> Tensor:
+    """Shape: image (3, H, W) uint8 to (1, classes, H, W), or (1, classes)."""
+    images = image[None].to(subject.device)
+    return logits_of(subject.runs([condition])(images, condition))

@@ -1,0 +1,114 @@
+"""The model of a bundle: onnxruntime runs it, and nobody looks inside. Needs torch.
+
+What is open is run with anything in its key slots, what is sealed by its key alone.
+
+Images under a key's transform go through the bundle's own preprocess.onnx, with the
+transform in its key slots. What has no such form, such as a plain image or one of
+another method, is done to the pixels before the model, as a thief would.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from mlguard.audit.findings import SEALED
+from mlguard.audit.target.subject import Subject
+from mlguard.bundle import Bundle
+from mlguard.models import Condition, Normalization
+from mlguard.protect.evaluate import Runs
+from mlguard.runtime import Graphs, Session
+
+
+class GraphModel(nn.Module):
+    """The model graph where attacks expect a module: pixels in, logits out.
+
+    It has no parameters and no layers; its key slots hold the identity.
+    """
+
+    def __init__(self, graphs: Graphs) -> None:
+        super().__init__()
+        self._graphs = graphs
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Run the graph. Shape: (N, 3, H, W) to (N, classes, H, W) or (N, classes)."""
+        logits = self._graphs.logits(pixels.contiguous().numpy())
+        return torch.from_numpy(logits)
+
+
+@dataclass(frozen=True)
+class BlackBox(Subject):
+    """A bundle that is run with anything in its key slots."""
+
+    graphs: Graphs
+
+    @classmethod
+    def of(cls, bundle: Bundle, *, provider: str) -> Self:
+        """Run a bundle that is not sealed, with as many threads as torch.
+
+        Args:
+            bundle: The bundle.
+            provider: "cpu", "cuda" or "auto".
+        """
+        threads = torch.get_num_threads()
+        graphs = Graphs(bundle, provider=provider, threads=threads)
+        given = bundle.manifest.normalization
+        normalization = Normalization(given.mean, given.std)
+        return cls(
+            GraphModel(graphs).eval(), normalization, torch.device("cpu"), graphs
+        )
+
+    def runs(self, conditions: Iterable[Condition]) -> Runs:
+        """What runs the model; each condition is run on its own."""
+        return self._run
+
+    def channels(self, layers: Sequence[str], size: tuple[int, int]) -> dict[str, int]:
+        """How many channels the outputs of layers have, by the manifest."""
+        maps = self.graphs.bundle.manifest.feature_maps
+        return {one.layer: one.channels for one in maps if one.layer in layers}
+
+    def _run(self, images: Tensor, condition: Condition) -> Tensor:
+        transforms = condition.transforms
+        if transforms is None and condition.features:
+            raise ValueError("a graph takes permutations of feature maps alone")
+        image = None if transforms is None else transforms.image
+        if transforms is not None and self.graphs.takes(image):
+            pixels = self.graphs.pixels(images.numpy(), image)
+        else:
+            normalized = self.normalization(condition.image(images))
+            pixels = normalized.contiguous().numpy()
+        channels = () if transforms is None else transforms.channels
+        return torch.from_numpy(self.graphs.logits(pixels, channels))
+
+
+class Nothing(nn.Module):
+    """What there is of a sealed model without its key."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Refuse: no attack is run on a sealed model."""
+        raise ValueError(SEALED)
+
+
+@dataclass(frozen=True)
+class Unlocked(Subject):
+    """A bundle that only the holder of its key can run, and only as a user does."""
+
+    session: Session
+
+    @classmethod
+    def of(cls, session: Session) -> Self:
+        """Run a bundle that its key has opened."""
+        given = session.manifest.normalization
+        normalization = Normalization(given.mean, given.std)
+        return cls(Nothing().eval(), normalization, torch.device("cpu"), session)
+
+    def runs(self, conditions: Iterable[Condition]) -> Runs:
+        """What runs the model, under the correct key alone."""
+        return self._run
+
+    def _run(self, images: Tensor, condition: Condition) -> Tensor:
+        if condition.transforms is None:
+            raise ValueError(SEALED)
+        return torch.from_numpy(self.session.logits(images.numpy()))

@@ -1,0 +1,70 @@
+"""What is audited, in one form for everything that can be. Needs torch.
+
+A run folder has weights, a recipe and perhaps a plain twin; a bundle has graphs and a
+manifest. The rest of the audit asks neither.
+"""
+
+import torch
+
+from mlguard import recipe
+from mlguard.audit.findings import AuditedModel
+from mlguard.audit.log import USE
+from mlguard.audit.target.subject import Subject
+from mlguard.audit.target.target import Target, digest
+from mlguard.audit.target.transforms import AuditTransforms
+from mlguard.keys import ModelKey
+from mlguard.protect.run import MODEL, Run, protection_of
+from mlguard.recipe import recipe_sha256
+
+
+def target_of_run(
+    run: Run, key: ModelKey, settings: recipe.Audit, device: torch.device
+) -> Target:
+    """A run folder as what is audited.
+
+    Raises:
+        WrongKey: The model was protected with another key.
+        MalformedRun: The run is a baseline run, or its weights are missing.
+        TamperedRun: The holder of the key did not make this run.
+    """
+    protection = protection_of(run)
+    subkeys = key.for_model(protection.protection_id)
+    twin = run.baseline()
+    data = run.provenance.get("data", {})
+    number = data.get("train_images")
+    return Target(
+        subject=_subject(run),
+        model_sha256=digest(run.path / MODEL),
+        baseline_sha256=None if twin is None else digest(twin.path / MODEL),
+        data=run.recipe.data,
+        spec=run.recipe.transform,
+        model=run.recipe.model,
+        build=run.build,
+        transforms=AuditTransforms.derive(
+            run.transform(key), run.derive, subkeys, settings
+        ),
+        shown_by_weights=run.shown_by_weights,
+        secret=subkeys.derive(USE),
+        load=lambda: Subject.load(run, device),
+        load_baseline=lambda: None if twin is None else Subject.load(twin, device),
+        device=device,
+        processor="",
+        trained_on=number if isinstance(number, int) and number > 0 else 0,
+        trained_fingerprint=data.get("train_fingerprint"),
+        words=("mlguard", "audit", "RUN", "--key", protection.key_name),
+    )
+
+
+def _subject(run: Run) -> AuditedModel:
+    protection = protection_of(run)
+    return AuditedModel(
+        key_id=protection.key_id,
+        protection_id=protection.protection_id.hex(),
+        recipe=str(run.provenance.get("recipe", "")),
+        recipe_sha256=recipe_sha256(run.recipe),
+        architecture=run.recipe.model.name,
+        methods=run.recipe.transform.methods,
+        block_size=run.recipe.transform.image_block_size,
+        layers=run.recipe.transform.layers,
+        training_seed=run.recipe.train.seed,
+    )

@@ -1,0 +1,53 @@
+"""A model that is ready to be shown images. Needs torch."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from mlguard.models import (
+    Condition,
+    Normalization,
+    SharedRuns,
+    feature_channels,
+    normalization_of,
+)
+from mlguard.protect.evaluate import Runs
+from mlguard.protect.run import Run
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model in eval mode on its device, and how its images are normalized."""
+
+    model: nn.Module
+    normalization: Normalization
+    device: torch.device
+
+    @classmethod
+    def load(cls, run: Run, device: torch.device) -> "Subject":
+        """Load the model of a run.
+
+        Raises:
+            MalformedRun: The weights are missing, damaged or of another model.
+        """
+        normalization = normalization_of(run.recipe.model)
+        return cls(run.load_model().to(device), normalization, device)
+
+    def runs(self, conditions: Iterable[Condition]) -> Runs:
+        """What runs the model; what conditions share is computed once.
+
+        Args:
+            conditions: All that will be asked for.
+        """
+        return SharedRuns(self.model, conditions, self.normalization)
+
+    def channels(self, layers: Sequence[str], size: tuple[int, int]) -> dict[str, int]:
+        """How many channels the outputs of layers have.
+
+        Args:
+            layers: Their names.
+            size: Height and width of an image, in pixels.
+        """
+        return feature_channels(self.model, layers, size)
