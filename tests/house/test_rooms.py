@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "mlguard.keys": {"cryptography"},
     "mlguard.signing": {"mlguard.errors", "cryptography"},
     "mlguard.sealing": {"mlguard.errors", "cryptography"},
+    "mlguard.grants": {"mlguard.errors", "mlguard.signing", "pydantic"},
     "mlguard.transforms": {
         "mlguard.errors",
         "mlguard.keys",

@@ -1,0 +1,204 @@
+"""A grant: who may open which file, from when until when. docs/spec/grants-v1.md.
+
+The owner signs it, and everything it says is bound to what it wraps: a grant that is
+edited, moved to another file or given another recipient opens nothing. Dates are
+enforced by this program only; whoever may open the file can write a loader that does
+not look at them.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from mlguard.errors import Expired, NotYetValid, RecipeError, WrongKey
+from mlguard.grants.secrets import Recipient, Secrets, Unwraps
+from mlguard.grants.texts import (
+    Hex16,
+    Hex32,
+    Hex64,
+    Key,
+    Line,
+    Moment,
+    Number,
+    Prose,
+    Text,
+    open_text,
+    sign_text,
+)
+from mlguard.signing import PublicSigner, Signer
+
+PAYLOAD_TYPE = "application/vnd.mlguard.grant+json"
+INFO = b"mlguard/grant/v1\0"
+GRANT_ID_BYTES = 16
+MAX_WRAPPED_BYTES = 1 << 18  # about 1,000 subkeys
+HEX = r"^([0-9a-f]{2})*\z"
+
+
+def new_grant_id() -> str:
+    """Draw the public identifier of one grant, 32 hex digits."""
+    return os.urandom(GRANT_ID_BYTES).hex()
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an owner decides when he issues a file.
+
+    Attributes:
+        licensee: Whom the file is for, as people call him.
+        not_before: The first day on which it opens, in UTC; None for any.
+        not_after: The last day; None for any.
+        text: The terms of the licence; may be empty.
+    """
+
+    licensee: str
+    not_before: date | None = None
+    not_after: date | None = None
+    text: str = ""
+
+
+class Grant(Text):
+    """A grant, read.
+
+    Attributes:
+        grant_id: Public, drawn for this grant; a renewed grant keeps it.
+        bundle_sha256: The manifest of the file that it opens.
+        protection_id: Of the protected model.
+        key_id: The public name of the owner's key.
+        recipient: The public line of whoever can unwrap.
+        licensee: Whom it is for.
+        terms: The terms of the licence.
+        issued: When it was written, UTC.
+        not_before: The first day, UTC.
+        not_after: The last day, UTC.
+        revocations: The owner's list of revoked grants must be at least this recent,
+            where a list is looked at.
+        wrapped: What the file needs to open, in hex.
+    """
+
+    format: Literal["mlguard.grant/1"] = "mlguard.grant/1"
+    grant_id: Hex32
+    bundle_sha256: Hex64
+    protection_id: Hex32
+    key_id: Hex16
+    recipient: Key
+    licensee: Line
+    terms: Prose = ""
+    issued: Moment
+    not_before: str | None = None
+    not_after: str | None = None
+    revocations: Number = 0
+    wrapped: Annotated[str, Field(pattern=HEX, max_length=2 * MAX_WRAPPED_BYTES)] = ""
+
+    @model_validator(mode="after")
+    def _days(self) -> Self:
+        for day in (self.not_before, self.not_after):
+            if day is not None and date.fromisoformat(day).isoformat() != day:
+                raise ValueError(f"{day} is not a day as YYYY-MM-DD")
+        if self.not_before and self.not_after and self.not_before > self.not_after:
+            raise ValueError(f"ends on {self.not_after}, before {self.not_before}")
+        return self
+
+    @classmethod
+    def of(
+        cls,
+        terms: Terms,
+        secrets: Secrets,
+        recipient: Recipient,
+        *,
+        bundle_sha256: str,
+        grant_id: str,
+        revocations: int = 0,
+    ) -> Self:
+        """Wrap a file's secrets for one recipient.
+
+        Raises:
+            RecipeError: The licensee, the terms or the dates cannot stand in a grant.
+        """
+        try:
+            draft = cls(
+                grant_id=grant_id,
+                bundle_sha256=bundle_sha256,
+                protection_id=secrets.protection_id.hex(),
+                key_id=secrets.key_id,
+                recipient=recipient.recipient,
+                licensee=terms.licensee,
+                terms=terms.text,
+                issued=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                not_before=_iso(terms.not_before),
+                not_after=_iso(terms.not_after),
+                revocations=revocations,
+            )
+        except ValidationError as error:
+            problem = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(map(str, problem["loc"])) or "dates"
+            raise RecipeError("of the grant", [f"{where}: {problem['msg']}"]) from None
+        wrapped = recipient.wrap(secrets.to_bytes(), draft.info)
+        return draft.model_copy(update={"wrapped": wrapped.hex()})
+
+    @property
+    def info(self) -> bytes:
+        """What the wrapped secrets are bound to: every other field."""
+        return INFO + self.to_bytes(without=["wrapped"])
+
+    def unwrap(self, identity: Unwraps, *, name: str) -> Secrets:
+        """Give what the file needs to open.
+
+        Raises:
+            WrongKey: The grant is for somebody else, or was edited.
+            MalformedBundle: What it wraps is not what an owner wraps.
+        """
+        if identity.recipient != self.recipient:
+            raise WrongKey(
+                f"{name} was issued to {self.licensee!r}, whose recipient is "
+                f"{_short(self.recipient)}; this identity is "
+                f"{_short(identity.recipient)}",
+                hint="use the identity whose recipient you gave to the owner",
+            )
+        return Secrets.from_bytes(
+            identity.unwrap(bytes.fromhex(self.wrapped), self.info),
+            protection_id=bytes.fromhex(self.protection_id),
+            key_id=self.key_id,
+            name=name,
+        )
+
+    def check_day(self, today: date, *, name: str) -> None:
+        """Refuse a day outside the grant's dates.
+
+        Raises:
+            NotYetValid: The first day has not come.
+            Expired: The last day is over.
+        """
+        if self.not_before and today.isoformat() < self.not_before:
+            raise NotYetValid(
+                f"{name} may be used from {self.not_before} on, today is {today} (UTC)"
+            )
+        if self.not_after and today.isoformat() > self.not_after:
+            raise Expired(
+                f"{name} could be used until {self.not_after}, today is {today} (UTC)"
+            )
+
+
+def sign_grant(grant: Grant, signer: Signer) -> bytes:
+    """Sign a grant and give the file."""
+    return sign_text(grant, PAYLOAD_TYPE, signer)
+
+
+def read_grant(data: bytes, signers: Sequence[PublicSigner], *, name: str) -> Grant:
+    """Read a grant that one of the signers signed.
+
+    Raises:
+        SignatureNotTrusted: It is no grant, or not signed by one of them.
+    """
+    return open_text(data, Grant, PAYLOAD_TYPE, signers, name=name)
+
+
+def _iso(day: date | None) -> str | None:
+    return None if day is None else day.isoformat()
+
+
+def _short(recipient: str) -> str:
+    return recipient if len(recipient) <= 40 else f"{recipient[:24]}…{recipient[-8:]}"

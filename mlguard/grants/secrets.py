@@ -1,0 +1,101 @@
+"""What a file needs to open, and who can unwrap it. docs/spec/grants-v1.md, 2."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NoReturn, Protocol
+
+from mlguard.errors import MalformedBundle, WrongKey
+from mlguard.grants.texts import canonical
+
+KEY_BYTES = 32
+MAX_USES = 1024
+
+
+class Unwraps(Protocol):
+    """Whoever can unwrap what was wrapped for him; an identity is one."""
+
+    @property
+    def recipient(self) -> str:
+        """His public line, to which owners wrap."""
+
+    def unwrap(self, wrapped: bytes, info: bytes) -> bytes:
+        """Unwrap, refusing what was wrapped for another or under another `info`."""
+
+
+class Recipient(Protocol):
+    """Whoever something can be wrapped for."""
+
+    @property
+    def recipient(self) -> str:
+        """His public line."""
+
+    def wrap(self, secret: bytes, info: bytes) -> bytes:
+        """Wrap for him, bound to `info`."""
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What a grant carries: the key of one file, and the subkeys it needs, no more.
+
+    It stands in for the model's subkeys where an issued file is opened: whoever holds
+    it can derive what this file uses and nothing else of the owner's.
+
+    Attributes:
+        protection_id: Of the protected model, 16 public bytes.
+        key_id: The public name of the owner's key.
+        content_key: The 32-byte key of the file.
+        subkeys: 32 bytes for each use that the file has.
+    """
+
+    protection_id: bytes
+    key_id: str
+    content_key: bytes = field(repr=False)
+    subkeys: Mapping[str, bytes] = field(repr=False)
+
+    def derive(self, use: str) -> bytes:
+        """The 32-byte subkey of one use.
+
+        Raises:
+            WrongKey: The grant does not cover it.
+        """
+        if use not in self.subkeys:
+            raise WrongKey(f"the grant does not cover {use!r}")
+        return self.subkeys[use]
+
+    def to_bytes(self) -> bytes:
+        """What is wrapped."""
+        subkeys = {use: key.hex() for use, key in self.subkeys.items()}
+        return canonical({"content_key": self.content_key.hex(), "subkeys": subkeys})
+
+    @classmethod
+    def from_bytes(
+        cls, data: bytes, *, protection_id: bytes, key_id: str, name: str
+    ) -> "Secrets":
+        """Read what was unwrapped.
+
+        Raises:
+            MalformedBundle: It is not what an owner wraps.
+        """
+        try:
+            value = json.loads(data.decode())
+            if canonical(value) != data or set(value) != {"content_key", "subkeys"}:
+                raise ValueError
+            uses = value["subkeys"]
+            if len(uses) > MAX_USES:
+                raise ValueError
+            keys = {str(use): _key(text) for use, text in uses.items()}
+            content = _key(value["content_key"])
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            raise MalformedBundle(f"{name} holds no keys of a bundle") from None
+        return cls(protection_id, key_id, content, keys)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("Secrets are never pickled; unwrap the grant again")
+
+
+def _key(text: str) -> bytes:
+    key = bytes.fromhex(text)
+    if len(key) != KEY_BYTES:
+        raise ValueError("not 32 bytes")
+    return key

@@ -1,0 +1,109 @@
+"""The signed texts of this room: strict, canonical JSON with a closed set of fields."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from mlguard.errors import SignatureNotTrusted
+from mlguard.signing import PublicSigner, Signer, read_envelope, seal_envelope
+
+MAX_TEXT = 200  # characters of a name
+MAX_TERMS = 64_000  # characters; a licence of some pages
+
+
+def _printable(text: str) -> str:
+    # These texts are shown in terminals, where control characters are commands.
+    if not all(line.isprintable() for line in text.split("\n")):
+        raise ValueError("holds control characters")
+    return text
+
+
+def _line(text: str) -> str:
+    if not text.isprintable() or not text.strip():
+        raise ValueError("is not a line of printable text")
+    return text
+
+
+Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}\z")]
+Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
+Hex16 = Annotated[str, Field(pattern=r"^[0-9a-f]{16}\z")]
+Line = Annotated[str, Field(min_length=1, max_length=MAX_TEXT), AfterValidator(_line)]
+Key = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_line)]
+Prose = Annotated[str, Field(max_length=MAX_TERMS), AfterValidator(_printable)]
+Number = Annotated[int, Field(ge=0, le=2**53 - 1)]
+Moment = Annotated[
+    str, Field(pattern=r"^\d{4}-\d\d-\d\dT[0-2]\d:[0-5]\d:[0-5]\dZ\z")
+]  # UTC
+
+
+class Text(BaseModel):
+    """A signed text. Two spellings of one content do not exist."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def to_bytes(self, *, without: Sequence[str] = ()) -> bytes:
+        """Write it in its one spelling."""
+        fields = self.model_dump(mode="json", by_alias=True, exclude=set(without))
+        return canonical(fields)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, name: str) -> Self:
+        """Read it, refusing every other spelling.
+
+        Raises:
+            SignatureNotTrusted: It is not such a text.
+        """
+        try:
+            text = cls.model_validate_json(data)
+        except ValidationError as error:
+            problem = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(map(str, problem["loc"])) or "the text"
+            raise SignatureNotTrusted(f"{name}: {where}: {problem['msg']}") from None
+        if text.to_bytes() != data:
+            raise SignatureNotTrusted(f"{name} is not in its canonical spelling")
+        return text
+
+
+Kind = TypeVar("Kind", bound=Text)
+
+
+def canonical(value: object) -> bytes:
+    """The one spelling of a value in JSON."""
+    text = json.dumps(
+        value,
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+        allow_nan=False,
+    )
+    return text.encode()
+
+
+def sign_text(text: Text, payload_type: str, signer: Signer) -> bytes:
+    """Sign a text and give the file."""
+    return seal_envelope(text.to_bytes(), payload_type, signer)
+
+
+def open_text(
+    data: bytes,
+    kind: type[Kind],
+    payload_type: str,
+    signers: Sequence[PublicSigner],
+    *,
+    name: str,
+) -> Kind:
+    """Read a text that one of the signers signed, and is of the kind expected.
+
+    Raises:
+        SignatureNotTrusted: It is neither.
+    """
+    envelope = read_envelope(data, name=name)
+    envelope.open(signers, name=name)
+    if envelope.payload_type != payload_type:
+        raise SignatureNotTrusted(
+            f"{name} is signed, and is a {envelope.payload_type} where a "
+            f"{payload_type} was expected"
+        )
+    return kind.from_bytes(envelope.payload, name=name)
