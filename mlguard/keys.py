@@ -18,6 +18,7 @@ __all__ = [
     "PROTECTION_ID_BYTES",
     "ModelKey",
     "ModelSubkeys",
+    "TrainingSecret",
     "new_protection_id",
 ]
 
@@ -28,6 +29,8 @@ KEY_ID_DIGITS = 16  # hex; 64 bits, enough to tell an owner's keys apart
 
 LABEL = "mlguard/v1/"  # every HKDF info string starts with this
 KEY_ID_USE = "key-id"
+TRAINING_USE = "training/"  # begins the use of every training secret
+DRAW_USE = "training-draw/"  # begins every use of a training secret
 
 
 def new_protection_id() -> bytes:
@@ -77,6 +80,15 @@ class ModelKey:
         """
         return ModelSubkeys(self, protection_id)
 
+    def for_training(self, recipe_digest: bytes) -> "TrainingSecret":
+        """Give what training by one recipe draws from; docs/spec/keys-v1.md, section 8.
+
+        Args:
+            recipe_digest: SHA-256 of all that decides the result, the seed included.
+        """
+        use = TRAINING_USE + recipe_digest.hex()
+        return TrainingSecret(_hkdf(self._secret, b"", use))
+
     def reveal(self) -> bytes:
         """The secret itself. Only mlguard/cli calls this, to put it in a keystore."""
         return self._secret
@@ -124,7 +136,8 @@ class ModelSubkeys:
         """
         # HMAC pads its key with zeros, so an all-zero protection id is the empty salt
         # of the key id, and this use would then be a subkey that is partly published.
-        if not use or use == KEY_ID_USE:
+        # The same holds of the secrets that trainings draw from.
+        if not use or use == KEY_ID_USE or use.startswith(TRAINING_USE):
             raise ValueError(f"{use!r} is not a use that a subkey can have")
         return _hkdf(self._key.reveal(), self._protection_id, use)
 
@@ -134,6 +147,53 @@ class ModelSubkeys:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("ModelSubkeys are never pickled; derive them again")
+
+
+class TrainingSecret:
+    """What one training draws its weights, data order and crops from.
+
+    Whoever knows it can draw the initial weights again, and pair what training made of
+    them with what it started from: that is as good as a public ancestor. So it is
+    derived from the model key, or drawn from the operating system and kept private.
+
+    Raises:
+        ValueError: The secret is not 32 bytes.
+    """
+
+    __slots__ = ("_secret",)
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) != KEY_BYTES:
+            raise ValueError(
+                f"a training secret is {KEY_BYTES} bytes, got {len(secret)}"
+            )
+        self._secret = bytes(secret)
+
+    @classmethod
+    def generate(cls) -> Self:
+        """Draw a secret from the operating system's random source."""
+        return cls(os.urandom(KEY_BYTES))
+
+    def derive(self, use: str) -> bytes:
+        """Derive the 32-byte subkey of one kind of draw, for example "order"."""
+        return _hkdf(self._secret, b"", DRAW_USE + use)
+
+    def word(self, use: str) -> int:
+        """The first 64 bits of a subkey, little-endian, for generators of that size.
+
+        It names nothing but itself: from it neither the secret nor another use follows.
+        """
+        return int.from_bytes(self.derive(use)[:8], "little")
+
+    def reveal(self) -> bytes:
+        """The secret itself, for the private file of a run that has no key."""
+        return self._secret
+
+    def __repr__(self) -> str:
+        return "TrainingSecret()"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a TrainingSecret is never pickled; derive it again")
 
 
 def _hkdf(secret: bytes, salt: bytes, use: str) -> bytes:

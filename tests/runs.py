@@ -33,5 +33,5 @@ def small_run(path: Path, *overrides: str, key: ModelKey = KEY, **options) -> Ru
 
 
 def small_baseline(path: Path, *overrides: str, **options) -> Run:
-    """Train a small plain model."""
-    return small_job(path, *overrides, **options).train_baseline()
+    """Train a small plain model, the twin of what `small_run` protects."""
+    return small_job(path, *overrides, **options).train_baseline(KEY)

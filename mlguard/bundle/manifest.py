@@ -138,7 +138,7 @@ class Provenance(_Part):
 
     recipe_sha256: Hex64
     data_fingerprint: Text
-    seed: Count
+    seed: Count = 0  # version 0.1 wrote the training's; now it says nothing
     versions: dict[Text, Text]
 
 

@@ -61,13 +61,14 @@ def open_bundle(
     bundle = read_bundle(path)
     split, name = known_split(options.split), bundle.name
     data, audit = data_of(bundle.manifest, name=name), recipe.Audit()
+    # Chooses the images that were held out; only older bundles say it themselves.
+    training_seed = bundle.manifest.provenance.seed
     if recipe_name is not None:
         given = read_recipe(recipe_name, overrides=overrides)
         data, audit = name_classes(given.data, folder), given.audit
+        training_seed = training_seed or given.train.seed
     check_data(bundle.manifest, data, name=name)
     settings = settings_of(audit, options)
-    # The seed of the training, so that held-out images are the same ones.
-    training_seed = bundle.manifest.provenance.seed
     adversary = None
     if settings.budget != "none":
         other = other_split(split)

@@ -46,5 +46,5 @@ def protect(
     train = Trainer(recipe, settings, data, download, device, resume, tensorboard)
     with open_model_key(key, unlock, key_id=train.key_id(out)) as held:
         train.protected(out, held)
-    if baseline:
-        train.plain(out / "baseline", title="plain twin")
+        if baseline:
+            train.plain(out / "baseline", title="plain twin", key=held.key)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlguard.cli.checking_progress import count_on_terminal
 from mlguard.cli.model_key import HeldKey
+from mlguard.keys import ModelKey
 from mlguard.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -56,10 +57,10 @@ class Trainer:
             job.protect(held.key, key_name=held.name)
         _say_where(f"protected model: {out}")
 
-    def plain(self, out: Path, *, title: str) -> None:
-        """Train a model that needs no key."""
+    def plain(self, out: Path, *, title: str, key: ModelKey | None = None) -> None:
+        """Train a model that needs no key; with one, the twin of a model that does."""
         with self._job(title, out) as job:
-            job.train_baseline()
+            job.train_baseline(key)
         _say_where(f"{title}: {out}")
 
     @contextmanager

@@ -15,8 +15,11 @@ class Positions(Sampler[int]):
     An incomplete last batch of an epoch is dropped.
     """
 
-    def __init__(self, length: int, spec: recipe.Train, *, first_step: int) -> None:
+    def __init__(
+        self, length: int, spec: recipe.Train, *, seed: int, first_step: int
+    ) -> None:
         self._length, self._spec, self._first_step = length, spec, first_step
+        self._seed = seed
         self._per_epoch = length // spec.batch * spec.batch
 
     def __len__(self) -> int:
@@ -27,19 +30,19 @@ class Positions(Sampler[int]):
         """Yield the positions."""
         epoch, skip = divmod(self._first_step * self._spec.batch, self._per_epoch)
         while epoch < self._spec.epochs:
-            order = epoch_positions(self._length, seed=self._spec.seed, epoch=epoch)
+            order = epoch_positions(self._length, seed=self._seed, epoch=epoch)
             yield from order[skip : self._per_epoch]
             epoch, skip = epoch + 1, 0
 
 
 def training_loader(
-    data: TrainingSet, spec: recipe.Train, *, first_step: int, workers: int
+    data: TrainingSet, spec: recipe.Train, *, seed: int, first_step: int, workers: int
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """Batches of augmented images and masks, from `first_step` to the last epoch."""
     return DataLoader(
         data,
         batch_size=spec.batch,
-        sampler=Positions(len(data), spec, first_step=first_step),
+        sampler=Positions(len(data), spec, seed=seed, first_step=first_step),
         num_workers=workers,
         persistent_workers=workers > 0,
     )

@@ -1,7 +1,7 @@
 """The state of an unfinished training run, in one safetensors file without pickle.
 
 No random state is kept: the data order, the augmentation and the dropout of a step
-are functions of the recipe's seed and the step's number.
+are functions of the training secret and the step's number.
 """
 
 import json

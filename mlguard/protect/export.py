@@ -155,7 +155,6 @@ def _facts(run: Run) -> Facts:
         provenance=Provenance(
             recipe_sha256=recipe_sha256(recipe),
             data_fingerprint=data.get("train_fingerprint", ""),
-            seed=recipe.train.seed,
             versions=versions(),
         ),
     )

@@ -21,7 +21,12 @@ from mlguard.errors import (
     WeightsError,
 )
 from mlguard.files import prepare_output_folder
-from mlguard.keys import ModelKey, ModelSubkeys, new_protection_id
+from mlguard.keys import (
+    ModelKey,
+    ModelSubkeys,
+    TrainingSecret,
+    new_protection_id,
+)
 from mlguard.models import (
     NO_KEY,
     Condition,
@@ -41,7 +46,15 @@ from mlguard.protect.lock import Derive, Lock
 from mlguard.protect.loop import check_batch, train
 from mlguard.protect.proofs import check_setup
 from mlguard.protect.provenance import machine, versions
+from mlguard.protect.randomness import SecretWeights
 from mlguard.protect.run import Protection, Run, read_model, read_run, read_setup
+from mlguard.protect.run_secret import (
+    DIGEST,
+    begun_secret,
+    decisive,
+    training_digest,
+    write_secret,
+)
 from mlguard.protect.training import Watcher
 from mlguard.recipe import Recipe, recipe_sha256
 
@@ -124,23 +137,29 @@ class Job:
             keyed(transforms, self._accelerator.device),
             protection,
             prove,
+            key,
             begun=begun is not None,
             prepare=lambda model: fold_permutations(model, transforms.channels),
             lock=self._lock(subkeys, derive),
         )
 
-    def train_baseline(self) -> Run:
-        """Train the plain twin: same recipe, same seed, same data order, no key.
+    def train_baseline(self, key: ModelKey | None = None) -> Run:
+        """Train a plain model, or with a key the plain twin of a protected one.
+
+        Args:
+            key: The key of the protected model: its twin starts from the same weights
+                and sees the same images in the same order. It needs no key to be used,
+                and is as good as a public ancestor to whoever gets it.
 
         Raises:
             MlguardError: As `protect`.
         """
         if (named := self._named()) is not self:
-            return named.train_baseline()
+            return named.train_baseline(key)
         begun = self._begun()
         if begun and begun[1] is not None:
             raise MalformedRun(f"{self.path} is a protected run, not a baseline")
-        return self._train(NO_KEY, None, lambda: None, begun=begun is not None)
+        return self._train(NO_KEY, None, lambda: None, key, begun=begun is not None)
 
     def _named(self) -> "Job":
         """The same job, its classes named, where the recipe leaves that to the data."""
@@ -158,7 +177,7 @@ class Job:
         if self.resume and (self.path / folder.RECIPE).exists():
             setup = read_setup(self.path)
             self._accelerator.wait_for_everyone()
-            if setup[0] != self.recipe:
+            if decisive(setup[0]) != decisive(self.recipe):
                 raise MalformedRun(
                     f"{self.path} was begun with another recipe",
                     hint="give the recipe and the --set values it was begun with, "
@@ -175,15 +194,27 @@ class Job:
 
     def _new_protection(self, key: ModelKey, key_name: str) -> Protection:
         """A fresh protection, the same in every process."""
-        drawn = torch.tensor(list(new_protection_id()), dtype=torch.uint8)
-        shared = broadcast(drawn.to(self._accelerator.device)).cpu()
-        return Protection(bytes(shared.tolist()), key.key_id, key_name)
+        shared = self._from_the_first(new_protection_id())
+        return Protection(shared, key.key_id, key_name)
+
+    def _new_secret(self, key: ModelKey | None) -> TrainingSecret:
+        """What a new run draws from, the same in every process."""
+        if key is not None:
+            return key.for_training(training_digest(self.recipe))
+        drawn = TrainingSecret.generate().reveal()
+        return TrainingSecret(self._from_the_first(drawn))
+
+    def _from_the_first(self, drawn: bytes) -> bytes:
+        """What the first process drew, in every process."""
+        tensor = torch.tensor(list(drawn), dtype=torch.uint8)
+        return bytes(broadcast(tensor.to(self._accelerator.device)).cpu().tolist())
 
     def _train(
         self,
         condition: Condition,
         protection: Protection | None,
         prove: Callable[[], None],
+        key: ModelKey | None,
         *,
         begun: bool,
         prepare: Callable[[nn.Module], object] = lambda model: None,
@@ -198,14 +229,20 @@ class Job:
             images=len(training_set),
             processes=self._accelerator.num_processes,
         )
-        model = self._new_model()
+        if begun:
+            facts = folder.read_provenance(self.path)
+            secret = begun_secret(self.path, facts, key)
+        else:
+            secret = self._new_secret(key)
+        with SecretWeights(secret):
+            model = new_model(self.recipe, self.build)
         prepare(model)
         if self._accelerator.is_main_process:
             data = self._data_facts(training_set, validation_set)
             if begun:
                 self._add_to_provenance(data)
             else:
-                self._write_setup(protection, data)
+                self._write_setup(protection, data, secret if key is None else None)
                 prove()
             if protection is not None:
                 self.begun(protection)
@@ -213,13 +250,14 @@ class Job:
         train(
             self.path,
             model,
-            TrainingSet(training_set, self.recipe.data, self.recipe.train.seed),
+            TrainingSet(training_set, self.recipe.data, secret.word("crops")),
             validation_set,
             spec=self.recipe.train,
             condition=condition,
             normalization=normalization_of(self.recipe.model),
             accelerator=self._accelerator,
             watch=self.watch,
+            secret=secret,
             workers=self.recipe.data.workers,
             lock=lock,
         )
@@ -240,10 +278,6 @@ class Job:
             )
         opened.check(self.check)
         return opened
-
-    def _new_model(self) -> nn.Module:
-        torch.manual_seed(self.recipe.train.seed)
-        return new_model(self.recipe, self.build)
 
     def _lock(self, subkeys: ModelSubkeys, derive: Derive) -> Lock | None:
         """What lock training needs, if the recipe asks for it."""
@@ -293,13 +327,31 @@ class Job:
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
 
-    def _write_setup(self, protection: Protection | None, data: dict[str, Any]) -> None:
+    def _write_setup(
+        self,
+        protection: Protection | None,
+        data: dict[str, Any],
+        secret: TrainingSecret | None,
+    ) -> None:
+        """Write what must be known before the first step.
+
+        Args:
+            protection: Which key the model needs, if any.
+            data: What is known of the images.
+            secret: What is drawn from, unless it follows from a key.
+        """
         prepare_output_folder(self.path)
+        origin = {}
+        if secret is None:
+            origin = {DIGEST: training_digest(self.recipe).hex()}
+        else:
+            write_secret(self.path, secret)
         facts = {
             "recipe": self.recipe_name,
             "recipe_sha256": recipe_sha256(self.recipe),
             "seed": self.recipe.train.seed,
             "data": data,
+            **origin,
             **self._session_facts(),
             "resumed": [],
         }

@@ -4,12 +4,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn, optim
 
 from mlguard import recipe
+from mlguard.keys import TrainingSecret
 from mlguard.models import logits_of
 
 RESNET = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
 ENCODER_PREFIXES = ("features.", "backbone.", *RESNET)
-MAX_PROCESSES = 1 << 12  # so that no two processes share a step's seed
-MAX_STEPS = 1 << 20
 
 
 def new_optimizer(model: nn.Module, spec: recipe.Train) -> optim.Optimizer:
@@ -63,9 +62,9 @@ def cross_entropy_loss(
     return loss
 
 
-def step_seed(seed: int, step: int, process: int) -> int:
-    """The seed of everything random in one step of one process."""
-    return (seed * MAX_STEPS + step) * MAX_PROCESSES + process
+def step_seed(secret: TrainingSecret, step: int, process: int) -> int:
+    """The seed of everything random in one step of one process, such as dropout."""
+    return secret.word(f"step/{step}/{process}")
 
 
 def _cross_entropy(logits: Tensor, masks: Tensor, ignore_index: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 The data's way through a step: augment, transform with the key (batched, on the
 device), normalize, predict, learn. Everything random in a step follows from the
-recipe's seed and the step's number, so a run that was stopped anywhere and resumed
+training secret and the step's number, so a run that was stopped anywhere and resumed
 gives, on a CPU, bit for bit the weights of one that was not.
 
 Accelerate places the model, shares the batches among the processes of `torchrun`,
@@ -17,6 +17,7 @@ from torch import nn
 from mlguard import recipe
 from mlguard.data import LabelledSet, TrainingSet
 from mlguard.errors import DatasetError, Interrupted, RunError
+from mlguard.keys import TrainingSecret
 from mlguard.models import Condition, Normalization
 from mlguard.protect.device import enough_memory
 from mlguard.protect.interrupt import stop_on_signal
@@ -35,6 +36,7 @@ def train(
     normalization: Normalization,
     accelerator: Accelerator,
     watch: Watcher,
+    secret: TrainingSecret,
     workers: int = 0,
     lock: Lock | None = None,
 ) -> None:
@@ -54,6 +56,7 @@ def train(
         normalization: The mean and std of the model's starting weights.
         accelerator: From `new_accelerator`.
         watch: Told about steps and epochs, on the main process.
+        secret: What order, crops and dropout are drawn from.
         workers: Processes that make batches, beside each training process.
         lock: Makes the model useless without the key, if the recipe asks for it.
 
@@ -67,7 +70,16 @@ def train(
     """
     check_batch(spec.batch, images=len(data), processes=accelerator.num_processes)
     training = Training(
-        path, model, data, spec, condition, normalization, accelerator, workers, lock
+        path,
+        model,
+        data,
+        spec,
+        condition,
+        normalization,
+        accelerator,
+        secret,
+        workers,
+        lock,
     )
     with stop_on_signal() as stop, enough_memory("--set train.batch=N"):
         for images, masks in training.loader:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mlguard import recipe
 from mlguard.data import LabelledSet, TrainingSet
 from mlguard.errors import RunError
+from mlguard.keys import TrainingSecret
 from mlguard.models import Condition, Normalization, logits_of, output_of
 from mlguard.models.condition import blended
 from mlguard.protect import run as folder
@@ -66,9 +67,11 @@ class Training:
         condition: Condition,
         normalization: Normalization,
         accelerator: Accelerator,
+        secret: TrainingSecret,
         workers: int,
         lock: Lock | None,
     ) -> None:
+        self.secret = secret
         self.lock = lock
         self.path, self.spec, self.accelerator = path, spec, accelerator
         self.condition, self.normalization = condition, normalization
@@ -90,7 +93,13 @@ class Training:
         if accelerator.scaler is not None and self.progress.scaler:
             accelerator.scaler.load_state_dict(self.progress.scaler)
         self.loader = accelerator.prepare(
-            training_loader(data, spec, first_step=self.progress.step, workers=workers)
+            training_loader(
+                data,
+                spec,
+                seed=secret.word("order"),
+                first_step=self.progress.step,
+                workers=workers,
+            )
         )
         self.loss_sum = torch.tensor(
             self.progress.loss_sum, dtype=torch.float64, device=accelerator.device
@@ -122,9 +131,7 @@ class Training:
         rate = learning_rate(self.spec, step, steps_per_epoch=self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate_factor"]
-        torch.manual_seed(
-            step_seed(self.spec.seed, step, self.accelerator.process_index)
-        )
+        torch.manual_seed(step_seed(self.secret, step, self.accelerator.process_index))
         share = self._ramped(self.spec.ramp_epochs)
         condition = blended(self.condition, share)
         output = output_of(self.model, images, condition, self.normalization)

@@ -32,6 +32,12 @@ def words(subkey: bytes) -> Iterator[int]:
         yield from np.frombuffer(encryptor.update(zeros), dtype="<u4").tolist()
 
 
+def keystream(subkey: bytes, count: int) -> NDArray[np.uint32]:
+    """The first words of a subkey at once. Shape: (count,)."""
+    encryptor = Cipher(ChaCha20(subkey, ZERO_NONCE), mode=None).encryptor()
+    return np.frombuffer(encryptor.update(bytes(4 * count)), dtype="<u4")
+
+
 def permutation(subkey: bytes, length: int) -> NDArray[np.int64]:
     """Choose one of all permutations of 0 … length-1, each equally likely.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlguard.keys import ModelKey, ModelSubkeys, new_protection_id
+from mlguard.keys import ModelKey, ModelSubkeys, TrainingSecret, new_protection_id
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors/keys.json").read_text())
 SECRET = bytes(range(32))
@@ -63,7 +63,24 @@ def test_a_protection_id_of_another_size_is_refused() -> None:
         ModelKey(SECRET).for_model(bytes(32))
 
 
-@pytest.mark.parametrize("use", ["", "key-id"])
+@cases("trainings")
+def test_training_secret_matches_the_specification(vector: dict) -> None:
+    key = ModelKey(bytes.fromhex(vector["secret"]))
+    secret = key.for_training(bytes.fromhex(vector["digest"]))
+    assert secret.reveal().hex() == vector["training_secret"]
+    assert secret.word("order") == vector["order"]
+
+
+def test_a_training_secret_shows_nothing_and_is_never_pickled() -> None:
+    secret = TrainingSecret(SECRET)
+    assert repr(secret) == "TrainingSecret()"
+    with pytest.raises(TypeError, match="never pickled"):
+        pickle.dumps(secret)
+    with pytest.raises(ValueError, match="a training secret is 32 bytes, got 16"):
+        TrainingSecret(bytes(16))
+
+
+@pytest.mark.parametrize("use", ["", "key-id", "training/" + "00" * 32])
 def test_a_reserved_use_is_refused(use: str) -> None:
     with pytest.raises(ValueError, match="is not a use that a subkey can have"):
         ModelKey(SECRET).for_model(MODEL).derive(use)

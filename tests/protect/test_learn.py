@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from mlguard import recipe
+from mlguard.keys import TrainingSecret
 from mlguard.protect.batches import Positions
 from mlguard.protect.learn import cross_entropy_loss, new_optimizer, step_seed
 from mlguard.protect.schedule import learning_rate
@@ -76,20 +77,21 @@ def test_encoder_has_a_rate_of_its_own() -> None:
 
 def test_stream_of_positions_can_start_at_any_step() -> None:
     settings = spec(epochs=3, batch=4)
-    whole = list(Positions(10, settings, first_step=0))
-    assert len(whole) == len(Positions(10, settings, first_step=0)) == 3 * 8
+    whole = list(Positions(10, settings, seed=0, first_step=0))
+    assert len(whole) == len(Positions(10, settings, seed=0, first_step=0)) == 3 * 8
     for step in range(6):
-        rest = list(Positions(10, settings, first_step=step))
+        rest = list(Positions(10, settings, seed=0, first_step=step))
         assert rest == whole[step * 4 :]
-        assert len(rest) == len(Positions(10, settings, first_step=step))
+        assert len(rest) == len(Positions(10, settings, seed=0, first_step=step))
 
 
 def test_every_epoch_shows_different_images_once() -> None:
-    whole = list(Positions(8, spec(epochs=2, batch=4), first_step=0))
+    whole = list(Positions(8, spec(epochs=2, batch=4), seed=0, first_step=0))
     assert sorted(whole) == list(range(16))
     assert [p % 8 for p in whole[:8]] != [p % 8 for p in whole[8:]]
 
 
 def test_no_two_steps_processes_or_seeds_share_randomness() -> None:
-    seeds = [step_seed(a, b, c) for a in range(3) for b in range(5) for c in range(4)]
+    secrets = [TrainingSecret(bytes([a] * 32)) for a in range(3)]
+    seeds = [step_seed(a, b, c) for a in secrets for b in range(5) for c in range(4)]
     assert len(set(seeds)) == 60

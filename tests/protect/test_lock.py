@@ -16,7 +16,7 @@ from mlguard.protect import Run
 from mlguard.protect.key_work import blank_model
 from mlguard.protect.lock import Lock, apart, from_useless, frozen_statistics
 from mlguard.protect.run import write_model
-from tests.runs import KEY, small_job, small_recipe, small_run
+from tests.runs import KEY, small_baseline, small_job, small_recipe, small_run
 
 
 def lock_of(run: Run) -> Lock:
@@ -176,8 +176,9 @@ def test_a_ramp_changes_the_training_and_still_ends_at_the_key(tmp_path: Path) -
 def test_training_under_channels_is_training_without_them(tmp_path: Path) -> None:
     """The permutation is folded into the starting weights: nothing is lost."""
     layers = 'transform.layers=["stages.0.branch.2"]'
-    twin = small_job(tmp_path / "twin").train_baseline().load_model()
-    run = small_run(tmp_path / "run", "transform.method=channels", layers)
+    options = ("transform.method=channels", layers)
+    twin = small_baseline(tmp_path / "twin", *options).load_model()
+    run = small_run(tmp_path / "run", *options)
     images = some_images()
     with torch.inference_mode():
         expected = logits_of(output_of(twin, images, NO_KEY, Normalization()))

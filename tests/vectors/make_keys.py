@@ -10,6 +10,7 @@ The secrets count upwards or repeat one byte, so that nobody takes them for real
 import hashlib
 import hmac
 import json
+import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,16 @@ CHANNELS = [
     ("eight channels", COUNTING, MODEL, "layer", 8),
     ("another layer of the same model", COUNTING, MODEL, "backbone.layer1", 8),
     ("more channels", COUNTING, MODEL, "layer", 32),
+]
+TRAININGS = [
+    ("a digest of zeros", COUNTING, "00" * 32),
+    ("another recipe", COUNTING, "11" * 32),
+    ("another key", ONES, "00" * 32),
+]
+DRAWS = [
+    ("the first tensor, an odd number of values", COUNTING, 0, 5),
+    ("another tensor of the same model", COUNTING, 1, 4),
+    ("values from two blocks of the keystream", ONES, 0, 20),
 ]
 
 
@@ -142,6 +153,32 @@ def half_mask(key: bytes, length: int) -> list[int]:
     return [int(i in chosen) for i in range(length)]
 
 
+def training_secret(secret: bytes, digest: bytes) -> bytes:
+    """Section 8."""
+    return hkdf(secret, b"", b"mlguard/v1/training/" + digest.hex().encode())
+
+
+def draw_key(training: bytes, use: str) -> bytes:
+    """Section 8: the subkey of one kind of draw."""
+    return hkdf(training, b"", b"mlguard/v1/training-draw/" + use.encode())
+
+
+def uniforms(key: bytes, count: int) -> list[float]:
+    """Section 8: 24 bits of a word each."""
+    stream = words(key)
+    return [(next(stream) // 256) / 2**24 for _ in range(count)]
+
+
+def normals(key: bytes, count: int) -> list[float]:
+    """Section 8: two of every two words."""
+    stream, drawn = words(key), []
+    while len(drawn) < count:
+        radius = math.sqrt(-2 * math.log((next(stream) + 1) / 2**32))
+        angle = 2 * math.pi * next(stream) / 2**32
+        drawn += [radius * math.cos(angle), radius * math.sin(angle)]
+    return drawn[:count]
+
+
 def long_case(comment: str, key: str, length: int) -> dict[str, object]:
     """A permutation too long to print: the SHA-256 of its little-endian int64."""
     order, rejected = permutation(bytes.fromhex(key), length)
@@ -207,6 +244,29 @@ def vectors() -> dict[str, list[dict[str, object]]]:
                 ),
             }
             for comment, secret, model, layer, n in CHANNELS
+        ],
+        "trainings": [
+            {
+                "comment": comment,
+                "secret": secret,
+                "digest": digest,
+                "training_secret": training_secret(read(secret), read(digest)).hex(),
+                "order": int.from_bytes(
+                    draw_key(training_secret(read(secret), read(digest)), "order")[:8],
+                    "little",
+                ),
+            }
+            for comment, secret, digest in TRAININGS
+        ],
+        "training_draws": [
+            {
+                "comment": comment,
+                "training_secret": secret,
+                "tensor": tensor,
+                "uniform": uniforms(draw_key(read(secret), f"weights/{tensor}"), n),
+                "normal": normals(draw_key(read(secret), f"weights/{tensor}"), n),
+            }
+            for comment, secret, tensor, n in DRAWS
         ],
     }
 
