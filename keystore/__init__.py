@@ -40,6 +40,7 @@ from keystore.passphrase import Passphrase, WorkFactor
 from keystore.pins import Pins
 from keystore.places import storage_at
 from keystore.private_file import read_private, write_private
+from keystore.recipient import Recipient, wrap
 from keystore.slots import Slot
 from keystore.storage import Storage
 from keystore.store import Keystore
@@ -73,6 +74,7 @@ __all__ = [
     "PassphraseRefused",
     "Pins",
     "Policy",
+    "Recipient",
     "Record",
     "RolledBackKeystore",
     "Slot",
@@ -92,5 +94,6 @@ __all__ = [
     "read_private",
     "restore",
     "storage_at",
+    "wrap",
     "write_private",
 ]

@@ -30,21 +30,11 @@ carries a `hint`: advice a person can act on, or empty. Passing the wrong Python
 type is a bug, not a refusal, and raises TypeError or ValueError.
 """
 
+from refusals import Refusal
 
-class KeystoreError(Exception):
-    """Base of every refusal.
 
-    Args:
-        message: What was expected and what was found; lower case, no full stop.
-        hint: What to do about it. Overrides the class's own hint.
-    """
-
-    hint = ""
-
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        if hint is not None:
-            self.hint = hint
+class KeystoreError(Refusal):
+    """Base of every refusal."""
 
 
 class KeystoreNotFound(KeystoreError):

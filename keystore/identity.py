@@ -1,7 +1,9 @@
-"""An identity: 32 random bytes that open a store without anyone typing.
+"""An identity: 32 random bytes that open what was made for them, without anyone typing.
 
-Made for CI and for recovery sheets, so the text form has a checksum and survives
-being typed. docs/spec/keystore-v1.md, section 4.
+An identity is a key pair. Its public half is a recipient: a keystore's slot or an
+issued bundle made for that recipient opens with the identity. The text form has a
+checksum and survives being typed, for recovery sheets.
+docs/spec/keystore-v2.md, section 3; for slots of format 1 docs/spec/keystore-v1.md.
 """
 
 import os
@@ -11,11 +13,13 @@ from typing import NoReturn, Self
 
 from keystore.canonical import Fields
 from keystore.errors import IdentityError
+from keystore.key_pairs import KeyPairs
 from keystore.private_file import read_private, write_private
+from keystore.recipient import HYBRID, X25519
 from keystore.sealing import KEY_BYTES, derive
-from keystore.textform import from_text, to_text
+from keystore.textform import IDENTITY_1, IDENTITY_2, begins_with, from_text, to_text
 
-PREFIX = "MLGUARD-IDENTITY-1-"
+PREFIXES = {X25519: IDENTITY_1, HYBRID: IDENTITY_2}
 FIELDS = ("identity_id",)
 ID_BYTES = 8
 
@@ -44,45 +48,79 @@ class IdentityLock:
 class Identity:
     """The secret in an identity file.
 
+    Args:
+        secret: 32 random bytes.
+        pq: Whether the key pair is the hybrid one, MLKEM768-X25519, that also a
+            quantum computer does not open; X25519 alone if not.
+
     Example:
         >>> identity = Identity(bytes(32))
         >>> identity
-        Identity(id='b2bcc6371ccd2d92')
+        Identity(id='1119f99a77f7885e')
         >>> Identity.parse(identity.reveal()).id == identity.id
         True
     """
 
-    __slots__ = ("_secret",)
+    __slots__ = ("_pairs", "_secret")
 
     kind = "identity"
 
-    def __init__(self, secret: bytes) -> None:
+    def __init__(self, secret: bytes, *, pq: bool = False) -> None:
         if len(secret) != KEY_BYTES:
             raise ValueError(f"an identity is {KEY_BYTES} bytes, got {len(secret)}")
         self._secret = bytes(secret)
+        self._pairs = KeyPairs(secret, HYBRID if pq else X25519)
 
     @classmethod
-    def generate(cls) -> Self:
+    def generate(cls, *, pq: bool = False) -> Self:
         """Draw a new identity from the operating system's random source."""
-        return cls(os.urandom(KEY_BYTES))
+        return cls(os.urandom(KEY_BYTES), pq=pq)
+
+    @property
+    def recipient(self) -> str:
+        """The public half, as one line that anybody may have."""
+        return self._pairs.recipient.line()
 
     @property
     def id(self) -> str:
         """Sixteen hex digits that name the identity. Safe to print."""
+        return self._pairs.recipient.id
+
+    @property
+    def old_id(self) -> str:
+        """What names the identity in a slot of format 1."""
         return derive(self._secret, "identity-id", salt=b"", size_bytes=ID_BYTES).hex()
+
+    def unwrap(self, sealed: bytes, info: bytes) -> bytes:
+        """Open what was wrapped for this identity's recipient.
+
+        Args:
+            sealed: What `keystore.wrap` gave.
+            info: What `wrap` was given with it.
+
+        Raises:
+            IdentityError: It is for another identity or `info`, or was altered.
+        """
+        opened = self._pairs.unwrap(sealed, info)
+        if opened is None:
+            raise IdentityError(
+                f"{self} does not open it",
+                hint="it is for another identity, or it was altered",
+            )
+        return opened
 
     def new_lock(self) -> IdentityLock:
         """The public part of a new slot."""
-        return IdentityLock(identity_id=self.id)
+        return IdentityLock(identity_id=self.old_id)
 
     def wrapping_key(self, lock: object) -> bytes | None:
         """The key for a slot; None if the slot is not this identity's."""
-        ours = isinstance(lock, IdentityLock) and lock.identity_id == self.id
+        ours = isinstance(lock, IdentityLock) and lock.identity_id == self.old_id
         return self._secret if ours else None
 
     def reveal(self) -> str:
         """The identity itself, as text to write down or print."""
-        return to_text(PREFIX, self._secret)
+        return to_text(PREFIXES[self._pairs.recipient.kem], self._secret)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -91,7 +129,8 @@ class Identity:
         Raises:
             IdentityError: Not an identity, or mistyped.
         """
-        return cls(from_text(PREFIX, text))
+        pq = begins_with(IDENTITY_2, text)
+        return cls(from_text(PREFIXES[HYBRID if pq else X25519], text), pq=pq)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -113,8 +152,12 @@ class Identity:
         Raises:
             IdentityError: Something is already there, or it cannot be written.
         """
-        whoever = "mlguard identity: whoever has this file can open the keystore"
-        write_private(path, self.reveal(), comments=[whoever, f"id {self.id}"])
+        whoever = (
+            "mlguard identity: whoever has this file can open the keystores and "
+            "bundles made for it"
+        )
+        comments = [whoever, f"id {self.id}", f"recipient {self.recipient}"]
+        write_private(path, self.reveal(), comments=comments)
 
     def __str__(self) -> str:
         return f"identity {self.id}"

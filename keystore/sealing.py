@@ -2,7 +2,8 @@
 
 AES-GCM alone does not commit to its key: one ciphertext can be made to open under
 two. Each sealed string therefore carries 32 bytes that depend on the key, compared
-before anything is decrypted. docs/spec/keystore-v1.md, section 2.
+before anything is decrypted. docs/spec/keystore-v1.md, section 2;
+docs/spec/keystore-v2.md, section 2.
 """
 
 import hmac
@@ -17,6 +18,7 @@ KEY_BYTES = 32
 SALT_BYTES = 32
 OVERHEAD_BYTES = 80  # salt, commitment, tag
 PREFIX = b"mlguard/keystore/v1/"
+PREFIX_2 = b"mlguard/keystore/v2/"  # of what format 1 does not have
 NONCE = bytes(12)  # safe: every salt gives a key that is used once
 
 
@@ -28,12 +30,19 @@ class Altered(Exception):
     """The key fits, but data or associated data changed. Never leaves the keystore."""
 
 
-def derive(key: bytes, label: str, *, salt: bytes, size_bytes: int = 32) -> bytes:
+def derive(
+    key: bytes | bytearray,
+    label: str,
+    *,
+    salt: bytes,
+    size_bytes: int = 32,
+    prefix: bytes = PREFIX,
+) -> bytes:
     """Derive bytes for one labelled use of a uniform key.
 
     Source: RFC 5869, with SHA-512.
     """
-    info = PREFIX + label.encode("ascii")
+    info = prefix + label.encode("ascii")
     return HKDF(SHA512(), size_bytes, salt, info).derive(key)
 
 

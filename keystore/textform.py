@@ -1,6 +1,6 @@
 """Thirty-two secret bytes as text that can be printed, typed and checked.
 
-docs/spec/keystore-v1.md, section 4.
+docs/spec/keystore-v1.md, section 4; docs/spec/keystore-v2.md, section 3.
 """
 
 import base64
@@ -13,8 +13,11 @@ SECRET_BYTES = 32
 CHECKSUM_BYTES = 3
 TEXT_CHARACTERS = 56
 GROUP = 4  # characters between hyphens
-WORDS = {"MLGUARD-IDENTITY-1-": "identity", "MLGUARD-KEY-1-": "key"}
-ARTICLES = {"MLGUARD-IDENTITY-1-": "an identity", "MLGUARD-KEY-1-": "a key"}
+IDENTITY_1 = "MLGUARD-IDENTITY-1-"
+IDENTITY_2 = "MLGUARD-IDENTITY-2-"
+KEY_1 = "MLGUARD-KEY-1-"
+WORDS = {IDENTITY_1: "identity", IDENTITY_2: "identity", KEY_1: "key"}
+ARTICLES = {IDENTITY_1: "an identity", IDENTITY_2: "an identity", KEY_1: "a key"}
 
 
 def to_text(prefix: str, secret: bytes) -> str:
@@ -25,13 +28,18 @@ def to_text(prefix: str, secret: bytes) -> str:
     return prefix + "-".join(groups)
 
 
+def begins_with(prefix: str, text: str) -> bool:
+    """Whether a text looks like this kind of text, however it was typed."""
+    return _plain(text).startswith(prefix.replace("-", ""))
+
+
 def from_text(prefix: str, text: str) -> bytes:
     """Read a secret; hyphens, white space and case do not matter.
 
     Raises:
         IdentityError: Not this kind of text, or mistyped.
     """
-    plain = "".join(text.split()).replace("-", "").upper()
+    plain = _plain(text)
     body = plain.removeprefix(prefix.replace("-", ""))
     if body == plain or len(body) != TEXT_CHARACTERS:
         raise IdentityError(
@@ -51,6 +59,11 @@ def from_text(prefix: str, text: str) -> bytes:
     return secret
 
 
+def _plain(text: str) -> str:
+    return "".join(text.split()).replace("-", "").upper()
+
+
 def _checksum(prefix: str, secret: bytes) -> bytes:
-    label = f"mlguard {WORDS[prefix]} 1".encode("ascii")
+    number = prefix.rstrip("-").rpartition("-")[2]
+    label = f"mlguard {WORDS[prefix]} {number}".encode("ascii")
     return hashlib.sha256(label + secret).digest()[:CHECKSUM_BYTES]

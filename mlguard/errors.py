@@ -34,21 +34,11 @@ wrong Python type is a bug, not a refusal, and raises TypeError or ValueError.
 
 from collections.abc import Sequence
 
+from refusals import Refusal
 
-class MlguardError(Exception):
-    """Base of every refusal.
 
-    Args:
-        message: What was expected and what was found; lower case, no full stop.
-        hint: What to do about it. Overrides the class's own hint.
-    """
-
-    hint = ""
-
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        if hint is not None:
-            self.hint = hint
+class MlguardError(Refusal):
+    """Base of every refusal."""
 
 
 class RecipeError(MlguardError):

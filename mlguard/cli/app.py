@@ -25,6 +25,7 @@ from mlguard.cli.exit_codes import (
     exit_codes,
 )
 from mlguard.cli.export import export
+from mlguard.cli.identity import identity_app
 from mlguard.cli.keys import keygen, keys_app
 from mlguard.cli.layers import layers
 from mlguard.cli.predict import predict
@@ -50,6 +51,7 @@ app = typer.Typer(
 )
 app.command()(keygen)
 app.add_typer(keys_app, name="keys")
+app.add_typer(identity_app, name="identity")
 app.add_typer(recipes_app, name="recipes")
 app.command()(protect)
 app.command()(train)

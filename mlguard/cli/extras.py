@@ -16,7 +16,7 @@ def need(module: str, *, extra: str = "train") -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package in {"mlguard", "keystore"}:
+        if package in {"mlguard", "keystore", "refusals"}:
             raise
         raise MissingExtra(
             f"this command needs the package {package}, which is not installed",

@@ -5,6 +5,7 @@ import importlib
 import pytest
 
 ROOMS = [
+    "refusals",
     "keystore",
     "mlguard.sealing",
     "mlguard.transforms",

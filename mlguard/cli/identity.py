@@ -1,0 +1,49 @@
+"""`mlguard identity`: a key pair that opens issued bundles and keystore slots."""
+
+import json as json_text
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keystore import Identity
+from mlguard.cli.with_store import Json
+
+identity_app = typer.Typer(
+    no_args_is_help=True, help="Identities: a key pair of your own, in a file."
+)
+File = Annotated[Path, typer.Argument(help="The identity file.", metavar="FILE")]
+
+
+@identity_app.command()
+def new(
+    file: File,
+    pq: Annotated[
+        bool,
+        typer.Option(
+            "--pq", help="A hybrid key pair that a quantum computer does not open."
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Make an identity, and print its recipient: the line to give to others.
+
+    FILE stays with you, readable by you alone: whoever has it opens what was made for
+    its recipient. The recipient is no secret.
+    """
+    identity = Identity.generate(pq=pq)
+    identity.write(file)
+    print(f"mlguard: made {file}; it never leaves this machine", file=sys.stderr)
+    _print(identity, as_json=json)
+
+
+@identity_app.command()
+def show(file: File, json: Json = False) -> None:
+    """Print the recipient of an identity file."""
+    _print(Identity.read(file), as_json=json)
+
+
+def _print(identity: Identity, *, as_json: bool) -> None:
+    value = {"id": identity.id, "recipient": identity.recipient}
+    print(json_text.dumps(value, indent=2) if as_json else identity.recipient)

@@ -1,0 +1,27 @@
+"""What a refusal is: an error that says what was found, and what to do about it.
+
+The keystore and mlguard each have a tree of refusals with a root of its own; both
+roots are built on this one class, so that they behave alike.
+"""
+
+
+class Refusal(Exception):
+    """Something a user asked for that is not done.
+
+    Passing the wrong Python type is a bug, not a refusal, and raises TypeError or
+    ValueError.
+
+    Args:
+        message: What was expected and what was found; lower case, no full stop.
+        hint: Advice a person can act on. Overrides the class's own hint.
+    """
+
+    hint = ""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        if hint is not None:
+            self.hint = hint
+
+
+__all__ = ["Refusal"]
