@@ -5,6 +5,7 @@ every reader of a small file that a stranger may have made.
 """
 
 import errno
+import hashlib
 import os
 import secrets
 import stat
@@ -19,6 +20,16 @@ CHUNK_BYTES = 1 << 20  # read at a time, so that memory follows what is really t
 NOT_WAITING = getattr(os, "O_NONBLOCK", 0)
 # What link() says where a file system or a system has no hard links.
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+
+# What file managers, synchronizers and file systems put into folders; in lower case.
+DROPPINGS = frozenset(
+    {
+        ".directory", ".ds_store", ".fseventsd", ".ipynb_checkpoints",
+        ".spotlight-v100", ".temporaryitems", "#recycle", "$recycle.bin", "@eadir",
+        "__macosx", "desktop.ini", "ehthumbs.db", "icon\r", "lost+found",
+        "system volume information", "thumbs.db",
+    }
+)  # fmt: skip
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -36,8 +47,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
             says which.
     """
     with open(path, "rb", buffering=0, opener=_open_to_read) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        _check_regular(file.fileno(), path)
         chunks, room = [], limit + 1
         while room and (chunk := file.read(min(room, CHUNK_BYTES))):
             chunks.append(chunk)
@@ -89,16 +99,80 @@ def prepare_output_folder(path: Path) -> None:
 
     Raises:
         OutputExists: The path is a file, or a folder that holds something.
-        OutputError: The folder cannot be created.
+        OutputError: The folder cannot be created, or cannot be listed.
     """
+    refuse_filled_folder(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
-            raise OutputExists(f"{path} is not empty")
     except (FileExistsError, NotADirectoryError):
         raise OutputExists(f"{path} is not a folder") from None
     except OSError as error:
         raise OutputError(f"cannot create {path}: {error.strerror}") from None
+
+
+def refuse_filled_folder(path: Path) -> None:
+    """Refuse a place for results that is neither new nor an empty folder.
+
+    What a file manager or a file system left there does not count.
+
+    Raises:
+        OutputExists: It is a file, or a folder that holds something.
+        OutputError: What it holds cannot be listed.
+    """
+    try:
+        with os.scandir(path) as entries:
+            held = next((e.name for e in entries if not is_dropping(e.name)), None)
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise OutputExists(f"{path} is a link that leads nowhere") from None
+        return
+    except NotADirectoryError:
+        raise OutputExists(f"{path} is not a folder") from None
+    except OSError as error:
+        raise OutputError(
+            f"cannot see whether {path} is empty: {error.strerror}",
+            hint="choose a new folder, or one that you may list",
+        ) from None
+    if held is not None:
+        raise OutputExists(f"{path} is not empty: it holds {held}")
+
+
+def is_dropping(name: str) -> bool:
+    """Whether a file or folder is another system's note to itself, never the user's.
+
+    Example:
+        >>> [name for name in ("._a.jpg", "@eaDir", "a.jpg") if is_dropping(name)]
+        ['._a.jpg', '@eaDir']
+    """
+    return name.startswith(("._", ".nfs", ".Trash")) or name.casefold() in DROPPINGS
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hex; the file may be larger than memory.
+
+    Raises:
+        OSError: It cannot be read, or is not a regular file.
+    """
+    with open(path, "rb", buffering=0, opener=_open_to_read) as file:
+        _check_regular(file.fileno(), path)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_text(path: Path, limit: int) -> str:
+    """Read a whole text file that nobody vouches for, in UTF-8.
+
+    The byte-order mark that editors on Windows put before a text is no part of it.
+
+    Raises:
+        OSError: As `read_bounded`.
+        UnicodeDecodeError: It is not UTF-8.
+    """
+    return read_bounded(path, limit).decode("utf-8-sig")
+
+
+def _check_regular(descriptor: int, path: Path) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def _open_to_read(path: str, flags: int) -> int:

@@ -7,13 +7,15 @@ its colour by a rule, so there is no table to ship and any two programs agree.
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_CLASSES = 256  # a mask is one byte a pixel
+from mlguard.rules import MAX_CLASSES
+
+MOST = MAX_CLASSES["segmentation"]
 VOID = 255  # VOC's number for pixels without a label
 
 Rgb = tuple[int, int, int]
 
 
-def palette(classes: int = MAX_CLASSES) -> tuple[Rgb, ...]:
+def palette(classes: int = MOST) -> tuple[Rgb, ...]:
     """The colours of classes 0 … classes-1.
 
     Bits 0, 3 and 6 of a class's number become the highest bits of red; bits 1, 4 and 7
@@ -29,8 +31,8 @@ def palette(classes: int = MAX_CLASSES) -> tuple[Rgb, ...]:
         >>> palette()[VOID]
         (224, 224, 192)
     """
-    if not 1 <= classes <= MAX_CLASSES:
-        raise ValueError(f"expected 1 to {MAX_CLASSES} classes, got {classes}")
+    if not 1 <= classes <= MOST:
+        raise ValueError(f"expected 1 to {MOST} classes, got {classes}")
     colours = (_colour(index).tolist() for index in range(classes))
     return tuple((red, green, blue) for red, green, blue in colours)
 

@@ -7,20 +7,15 @@ segmentation, top-1 accuracy of a classification. Knows only arrays and names.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlguard import metrics
-
-TaskName = Literal["segmentation", "classification"]
+from mlguard.rules import TaskName
 
 NO_LABEL = -1  # an image of a classification always has a class; none is this number
-MAX_CLASSES: dict[TaskName, int] = {
-    "segmentation": 256,  # a mask is one byte a pixel
-    "classification": 1 << 16,  # three times what ImageNet-21k has
-}
 SCORE_NAMES: dict[TaskName, str] = {
     "segmentation": "mIoU",
     "classification": "accuracy",

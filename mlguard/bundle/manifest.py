@@ -22,14 +22,10 @@ from pydantic import (
 from mlguard.bundle.archive import MODEL, PREPROCESS, SEALED_MODEL
 from mlguard.bundle.sealing import SUITE
 from mlguard.errors import MalformedBundle
-from mlguard.tasks import MAX_CLASSES, TaskName
-from mlguard.transforms import (
-    BLOCK_SIZES,
-    KeyedLayer,
-    KeyedTransforms,
-    key_space_bits,
-)
+from mlguard.rules import BLOCK_SIZES, BYTE_MAX, MAX_CLASSES, ImageMethod, TaskName
+from mlguard.transforms import KeyedLayer, KeyedTransforms, key_space_bits
 from mlguard.transforms.channels import MAX_CHANNELS
+from mlguard.validation import problems_of
 
 SCHEMA = "mlguard.bundle/1"
 LAYER = r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*\z"
@@ -69,7 +65,7 @@ class TransformFacts(_Part):
     """
 
     spec: Literal[1] = 1
-    methods: tuple[Literal["shf", "np", "ffx", "orthogonal"], ...]
+    methods: tuple[ImageMethod, ...]
     block_size: int  # M, pixels
     shown_by_weights: bool = False
 
@@ -166,7 +162,7 @@ class Facts(_Part):
         tuple[Text, ...],
         Field(min_length=2, max_length=MAX_CLASSES["classification"]),
     ]
-    ignore_index: Annotated[int, Field(ge=0, le=255)] | None
+    ignore_index: Annotated[int, Field(ge=0, le=BYTE_MAX)] | None
     image_size: tuple[Side, Side]  # height, width the model was trained at; pixels
     opset: Annotated[int, Field(ge=18, le=23)]
     licence: Text = ""
@@ -284,9 +280,8 @@ def parse_manifest(data: bytes, *, name: str) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, problem["loc"])) or "manifest.json"
-        raise MalformedBundle(f"{name}: {where}: {problem['msg']}") from None
+        problem = problems_of(error)[0]
+        raise MalformedBundle(f"{name}: manifest.json: {problem}") from None
     if manifest.to_bytes() != data:
         raise MalformedBundle(f"{name}: manifest.json is not in its canonical spelling")
     return manifest

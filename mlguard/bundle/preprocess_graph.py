@@ -21,14 +21,14 @@ from onnx import (
     numpy_helper,
 )
 
+from mlguard import rules
+from mlguard.rules import IMAGE_METHODS, check_methods
 from mlguard.transforms.blocks import CHANNELS, block_length
-from mlguard.transforms.compose import check_methods
 
 SLOT_LOCATION = "key-slot"  # names no file: the runtime fills the tensor in memory
 MIN_OPSET = 18
-TABLE_SIZE = 256
-KNOWN = "shf, np, ffx, orthogonal"
-BYTE_MAX = np.array(255, dtype=np.float32)
+TABLE_SIZE = rules.BYTE_MAX + 1
+BYTE_MAX = np.array(rules.BYTE_MAX, dtype=np.float32)
 
 INPUT = "images"
 OUTPUT = "pixels"  # normalized, for the model
@@ -146,7 +146,9 @@ def _mapped(
         elif method == "orthogonal":
             blocks, scale = _mixed(graph, blocks, length)
         else:
-            raise ValueError(f"expected methods of {KNOWN}, got {method}")
+            raise ValueError(
+                f"expected methods of {', '.join(IMAGE_METHODS)}, got {method}"
+            )
     return blocks, scale or graph.constant("scale", BYTE_MAX)
 
 

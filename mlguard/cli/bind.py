@@ -11,6 +11,7 @@ from mlguard.cli.key_space import warn_of_small_key_space
 from mlguard.cli.model_key import open_model_key, open_model_keys
 from mlguard.cli.recipes import Overrides
 from mlguard.cli.unlock import Unlock, unlocking
+from mlguard.files import refuse_filled_folder
 from mlguard.recipe import read_recipe
 
 if TYPE_CHECKING:
@@ -64,11 +65,10 @@ def bind(
     settings = read_recipe(recipe, overrides=set_ or []) if recipe else None
     need("mlguard.protect")
     from mlguard.protect import bind_model, bound_recipe, read_plain
-    from mlguard.protect.bind import check_new
     from mlguard.protect.run import protection_of
 
     _check_outside(out, model)
-    check_new(out)
+    refuse_filled_folder(out)
     plain = read_plain(model, settings)
     bound = bound_recipe(
         plain,
@@ -99,11 +99,10 @@ def rebind(
     """Give a bound model another key, without training; RUN stays as it is."""
     need("mlguard.protect")
     from mlguard.protect import read_run, rebind_run
-    from mlguard.protect.bind import check_new
     from mlguard.protect.run import protection_of
 
     _check_outside(out, run)
-    check_new(out)
+    refuse_filled_folder(out)
     bound = read_run(run)
     protection = protection_of(bound)
     wanted = [(old_key or protection.key_name, protection.key_id), (key, None)]

@@ -16,7 +16,7 @@ from mlguard.data.files import decode_image, read_file
 from mlguard.data.folder import IMAGE_SUFFIXES, is_unsafe
 from mlguard.data.labelled import Pair
 from mlguard.errors import DatasetError
-from mlguard.tasks import MAX_CLASSES
+from mlguard.rules import MAX_CLASSES
 
 LAYOUT = "<split>/<class>/<image>.jpg, .jpeg or .png"
 WNID = re.compile(r"n\d{8}\Z")  # WordNet's number of a noun, ImageNet's folder names

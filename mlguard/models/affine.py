@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlguard.errors import BindingError
+from mlguard.rules import BYTE_MAX
 from mlguard.transforms import (
     Compose,
     NegativePositive,
@@ -21,7 +22,6 @@ from mlguard.transforms import (
     PixelShuffle,
     Transform,
 )
-from mlguard.transforms.base import BYTE_MAX
 from mlguard.transforms.blocks import block_length
 
 MAX_LENGTH = 3072  # L = 3·32²; a matrix of L² numbers is then 75 MB

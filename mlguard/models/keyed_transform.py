@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mlguard.errors import ShapeError
 from mlguard.models.torch_blocks import cut, join
+from mlguard.rules import BYTE_MAX
 from mlguard.transforms import (
     Compose,
     FormatPreserving,
@@ -23,7 +24,6 @@ from mlguard.transforms import (
     PixelShuffle,
     Transform,
 )
-from mlguard.transforms.base import BYTE_MAX
 from mlguard.transforms.blocks import CHANNELS, check_images, from_blocks, to_blocks
 
 MAX_SIZES = 8  # image sizes whose tables are kept; at most 2.4 MB each for 256×256

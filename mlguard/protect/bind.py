@@ -7,7 +7,6 @@ Nothing is written that was not compared with the model it came from.
 
 import copy
 import errno
-import hashlib
 import secrets
 import shutil
 import time
@@ -18,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from mlguard.errors import BindingError, OutputError, OutputExists
-from mlguard.files import prepare_output_folder
+from mlguard.files import prepare_output_folder, refuse_filled_folder, sha256_of
 from mlguard.keys import ModelKey, new_protection_id
 from mlguard.models import keyed, normalization_of, rewrite
 from mlguard.protect import run as folder
@@ -67,7 +66,7 @@ def bind_model(
         ParityError: The bound model does not compute what the plain one does.
         OutputError: There is no space, or the folder is not writable.
     """
-    check_new(out)
+    refuse_filled_folder(out)
     form, original = stem_form(plain, recipe), plain.load()
     protection = Protection(new_protection_id(), key.key_id, key_name)
     model = copy.deepcopy(original)
@@ -81,7 +80,7 @@ def bind_model(
     facts = {
         "stem": form,
         "tied": form == "lifted",
-        "source_sha256": _sha256(plain.weights),
+        "source_sha256": sha256_of(plain.weights),
     }
     run = _write(draft, model, key, facts, plain)
     return Bound(run, fold_ms, difference, largest)
@@ -109,7 +108,7 @@ def rebind_run(
         ParityError: The new model does not compute what the old one does.
         OutputError: There is no space, or the folder is not writable.
     """
-    check_new(out)
+    refuse_filled_folder(out)
     was = run.transform(old)
     original = run.load_model()
     protection = Protection(new_protection_id(), key.key_id, key_name)
@@ -127,7 +126,7 @@ def rebind_run(
     plain = None if twin is None else read_plain(twin.path, build=run.build)
     known = run.provenance.get(folder.BOUND)
     facts = dict(known) if isinstance(known, dict) else {}
-    facts["source_sha256"] = _sha256(run.path / folder.MODEL)
+    facts["source_sha256"] = sha256_of(run.path / folder.MODEL)
     written = _write(draft, model, key, facts, plain)
     return Bound(written, fold_ms, difference, largest)
 
@@ -142,16 +141,6 @@ def _unfold_old(model: nn.Module, was: TransformSet, run: Run) -> None:
             f"{run.path} was trained under its key, and the key is not folded into it",
             hint="train it again under the new key, or train a plain model and bind it",
         ) from None
-
-
-def check_new(out: Path) -> None:
-    """Refuse a run folder that is neither new nor empty.
-
-    Raises:
-        OutputExists: It holds something, or is a file.
-    """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise OutputExists(f"{out} is not a new or empty folder")
 
 
 def _write(
@@ -230,8 +219,3 @@ def _write_twin(plain: PlainModel, twin: Path) -> None:
         shutil.copyfile(plain.weights, twin / folder.MODEL)
     except OSError as error:
         raise OutputError(f"cannot write {twin}: {error.strerror}") from None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

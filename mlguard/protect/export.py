@@ -45,6 +45,7 @@ from mlguard.protect.scrub import scrub
 from mlguard.protect.slot_folding import into_weights
 from mlguard.protect.slots import WithSlots, empty_slots, example_slots
 from mlguard.recipe import recipe_sha256
+from mlguard.validation import problems_of
 
 INPUT, OUTPUT = "pixels", "logits"
 EXAMPLE = (2, 3, 64, 96)  # neither 0 nor 1 is traced as a constant, nor H as W
@@ -120,11 +121,9 @@ def facts_of(run: Run) -> Facts:
     try:
         return _facts(run)
     except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, problem["loc"]))
         raise MalformedRun(
             f"{run.path}: {RECIPE} or {PROVENANCE} does not fit into a bundle: "
-            f"{where}: {problem['msg']}"
+            f"{problems_of(error)[0]}"
         ) from None
 
 

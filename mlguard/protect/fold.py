@@ -25,7 +25,8 @@ from mlguard.models.stem import absorb, form_of_stem, side_of_patch
 from mlguard.protect.key_work import blank_model
 from mlguard.protect.parity import example_images
 from mlguard.protect.plain import PlainModel
-from mlguard.recipe import CHANNELS, Recipe, dump_recipe, parse_recipe
+from mlguard.recipe import Recipe, dump_recipe, parse_recipe
+from mlguard.rules import CHANNELS_METHOD
 from mlguard.transforms import TransformSet
 
 IMAGES = 2  # compared
@@ -59,18 +60,18 @@ def bound_recipe(
     """
     spec = plain.recipe.transform
     chosen = [str(method) for method in methods or spec.methods]
-    if layers and CHANNELS not in chosen:
-        chosen.append(CHANNELS)
-    on_images = bool(set(chosen) - {CHANNELS})
+    if layers and CHANNELS_METHOD not in chosen:
+        chosen.append(CHANNELS_METHOD)
+    on_images = bool(set(chosen) - {CHANNELS_METHOD})
     if plain.recipe.model.stem == "blocks" and not on_images:
         raise BindingError(
             f"the stem of {plain.weights} has the form of blocks, and "
-            f"`{CHANNELS}` alone leaves images as they are",
+            f"`{CHANNELS_METHOD}` alone leaves images as they are",
             hint="choose a method on images as well, such as orthogonal,channels",
         )
     if signs is None:
-        signs = spec.signs and CHANNELS in chosen
-    named = layers or (spec.layers if CHANNELS in chosen else ())
+        signs = spec.signs and CHANNELS_METHOD in chosen
+    named = layers or (spec.layers if CHANNELS_METHOD in chosen else ())
     changes: dict[str, Any] = {
         "transform.method": chosen,
         "transform.layers": list(_layers(plain, named, signs=signs)),

@@ -20,7 +20,7 @@ from mlguard.errors import (
     RunError,
     WeightsError,
 )
-from mlguard.files import prepare_output_folder
+from mlguard.files import prepare_output_folder, refuse_filled_folder
 from mlguard.keys import (
     ModelKey,
     ModelSubkeys,
@@ -184,11 +184,12 @@ class Job:
                     f"or --recipe {self.path / folder.RECIPE}",
                 )
             return setup
-        if self.path.exists() and not (self.path.is_dir() and _is_empty(self.path)):
-            advice = OutputExists.hint
+        try:
+            refuse_filled_folder(self.path)
+        except OutputExists as refusal:
             if (self.path / folder.RECIPE).exists():
-                advice += ", or --resume to go on with an unfinished run"
-            raise OutputExists(f"{self.path} is not an empty folder", hint=advice)
+                refusal.hint += ", or --resume to go on with an unfinished run"
+            raise
         self._accelerator.wait_for_everyone()  # all have looked before one writes
         return None
 
@@ -367,10 +368,6 @@ class Job:
             )
         facts["resumed"].append(self._session_facts())
         folder.write_json(self.path / folder.PROVENANCE, facts)
-
-
-def _is_empty(path: Path) -> bool:
-    return not any(path.iterdir())
 
 
 def _is_finished(path: Path) -> bool:

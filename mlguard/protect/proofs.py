@@ -6,13 +6,12 @@ spell out the transform; the owner who audits or exports such a folder would rea
 own secret aloud. So a run carries two HMACs, and nothing is derived before they hold.
 """
 
-import hashlib
 import hmac
 import json
 from pathlib import Path
 
 from mlguard.errors import TamperedRun
-from mlguard.files import atomic_write
+from mlguard.files import atomic_write, sha256_of
 from mlguard.keys import ModelSubkeys
 
 SETUP = "run/setup"  # uses of subkeys; docs/spec/keys-v1.md, section 3
@@ -65,6 +64,5 @@ def _check(path: Path, subkeys: ModelSubkeys, use: str, file: Path) -> None:
 
 
 def _hmac(subkeys: ModelSubkeys, use: str, file: Path) -> str:
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").digest()
+    digest = bytes.fromhex(sha256_of(file))
     return hmac.digest(subkeys.derive(use), digest, "sha256").hex()

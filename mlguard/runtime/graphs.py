@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from mlguard.bundle import Bundle
 from mlguard.errors import BundleError
+from mlguard.rules import BYTE_MAX
 from mlguard.runtime.providers import LOGITS, PIXELS, load_graph, run_graph
 from mlguard.transforms import ChannelPermutation, Transform, TransformSet
-from mlguard.transforms.base import BYTE_MAX
 
 Channels = tuple[ChannelPermutation, ...]
 

@@ -6,8 +6,9 @@ have back-ends of their own that are compared with this one bit for bit. This ro
 no model and no file. Written down in docs/spec/transforms-v1.md.
 """
 
+from mlguard.rules import BLOCK_SIZES, block_sizes_of
 from mlguard.transforms.base import Inverse, Transform
-from mlguard.transforms.blocks import BLOCK_SIZES, pad_to_blocks
+from mlguard.transforms.blocks import pad_to_blocks
 from mlguard.transforms.channels import ChannelPermutation, channels_key_space
 from mlguard.transforms.compose import Compose
 from mlguard.transforms.format_preserving import FormatPreserving
@@ -15,7 +16,6 @@ from mlguard.transforms.key_space import MIN_KEY_SPACE_BITS, SECRET_BITS, said_b
 from mlguard.transforms.keyed import KeyedLayer, KeyedTransforms, derive_channels
 from mlguard.transforms.methods import (
     METHODS,
-    block_sizes_of,
     derive_transform,
     key_space_bits,
 )

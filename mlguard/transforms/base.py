@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 
 from mlguard.errors import ShapeError
 from mlguard.keys import ModelSubkeys
+from mlguard.rules import BYTE_MAX
 from mlguard.transforms.blocks import (
-    BLOCK_SIZES,
     block_length,
     check_images,
     from_blocks,
     to_blocks,
 )
-
-BYTE_MAX = 255
 
 
 class Transform(ABC):
@@ -146,13 +144,7 @@ class Inverse:
 
 
 class DerivedTransform(Transform):
-    """A transform that one method of METHODS derives from subkeys.
-
-    Attributes:
-        sizes: The block sizes it works on.
-    """
-
-    sizes: ClassVar[tuple[int, ...]] = BLOCK_SIZES
+    """A transform that one method of METHODS derives from subkeys."""
 
     @classmethod
     @abstractmethod

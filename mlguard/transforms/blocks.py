@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlguard.errors import ShapeError
+from mlguard.rules import BLOCK_SIZES
 
 CHANNELS = 3
-BLOCK_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # pixels; arXiv:2107.09362, table 1
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 

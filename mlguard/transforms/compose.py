@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlguard.transforms.base import BYTE_MAX, Transform
+from mlguard.rules import check_methods
+from mlguard.transforms.base import Transform
 
 
 class Compose(Transform):
@@ -62,18 +63,3 @@ class Compose(Transform):
 
     def __repr__(self) -> str:
         return f"Compose([{', '.join(map(repr, self.transforms))}])"
-
-
-def check_methods(methods: Sequence[str]) -> None:
-    """Refuse methods that cannot be applied in this order.
-
-    Raises:
-        ValueError: None at all, one twice, `np` after `ffx`, or `orthogonal`, which
-            contains what the others do, with another.
-    """
-    if not methods or len(set(methods)) != len(methods):
-        raise ValueError(f"expected different methods, got {list(methods)}")
-    if "ffx" in methods and "np" in methods[methods.index("ffx") :]:
-        raise ValueError(f"np works on 0…{BYTE_MAX}, so it must come before ffx")
-    if "orthogonal" in methods and len(methods) > 1:
-        raise ValueError("orthogonal mixes whole blocks, so it stands alone")

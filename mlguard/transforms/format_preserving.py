@@ -7,7 +7,8 @@ import pyffx
 from numpy.typing import ArrayLike, NDArray
 
 from mlguard.keys import ModelSubkeys
-from mlguard.transforms.base import BYTE_MAX, DerivedTransform, checked_mask
+from mlguard.rules import BYTE_MAX
+from mlguard.transforms.base import DerivedTransform, checked_mask
 from mlguard.transforms.blocks import CHANNELS, block_length
 from mlguard.transforms.choice import half_mask
 from mlguard.transforms.key_space import subset_bits

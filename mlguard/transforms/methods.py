@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from mlguard.keys import ModelSubkeys
+from mlguard.rules import IMAGE_METHODS, check_methods
 from mlguard.transforms.base import DerivedTransform, Transform
-from mlguard.transforms.blocks import BLOCK_SIZES
-from mlguard.transforms.compose import Compose, check_methods
+from mlguard.transforms.compose import Compose
 from mlguard.transforms.format_preserving import FormatPreserving
 from mlguard.transforms.negative_positive import NegativePositive
 from mlguard.transforms.orthogonal import Orthogonal
@@ -17,7 +17,7 @@ _TRANSFORMS: dict[str, type[DerivedTransform]] = {
     "ffx": FormatPreserving,
     "orthogonal": Orthogonal,
 }
-METHODS = tuple(_TRANSFORMS)
+METHODS = IMAGE_METHODS
 
 
 def derive_transform(
@@ -49,16 +49,6 @@ def key_space_bits(methods: Sequence[str], block_size: int) -> float:
         [28.8, 9.9, 9.9, 40.8]
     """
     return sum(kind.key_space(block_size) for kind in _kinds(methods))
-
-
-def block_sizes_of(methods: Sequence[str]) -> tuple[int, ...]:
-    """The block sizes that all of some methods work on, in pixels.
-
-    Raises:
-        ValueError: Unknown methods, or methods that do not fit together.
-    """
-    kinds = _kinds(methods)
-    return tuple(s for s in BLOCK_SIZES if all(s in kind.sizes for kind in kinds))
 
 
 def _kinds(methods: Sequence[str]) -> list[type[DerivedTransform]]:

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlguard.keys import ModelSubkeys
-from mlguard.transforms.base import BYTE_MAX, DerivedTransform, checked_mask
+from mlguard.rules import BYTE_MAX
+from mlguard.transforms.base import DerivedTransform, checked_mask
 from mlguard.transforms.blocks import CHANNELS, block_length
 from mlguard.transforms.choice import half_mask
 from mlguard.transforms.key_space import subset_bits

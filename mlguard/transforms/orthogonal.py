@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlguard.keys import ModelSubkeys
-from mlguard.transforms.base import BYTE_MAX, DerivedTransform
+from mlguard.rules import BYTE_MAX, ORTHOGONAL_SIZES
+from mlguard.transforms.base import DerivedTransform
 from mlguard.transforms.blocks import CHANNELS, block_length
 from mlguard.transforms.choice import coin_flips, permutation
 from mlguard.transforms.key_space import permutation_bits
 
 ROUNDS = 2  # after two, every value depends on every other
-# Up to 16 all sums stay below 2²⁴, so that float32 computes them exactly.
-SIZES = (2, 4, 8, 16)  # pixels
 
 
 class Orthogonal(DerivedTransform):
@@ -30,7 +29,7 @@ class Orthogonal(DerivedTransform):
     apply the Walsh-Hadamard transform to each third of it.
 
     Args:
-        block_size: M, in pixels; one of SIZES.
+        block_size: M, in pixels; one of ORTHOGONAL_SIZES.
         orders: A permutation of 0 … 3·M²-1 for each round.
         signs: +1 or -1 for each position in each round.
 
@@ -47,7 +46,6 @@ class Orthogonal(DerivedTransform):
 
     name = "orthogonal"
     bounded: ClassVar[bool] = False
-    sizes: ClassVar[tuple[int, ...]] = SIZES
 
     def __init__(
         self, block_size: int, orders: NDArray[np.int64], signs: NDArray[np.float32]
@@ -147,8 +145,8 @@ def _hadamard(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _check_size(block_size: int) -> None:
-    if block_size not in SIZES:
-        sizes = ", ".join(map(str, SIZES))
+    if block_size not in ORTHOGONAL_SIZES:
+        sizes = ", ".join(map(str, ORTHOGONAL_SIZES))
         raise ValueError(
             f"orthogonal works on blocks of {sizes} pixels, got {block_size}"
         )

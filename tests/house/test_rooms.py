@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMMON = {"mlguard.errors", "mlguard.files"}
+COMMON = {"mlguard.errors", "mlguard.files", "mlguard.rules"}
 PICTURES = {"mlguard.palette", "mlguard.pictures", "PIL"}
 TORCH = {"torch", "torchvision", "numpy"}
 MAY_IMPORT = {
@@ -18,12 +18,14 @@ MAY_IMPORT = {
     "mlguard.__main__": {"mlguard.cli"},
     "mlguard.errors": {"refusals"},
     "mlguard.files": {"mlguard.errors"},
+    "mlguard.rules": set(),
+    "mlguard.validation": {"pydantic"},
     "mlguard.images": {"numpy", "PIL"},
-    "mlguard.palette": {"numpy"},
+    "mlguard.palette": {"mlguard.rules", "numpy"},
     "mlguard.pictures": {"mlguard.palette", "numpy", "PIL"},
     "mlguard.metrics": {"numpy"},
-    "mlguard.tasks": {"mlguard.metrics", "numpy"},
-    "mlguard.recipe": COMMON | {"mlguard.tasks", "pydantic", "tomli_w"},
+    "mlguard.tasks": {"mlguard.metrics", "mlguard.rules", "numpy"},
+    "mlguard.recipe": COMMON | {"mlguard.validation", "pydantic", "tomli_w"},
     "mlguard.keys": {"cryptography"},
     "mlguard.signing": {"mlguard.errors", "cryptography"},
     "mlguard.sealing": {"mlguard.errors", "cryptography"},
@@ -31,6 +33,7 @@ MAY_IMPORT = {
     "mlguard.transforms": {
         "mlguard.errors",
         "mlguard.keys",
+        "mlguard.rules",
         "cryptography",
         "numpy",
         "pyffx",
@@ -43,17 +46,20 @@ MAY_IMPORT = {
     | {"mlguard.recipe", "mlguard.transforms", "safetensors"},
     "mlguard.bundle": COMMON
     | {"mlguard.tasks", "mlguard.keys", "mlguard.transforms", "mlguard.sealing"}
+    | {"mlguard.validation"}
     | {"cryptography", "numpy", "onnx", "pydantic"},
     "mlguard.runtime": COMMON
     | {"mlguard.keys", "mlguard.transforms", "mlguard.bundle", "mlguard.sealing"}
     | {"mlguard.images", "numpy", "onnxruntime", "PIL"},
     "mlguard.protect": COMMON
+    | {"mlguard.validation"}
     | TORCH
     | {"mlguard.recipe", "mlguard.tasks", "mlguard.keys", "mlguard.transforms"}
     | {"mlguard.data", "mlguard.models", "mlguard.bundle", "mlguard.runtime"}
     | {"accelerate", "matplotlib", "onnx", "pydantic", "safetensors"}
     | {"google.protobuf"},  # what onnx graphs are; comes with onnx
     "mlguard.audit": COMMON
+    | {"mlguard.validation"}
     | TORCH
     | PICTURES
     | {"mlguard.recipe", "mlguard.metrics", "mlguard.keys", "mlguard.transforms"}

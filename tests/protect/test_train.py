@@ -177,7 +177,7 @@ def test_finished_run_is_left_as_it_is_by_resume(finished: Path) -> None:
 
 
 def test_output_that_holds_something_is_never_overwritten(finished: Path) -> None:
-    with pytest.raises(OutputExists, match="is not an empty folder") as refusal:
+    with pytest.raises(OutputExists, match="is not empty") as refusal:
         small_run(finished)
     assert "--resume" in refusal.value.hint
 

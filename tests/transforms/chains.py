@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mlguard.keys import ModelKey
-from mlguard.transforms import BLOCK_SIZES, Transform, derive_transform, orthogonal
+from mlguard.rules import ORTHOGONAL_SIZES
+from mlguard.transforms import BLOCK_SIZES, Transform, derive_transform
 
 SUBKEYS = ModelKey(bytes(range(32))).for_model(bytes(range(16)))
 CHAINS = (
@@ -24,7 +25,7 @@ CHAINS = (
 FITTING = [
     pytest.param(chain, size, id=f"{'+'.join(chain)}-{size}")
     for chain in CHAINS
-    for size in (orthogonal.SIZES if chain == ("orthogonal",) else BLOCK_SIZES)
+    for size in (ORTHOGONAL_SIZES if chain == ("orthogonal",) else BLOCK_SIZES)
 ]
 
 

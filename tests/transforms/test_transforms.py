@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mlguard.errors import ShapeError
 from mlguard.keys import ModelKey
+from mlguard.rules import ORTHOGONAL_SIZES
 from mlguard.transforms import (
     METHODS,
     Compose,
@@ -23,7 +24,6 @@ from mlguard.transforms import (
     derive_transform,
     format_preserving,
     key_space_bits,
-    orthogonal,
     pad_to_blocks,
 )
 from tests.transforms.chains import CHAINS, FITTING, SUBKEYS, derived, images
@@ -365,7 +365,7 @@ def test_methods_are_listed_once() -> None:
 # The orthogonal map
 
 
-@pytest.mark.parametrize("size", orthogonal.SIZES)
+@pytest.mark.parametrize("size", ORTHOGONAL_SIZES)
 def test_the_orthogonal_map_is_orthogonal_and_made_of_whole_numbers(size: int) -> None:
     matrix = derived(("orthogonal",), size).matrix.astype(np.int64)
     expected = size**4 * np.eye(3 * size**2, dtype=np.int64)
@@ -374,7 +374,7 @@ def test_the_orthogonal_map_is_orthogonal_and_made_of_whole_numbers(size: int) -
     assert mixing > 0.5, "or it moves values and mixes none"
 
 
-@pytest.mark.parametrize("size", orthogonal.SIZES)
+@pytest.mark.parametrize("size", ORTHOGONAL_SIZES)
 def test_no_sum_of_the_orthogonal_map_leaves_what_float32_holds(size: int) -> None:
     matrix = np.abs(derived(("orthogonal",), size).matrix.astype(np.int64))
     largest = int(matrix.sum(1).max()) * 255 + 255 * size**2

@@ -14,11 +14,11 @@ from mlguard.audit.attacks.search.guesses import GuessSpace
 from mlguard.audit.attacks.training.adapters import BlockAdapter
 from mlguard.audit.findings import Budget, Outcome
 from mlguard.models import Condition, keyed
+from mlguard.rules import BYTE_MAX
 from mlguard.transforms import FormatPreserving, Transform, TransformSet
 from mlguard.transforms.blocks import Scalar, to_blocks
 
-BYTE_MAX = 255
-TABLE_SIZE = 256
+TABLE_SIZE = BYTE_MAX + 1
 MAX_SCALE = 999  # the largest value of ffx: three decimal digits
 
 Columns = NDArray[np.int32]  # (blocks of the image, L)

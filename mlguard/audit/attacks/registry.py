@@ -12,15 +12,17 @@ from mlguard.audit.attacks.transformed_images import TransformedImages
 from mlguard.audit.attacks.weights_only import WeightsOnly
 from mlguard.audit.attacks.without_key import WithoutKey
 
-ATTACKS: dict[str, type[Attack]] = {
-    "without-key": WithoutKey,
-    "exhaustive": Exhaustive,
-    "integer-seeds": IntegerSeeds,
-    "hill-climbing": HillClimbing,
-    "gradient": Gradient,
-    "weights-only": WeightsOnly,
-    "public-ancestor": PublicAncestor,
-    "known-plaintext": KnownPlaintext,
-    "transformed-images": TransformedImages,
-    "retraining": Retraining,
-}
+_KINDS: tuple[type[Attack], ...] = (
+    WithoutKey,
+    Exhaustive,
+    IntegerSeeds,
+    HillClimbing,
+    Gradient,
+    WeightsOnly,
+    PublicAncestor,
+    KnownPlaintext,
+    TransformedImages,
+    Retraining,
+)
+# By the names that a recipe may list, in their order: mlguard.rules.ALL_ATTACKS.
+ATTACKS: dict[str, type[Attack]] = {kind.name: kind for kind in _KINDS}

@@ -14,8 +14,8 @@ from mlguard.data.draws import Draws
 from mlguard.models import Condition, keyed
 from mlguard.models.keyed_transform import plain
 from mlguard.models.torch_blocks import cut, join
-from mlguard.transforms import BLOCK_SIZES, TransformSet
-from mlguard.transforms.base import BYTE_MAX
+from mlguard.rules import BLOCK_SIZES, BYTE_MAX
+from mlguard.transforms import TransformSet
 
 MATCHED, METHOD, SIZE = "gain-matched", "another method", "another block size"
 

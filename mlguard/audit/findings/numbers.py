@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from mlguard.audit.findings.vocabulary import VOCABULARIES, Vocabulary
-from mlguard.tasks import TaskName
+from mlguard.rules import TaskName
 
 # How the model was looked at: its weights in reach, as a graph that is run, or as a
 # graph that only the holder of the key can run.

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from mlguard.tasks import SCORE_NAMES, TaskName
+from mlguard.rules import TaskName
+from mlguard.tasks import SCORE_NAMES
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,9 @@ from mlguard.audit.findings import (
     Verdict,
 )
 from mlguard.errors import ReportError
-from mlguard.tasks import MAX_CLASSES, Counts, Task, TaskName, task_of
+from mlguard.rules import MAX_CLASSES, TaskName
+from mlguard.tasks import Counts, Task, task_of
+from mlguard.validation import problems_of
 
 SCHEMA: Literal["mlguard.audit-log/1"] = "mlguard.audit-log/1"
 MAX_CELLS = 1 << 27  # of one event's counts: 512 MiB, before they are compressed
@@ -375,9 +377,7 @@ def parse_event(line: bytes, *, name: str) -> Event:
     try:
         return _ADAPTER.validate_json(line)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ReportError(f"{name}: {place or 'line'}: {first['msg']}") from None
+        raise ReportError(f"{name}: {problems_of(error)[0]}") from None
 
 
 def pack(counts: Counts) -> str:

@@ -10,7 +10,7 @@ Beside them, and there while the audit still runs, lies audit.jsonl: `log.py`.
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mlguard.audit.report.junit import junit_xml
@@ -65,8 +65,9 @@ def report_folder(out: Path, *, resume: bool = False) -> Iterator[Path]:
         raise OutputError(f"cannot write {out}: {error.strerror}") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-        if not existed and out.is_dir() and not any(out.iterdir()):
-            out.rmdir()
+        if not existed:
+            with suppress(OSError):  # it holds the report, or was never made
+                out.rmdir()
 
 
 def _prepare(out: Path) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from mlguard.keys import PROTECTION_ID_BYTES, ModelKey, ModelSubkeys
 from mlguard.pictures import image_png
+from mlguard.rules import BYTE_MAX
 from mlguard.transforms import block_sizes_of, derive_transform
 
 DEMONSTRATION = b"mlguard: a key for pictures; public, and it protects nothing"
@@ -86,7 +87,7 @@ def transformed(
     """
     transforms = (derive_transform(methods, subkeys, size) for size in block_sizes)
     return [
-        np.rint(transform.apply(image[None])[0].clip(0, 1) * 255).astype(np.uint8)
+        np.rint(transform.apply(image[None])[0].clip(0, 1) * BYTE_MAX).astype(np.uint8)
         for transform in transforms
     ]
 

@@ -29,7 +29,8 @@ from mlguard.audit.findings import (
 from mlguard.audit.report.older_schemas import OLDER, upgraded
 from mlguard.errors import ReportError
 from mlguard.files import read_bounded
-from mlguard.tasks import MAX_CLASSES
+from mlguard.rules import MAX_CLASSES
+from mlguard.validation import problems_of
 
 SCHEMA: Final = "mlguard.audit/3"
 SCHEMA_FAMILY = "mlguard.audit/"
@@ -123,7 +124,7 @@ def parse_report(content: bytes, *, name: str) -> AuditReport:
         # From the bytes, so that JSON arrays may stand for tuples and nothing else.
         report = _ADAPTER.validate_json(content)
     except ValidationError as error:
-        raise ReportError(f"{name}: {_problems(error)}") from None
+        raise ReportError(f"{name}: {'; '.join(problems_of(error))}") from None
     _check_lengths(report.findings, name)
     _check_ranges(report.findings, name)
     _check_access(report, name)
@@ -242,10 +243,3 @@ def _once(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
     if len(table) != len(pairs):
         raise ValueError("a field is given twice")
     return table
-
-
-def _problems(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
-        for problem in error.errors(include_input=False, include_url=False)
-    )

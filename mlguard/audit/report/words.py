@@ -9,7 +9,7 @@ from mlguard.audit.findings import (
 )
 from mlguard.audit.report.pictures import Gallery
 from mlguard.audit.report.schema import AuditReport
-from mlguard.recipe import CHANNELS
+from mlguard.rules import CHANNELS_METHOD
 
 NOTHING = "–"  # stands where a number does not exist
 SPACE = "\N{NO-BREAK SPACE}"  # between a number and its unit
@@ -115,7 +115,8 @@ def subject_line(report: AuditReport) -> str:
     """Which model, in a few words."""
     subject = report.subject
     methods = " + ".join(subject.methods)
-    places = [f"M = {subject.block_size}"] if set(subject.methods) - {CHANNELS} else []
+    of_images = set(subject.methods) - {CHANNELS_METHOD}
+    places = [f"M = {subject.block_size}"] if of_images else []
     if subject.layers:
         places.append(f"the outputs of {', '.join(subject.layers)}")
     return f"{subject.architecture}, {methods} with {' and '.join(places)}"

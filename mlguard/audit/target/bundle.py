@@ -13,7 +13,9 @@ from mlguard.audit.target.transforms import AuditTransforms
 from mlguard.bundle import Bundle, Manifest
 from mlguard.errors import DatasetError
 from mlguard.keys import ModelKey
+from mlguard.rules import CHANNELS_METHOD
 from mlguard.runtime import Session
+from mlguard.validation import problems_of
 
 ARCHITECTURE = "bundle"  # a bundle does not name the architecture of its graph
 KINDS: dict[str, recipe.Kind] = {
@@ -103,10 +105,8 @@ def data_of(manifest: Manifest, *, name: str) -> recipe.Data:
     try:
         return recipe.Data.model_validate(fields)
     except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, problem["loc"])) or "manifest.json"
         raise DatasetError(
-            f"{name}: no data set fits its manifest: {where}: {problem['msg']}"
+            f"{name}: no data set fits its manifest: {problems_of(error)[0]}"
         ) from None
 
 
@@ -149,7 +149,7 @@ def transform_of(manifest: Manifest) -> recipe.Transform:
     methods: tuple[recipe.Method, ...] = manifest.transform.methods
     layers = tuple(one.layer for one in manifest.feature_maps)
     if layers:
-        methods = (*methods, recipe.CHANNELS)
+        methods = (*methods, CHANNELS_METHOD)
     return recipe.Transform(
         method=methods,
         block_size=manifest.transform.block_size,

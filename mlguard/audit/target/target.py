@@ -4,7 +4,6 @@ A run folder has weights, a recipe and perhaps a plain twin; a bundle has graphs
 manifest. The rest of the audit asks neither.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from mlguard.audit.findings import AuditedModel
 from mlguard.audit.target.subject import Subject
 from mlguard.audit.target.transforms import AuditTransforms
 from mlguard.errors import MalformedRun
+from mlguard.files import sha256_of
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,6 @@ def digest(path: Path) -> str:
         MalformedRun: It cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise MalformedRun(f"cannot read {path}: {error.strerror}") from None

@@ -15,7 +15,7 @@ from mlguard.audit.run.audit import Adversary, Audit, audit_run
 from mlguard.data import open_split
 from mlguard.errors import DatasetError, RunError
 from mlguard.protect.run import Run
-from mlguard.recipe import ALL_ATTACKS
+from mlguard.rules import ALL_ATTACKS
 from mlguard.tasks import Segmentation
 from tests.audit.test_audit_run import secrets_of
 from tests.audits import KEY, make_run

@@ -20,6 +20,7 @@ from mlguard import recipe
 from mlguard.audit.attacks.leaks import NO_IMAGE_METHOD
 from mlguard.data.draws import Draws
 from mlguard.models.torch_blocks import cut, join
+from mlguard.rules import BYTE_MAX
 from mlguard.transforms import (
     Compose,
     FormatPreserving,
@@ -30,7 +31,6 @@ from mlguard.transforms import (
 )
 from mlguard.transforms.blocks import block_length
 
-BYTE_MAX = 255
 SEARCHED = ("shf", "np", "ffx")  # methods whose guesses can be made step by step
 MAX_STEPS_LISTED = 1 << 20  # above this, steps are drawn and not listed
 

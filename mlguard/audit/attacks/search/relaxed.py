@@ -18,12 +18,12 @@ from mlguard.audit.attacks.training.adapters import feature_maps
 from mlguard.models import Condition
 from mlguard.models.keyed_transform import plain
 from mlguard.models.torch_blocks import cut, join
+from mlguard.rules import BYTE_MAX
 from mlguard.transforms import ChannelPermutation, TransformSet
 
 HOT, COLD = 1.0, 0.05  # temperatures at the first step and at the last
 ROUNDS = 20  # of Sinkhorn's iteration
 START = 0.01  # spread of the first numbers
-BYTE_MAX = 255
 
 
 class SoftOrder(nn.Module):

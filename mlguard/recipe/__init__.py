@@ -1,0 +1,54 @@
+"""Step 0: read a recipe, one TOML file that says everything about one protected model.
+
+A recipe can name only what this room lists. It cannot name a Python object to import,
+so reading a recipe from a stranger never runs a stranger's code, and it has no place
+for a secret: the key is named on the command line. Every option is explained in the
+header of `recipes/fcn_voc.toml`.
+"""
+
+from mlguard.recipe.data import Data, Kind
+from mlguard.recipe.fields import MAX_IMAGES, MAX_KEYS
+from mlguard.recipe.reading import (
+    MAX_RECIPE_BYTES,
+    dump_recipe,
+    parse_recipe,
+    read_recipe,
+    recipe_sha256,
+    recipe_text,
+    shipped_recipes,
+)
+from mlguard.recipe.sections import (
+    BY_DEFAULT,
+    CLASSIFIERS,
+    Audit,
+    Export,
+    Lock,
+    Model,
+    Recipe,
+    Train,
+)
+from mlguard.recipe.transform import Method, Transform
+
+__all__ = [
+    "BY_DEFAULT",
+    "CLASSIFIERS",
+    "MAX_IMAGES",
+    "MAX_KEYS",
+    "MAX_RECIPE_BYTES",
+    "Audit",
+    "Data",
+    "Export",
+    "Kind",
+    "Lock",
+    "Method",
+    "Model",
+    "Recipe",
+    "Train",
+    "Transform",
+    "dump_recipe",
+    "parse_recipe",
+    "read_recipe",
+    "recipe_sha256",
+    "recipe_text",
+    "shipped_recipes",
+]

@@ -1,0 +1,41 @@
+"""What the fields of a recipe are made of: closed sections, bounded numbers, texts."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+# Far above what anyone trains, far below what a computer cannot hold: a number with
+# some zeros too many is named at once, and not by a machine that stops answering.
+MAX_SIDE = 8192  # pixels
+MAX_IMAGES = 1_000_000  # of a split
+MAX_BATCH = 65_536  # images
+MAX_EPOCHS = 100_000
+MAX_KEYS = 100_000
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+Images = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
+Epochs = Annotated[int, Field(ge=1, le=MAX_EPOCHS)]
+Keys = Annotated[int, Field(ge=1, le=MAX_KEYS)]
+Rgb = tuple[float, float, float]
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():  # it is shown in terminals and written into bundles
+        raise ValueError("holds control characters")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_printable)]
+Layer = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*\z", max_length=200)
+]
+
+
+class Section(BaseModel):
+    """Frozen, closed to unknown fields, no silent conversions such as "3" to 3."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False
+    )

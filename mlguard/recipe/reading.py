@@ -1,0 +1,124 @@
+"""Read a recipe from TOML, and write it out again with every field."""
+
+import hashlib
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import ValidationError
+
+from mlguard.errors import RecipeError
+from mlguard.files import read_text
+from mlguard.recipe.sections import Recipe
+from mlguard.validation import problems_of, shortened
+
+MAX_RECIPE_BYTES = 1 << 20  # a recipe is a page of text; anything larger is not one
+UNREADABLE = "holds a number with thousands of digits, or too much within each other"
+
+
+def parse_recipe(text: str, *, name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Parse and check the text of a recipe.
+
+    Args:
+        text: TOML.
+        name: What to call the recipe in a refusal.
+        overrides: `section.field=value`, the value in TOML or a bare word.
+
+    Raises:
+        RecipeError: The text is not TOML, or has unknown, missing or unfit fields.
+            Every problem is listed, not only the first.
+    """
+    table = _loads(text, name)
+    for override in overrides:
+        _override(table, override, name)
+    try:
+        return Recipe.model_validate(_tuples(table))
+    except ValidationError as error:
+        raise RecipeError(name, problems_of(error, show=True)) from None
+    except RecursionError:
+        raise RecipeError(name, [UNREADABLE]) from None
+
+
+def read_recipe(name: str, *, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe by its name among the shipped ones, or from a file.
+
+    Raises:
+        RecipeError: There is no such recipe, or it is unfit.
+    """
+    return parse_recipe(recipe_text(name), name=name, overrides=overrides)
+
+
+def recipe_text(name: str) -> str:
+    """The text of a shipped recipe, or of a file, comments and all.
+
+    Raises:
+        RecipeError: There is no such recipe, or it is not a text of a recipe's size.
+    """
+    shipped = shipped_recipes()
+    path = shipped.get(name, Path(name))
+    try:
+        return read_text(path, MAX_RECIPE_BYTES)
+    except FileNotFoundError:
+        known = ", ".join(shipped)
+        raise RecipeError(
+            name, [f"no such file or recipe; known are {known}"]
+        ) from None
+    except OSError as error:
+        raise RecipeError(name, [f"cannot be read: {error.strerror}"]) from None
+    except ValueError as error:  # not UTF-8, or a path with a zero byte
+        raise RecipeError(name, [f"cannot be read as text: {error}"]) from None
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with mlguard, by name."""
+    installed = Path(str(resources.files("mlguard"))) / "recipes"
+    checkout = Path(__file__).parents[1] / "recipes"
+    folder = installed if installed.is_dir() else checkout
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as TOML: every field, defaults included."""
+    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
+
+
+def recipe_sha256(recipe: Recipe) -> str:
+    """Digest of the resolved recipe, in hex."""
+    return hashlib.sha256(dump_recipe(recipe).encode()).hexdigest()
+
+
+def _override(table: dict[str, Any], override: str, name: str) -> None:
+    path, equals, value = override.partition("=")
+    *sections, field = path.strip().split(".")
+    shown = shortened(override)
+    if not equals or not field or len(sections) > 1:
+        raise RecipeError(name, [f"--set {shown}: expected section.field=value"])
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise RecipeError(name, [f"--set {shown}: {section} is not a section"])
+    try:
+        table[field] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[field] = value.strip()
+    except (ValueError, RecursionError):
+        raise RecipeError(name, [f"--set {shown}: {UNREADABLE}"]) from None
+
+
+def _loads(text: str, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(name, [f"not TOML: {shortened(str(error))}"]) from None
+    except (ValueError, RecursionError):  # of int() and of the parser
+        raise RecipeError(name, [UNREADABLE]) from None
+
+
+def _tuples(value: Any) -> Any:
+    """TOML arrays as tuples, which is what strict pydantic fields expect."""
+    if isinstance(value, Mapping):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -1,0 +1,178 @@
+"""A whole recipe, and its sections after [data] and [transform]."""
+
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import Field, model_validator
+
+from mlguard.recipe.data import Data
+from mlguard.recipe.fields import (
+    MAX_BATCH,
+    MAX_KEYS,
+    Epochs,
+    Fraction,
+    Keys,
+    Positive,
+    Rgb,
+    Section,
+    Text,
+)
+from mlguard.recipe.transform import Transform
+from mlguard.rules import ALL_ATTACKS, AttackName
+
+MAX_SHARES = 100  # points of the curve of nearby keys
+
+Classifier = Literal[
+    "cnn_small", "mobilenet_v2", "resnet18", "resnet18_cifar", "resnet50"
+]
+CLASSIFIERS: tuple[str, ...] = get_args(Classifier)
+# No key of a model that was protected here is an integer seed, so nobody waits for it.
+BY_DEFAULT = tuple(name for name in ALL_ATTACKS if name != "integer-seeds")
+
+
+class Model(Section):
+    """The architecture, and the weights it starts from."""
+
+    name: Literal[
+        "fcn_small",
+        "fcn_patch_small",
+        "fcn_mobilenet_v2",
+        "fcn_resnet50",
+        "fcn_resnet101",
+        "deeplabv3_resnet50",
+        "deeplabv3_resnet101",
+        "deeplabv3_mobilenet_v3_large",
+        "lraspp_mobilenet_v3_large",
+        "fcn_convnext_tiny",
+        "upernet_swin_t",
+        "setr_vit_b_16",
+        Classifier,
+    ]
+    weights: str = "none"  # "none", a .safetensors file, or a torchvision enum member
+    mean: Rgb | None = None  # of an image in [0, 1]; None takes the weights' own
+    std: tuple[Positive, Positive, Positive] | None = None
+    # What `mlguard bind` does to the architecture; docs/bind.md.
+    stem: Literal["plain", "blocks"] = "plain"  # blocks: its windows are whole blocks
+    batch_norm: Literal["running", "folded"] = "running"  # folded: ship no statistics
+
+    @model_validator(mode="after")
+    def _normalization(self) -> Self:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std go together")
+        if self.weights.endswith(".safetensors") and self.mean is None:
+            raise ValueError("a weights file needs the mean and std it was trained on")
+        return self
+
+
+class Train(Section):
+    """One training run."""
+
+    epochs: Epochs
+    batch: Annotated[int, Field(ge=2, le=MAX_BATCH)]  # images, over all processes
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: Positive = 0.1
+    min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["cosine_restarts", "one_cycle", "poly", "constant"] = "one_cycle"
+    restart_epochs: Epochs = 10  # for cosine_restarts
+    momentum: Fraction = 0.9  # SGD's momentum, AdamW's beta1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    encoder_learning_rate: Fraction = 1.0  # factor on the pretrained encoder's rate
+    aux_loss: Annotated[float, Field(ge=0)] = 0.0  # weight of the auxiliary head
+    keep: Literal[
+        "best_validation_loss",
+        "best_validation_miou",
+        "best_validation_accuracy",
+        "last",
+    ] = "best_validation_loss"
+    precision: Literal["no", "fp16", "bf16"] = "no"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    ramp_epochs: Annotated[float, Field(ge=0)] = 0.0  # from plain images to keyed
+    checkpoint_s: Positive = 300.0  # seconds between checkpoints within an epoch
+
+
+class Lock(Section):
+    """Lock training, experimental: useless answers for users without the key."""
+
+    weight: Annotated[float, Field(ge=0, le=100)] = 0.0  # beside the task; 0: off
+    ramp_epochs: Annotated[float, Field(ge=0)] = 0.0  # over which the weight grows
+    keys: Annotated[int, Field(ge=1, le=MAX_KEYS)] = 64  # random, and as many nearby
+    nearby: Annotated[float, Field(gt=0, le=1)] = 0.25  # share changed in nearby keys
+    statistics: Literal["frozen", "shared"] = "frozen"  # of batch norms
+    teacher: str = "none"  # a .safetensors file of the plain model, whose answers …
+    distill: Annotated[float, Field(ge=0, le=100)] = 0.0  # … are kept with this weight
+
+    @model_validator(mode="after")
+    def _taught(self) -> Self:
+        if self.distill and self.teacher == "none":
+            raise ValueError("distill needs the file of a teacher")
+        return self
+
+
+class Export(Section):
+    """The ONNX graph."""
+
+    opset: Annotated[int, Field(ge=18, le=23)] = 20
+    seal: bool = True  # encrypt the model; other runtimes cannot open it then
+    licence: Text = ""  # terms shown to whoever opens the bundle
+
+
+class Audit(Section):
+    """What the audit tries, and what counts as a pass."""
+
+    incorrect_keys: Keys = 100
+    nearby: Annotated[tuple[Fraction, ...], Field(max_length=MAX_SHARES)] = (
+        0.05, 0.1, 0.25, 0.5,
+    )  # share of the key changed  # fmt: skip
+    nearby_keys: Keys = 5  # keys at each share
+    batch: Annotated[int, Field(ge=1, le=MAX_BATCH)] = 16
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    budget: Literal["none", "quick", "standard", "thorough"] = "none"
+    attacks: Annotated[tuple[AttackName, ...], Field(min_length=1)] = BY_DEFAULT
+    # A claim is made by setting its threshold.
+    min_fidelity: Fraction | None = None  # correct key / baseline
+    max_leakage: Fraction | None = None  # of no key and of every random key
+    max_key_search: Fraction | None = None  # stolen value, as the next two
+    max_retraining: Fraction | None = None
+    max_known_plaintext: Fraction | None = None
+    max_public_ancestor: Fraction | None = None
+
+
+class Recipe(Section):
+    """A whole recipe, its sections in the order of the data."""
+
+    recipe: Literal[1]
+    data: Data
+    transform: Transform
+    model: Model
+    train: Train
+    lock: Lock = Lock()
+    export: Export = Export()
+    audit: Audit = Audit()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        block = self.transform.image_block_size
+        if any(side % block for side in self.data.size):
+            height, width = self.data.size
+            raise ValueError(
+                f"transform.block_size: {block} does not divide data.size "
+                f"{height} x {width}"
+            )
+        if self.model.stem == "blocks" and not self.transform.image_methods:
+            raise ValueError("model.stem: blocks are those of a method on images")
+        return self
+
+    @model_validator(mode="after")
+    def _of_one_task(self) -> Self:
+        classifies = self.data.task == "classification"
+        if (self.model.name in CLASSIFIERS) != classifies:
+            raise ValueError(
+                f"model.name: {self.model.name} does not fit data.kind "
+                f"{self.data.kind}, which asks for a {self.data.task}; "
+                f"{', '.join(CLASSIFIERS)} classify, the others segment"
+            )
+        wrong = "best_validation_miou" if classifies else "best_validation_accuracy"
+        if self.train.keep == wrong:
+            raise ValueError(
+                f"train.keep: {wrong} does not exist for a {self.data.task}"
+            )
+        return self

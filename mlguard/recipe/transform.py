@@ -1,0 +1,67 @@
+"""The section [transform] of a recipe: what the key does."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mlguard.recipe.fields import Layer, Section
+from mlguard.rules import CHANNELS_METHOD, ImageMethod, block_sizes_of, check_methods
+
+MAX_LAYERS = 256
+
+Method = Literal[ImageMethod, "channels"]
+
+
+class Transform(Section):
+    """What the key does to an image, and to feature maps inside the model."""
+
+    method: Method | tuple[Method, ...]  # one name, or a list applied in its order
+    block_size: int = 1  # M, pixels; of the methods that work on images
+    layers: Annotated[tuple[Layer, ...], Field(max_length=MAX_LAYERS)] = ()
+    signs: bool = False  # whether `channels` flips signs too
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The methods in the order they are applied."""
+        return (self.method,) if isinstance(self.method, str) else self.method
+
+    @property
+    def image_methods(self) -> tuple[ImageMethod, ...]:
+        """Those that work on images, in the order they are applied."""
+        return tuple(method for method in self.methods if method != CHANNELS_METHOD)
+
+    @property
+    def image_block_size(self) -> int:
+        """M, in pixels; 1 where no method works on images."""
+        return self.block_size if self.image_methods else 1
+
+    @model_validator(mode="after")
+    def _composable(self) -> Self:
+        if not self.methods or len(set(self.methods)) != len(self.methods):
+            raise ValueError("method: expected one or more different methods")
+        if self.image_methods:
+            try:
+                check_methods(self.image_methods)
+            except ValueError as error:
+                raise ValueError(f"method: {error}") from None
+        sizes = block_sizes_of(self.image_methods)
+        if self.block_size not in sizes:
+            raise ValueError(
+                f"block_size: expected one of {', '.join(map(str, sizes))}"
+            )
+        if self.image_methods and "block_size" not in self.model_fields_set:
+            raise ValueError("block_size: Field required")
+        return self
+
+    @model_validator(mode="after")
+    def _layers_of_channels(self) -> Self:
+        if len(set(self.layers)) != len(self.layers):
+            raise ValueError("layers: one of them is named twice")
+        if CHANNELS_METHOD in self.methods and not self.layers:
+            raise ValueError(
+                "layers: channels permutes the layers named here, and there are none; "
+                "`mlguard layers RECIPE` lists them"
+            )
+        if CHANNELS_METHOD not in self.methods and (self.layers or self.signs):
+            raise ValueError("layers and signs go with the method channels")
+        return self

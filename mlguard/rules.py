@@ -1,0 +1,69 @@
+"""Names, sizes and rules that several rooms must agree on, each written once.
+
+Imports nothing outside the standard library, so that a recipe or a bundle's manifest
+can be checked without numpy. What a method computes is in `mlguard.transforms`; what an
+attack does is in `mlguard.audit.attacks`.
+"""
+
+from collections.abc import Sequence
+from typing import Final, Literal, get_args
+
+BYTE_MAX: Final = 255  # the largest value of a pixel, a mask or an ignore_index
+
+TaskName = Literal["segmentation", "classification"]
+MAX_CLASSES: dict[TaskName, int] = {
+    "segmentation": BYTE_MAX + 1,  # a mask is one byte a pixel
+    "classification": 1 << 16,  # three times what ImageNet-21k has
+}
+
+ImageMethod = Literal["shf", "np", "ffx", "orthogonal"]
+IMAGE_METHODS: tuple[ImageMethod, ...] = get_args(ImageMethod)
+CHANNELS_METHOD: Final = "channels"  # the one method that acts inside the model
+BLOCK_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # pixels; arXiv:2107.09362, table 1
+# Up to 16 all its sums stay below 2²⁴, so that float32 computes them exactly.
+ORTHOGONAL_SIZES = (2, 4, 8, 16)  # pixels
+
+AttackName = Literal[
+    "without-key",
+    "exhaustive",
+    "integer-seeds",
+    "hill-climbing",
+    "gradient",
+    "weights-only",
+    "public-ancestor",
+    "known-plaintext",
+    "transformed-images",
+    "retraining",
+]
+ALL_ATTACKS: tuple[AttackName, ...] = get_args(AttackName)
+
+
+def check_methods(methods: Sequence[str]) -> None:
+    """Refuse methods on images that cannot be applied in this order.
+
+    Raises:
+        ValueError: None at all, one twice, `np` after `ffx`, or `orthogonal`, which
+            contains what the others do, with another.
+
+    Example:
+        >>> check_methods(["shf", "np", "ffx"])
+        >>> check_methods(["ffx", "np"])
+        Traceback (most recent call last):
+        ValueError: np works on 0…255, so it must come before ffx
+    """
+    if not methods or len(set(methods)) != len(methods):
+        raise ValueError(f"expected different methods, got {list(methods)}")
+    if "ffx" in methods and "np" in methods[methods.index("ffx") :]:
+        raise ValueError(f"np works on 0…{BYTE_MAX}, so it must come before ffx")
+    if "orthogonal" in methods and len(methods) > 1:
+        raise ValueError("orthogonal mixes whole blocks, so it stands alone")
+
+
+def block_sizes_of(methods: Sequence[str]) -> tuple[int, ...]:
+    """The block sizes that all of some methods work on, in pixels.
+
+    Example:
+        >>> block_sizes_of(["orthogonal"])
+        (2, 4, 8, 16)
+    """
+    return ORTHOGONAL_SIZES if "orthogonal" in methods else BLOCK_SIZES
