@@ -11,19 +11,22 @@ from pydantic import ValidationError
 MAX_SHOWN = 100  # characters of a value or a field's name in a refusal
 
 
-def problems_of(error: ValidationError, *, show: bool = False) -> list[str]:
+def problems_of(
+    error: ValidationError, *, whole: str = "", show: bool = False
+) -> list[str]:
     """Every field at fault and what is wrong with it.
 
     A union names its field once for each branch, which is said once.
 
     Args:
         error: What pydantic raised.
+        whole: What to call the whole, where no single field is at fault.
         show: Say what was found in the field too.
     """
     said: dict[str, str] = {}
     for problem in error.errors(include_url=False):
         branches = (part for part in problem["loc"] if "[" not in str(part))
-        field = shortened(".".join(map(str, branches)))
+        field = shortened(".".join(map(str, branches))) or whole
         said.setdefault(field, _said(problem, show=show))
     return [f"{field}: {words}" if field else words for field, words in said.items()]
 

@@ -280,8 +280,8 @@ def parse_manifest(data: bytes, *, name: str) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
-        problem = problems_of(error)[0]
-        raise MalformedBundle(f"{name}: manifest.json: {problem}") from None
+        problem = problems_of(error, whole="manifest.json")[0]
+        raise MalformedBundle(f"{name}: {problem}") from None
     if manifest.to_bytes() != data:
         raise MalformedBundle(f"{name}: manifest.json is not in its canonical spelling")
     return manifest

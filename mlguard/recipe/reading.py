@@ -75,7 +75,7 @@ def recipe_text(name: str) -> str:
 def shipped_recipes() -> dict[str, Path]:
     """The recipes that come with mlguard, by name."""
     installed = Path(str(resources.files("mlguard"))) / "recipes"
-    checkout = Path(__file__).parents[1] / "recipes"
+    checkout = Path(__file__).parents[2] / "recipes"
     folder = installed if installed.is_dir() else checkout
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 

@@ -12,6 +12,9 @@ from mlguard.files import (
     atomic_write,
     prepare_output_folder,
     read_bounded,
+    read_text,
+    refuse_filled_folder,
+    sha256_of,
     write_new,
 )
 from tests.endless import ENDLESS, endless
@@ -142,3 +145,53 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"there is no folder .*nodir") as refusal:
         write_new(tmp_path / "nodir" / "x.toml", b"")
     assert "make the folder" in refusal.value.hint
+
+
+@pytest.mark.parametrize("check", [prepare_output_folder, refuse_filled_folder])
+def test_folder_that_may_not_be_listed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check
+) -> None:
+    def forbidden(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    with pytest.raises(OutputError, match=r"cannot see whether .* Permission"):
+        check(tmp_path)
+
+
+@pytest.mark.parametrize("check", [prepare_output_folder, refuse_filled_folder])
+def test_what_another_system_dropped_does_not_fill_a_folder(
+    tmp_path: Path, check
+) -> None:
+    for name in (".DS_Store", "._a.jpg", "Thumbs.db", "desktop.ini"):
+        (tmp_path / name).touch()
+    (tmp_path / "lost+found").mkdir()
+    check(tmp_path)
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(OutputExists, match=r"is not empty: it holds a\.jpg"):
+        check(tmp_path)
+
+
+def test_link_to_nowhere_is_no_new_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to(tmp_path / "gone")
+    with pytest.raises(OutputExists, match="a link that leads nowhere"):
+        refuse_filled_folder(tmp_path / "out")
+
+
+def test_byte_order_mark_is_no_part_of_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"\xef\xbb\xbfcaf\xc3\xa9")
+    assert read_text(path, 100) == "café"
+    with pytest.raises(OSError, match="larger than 3 bytes"):
+        read_text(path, 3)
+
+
+def test_digest_is_that_of_the_content(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "a").startswith("ba7816bf8f01cfea")
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_digest_of_what_has_no_end_is_refused(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(OSError, match="not a regular file"):
+        sha256_of(endless(tmp_path / "a", kind))

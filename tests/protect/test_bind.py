@@ -390,7 +390,9 @@ def test_of_two_that_bind_into_one_folder_one_is_refused(
 ) -> None:
     path = plain_run(tmp_path / "plain")
     first = bound(path, tmp_path / "bound").run
-    monkeypatch.setattr(binding, "check_new", lambda _: None)  # both have looked
+    monkeypatch.setattr(
+        binding, "refuse_filled_folder", lambda _: None
+    )  # both have looked
     with pytest.raises(OutputExists):
         bound(path, tmp_path / "bound")
     assert read_run(tmp_path / "bound").protection == first.protection

@@ -17,10 +17,10 @@ from mlguard.audit.attacks.search.guesses import Guess, GuessSpace, unsearchable
 from mlguard.audit.attacks.search.objectives import Judge, label_free
 from mlguard.audit.findings import Budget, Outcome
 from mlguard.models import keyed
+from mlguard.rules import BYTE_MAX
 from mlguard.transforms import TransformSet
 from mlguard.transforms.blocks import CHANNELS, to_blocks
 
-BYTE_MAX = 255
 MAX_LENGTH = 192  # positions of a block (M = 8); above, matching takes too long
 STARTS = 6  # of a matching of two covariances
 POLISHED = 48  # positions up to which a matching is improved pair by pair

@@ -377,7 +377,7 @@ def parse_event(line: bytes, *, name: str) -> Event:
     try:
         return _ADAPTER.validate_json(line)
     except ValidationError as error:
-        raise ReportError(f"{name}: {problems_of(error)[0]}") from None
+        raise ReportError(f"{name}: {problems_of(error, whole='line')[0]}") from None
 
 
 def pack(counts: Counts) -> str:

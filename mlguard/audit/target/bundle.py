@@ -105,8 +105,9 @@ def data_of(manifest: Manifest, *, name: str) -> recipe.Data:
     try:
         return recipe.Data.model_validate(fields)
     except ValidationError as error:
+        problem = problems_of(error, whole="manifest.json")[0]
         raise DatasetError(
-            f"{name}: no data set fits its manifest: {problems_of(error)[0]}"
+            f"{name}: no data set fits its manifest: {problem}"
         ) from None
 
 
