@@ -30,6 +30,7 @@ from mlguard.grants.texts import (
     sign_text,
 )
 from mlguard.signing import PublicSigner, Signer
+from mlguard.validation import problems_of
 
 PAYLOAD_TYPE = "application/vnd.mlguard.grant+json"
 INFO = b"mlguard/grant/v1\0"
@@ -133,9 +134,8 @@ class Grant(Text):
                 revocations=revocations,
             )
         except ValidationError as error:
-            problem = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(map(str, problem["loc"])) or "dates"
-            raise RecipeError("of the grant", [f"{where}: {problem['msg']}"]) from None
+            problem = problems_of(error, whole="dates")[0]
+            raise RecipeError("of the grant", [problem]) from None
         wrapped = recipient.wrap(secrets.to_bytes(), draft.info)
         return draft.model_copy(update={"wrapped": wrapped.hex()})
 

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from mlguard.errors import SignatureNotTrusted
 from mlguard.signing import PublicSigner, Signer, read_envelope, seal_envelope
+from mlguard.validation import problems_of
 
 MAX_TEXT = 200  # characters of a name
 MAX_TERMS = 64_000  # characters; a licence of some pages
@@ -58,9 +59,8 @@ class Text(BaseModel):
         try:
             text = cls.model_validate_json(data)
         except ValidationError as error:
-            problem = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(map(str, problem["loc"])) or "the text"
-            raise SignatureNotTrusted(f"{name}: {where}: {problem['msg']}") from None
+            problem = problems_of(error, whole="the text")[0]
+            raise SignatureNotTrusted(f"{name}: {problem}") from None
         if text.to_bytes() != data:
             raise SignatureNotTrusted(f"{name} is not in its canonical spelling")
         return text

@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "mlguard.keys": {"cryptography"},
     "mlguard.signing": {"mlguard.errors", "cryptography"},
     "mlguard.sealing": {"mlguard.errors", "cryptography"},
-    "mlguard.grants": {"mlguard.errors", "mlguard.signing", "pydantic"},
+    "mlguard.grants": {"mlguard.errors", "mlguard.signing"}
+    | {"mlguard.validation", "pydantic"},
     "mlguard.transforms": {
         "mlguard.errors",
         "mlguard.keys",
