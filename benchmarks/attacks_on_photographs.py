@@ -43,10 +43,9 @@ from mlguard.audit.target import Subject
 from mlguard.data import LabelledSet, open_split
 from mlguard.keys import ModelKey
 from mlguard.models import NO_KEY, feature_channels, keyed, normalization_of, rewrite
-from mlguard.models.channels import every_layer
-from mlguard.models.stem import find_stem
-from mlguard.models.torch_blocks import cut, join
-from mlguard.protect.fold import EVERY_LAYER, fold
+from mlguard.models.binding import find_stem
+from mlguard.models.conditions import cut, join
+from mlguard.protect.binding import fold
 from mlguard.protect.key_work import keyed_transforms
 from mlguard.protect.run import Run, read_run
 from mlguard.transforms import TransformSet
@@ -61,7 +60,7 @@ def main() -> None:
     options = parse()
     run = read_run(options.run)
     plain = run.load_model().eval()
-    spec = transform_of(options, plain, run.recipe.data.size)
+    spec = transform_of(options)
     transforms = transforms_of(plain, spec, run, options.integer_seed)
     form = form_of(run.recipe.model, spec, options)
     model = rewrite(plain, form, spec.block_size)
@@ -106,8 +105,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="the folder of its data")
     parser.add_argument("--method", default="channels")
     parser.add_argument("--block-size", type=int, default=4)
-    parser.add_argument("--layers", default="features.13", help="or auto")
-    parser.add_argument("--signs", action="store_true")
+    parser.add_argument("--layers", default="features.13")
     parser.add_argument("--fold-batch-norm", action="store_true")
     parser.add_argument("--attacks", default="retraining,public-ancestor")
     parser.add_argument("--ancestor", help="public weights; else the recipe's")
@@ -126,17 +124,14 @@ def parse() -> argparse.Namespace:
 
 
 def transform_of(
-    options: argparse.Namespace, plain: torch.nn.Module, size: tuple[int, int]
+    options: argparse.Namespace,
 ) -> settings.Transform:
     methods = tuple(options.method.split(","))
     layers = tuple(options.layers.split(",")) if "channels" in methods else ()
-    if layers == (EVERY_LAYER,):
-        layers = every_layer(plain, size, signs=options.signs)
     return settings.Transform(
         method=methods,
         block_size=options.block_size,
         layers=layers,
-        signs=options.signs,
     )
 
 

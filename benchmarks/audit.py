@@ -1,13 +1,11 @@
 """How fast are keys judged, and what of the time is the model's own?
 
 Measured in one run, on one machine, with untrained weights, for time does not depend on
-them. For a feature map in the last third of a network: one evaluation after another of
-the whole model, beside what the audit does, which computes once what no key changes.
-For transforms of the image: the share of the time that the model itself takes when
-keys are judged in batches.
+them. For transforms of the image: the share of the time that the model itself takes
+when keys are judged in batches.
 
     python benchmarks/audit.py                          # on the CPU, some minutes
-    python benchmarks/audit.py --device cuda --batch 64 --keys 100
+    python benchmarks/audit.py --device cuda --batch 64
 """
 
 import argparse
@@ -23,16 +21,9 @@ from mlguard import recipe
 from mlguard.audit.attacks import GuessSpace, Judge, Leaks, Pool, Scene
 from mlguard.audit.target import Subject
 from mlguard.data.draws import Draws
-from mlguard.models import (
-    Normalization,
-    SharedRuns,
-    build_model,
-    feature_channels,
-    keyed,
-    output_of,
-)
+from mlguard.models import Normalization, build_model
 from mlguard.tasks import Segmentation
-from mlguard.transforms import ChannelPermutation, TransformSet
+from mlguard.transforms import TransformSet
 
 CLASSES = 11
 METHODS = (("shf", 4), ("np", 4), ("np", 2))
@@ -49,7 +40,6 @@ def main() -> None:
     images = torch.randint(256, shape, dtype=torch.uint8).to(device)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(f"{options.model}, {options.batch} images of {options.size} x {options.size}")
-    feature_map(subject, images, options)
     for method, size in METHODS:
         print(f"{method}, M = {size}: {share(subject, images, method, size):.1%}")
 
@@ -57,46 +47,10 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", default="fcn_mobilenet_v2")
-    parser.add_argument("--layer", default="features.14", help="in its last third")
-    parser.add_argument("--keys", type=int, default=100)
     parser.add_argument("--batch", type=int, default=4, help="images")
     parser.add_argument("--size", type=int, default=256, help="pixels")
     parser.add_argument("--device", default="cpu")
     return parser.parse_args()
-
-
-@torch.inference_mode()
-def feature_map(
-    subject: Subject, images: torch.Tensor, options: argparse.Namespace
-) -> None:
-    """Every key at a feature map: the whole model each time, or the rest of it."""
-    size = (options.size, options.size)
-    channels = feature_channels(subject.model, [options.layer], size)[options.layer]
-    orders = [np.argsort(Draws(7, key).words(channels)) for key in range(options.keys)]
-    conditions = [
-        keyed(
-            TransformSet(None, (ChannelPermutation(options.layer, order),)),
-            subject.device,
-        )
-        for order in orders
-    ]
-
-    def one_after_another() -> list[torch.Tensor]:
-        return [
-            output_of(subject.model, images, one, subject.normalization).argmax(1)
-            for one in conditions
-        ]
-
-    def shared() -> list[torch.Tensor]:
-        runs = SharedRuns(subject.model, conditions, subject.normalization)
-        return [runs(images, one).argmax(1) for one in conditions]
-
-    whole, first = timed(one_after_another, subject.device)
-    cut, second = timed(shared, subject.device)
-    same = all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    print(f"{options.keys} keys at {options.layer}, one after another: {whole:.1f} s")
-    print(f"what no key changes computed once: {cut:.1f} s, ratio {whole / cut:.1f}")
-    print(f"the same answers: {same}")
 
 
 def share(subject: Subject, images: torch.Tensor, method: str, size: int) -> float:

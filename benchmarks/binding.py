@@ -22,17 +22,16 @@ from mlguard.bundle import FeatureMapFacts
 from mlguard.bundle.preprocess_graph import build_preprocess_graph
 from mlguard.keys import ModelKey, new_protection_id
 from mlguard.models import ARCHITECTURES, Normalization
-from mlguard.models.channels import every_layer
-from mlguard.models.feature_maps import feature_channels
-from mlguard.models.stem import prepare_stem
+from mlguard.models.binding import layers_of, prepare_stem
+from mlguard.models.conditions import feature_channels
+from mlguard.protect.binding import fold
 from mlguard.protect.export import export_graph
-from mlguard.protect.fold import fold
 from mlguard.transforms import TransformSet, derive_channels, derive_transform
 
 OPSET, IR_VERSION = 20, 10
 CLASSES = 21
-WAYS = (("shf",), ("orthogonal",), ("one layer",), ("all layers",))
-TOGETHER = ("orthogonal", "all layers")
+WAYS = (("shf",), ("orthogonal",), ("one layer",))
+TOGETHER = ("orthogonal", "one layer")
 Run = list[onnxruntime.InferenceSession]
 
 
@@ -83,13 +82,11 @@ def bind(
         prepare_stem(model, options.block_size)
         image = derive_transform(way[:1], subkeys, options.block_size)
     layers: tuple[str, ...] = ()
-    if way[-1] == "all layers":
-        layers = every_layer(model, size, signs=True)
     if way[-1] == "one layer":
-        every = every_layer(model, size, signs=True)
-        layers = (every[len(every) // 2],)
+        can = [one.name for one in layers_of(model, size) if not one.refusal]
+        layers = (can[len(can) // 2],)
     channels = derive_channels(
-        subkeys, feature_channels(model, layers, size), signs=True
+        subkeys, feature_channels(model, layers, size), signs=False
     )
     transforms = TransformSet(image, channels)
     fold(model, transforms, Normalization())
@@ -110,7 +107,7 @@ def sessions(
         ir_version=IR_VERSION,
     )
     facts = [
-        FeatureMapFacts(layer=one.layer, channels=len(one.order), signs=True)
+        FeatureMapFacts(layer=one.layer, channels=len(one.order), signs=False)
         for one in transforms.channels
     ]
     graph = export_graph(model, OPSET, facts)

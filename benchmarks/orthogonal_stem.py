@@ -18,10 +18,14 @@ import numpy as np
 from mlguard.audit.attacks import Grid
 from mlguard.keys import ModelKey
 from mlguard.models import normalization_of
-from mlguard.models.affine import affine_of
-from mlguard.models.pieces import LiftedStem
-from mlguard.models.stem import absorb, find_stem, prepare_stem
-from mlguard.models.torch_blocks import cut
+from mlguard.models.binding import (
+    LiftedStem,
+    absorb,
+    affine_of,
+    find_stem,
+    prepare_stem,
+)
+from mlguard.models.conditions import cut
 from mlguard.protect.run import read_run
 from mlguard.transforms import derive_transform
 

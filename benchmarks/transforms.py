@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from mlguard.bundle.preprocess_graph import build_preprocess_graph
 from mlguard.keys import ModelKey, new_protection_id
 from mlguard.models import ARCHITECTURES, Normalization, logits_of
-from mlguard.models.keyed_transform import TorchTransform, plain
+from mlguard.models.conditions import TorchTransform, plain
 from mlguard.protect.export import export_graph
 from mlguard.transforms import Transform, derive_transform
 

@@ -10,8 +10,7 @@ from mlguard import recipe
 from mlguard.audit.attacks.base import Leaks, Pool, Scene, SplitReferee
 from mlguard.audit.target.subject import Subject
 from mlguard.models import Normalization
-from mlguard.models.keyed_transform import TorchTransform
-from mlguard.models.torch_blocks import cut, join
+from mlguard.models.conditions import TorchTransform, cut, join
 from mlguard.tasks import Segmentation
 from mlguard.transforms import (
     ChannelPermutation,

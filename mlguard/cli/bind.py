@@ -43,15 +43,7 @@ def bind(
     ] = None,
     layers: Annotated[
         str | None,
-        typer.Option(help="Layers to permute: a list, or auto for all that can."),
-    ] = None,
-    signs: Annotated[
-        bool | None,
-        typer.Option(
-            "--signs/--no-signs",
-            help="Flip signs of permuted layers too; default: the recipe's.",
-            show_default=False,
-        ),
+        typer.Option(help="Layers whose channels are permuted: a list of names."),
     ] = None,
     fold_batch_norm: Annotated[
         bool, typer.Option("--fold-batch-norm", help="Ship no running statistics.")
@@ -75,7 +67,6 @@ def bind(
         methods=_names(method, "--method"),
         block_size=block_size,
         layers=_names(layers, "--layers"),
-        signs=signs,
         fold_batch_norm=fold_batch_norm,
     )
     with open_model_key(key, unlock) as held:

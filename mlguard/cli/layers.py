@@ -11,21 +11,20 @@ from mlguard.recipe import read_recipe
 from mlguard.transforms import channels_key_space
 
 if TYPE_CHECKING:
-    from mlguard.models.channel_paths import LayerFacts
+    from mlguard.models.binding import LayerFacts
 
 
 def layers(recipe: Name, set_: Overrides = None, as_json: Json = False) -> None:
     """List the layers of RECIPE's model, and which can be permuted without training.
 
     RECIPE may be a run folder too. A model that is trained under its key can permute
-    the others as well. `bind --layers auto` takes of those that go into the same
-    convolution the last one.
+    the others as well.
     """
     inside = Path(recipe) / "recipe.toml"
     named = str(inside) if inside.is_file() else recipe
     settings = read_recipe(named, overrides=set_ or [])
     need("mlguard.protect")
-    from mlguard.models.channel_paths import layers_of
+    from mlguard.models.binding import layers_of
     from mlguard.protect.key_work import blank_model
 
     found = layers_of(blank_model(settings), settings.data.size)
@@ -38,8 +37,6 @@ def layers(recipe: Name, set_: Overrides = None, as_json: Json = False) -> None:
 
 def _line(facts: "LayerFacts", width: int) -> str:
     said = f"no: it {facts.refusal}" if facts.refusal else "yes"
-    if facts.signs:
-        said += ", signs too"
     sizes = f"{facts.channels:5} {facts.height:4} {facts.width:4}"
     return f"{facts.name:{width}} {sizes} {_bits(facts):8.1f}  {said}"
 

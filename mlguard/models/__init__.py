@@ -1,29 +1,42 @@
-"""Step 4: architectures, the weights they start from, and the keyed transform in torch.
+"""Step 4: architectures, the weights they start from, and what a key does in a model.
+
+architectures/  what a recipe's `model.name` can name
+conditions/     what is done to images and feature maps when a model runs
+binding/        rewriting a trained model so that it computes the same under a key
+weights.py      the weights a model starts from, and their mean and std
 
 Knows nothing of training, files of results or audits.
 """
 
-from mlguard.models.build import ARCHITECTURES, build_model, logits_of
-from mlguard.models.condition import NO_KEY, Condition, Output, keyed, output_of
-from mlguard.models.cut import Cut, SharedRuns
-from mlguard.models.feature_maps import feature_channels
-from mlguard.models.graph import last_layers, norms_after, readers
-from mlguard.models.rewrite import rewrite
-from mlguard.models.weights import Normalization, fitting_weights, normalization_of
+from mlguard.models.architectures import ARCHITECTURES, build_model, logits_of
+from mlguard.models.binding import last_layers, norms_after, readers, rewrite
+from mlguard.models.conditions import (
+    NO_KEY,
+    Condition,
+    Output,
+    feature_channels,
+    keyed,
+    output_of,
+)
+from mlguard.models.weights import (
+    Normalization,
+    fitting_weights,
+    load_weights,
+    normalization_of,
+)
 
 __all__ = [
     "ARCHITECTURES",
     "NO_KEY",
     "Condition",
-    "Cut",
     "Normalization",
     "Output",
-    "SharedRuns",
     "build_model",
     "feature_channels",
     "fitting_weights",
     "keyed",
     "last_layers",
+    "load_weights",
     "logits_of",
     "normalization_of",
     "norms_after",

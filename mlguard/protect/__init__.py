@@ -3,10 +3,9 @@
 Knows no keystore: it is handed a ModelKey.
 """
 
-from mlguard.protect.bind import Bound, bind_model, rebind_run
+from mlguard.protect.binding import Bound, bind_model, bound_recipe, rebind_run
 from mlguard.protect.device import new_accelerator, pick_device
 from mlguard.protect.evaluate import evaluate, predict_classes
-from mlguard.protect.fold import bound_recipe
 from mlguard.protect.job import Job, Source
 from mlguard.protect.loop import train
 from mlguard.protect.plain import PlainModel, read_plain

@@ -1,12 +1,11 @@
 """Count what a model gets right, under several conditions at once.
 
 Images are read once and shown to the model under every condition: as the key makes
-them, as they are, as a wrong key makes them. What they have in common, the model up to
-the first feature map that a key changes, is computed once. Knows nothing of what a
-condition means.
+them, as they are, as a wrong key makes them. Knows nothing of what a condition means.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mlguard.data import LabelledSet, Part
-from mlguard.models import Condition, Normalization, Output, SharedRuns, logits_of
+from mlguard.models import Condition, Normalization, Output, logits_of, output_of
 from mlguard.tasks import Counts
 
 Runs = Callable[[Tensor, Condition], Output]  # images and what is done to them
@@ -29,7 +28,7 @@ def evaluate(
     device: torch.device,
     batch: int,
     progress: Callable[[int, int], None] | None = None,
-    shared: Runs | None = None,
+    run: Runs | None = None,
 ) -> dict[str, Counts]:
     """Score a model on a data set under every condition.
 
@@ -41,18 +40,19 @@ def evaluate(
         device: Where to compute.
         batch: Images at a time.
         progress: Called with (predictions done, all predictions).
-        shared: What runs the model under the same conditions; None makes it.
+        run: Runs the model instead, if it is no torch model.
 
     Returns:
         For each condition the counts of the data's task, one row an image.
     """
     found: dict[str, list[Counts]] = {name: [] for name in conditions}
-    shared = shared or SharedRuns(model, conditions.values(), normalization)
+    run = run or partial(output_of, model, normalization=normalization)
     done, total = 0, len(dataset) * len(conditions)
     for images, masks in batches(dataset, batch):
         on_device = images.to(device)
         for name, condition in conditions.items():
-            predicted = _classes(shared, on_device, condition)
+            with torch.inference_mode():
+                predicted = _classes(run(on_device, condition))
             found[name].append(
                 dataset.task.count(predicted.cpu().numpy(), masks.numpy())
             )
@@ -62,6 +62,7 @@ def evaluate(
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
+@torch.inference_mode()
 def predict_classes(
     model: nn.Module, images: Tensor, condition: Condition, normalization: Normalization
 ) -> Tensor:
@@ -71,12 +72,11 @@ def predict_classes(
         images   (N, 3, H, W) uint8, on the model's device
         returns  (N, H, W) uint8, or (N,) int64
     """
-    return _classes(SharedRuns(model, [condition], normalization), images, condition)
+    return _classes(output_of(model, images, condition, normalization))
 
 
-@torch.inference_mode()
-def _classes(shared: Runs, images: Tensor, condition: Condition) -> Tensor:
-    classes = logits_of(shared(images, condition)).argmax(1)
+def _classes(output: Output) -> Tensor:
+    classes = logits_of(output).argmax(1)
     return classes.to(torch.uint8) if classes.ndim > 1 else classes
 
 

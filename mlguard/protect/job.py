@@ -33,7 +33,7 @@ from mlguard.models import (
     keyed,
     normalization_of,
 )
-from mlguard.models.channels import fold_permutations
+from mlguard.models.binding import fold_permutations
 from mlguard.protect import run as folder
 from mlguard.protect.device import new_accelerator
 from mlguard.protect.key_work import (

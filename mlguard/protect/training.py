@@ -19,7 +19,7 @@ from mlguard.data import LabelledSet, TrainingSet
 from mlguard.errors import RunError
 from mlguard.keys import TrainingSecret
 from mlguard.models import Condition, Normalization, logits_of, output_of
-from mlguard.models.condition import blended
+from mlguard.models.conditions import blended
 from mlguard.protect import run as folder
 from mlguard.protect.batches import training_loader
 from mlguard.protect.checkpoint import Progress, read_checkpoint, write_checkpoint

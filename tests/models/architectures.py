@@ -11,8 +11,8 @@ from torchvision.models import ConvNeXt, SwinTransformer, VisionTransformer
 from torchvision.models.convnext import CNBlockConfig
 
 from mlguard.models import ARCHITECTURES, logits_of
-from mlguard.models.fcn_patch_small import FCNPatchSmall
-from mlguard.models.setr_vit_b_16 import SETRViTB16
+from mlguard.models.architectures.fcn_patch_small import FCNPatchSmall
+from mlguard.models.architectures.setr_vit_b_16 import SETRViTB16
 
 CLASSES = 3
 

@@ -7,7 +7,7 @@ import pytest
 
 from mlguard.errors import BindingError
 from mlguard.keys import ModelKey
-from mlguard.models.affine import affine_of
+from mlguard.models.binding import affine_of
 from mlguard.transforms import derive_transform
 from mlguard.transforms.blocks import to_blocks
 

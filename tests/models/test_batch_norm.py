@@ -6,8 +6,7 @@ from torch import nn
 
 from mlguard.errors import BindingError
 from mlguard.models import ARCHITECTURES
-from mlguard.models.batch_norm import fold_batch_norms
-from mlguard.models.pieces import ChannelScale
+from mlguard.models.binding import ChannelScale, fold_batch_norms
 from tests.models.architectures import CLASSES, ORDINARY, apart, architecture, logits
 
 PIXELS = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(1)).double()

@@ -20,7 +20,7 @@ from mlguard.models import (
     logits_of,
     normalization_of,
 )
-from mlguard.models.setr_vit_b_16 import SETRViTB16
+from mlguard.models.architectures.setr_vit_b_16 import SETRViTB16
 
 HALF = (0.5, 0.5, 0.5)
 

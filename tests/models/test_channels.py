@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from mlguard.errors import BindingError
-from mlguard.models.batch_norm import fold_batch_norms
-from mlguard.models.channel_paths import layers_of
-from mlguard.models.channels import check_layers, every_layer, fold_permutations
-from mlguard.models.condition import TorchChannels, changed_features
-from mlguard.models.stem import prepare_stem
+from mlguard.models.binding import (
+    check_layers,
+    fold_batch_norms,
+    fold_permutations,
+    layers_of,
+    prepare_stem,
+)
+from mlguard.models.conditions import TorchChannels, changed_features
 from mlguard.transforms import ChannelPermutation
 from tests.models.architectures import ORDINARY, apart, architecture, logits
 
@@ -21,7 +24,7 @@ PIXELS = torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(1)).do
 
 
 def change(
-    layer: str, channels: int, *, signs: bool, seed: int = 0
+    layer: str, channels: int, *, signs: bool = False, seed: int = 0
 ) -> ChannelPermutation:
     draw = np.random.default_rng(seed)
     flips = draw.choice(np.float32([-1, 1]), channels) if signs else None
@@ -34,6 +37,18 @@ def hooked(model: nn.Module, changes: list[ChannelPermutation]) -> Tensor:
         return logits(model, PIXELS)
 
 
+def apart_layers(model: nn.Module, layers: list[str]) -> list[str]:
+    """Layers that can be permuted at once: the last one of each path."""
+    chosen: list[str] = []
+    for layer in reversed(layers):
+        try:
+            check_layers(model, [layer, *chosen])
+        except BindingError:
+            continue
+        chosen.append(layer)
+    return chosen
+
+
 def permutable(model: nn.Module) -> list:
     return [facts for facts in layers_of(model, SIZE) if not facts.refusal]
 
@@ -44,7 +59,7 @@ def test_every_permutable_layer_can_be_permuted(name: str) -> None:
     expected, found = logits(model, PIXELS), permutable(model)
     assert len(found) >= 8
     for facts in found[:: math.ceil(len(found) / 5)]:
-        one = change(facts.name, facts.channels, signs=facts.signs)
+        one = change(facts.name, facts.channels)
         assert apart(hooked(model, [one]), expected) > 1e-6, facts.name
         fold_permutations(model, [one])
         assert apart(hooked(model, [one]), expected) < 1e-9, facts.name
@@ -62,8 +77,7 @@ def test_several_layers_at_once_with_lifted_stem_and_folded_norms(
     prepare_stem(fold_batch_norms(model) if fold else model, 4)
     channels = {facts.name: facts.channels for facts in permutable(model)}
     free = [
-        change(layer, channels[layer], signs=False)
-        for layer in every_layer(model, SIZE, signs=False)
+        change(layer, channels[layer]) for layer in apart_layers(model, list(channels))
     ]
     assert len(free) >= 3
     fold_permutations(model, free)
@@ -74,8 +88,6 @@ def test_several_layers_at_once_with_lifted_stem_and_folded_norms(
 def test_layers_are_listed_with_their_sizes_and_what_stands_in_the_way() -> None:
     found = {facts.name: facts for facts in layers_of(architecture("fcn_small"), SIZE)}
     assert found["stages.1.branch.2"].refusal == ""
-    assert found["stages.1.branch.2"].signs
-    assert not found["stages.1.branch.1"].signs  # a ReLU comes before the convolution
     shape = found["stages.1.branch.2"]
     assert (shape.channels, shape.height, shape.width) == (64, 8, 12)
     assert "residual join" in found["stages.1.branch"].refusal
@@ -102,13 +114,13 @@ def test_layers_where_channels_meet_are_refused(
 ) -> None:
     said = f"layer {layer} cannot be permuted: it .*{refusal}"
     with pytest.raises(BindingError, match=said):
-        check_layers(architecture(name), [layer], signs=False)
+        check_layers(architecture(name), [layer])
 
 
 def test_a_grouped_convolution_is_refused() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1, groups=2))
     with pytest.raises(BindingError, match="the grouped convolution 1"):
-        check_layers(model, ["0"], signs=False)
+        check_layers(model, ["0"])
 
 
 @pytest.mark.parametrize(
@@ -125,8 +137,7 @@ def test_what_a_classifier_averages_over_all_places_folds_into_its_linear_layer(
     model = architecture(name)
     expected = logits(model, PIXELS)
     facts = {facts.name: facts for facts in permutable(model)}[layer]
-    assert facts.signs  # the mean is linear
-    one = change(layer, facts.channels, signs=True)
+    one = change(layer, facts.channels, signs=True)  # the mean is linear
     fold_permutations(model, [one])
     assert apart(hooked(model, [one]), expected) < 1e-9
     assert apart(logits(model, PIXELS), expected) > 1e-3
@@ -155,7 +166,7 @@ def test_every_way_to_one_place_is_followed(
 ) -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 1), *between, nn.Linear(8, 2)).double()
     (facts,) = permutable(model)[:1]
-    assert (facts.name, facts.signs) == ("0", signs)
+    assert facts.name == "0"
     expected, one = logits(model, PIXELS), change("0", 8, signs=signs)
     fold_permutations(model, [one])
     assert apart(hooked(model, [one]), expected) < 1e-9
@@ -175,36 +186,30 @@ def test_a_linear_layer_that_reads_places_is_refused(
 ) -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 1), *between, nn.Linear(8, 2))
     with pytest.raises(BindingError, match=refusal):
-        check_layers(model, ["0"], signs=False)
+        check_layers(model, ["0"])
 
 
 def test_a_convolution_that_runs_twice_is_refused() -> None:
     again = nn.Conv2d(8, 8, 1)
     model = nn.Sequential(nn.Conv2d(3, 8, 1), again, again)
     with pytest.raises(BindingError, match="1, which runs several times"):
-        check_layers(model, ["0"], signs=False)
+        check_layers(model, ["0"])
 
 
 def test_a_layer_that_is_not_there_is_refused_with_where_to_look() -> None:
     with pytest.raises(BindingError, match=r"no layer 'stem\.9'") as refusal:
-        check_layers(architecture("fcn_small"), ["stem.9"], signs=False)
+        check_layers(architecture("fcn_small"), ["stem.9"])
     assert "mlguard layers" in refusal.value.hint
-
-
-def test_signs_before_a_relu_are_refused() -> None:
-    with pytest.raises(BindingError, match=r"signs of layer .*branch\.1 cannot"):
-        check_layers(architecture("fcn_small"), ["stages.0.branch.1"], signs=True)
-    check_layers(architecture("fcn_small"), ["stages.0.branch.2"], signs=True)
 
 
 def test_two_layers_on_one_path_are_refused() -> None:
     layers = ["stages.0.branch.1", "stages.0.branch.2"]
     with pytest.raises(BindingError, match="go into the same convolution"):
-        check_layers(architecture("fcn_small"), layers, signs=False)
+        check_layers(architecture("fcn_small"), layers)
 
 
 def test_a_permutation_of_another_length_is_refused() -> None:
-    one = change("stages.0.branch.2", 31, signs=False)
+    one = change("stages.0.branch.2", 31)
     with pytest.raises(BindingError, match="has 32 channels, the permutation is of 31"):
         fold_permutations(architecture("fcn_small"), [one])
 
@@ -212,5 +217,5 @@ def test_a_permutation_of_another_length_is_refused() -> None:
 def test_a_layer_before_the_stem_is_refused() -> None:
     model = nn.Sequential(nn.ZeroPad2d(1), nn.Conv2d(3, 8, 3), nn.Conv2d(8, 3, 1))
     with pytest.raises(BindingError, match=r"layer 0 cannot .* gives the image itself"):
-        check_layers(model, ["0"], signs=False)
-    assert every_layer(model, SIZE, signs=True) == ("1",)
+        check_layers(model, ["0"])
+    assert [facts.name for facts in permutable(model)] == ["1"]

@@ -18,8 +18,8 @@ from mlguard.models import (
     logits_of,
     output_of,
 )
-from mlguard.models.condition import TorchChannels
-from mlguard.models.fcn_small import FCNSmall
+from mlguard.models.architectures.fcn_small import FCNSmall
+from mlguard.models.conditions import TorchChannels
 from mlguard.transforms import ChannelPermutation, TransformSet, derive_channels
 
 SUBKEYS = ModelKey(bytes(range(32))).for_model(bytes(16))

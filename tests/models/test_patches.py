@@ -8,13 +8,13 @@ from torchvision.models import SwinTransformer
 from torchvision.models.swin_transformer import ShiftedWindowAttention
 
 from mlguard.models import ARCHITECTURES
-from mlguard.models.decoders import region_means
-from mlguard.models.fcn_patch_small import FCNPatchSmall
+from mlguard.models.architectures.decoders import region_means
+from mlguard.models.architectures.fcn_patch_small import FCNPatchSmall
+from mlguard.models.architectures.setr_vit_b_16 import SETRViTB16
+from mlguard.models.architectures.shifted_windows import WindowAttention
+from mlguard.models.architectures.sizes import WholePatches, missing
+from mlguard.models.binding import find_stem, form_of_stem
 from mlguard.models.positions import resampled
-from mlguard.models.setr_vit_b_16 import SETRViTB16
-from mlguard.models.shifted_windows import WindowAttention
-from mlguard.models.sizes import WholePatches, missing
-from mlguard.models.stem import find_stem, form_of_stem
 
 PATCHES = {
     "fcn_patch_small": 4,

@@ -8,9 +8,15 @@ from torch import Tensor, nn
 from mlguard.errors import BindingError
 from mlguard.keys import ModelKey
 from mlguard.models import Normalization
-from mlguard.models.affine import AffineBlocks, affine_of
-from mlguard.models.pieces import LiftedStem
-from mlguard.models.stem import absorb, find_stem, form_of_stem, prepare_stem
+from mlguard.models.binding import (
+    AffineBlocks,
+    LiftedStem,
+    absorb,
+    affine_of,
+    find_stem,
+    form_of_stem,
+    prepare_stem,
+)
 from mlguard.transforms import Transform, derive_transform
 from tests.models.architectures import (
     ORDINARY,

@@ -22,10 +22,8 @@ from mlguard.errors import (
     WrongKey,
 )
 from mlguard.models import NO_KEY, Condition, keyed, logits_of, normalization_of
-from mlguard.models.batch_norm import fold_batch_norms
-from mlguard.models.channels import every_layer
-from mlguard.models.condition import output_of
-from mlguard.models.stem import prepare_stem
+from mlguard.models.binding import fold_batch_norms, prepare_stem
+from mlguard.models.conditions import output_of
 from mlguard.protect import (
     Bound,
     Run,
@@ -35,27 +33,31 @@ from mlguard.protect import (
     read_run,
     rebind_run,
 )
-from mlguard.protect import bind as binding
 from mlguard.protect import run as folder
+from mlguard.protect.binding import bind as binding
 from mlguard.protect.export import export_run
-from mlguard.protect.key_work import blank_model, key_space_of
+from mlguard.protect.key_work import key_space_of
 from mlguard.recipe import parse_recipe, read_recipe
 from mlguard.runtime import Session
 from mlguard.transforms import TransformSet
 from tests.models.architectures import enlivened, patch_model
 from tests.runs import KEY, OTHER_KEY, small_recipe
 
+LAYERS = (
+    "stages.0.branch.2",
+    "stages.0",
+    "stages.1.branch.2",
+    "stages.1",
+    "stages.2.branch.2",
+    "stages.2",
+    "classifier.1",
+)
 WAYS: dict[str, dict] = {
     "shf": {},
     "np, shf in larger blocks": {"methods": ("np", "shf"), "block_size": 8},
     "orthogonal": {"methods": ("orthogonal",)},
     "one layer": {"methods": ("channels",), "layers": ("stages.1.branch.2",)},
-    "one layer with signs": {
-        "methods": ("channels",),
-        "layers": ("stages.1.branch.2",),
-        "signs": True,
-    },
-    "everything": {"layers": ("auto",), "signs": True, "fold_batch_norm": True},
+    "everything": {"layers": LAYERS, "fold_batch_norm": True},
 }
 
 
@@ -175,7 +177,7 @@ def test_a_plain_model_of_blocks_can_be_bound_and_loaded(
 def test_a_stem_of_blocks_wants_a_method_on_images(tmp_path: Path) -> None:
     path = plain_run(tmp_path / "plain", "model.stem=blocks")
     with pytest.raises(BindingError, match="form of blocks") as refusal:
-        bound_recipe(read_plain(path), methods=("channels",), layers=("auto",))
+        bound_recipe(read_plain(path), methods=("channels",), layers=LAYERS)
     assert "orthogonal,channels" in refusal.value.hint
 
 
@@ -328,7 +330,6 @@ def test_a_run_trained_under_its_key_is_not_rebound(tmp_path: Path) -> None:
         ({"methods": ("channels",)}, RecipeError, "channels permutes the layers named"),
         ({"layers": ("stem.1",)}, BindingError, "stem.1 cannot be permuted: it is add"),
         ({"layers": ("nope",)}, BindingError, "no layer 'nope'"),
-        ({"signs": True}, RecipeError, "signs go with the method channels"),
     ],
 )
 def test_what_cannot_be_folded_is_refused_before_any_key(
@@ -435,18 +436,8 @@ def test_one_key_gives_every_model_its_own_transform(tmp_path: Path) -> None:
     assert not torch.equal(one["stem.0.windows.weight"], other["stem.0.windows.weight"])
 
 
-def test_signs_are_the_recipe_s_unless_they_are_asked_for(tmp_path: Path) -> None:
+def test_a_recipe_of_version_0_1_with_signs_is_bound_without(tmp_path: Path) -> None:
     layers = ('transform.layers=["stages.1.branch.2"]', "transform.signs=true")
-    plain = read_plain(
-        plain_run(tmp_path / "plain", "transform.method=channels", *layers)
-    )
-    assert bound_recipe(plain).transform.signs
-    assert not bound_recipe(plain, signs=False).transform.signs
-    assert not bound_recipe(plain, methods=("shf",), block_size=4).transform.signs
-
-
-def test_the_recommended_recipe_names_the_layers_that_auto_takes() -> None:
-    recipe = read_recipe("camvid_bound")
-    model = blank_model(recipe)
-    found = every_layer(model, recipe.data.size, signs=True)
-    assert recipe.transform.layers == found
+    path = plain_run(tmp_path / "plain", "transform.method=channels", *layers)
+    assert read_run(path).recipe.transform.signs
+    assert not bound_recipe(read_plain(path)).transform.signs

@@ -12,7 +12,7 @@ from mlguard.bundle import read_bundle
 from mlguard.data import open_split
 from mlguard.errors import MalformedBundle, RecipeError
 from mlguard.models import NO_KEY, Normalization, keyed, logits_of, output_of
-from mlguard.models.fcn_small import FCNSmall
+from mlguard.models.architectures.fcn_small import FCNSmall
 from mlguard.protect import Protection, Run
 from mlguard.protect.export import export_run
 from mlguard.protect.key_work import key_space_of

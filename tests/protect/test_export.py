@@ -26,11 +26,17 @@ from mlguard.errors import (
 )
 from mlguard.keys import ModelKey
 from mlguard.models import Normalization, build_model
-from mlguard.protect import export, parity, run
-from mlguard.protect.export import bundle_model, export_run, facts_of
+from mlguard.protect import run
+from mlguard.protect.export import bundle as export
+from mlguard.protect.export import (
+    bundle_model,
+    check_parity,
+    export_run,
+    facts_of,
+    parity,
+)
+from mlguard.protect.export.scrub import scrub
 from mlguard.protect.key_work import channels_of, keyed_transforms
-from mlguard.protect.parity import check_parity
-from mlguard.protect.scrub import scrub
 from mlguard.recipe import Recipe, parse_recipe
 from mlguard.runtime import Session
 from mlguard.transforms import TransformSet, derive_transform

@@ -9,9 +9,9 @@ import torch
 
 from mlguard.errors import BindingError, RecipeError, RunError, WeightsError
 from mlguard.models import NO_KEY, Normalization, keyed, logits_of, output_of
-from mlguard.models.cnn_small import CNNSmall
-from mlguard.models.condition import Condition, blended
-from mlguard.models.fcn_small import FCNSmall
+from mlguard.models.architectures.cnn_small import CNNSmall
+from mlguard.models.architectures.fcn_small import FCNSmall
+from mlguard.models.conditions import Condition, blended
 from mlguard.protect import Run
 from mlguard.protect.key_work import blank_model
 from mlguard.protect.lock import Lock, apart, from_useless, frozen_statistics

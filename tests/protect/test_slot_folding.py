@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from mlguard.bundle import FeatureMapFacts
 from mlguard.keys import ModelKey
-from mlguard.models.channels import fold_permutations
-from mlguard.models.cnn_small import CNNSmall
-from mlguard.models.fcn_small import FCNSmall
+from mlguard.models.architectures.cnn_small import CNNSmall
+from mlguard.models.architectures.fcn_small import FCNSmall
+from mlguard.models.binding import fold_permutations
 from mlguard.protect.export import export_graph
 from mlguard.transforms import ChannelPermutation, derive_channels
 

@@ -12,8 +12,12 @@ from numpy.typing import NDArray
 
 from mlguard.errors import ShapeError
 from mlguard.keys import ModelKey
-from mlguard.models import keyed_transform
-from mlguard.models.keyed_transform import TorchTransform, plain, torch_transform
+from mlguard.models.conditions import (
+    TorchTransform,
+    image_transforms,
+    plain,
+    torch_transform,
+)
 from mlguard.transforms import (
     FormatPreserving,
     NegativePositive,
@@ -96,11 +100,11 @@ def test_images_in_channels_last_memory_give_the_same() -> None:
 def test_many_image_sizes_keep_few_tables() -> None:
     transform = derived(("np", "shf"), 2)
     keyed = TorchTransform(transform)
-    for height in range(2, 2 * 2 * keyed_transform.MAX_SIZES, 2):
+    for height in range(2, 2 * 2 * image_transforms.MAX_SIZES, 2):
         image = images(height, 2)
         got = keyed(torch.from_numpy(image)).numpy()
         np.testing.assert_array_equal(got, transform.apply(image))
-    assert len(keyed._sizes) <= keyed_transform.MAX_SIZES
+    assert len(keyed._sizes) <= image_transforms.MAX_SIZES
 
 
 def test_plain_is_the_image_divided_by_255() -> None:

@@ -18,8 +18,7 @@ from mlguard.audit.attacks.leaks import Leaks
 from mlguard.audit.findings import Access, Budget, Outcome
 from mlguard.audit.target import Subject
 from mlguard.data import LabelledSet, epoch_positions
-from mlguard.models import Condition, build_model
-from mlguard.models.weights import load_weights
+from mlguard.models import Condition, build_model, load_weights
 from mlguard.protect.crew import ALONE, Crew
 from mlguard.protect.evaluate import evaluate
 from mlguard.tasks import Counts, Task
@@ -84,7 +83,7 @@ class SplitReferee:
             normalization=self.subject.normalization,
             device=self.subject.device,
             batch=self.batch,
-            shared=self.subject.runs([condition]) if own else None,
+            run=self.subject.runs([condition]) if own else None,
         )["attack"]
 
 

@@ -27,7 +27,7 @@ from mlguard.audit.attacks.training.learning import Lesson, Trained, best_of_tra
 from mlguard.audit.findings import Budget, Outcome
 from mlguard.audit.target import Subject
 from mlguard.models import Condition, keyed, readers, rewrite
-from mlguard.models.condition import Change
+from mlguard.models.conditions import Change
 from mlguard.transforms import ChannelPermutation, Transform, TransformSet
 
 NO_FILE = (

@@ -24,8 +24,7 @@ from mlguard.audit.attacks.stem.stem_fit import StemFit, too_wide
 from mlguard.audit.findings import Budget, Outcome
 from mlguard.data.draws import Draws
 from mlguard.errors import BindingError
-from mlguard.models.pieces import LiftedStem
-from mlguard.models.stem import find_stem
+from mlguard.models.binding import LiftedStem, find_stem
 from mlguard.transforms.blocks import CHANNELS
 
 ROUNDS = 3  # of shaking a reading, for each start

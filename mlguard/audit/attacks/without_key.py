@@ -12,8 +12,7 @@ from mlguard.audit.attacks.search.guesses import SEARCHED, GuessSpace
 from mlguard.audit.findings import Budget, Outcome, Rung
 from mlguard.data.draws import Draws
 from mlguard.models import Condition, keyed
-from mlguard.models.keyed_transform import plain
-from mlguard.models.torch_blocks import cut, join
+from mlguard.models.conditions import cut, join, plain
 from mlguard.rules import BLOCK_SIZES, BYTE_MAX
 from mlguard.transforms import TransformSet
 

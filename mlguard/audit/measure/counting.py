@@ -176,7 +176,7 @@ class _Tally:
             device=subject.device,
             batch=self._batch,
             progress=lambda done, _: self._report(done),
-            shared=runs,
+            run=runs,
         )
         counts = np.stack([found[name] for name in conditions])
         return Counted(of=of, first=span.start, images=len(span), counts=pack(counts))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -9,9 +10,9 @@ from torch import nn
 from mlguard.models import (
     Condition,
     Normalization,
-    SharedRuns,
     feature_channels,
     normalization_of,
+    output_of,
 )
 from mlguard.protect.evaluate import Runs
 from mlguard.protect.run import Run
@@ -36,12 +37,12 @@ class Subject:
         return cls(run.load_model().to(device), normalization, device)
 
     def runs(self, conditions: Iterable[Condition]) -> Runs:
-        """What runs the model; what conditions share is computed once.
+        """What runs the model under conditions.
 
         Args:
             conditions: All that will be asked for.
         """
-        return SharedRuns(self.model, conditions, self.normalization)
+        return partial(output_of, self.model, normalization=self.normalization)
 
     def channels(self, layers: Sequence[str], size: tuple[int, int]) -> dict[str, int]:
         """How many channels the outputs of layers have.

@@ -1,7 +1,5 @@
 """Keys found along a gradient: planted ones, and nothing where there is nothing."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -12,9 +10,9 @@ from mlguard.audit.attacks.search.best import subset
 from mlguard.audit.attacks.search.guesses import GuessSpace
 from mlguard.audit.attacks.search.relaxed import SoftImage, SoftKey, SoftOrder
 from mlguard.audit.attacks.training.adapters import Adapters
-from mlguard.audit.attacks.training.learning import BATCH, Lesson, Shown
+from mlguard.audit.attacks.training.learning import BATCH, Lesson
 from mlguard.models import NO_KEY, Condition
-from mlguard.models.keyed_transform import TorchTransform, plain
+from mlguard.models.conditions import TorchTransform
 from mlguard.transforms import Compose, FormatPreserving
 from tests.planted import (
     TASK,
@@ -150,30 +148,6 @@ def test_rounding_keeps_signed_permutations_and_says_what_they_do() -> None:
     images = scene.pool.images[:2]
     rounded = adapters.rounded().image
     assert torch.allclose(rounded(images), TorchTransform(NP)(images), atol=1e-5)
-
-
-def test_what_no_key_changes_is_kept_and_gives_the_same() -> None:
-    channels = channel_permutation()
-    scene = scene_of_features(planted_features(channels), channels)
-    model = scene.stolen.model.requires_grad_(False)
-    condition = Condition(features={"relu": lambda features: features.flip(1)})
-    kept = Shown.of(scene.stolen, condition, scene.pool)
-    whole = Shown(scene.stolen, condition, scene.pool, None)
-    assert kept._kept is not None
-    chosen = [(row, row % 3 == 0) for row in range(BATCH)]
-    assert torch.allclose(kept(chosen), whole(chosen), atol=1e-5)
-    runs = []
-    model.expand.register_forward_hook(lambda *_: runs.append(1))
-    kept(chosen)
-    assert not runs
-
-
-def test_an_adapter_of_images_or_a_model_that_learns_is_run_whole() -> None:
-    scene = scene_of(planted(NP), NP, "np")
-    adapted = Condition(lambda images: plain(images) + 0.0)
-    assert Shown.of(scene.stolen, adapted, scene.pool)._cut is None
-    learning = dataclasses.replace(scene.stolen, model=Noise().train())
-    assert Shown.of(learning, NO_KEY, scene.pool)._cut is None
 
 
 def test_an_objective_is_lower_for_the_correct_key() -> None:

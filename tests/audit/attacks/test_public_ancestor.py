@@ -16,8 +16,8 @@ from mlguard.audit.attacks.base import Scene
 from mlguard.audit.attacks.public_ancestor import PublicAncestor
 from mlguard.audit.attacks.search.assignment import assign, cosines
 from mlguard.models import NO_KEY, Normalization, build_model, keyed, rewrite
-from mlguard.models.channels import fold_permutations
-from mlguard.protect.fold import fold
+from mlguard.models.binding import fold_permutations
+from mlguard.protect.binding import fold
 from mlguard.transforms import ChannelPermutation, TransformSet, derive_transform
 from tests.audits import KEY, PROTECTION_ID
 from tests.planted import (

@@ -16,7 +16,7 @@ from mlguard.audit.attacks.training.learning import Lesson, settled
 from mlguard.audit.findings.budgets import BUDGETS, Budget
 from mlguard.audit.target.subject import Subject
 from mlguard.models import NO_KEY, Normalization, build_model
-from mlguard.models.keyed_transform import plain
+from mlguard.models.conditions import plain
 from tests.planted import (
     TASK,
     Noise,

@@ -11,7 +11,7 @@ from mlguard.audit.attacks.search.best import subset
 from mlguard.audit.attacks.search.guesses import GuessSpace
 from mlguard.audit.attacks.search.objectives import Judge
 from mlguard.data.draws import Draws
-from mlguard.models.keyed_transform import TorchTransform
+from mlguard.models.conditions import TorchTransform
 from mlguard.transforms import FormatPreserving
 from tests.planted import TASK, Noise, np_transform, planted, scene_of, shf_transform
 

@@ -16,8 +16,7 @@ from mlguard.audit.attacks.transformed_images import (
     values_of,
 )
 from mlguard.models import Normalization, keyed
-from mlguard.models.keyed_transform import TorchTransform
-from mlguard.models.torch_blocks import cut, join
+from mlguard.models.conditions import TorchTransform, cut, join
 from mlguard.transforms import (
     Compose,
     FormatPreserving,

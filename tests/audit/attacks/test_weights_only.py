@@ -14,9 +14,8 @@ from mlguard.audit.attacks.stem.stem_fit import StemFit, too_wide
 from mlguard.audit.attacks.weights_only import MAX_REST, WeightsOnly
 from mlguard.data.draws import Draws
 from mlguard.models import NO_KEY, Normalization, keyed
-from mlguard.models.pieces import LiftedStem
-from mlguard.models.stem import find_stem, prepare_stem
-from mlguard.protect.fold import fold
+from mlguard.models.binding import LiftedStem, find_stem, prepare_stem
+from mlguard.protect.binding import fold
 from mlguard.transforms import TransformSet, derive_transform
 from tests.audits import KEY, PROTECTION_ID
 from tests.planted import Noise, colour_images, np_transform, scene_of

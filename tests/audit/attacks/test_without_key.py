@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mlguard.audit.attacks.without_key import WithoutKey, gain_matched
 from mlguard.models import NO_KEY
-from mlguard.models.keyed_transform import plain
+from mlguard.models.conditions import plain
 from mlguard.transforms import FormatPreserving
 from tests.planted import (
     TASK,

@@ -19,7 +19,7 @@ from torch import Tensor
 from mlguard import recipe
 from mlguard.audit.attacks.leaks import NO_IMAGE_METHOD
 from mlguard.data.draws import Draws
-from mlguard.models.torch_blocks import cut, join
+from mlguard.models.conditions import cut, join
 from mlguard.rules import BYTE_MAX
 from mlguard.transforms import (
     Compose,

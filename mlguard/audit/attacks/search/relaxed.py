@@ -16,8 +16,7 @@ from mlguard.audit.attacks.search.assignment import Order, assign
 from mlguard.audit.attacks.search.guesses import GuessSpace
 from mlguard.audit.attacks.training.adapters import feature_maps
 from mlguard.models import Condition
-from mlguard.models.keyed_transform import plain
-from mlguard.models.torch_blocks import cut, join
+from mlguard.models.conditions import cut, join, plain
 from mlguard.rules import BYTE_MAX
 from mlguard.transforms import ChannelPermutation, TransformSet
 

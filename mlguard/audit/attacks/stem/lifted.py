@@ -16,8 +16,8 @@ from torch import nn
 
 from mlguard.audit.attacks.search.assignment import assign, cosines
 from mlguard.audit.attacks.search.guesses import Guess, GuessSpace
-from mlguard.models.pieces import LiftedStem
-from mlguard.models.torch_blocks import cut
+from mlguard.models.binding import LiftedStem
+from mlguard.models.conditions import cut
 from mlguard.transforms.blocks import CHANNELS
 
 TINY = 1e-9  # of the largest weight; below this a weight is zero

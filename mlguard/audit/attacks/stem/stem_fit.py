@@ -21,8 +21,8 @@ from mlguard.audit.attacks.search.assignment import Order
 from mlguard.audit.attacks.stem.lifted import Grid
 from mlguard.data.draws import Draws
 from mlguard.models import Normalization
-from mlguard.models.pieces import LiftedStem
-from mlguard.models.torch_blocks import cut
+from mlguard.models.binding import LiftedStem
+from mlguard.models.conditions import cut
 from mlguard.transforms.blocks import CHANNELS
 
 MAX_COLUMNS = 2_048  # of a stem's windows, for all outputs of a block

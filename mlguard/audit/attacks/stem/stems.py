@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mlguard.models import readers
-from mlguard.models.pieces import LiftedStem
-from mlguard.models.torch_blocks import cut
+from mlguard.models.binding import LiftedStem
+from mlguard.models.conditions import cut
 from mlguard.transforms.blocks import CHANNELS
 
 

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from mlguard.audit.attacks.base import Scene
 from mlguard.audit.attacks.search.assignment import assign
 from mlguard.models import Condition
-from mlguard.models.keyed_transform import plain
-from mlguard.models.torch_blocks import cut, join
+from mlguard.models.conditions import cut, join, plain
 from mlguard.transforms.blocks import block_length
 
 MAX_LENGTH = 4096  # of a block or of channels; an adapter has its square in weights

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import torch
@@ -13,17 +12,14 @@ from mlguard.audit.attacks.search.objectives import ObjectiveName, Statistics, e
 from mlguard.audit.findings import Outcome, Rung
 from mlguard.audit.target import Subject
 from mlguard.data.draws import Draws
-from mlguard.models import Condition, Cut, logits_of, output_of
-from mlguard.models.condition import Output
-from mlguard.models.cut import Kept, choose
-from mlguard.models.keyed_transform import plain
+from mlguard.models import Condition, logits_of, output_of
+from mlguard.models.conditions import Output
 from mlguard.protect.learn import cross_entropy_loss
 from mlguard.tasks import Counts
 
 BATCH = 16  # images of a step, drawn with replacement, each flipped or not
 SETTLED = 0.9  # the last quarter's loss, as a share of the quarter before
 LEARNED = 0.05  # nats; below this the images are learned by heart
-MAX_KEPT_BYTES = 1 << 30  # of feature maps that are not computed again
 
 Chosen = tuple[int, bool]  # an image of the pool, and whether it is mirrored
 Trained = tuple[Counts, bool]  # what it gives, and whether training settled
@@ -76,7 +72,7 @@ class Lesson:
         """
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)  # of dropout
-            run = Shown.of(subject, condition, self.pool)
+            run = Shown(subject, condition, self.pool)
             optimizer = torch.optim.AdamW(list(parameters), lr=rate, weight_decay=0.0)
             losses = []
             for step in range(self.steps):
@@ -101,7 +97,7 @@ class Lesson:
         self, subject: Subject, condition: Condition, objective: ObjectiveName
     ) -> float:
         """The mean objective over the pool; lower is better."""
-        run = Shown.of(subject, condition, self.pool)
+        run = Shown(subject, condition, self.pool)
         total = 0.0
         for first in range(self.batches):
             rows = [(first * BATCH + i) % len(self.pool) for i in range(BATCH)]
@@ -133,84 +129,26 @@ class Lesson:
         return [(row, bool(draws.between(0, 1))) for row in rows]
 
 
+@dataclass(frozen=True)
 class Shown:
-    """Show images of a pool to a model under a condition, batch by batch.
+    """Show images of a pool to a model under a condition, batch by batch."""
 
-    Where the model is fixed and the condition changes feature maps alone, what comes
-    before them is computed once for every image and its mirror image, if there is
-    room.
-
-    Args:
-        subject: The model.
-        condition: How it is run.
-        pool: The images.
-        cut: The model cut at the condition's feature maps; None runs it whole.
-    """
-
-    def __init__(
-        self, subject: Subject, condition: Condition, pool: Pool, cut: Cut | None
-    ) -> None:
-        self.subject, self._condition, self._pool = subject, condition, pool
-        self._cut = cut
-        self._kept = self._keep(cut) if cut is not None else None
-
-    @classmethod
-    def of(cls, subject: Subject, condition: Condition, pool: Pool) -> Self:
-        """Cut the model where that helps."""
-        fixed = not subject.model.training and condition.image is plain
-        fixed &= not any(one.requires_grad for one in subject.model.parameters())
-        cut = Cut.of(subject.model, tuple(condition.features)) if fixed else None
-        return cls(subject, condition, pool, cut)
+    subject: Subject
+    condition: Condition
+    pool: Pool
 
     def __call__(self, chosen: Sequence[Chosen]) -> Output:
         """What the model gives for some images; as many as BATCH."""
-        if self._cut is None:
-            return output_of(
-                self.subject.model,
-                self._images(chosen),
-                self._condition,
-                self.subject.normalization,
-            )
-        if self._kept is None:
-            kept = self._before(self._cut, chosen)
-        else:
-            rows = [2 * row + flipped for row, flipped in chosen]
-            kept = choose(self._kept, torch.tensor(rows, device=self.subject.device))
-        return self._cut.after(kept, self._condition.features)
-
-    def _keep(self, cut: Cut) -> Kept | None:
-        """The beginning of the model for all images; None if that is too much."""
-        everything = [(row, f) for row in range(len(self._pool)) for f in (False, True)]
-        first = self._before(cut, _filled(everything[:BATCH]))
-        size = sum(one.nbytes for one in first.values() if torch.is_tensor(one))
-        if size * len(everything) / BATCH > MAX_KEPT_BYTES:
-            return None
-        parts = [
-            first
-            if start == 0
-            else self._before(cut, _filled(everything[start:][:BATCH]))
-            for start in range(0, len(everything), BATCH)
-        ]
-        return {
-            name: torch.cat([part[name] for part in parts])[: len(everything)]
-            if torch.is_tensor(value)
-            else value
-            for name, value in first.items()
-        }
-
-    @torch.no_grad()
-    def _before(self, cut: Cut, chosen: Sequence[Chosen]) -> Kept:
-        pixels = self.subject.normalization(plain(self._images(chosen)))
-        return cut.before(pixels.contiguous(memory_format=torch.channels_last))
+        return output_of(
+            self.subject.model,
+            self._images(chosen),
+            self.condition,
+            self.subject.normalization,
+        )
 
     def _images(self, chosen: Sequence[Chosen]) -> Tensor:
-        images = [_flipped(self._pool.images[row], flip) for row, flip in chosen]
+        images = [_flipped(self.pool.images[row], flip) for row, flip in chosen]
         return torch.stack(images).to(self.subject.device)
-
-
-def _filled(chosen: Sequence[Chosen]) -> list[Chosen]:
-    """As many as a batch has, the first ones again at the end."""
-    return [chosen[index % len(chosen)] for index in range(BATCH)]
 
 
 def _flipped(part: Tensor, flip: bool) -> Tensor:

@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from mlguard.errors import BindingError
-from mlguard.models.forms import Form, averages, flattens, form_after
-from mlguard.models.pieces import ChannelScale, LiftedStem
-from mlguard.models.tracing import Traced, ancestors, trace
+from mlguard.models.binding.forms import Form, averages, flattens, form_after
+from mlguard.models.binding.pieces import ChannelScale, LiftedStem
+from mlguard.models.binding.traced import Traced, ancestors, trace
 from mlguard.transforms.blocks import CHANNELS
 
-# Layers that do the same to every channel, whatever its values are …
+# Layers and functions that do the same to every channel, whatever its values are.
 SAME = (
     nn.ReLU,
     nn.ReLU6,
@@ -36,9 +36,6 @@ SAME = (
     nn.Tanh,
     nn.MaxPool2d,
     nn.AdaptiveMaxPool2d,
-)
-# … and those that are linear besides, so that a sign passes through.
-LINEAR = (
     nn.Identity,
     nn.Dropout,
     nn.Dropout2d,
@@ -47,8 +44,6 @@ LINEAR = (
     nn.Upsample,
     nn.ZeroPad2d,
 )
-CONVOLUTIONS = (nn.Conv2d, LiftedStem)
-MIXERS = (nn.Conv2d, nn.Linear)  # a path ends at them
 SAME_FUNCTIONS = {
     F.relu,
     F.relu6,
@@ -60,18 +55,17 @@ SAME_FUNCTIONS = {
     F.hardsigmoid,
     F.max_pool2d,
     F.adaptive_max_pool2d,
-    torch.relu,
-    torch.sigmoid,
-    torch.tanh,
-}
-LINEAR_FUNCTIONS = {
     F.dropout,
     F.avg_pool2d,
     F.adaptive_avg_pool2d,
     F.interpolate,
+    torch.relu,
+    torch.sigmoid,
+    torch.tanh,
 }
-SAME_METHODS = {"relu", "relu_", "sigmoid", "tanh"}
-LINEAR_METHODS = {"contiguous", "clone", "detach"}
+SAME_METHODS = {"relu", "relu_", "sigmoid", "tanh", "contiguous", "clone", "detach"}
+CONVOLUTIONS = (nn.Conv2d, LiftedStem)
+MIXERS = (nn.Conv2d, nn.Linear)  # a path ends at them
 MEETINGS = {
     operator.add: "is added to another feature map (a residual join)",
     operator.iadd: "is added to another feature map (a residual join)",
@@ -83,19 +77,17 @@ MEETINGS = {
 
 
 @dataclass
-class Path:
+class ChannelPath:
     """What lies between a layer and the layers that mix its channels.
 
     Attributes:
         mixers: Names of those convolutions and linear layers.
         norms: Names of the layers between with one number a channel.
-        linear: Whether a sign passes through all of it.
         forms: Every node between, in the order they run, and what it gives.
     """
 
     mixers: list[str] = field(default_factory=list)
     norms: list[str] = field(default_factory=list)
-    linear: bool = True
     forms: dict[fx.Node, Form] = field(default_factory=dict)
 
 
@@ -109,7 +101,6 @@ class LayerFacts:
         height: H, at the image size asked for; pixels.
         width: W.
         refusal: Why its channels cannot be permuted; empty if they can.
-        signs: Whether their signs can be flipped as well.
     """
 
     name: str
@@ -117,10 +108,9 @@ class LayerFacts:
     height: int
     width: int
     refusal: str
-    signs: bool
 
 
-def path_from(traced: Traced, name: str) -> Path:
+def path_from(traced: Traced, name: str) -> ChannelPath:
     """Follow a layer's output to the layers that mix its channels.
 
     Raises:
@@ -138,7 +128,7 @@ def path_from(traced: Traced, name: str) -> Path:
         raise BindingError(_refusal(name, "has no part in the logits"))
     if not any(isinstance(traced.module(n), CONVOLUTIONS) for n in ancestors(nodes[0])):
         raise BindingError(_refusal(name, "gives the image itself"))
-    path, waiting = Path(forms={nodes[0]: "map"}), [nodes[0]]
+    path, waiting = ChannelPath(forms={nodes[0]: "map"}), [nodes[0]]
     while waiting:
         node = waiting.pop(0)
         for reader in traced.readers(node):
@@ -182,18 +172,18 @@ def layers_of(model: nn.Module, size: tuple[int, int]) -> list[LayerFacts]:
 def _facts(traced: Traced, name: str, shape: torch.Size) -> LayerFacts:
     _, channels, height, width = shape
     try:
-        path = path_from(traced, name)
-        refusal, signs = "", path.linear
+        path_from(traced, name)
+        refusal = ""
     except BindingError as refused:
-        refusal, signs = str(refused).removeprefix(_refusal(name, "")), False
-    return LayerFacts(name, channels, height, width, refusal, signs)
+        refusal = str(refused).removeprefix(_refusal(name, ""))
+    return LayerFacts(name, channels, height, width, refusal)
 
 
 def _refusal(name: str, problem: str) -> str:
     return f"layer {name} cannot be permuted: it {problem}"
 
 
-def _step(traced: Traced, path: Path, node: fx.Node, reader: fx.Node) -> str:
+def _step(traced: Traced, path: ChannelPath, node: fx.Node, reader: fx.Node) -> str:
     """Take one step along a path. What stands in the way; empty if nothing."""
     if reader.op == "output":
         return "reaches the model's output"
@@ -203,7 +193,7 @@ def _step(traced: Traced, path: Path, node: fx.Node, reader: fx.Node) -> str:
     if flattens(traced, reader):
         return "" if form == "point" else "is flattened, places and all"
     if reader.op != "call_module":
-        return _step_function(path, reader)
+        return _step_function(reader)
     layer, name = traced.module(reader), str(reader.target)
     if isinstance(layer, nn.Conv2d) or (
         isinstance(layer, nn.Linear) and form == "vector"
@@ -214,15 +204,14 @@ def _step(traced: Traced, path: Path, node: fx.Node, reader: fx.Node) -> str:
             return f"goes into {name}, which runs several times"
         path.norms.append(name)
         return ""
-    if isinstance(layer, (*SAME, *LINEAR)):
-        path.linear &= isinstance(layer, LINEAR)
+    if isinstance(layer, SAME):
         return ""
     kind = type(layer).__name__
     return f"goes into {name} ({kind}), which mixes channels or is not known"
 
 
 def _end(
-    traced: Traced, path: Path, reader: fx.Node, layer: nn.Conv2d | nn.Linear
+    traced: Traced, path: ChannelPath, reader: fx.Node, layer: nn.Conv2d | nn.Linear
 ) -> str:
     name = str(reader.target)
     if isinstance(layer, nn.Conv2d) and layer.groups > 1:
@@ -235,18 +224,9 @@ def _end(
     return ""
 
 
-def _step_function(path: Path, reader: fx.Node) -> str:
-    if averages(reader):
-        return ""
-    known = reader.target
-    if reader.op == "call_method":
-        same, linear = known in SAME_METHODS, known in LINEAR_METHODS
-    else:
-        same, linear = known in SAME_FUNCTIONS, known in LINEAR_FUNCTIONS
-    if not same and not linear:
-        return _meeting(reader)
-    path.linear &= linear
-    return ""
+def _step_function(reader: fx.Node) -> str:
+    known = SAME_METHODS if reader.op == "call_method" else SAME_FUNCTIONS
+    return "" if averages(reader) or reader.target in known else _meeting(reader)
 
 
 def _meeting(reader: fx.Node) -> str:

@@ -1,11 +1,11 @@
 """What a key does, folded into a model; and the recipe of what comes out.
 
-Knows no run folder. How it is done: mlguard/models, stem.py and channels.py.
+Knows no run folder. How it is done: mlguard/models/binding.
 """
 
 import difflib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,11 +19,19 @@ from mlguard.models import (
     normalization_of,
     output_of,
 )
-from mlguard.models.affine import affine_of, check_affine
-from mlguard.models.channels import check_layers, every_layer, fold_permutations
-from mlguard.models.stem import absorb, form_of_stem, side_of_patch
+from mlguard.models.binding import (
+    StemForm,
+    absorb,
+    affine_of,
+    check_affine,
+    check_layers,
+    fold_permutations,
+    form_of_stem,
+    layers_of,
+    side_of_patch,
+)
+from mlguard.protect.export import example_images
 from mlguard.protect.key_work import blank_model
-from mlguard.protect.parity import example_images
 from mlguard.protect.plain import PlainModel
 from mlguard.recipe import Recipe, dump_recipe, parse_recipe
 from mlguard.rules import CHANNELS_METHOD
@@ -31,8 +39,6 @@ from mlguard.transforms import TransformSet
 
 IMAGES = 2  # compared
 MAX_DIFFERENCE = 1e-4  # of two logits, as a share of the largest
-EVERY_LAYER = "auto"
-StemForm = Literal["", "patch", "lifted"]
 
 
 def bound_recipe(
@@ -41,7 +47,6 @@ def bound_recipe(
     methods: Sequence[str] = (),
     block_size: int | None = None,
     layers: Sequence[str] = (),
-    signs: bool | None = None,
     fold_batch_norm: bool = False,
 ) -> Recipe:
     """The recipe of a plain model once it is bound. Refuses what cannot be folded.
@@ -50,8 +55,7 @@ def bound_recipe(
         plain: The plain model.
         methods: In the order applied; those of its recipe if none are given.
         block_size: M, in pixels; that of its recipe if None.
-        layers: Whose channels are permuted; ("auto",) stands for all that can be.
-        signs: Whether their signs are flipped as well; None leaves it to the recipe.
+        layers: Whose channels are permuted, by their names in the model.
         fold_batch_norm: Whether batch norms are folded, so that no statistics ship.
 
     Raises:
@@ -69,13 +73,12 @@ def bound_recipe(
             f"`{CHANNELS_METHOD}` alone leaves images as they are",
             hint="choose a method on images as well, such as orthogonal,channels",
         )
-    if signs is None:
-        signs = spec.signs and CHANNELS_METHOD in chosen
     named = layers or (spec.layers if CHANNELS_METHOD in chosen else ())
+    _check_names(plain, named)
     changes: dict[str, Any] = {
         "transform.method": chosen,
-        "transform.layers": list(_layers(plain, named, signs=signs)),
-        "transform.signs": signs,
+        "transform.layers": list(named),
+        "transform.signs": False,  # version 0.1 could flip them
         "model.stem": "blocks" if on_images else "plain",
     }
     if block_size is not None:
@@ -90,25 +93,17 @@ def bound_recipe(
     return recipe
 
 
-def _layers(plain: PlainModel, layers: Sequence[str], *, signs: bool) -> Sequence[str]:
-    """The layers that are meant. Refuses names that the model has not."""
+def _check_names(plain: PlainModel, layers: Sequence[str]) -> None:
+    """Refuse layers that the model does not have."""
     model = blank_model(plain.recipe, plain.build)
-    if tuple(layers) == (EVERY_LAYER,):
-        return every_layer(model, plain.recipe.data.size, signs=signs)
     names = [name for name, _ in model.named_modules() if name]
     for layer in layers:
-        if layer == EVERY_LAYER:
-            raise BindingError(
-                f"{EVERY_LAYER} stands for layers of its own choice",
-                hint=f"give `--layers {EVERY_LAYER}`, or a list of layers without it",
-            )
         if layer not in names:
             near = ", ".join(difflib.get_close_matches(layer, names))
             raise BindingError(
                 f"the model has no layer {layer!r}",
                 hint=f"near it: {near}" if near else "`mlguard layers` lists them",
             )
-    return layers
 
 
 def _check_images(plain: PlainModel, recipe: Recipe) -> None:
@@ -130,25 +125,23 @@ def _check_images(plain: PlainModel, recipe: Recipe) -> None:
 
 def _check_layers(model: nn.Module, recipe: Recipe) -> None:
     """Refuse layers that cannot be permuted, or not all at once."""
-    layers, signs = recipe.transform.layers, recipe.transform.signs
     try:
-        check_layers(model, layers, signs=signs)
+        check_layers(model, recipe.transform.layers)
     except BindingError as refused:
-        can = every_layer(model, recipe.data.size, signs=signs)
+        listed = layers_of(model, recipe.data.size)
+        can = ", ".join(facts.name for facts in listed if not facts.refusal)
         hint = f"{refused.hint}; " if refused.hint else ""
-        raise BindingError(
-            str(refused), hint=f"{hint}`--layers auto` takes {', '.join(can)}"
-        ) from None
+        raise BindingError(str(refused), hint=f"{hint}these can be: {can}") from None
 
 
-def stem_form(plain: PlainModel, recipe: Recipe) -> StemForm:
-    """Into which form of stem the key is folded; empty if it leaves images alone.
+def stem_form(plain: PlainModel, recipe: Recipe) -> StemForm | None:
+    """Into which form of stem the key is folded; None if it leaves images alone.
 
     Raises:
         BindingError: The stem has none for this block size.
     """
     if not recipe.transform.image_methods:
-        return ""
+        return None
     model = blank_model(plain.recipe, plain.build)
     return form_of_stem(model, recipe.transform.block_size)
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from mlguard.models.tracing import Traced
+from mlguard.models.binding.traced import Traced
 
 # (N, C, H, W), (N, C, 1, 1), or (N, C).
 Form = Literal["map", "point", "vector"]

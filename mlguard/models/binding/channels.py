@@ -8,37 +8,29 @@ computed without. Nothing is trained and nothing is lost.
 from collections.abc import Sequence
 
 import torch
-from torch import fx, nn
+from torch import nn
 
 from mlguard.errors import BindingError
-from mlguard.models.channel_paths import MIXERS, Path, layers_of, path_from
-from mlguard.models.condition import TorchChannels
-from mlguard.models.pieces import ChannelScale
-from mlguard.models.tracing import trace
+from mlguard.models.binding.paths import MIXERS, ChannelPath, path_from
+from mlguard.models.binding.pieces import ChannelScale
+from mlguard.models.binding.traced import trace
+from mlguard.models.conditions import TorchChannels
 from mlguard.transforms import ChannelPermutation
 
 
-def check_layers(
-    model: nn.Module, layers: Sequence[str], *, signs: bool
-) -> dict[str, Path]:
+def check_layers(model: nn.Module, layers: Sequence[str]) -> dict[str, ChannelPath]:
     """Refuse layers whose channels cannot be permuted, or not all at once.
 
     Returns:
         For every layer, in the order they run, what lies up to the layers that mix it.
 
     Raises:
-        BindingError: A layer cannot be permuted, or its signs cannot be flipped, or
-            two layers lie on one path, where they amount to a single permutation.
+        BindingError: A layer cannot be permuted, or two layers lie on one path, where
+            they amount to a single permutation.
     """
     traced = trace(model)
     paths = {name: path_from(traced, name) for name in layers}
     for name, path in paths.items():
-        if signs and not path.linear:
-            raise BindingError(
-                f"the signs of layer {name} cannot be flipped: a layer that is not "
-                "linear comes before the next layer that mixes channels",
-                hint="name the layer right before that one, or leave out signs",
-            )
         for other in layers:
             if other != name and traced.outputs[other][0] in path.forms:
                 raise BindingError(
@@ -53,41 +45,14 @@ def check_layers(
     }
 
 
-def every_layer(
-    model: nn.Module, size: tuple[int, int], *, signs: bool
-) -> tuple[str, ...]:
-    """The layers of a model that can all be permuted at once, in their order.
-
-    Of the layers that go into the same layers, the last one.
-
-    Args:
-        model: The model.
-        size: Height and width of the images; pixels.
-        signs: Whether signs are flipped as well.
-
-    Raises:
-        BindingError: There is none, or the model cannot be traced.
-    """
-    traced, chosen, taken = trace(model), list[str](), set[fx.Node]()
-    for facts in reversed(layers_of(model, size)):
-        if facts.refusal or facts.channels < 2 or (signs and not facts.signs):
-            continue
-        path = path_from(traced, facts.name)
-        if taken.isdisjoint(path.forms):
-            chosen.append(facts.name)
-            taken.update(path.forms)
-    if not chosen:
-        raise BindingError("no layer of the model can be permuted")
-    return tuple(reversed(chosen))
-
-
 @torch.no_grad()
 def fold_permutations(
     model: nn.Module, changes: Sequence[ChannelPermutation]
 ) -> nn.Module:
     """Make a model with permuted layers compute what it computed without. In place.
 
-    Folding the inverses undoes it.
+    Folding the inverses undoes it. Signs, which version 0.1 could flip, pass through
+    layers that are linear alone; what it wrote has them nowhere else.
 
     Returns:
         The model.
@@ -95,10 +60,7 @@ def fold_permutations(
     Raises:
         BindingError: As `check_layers`; or an order has another number of channels.
     """
-    signed = {change.layer for change in changes if change.signs is not None}
-    names = [change.layer for change in changes]
-    paths = check_layers(model, names, signs=False)
-    check_layers(model, sorted(signed), signs=True)
+    paths = check_layers(model, [change.layer for change in changes])
     for change in changes:
         for name in paths[change.layer].norms:
             _permute_norm(model.get_submodule(name), change)

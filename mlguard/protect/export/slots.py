@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mlguard.bundle import FeatureMapFacts
 from mlguard.bundle.preprocess_graph import empty_slot
 from mlguard.models import logits_of
-from mlguard.models.condition import changed_features
+from mlguard.models.conditions import changed_features
 from mlguard.transforms.channels import order_slot, signs_slot
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from mlguard.models.residual import Residual
+from mlguard.models.architectures.residual import Residual
 
 WIDTHS = (32, 64, 128)  # channels at strides 1, 2 and 4
 

@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mlguard.errors import BindingError
-from mlguard.models.affine import AffineBlocks
-from mlguard.models.pieces import LiftedStem
-from mlguard.models.sizes import WholePatches
-from mlguard.models.tracing import trace
+from mlguard.models.architectures import WholePatches
+from mlguard.models.binding.affine import AffineBlocks
+from mlguard.models.binding.pieces import LiftedStem
+from mlguard.models.binding.traced import trace
 from mlguard.transforms import BLOCK_SIZES
 from mlguard.transforms.blocks import CHANNELS
 
 MAX_VALUES = 1 << 26  # of a lifted stem; 256 MiB
-Form = Literal["patch", "lifted"]
+StemForm = Literal["patch", "lifted"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def find_stem(model: nn.Module) -> Stem:
     )
 
 
-def form_of_stem(model: nn.Module, block_size: int) -> Form:
+def form_of_stem(model: nn.Module, block_size: int) -> StemForm:
     """Which form takes a map of such blocks: "patch" if it can, for that is free.
 
     Raises:

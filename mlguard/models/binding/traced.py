@@ -1,7 +1,7 @@
 """The graph of a model as torch.fx sees it: which layer reads what of which layer.
 
-Needed wherever a layer's parameters are rewritten, for that is right only if it is
-known who else reads the layer. Knows no key.
+Whoever rewrites a layer must know who else reads it, and whoever attacks a model wants
+to know which layers mix what a key permutes. Knows no key.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mlguard.errors import BindingError
-from mlguard.models.pieces import ChannelScale, LiftedStem
-from mlguard.models.sizes import WholePatches
+from mlguard.models.architectures import WholePatches
+from mlguard.models.binding.pieces import ChannelScale, LiftedStem
 
 LEAVES = (ChannelScale, LiftedStem, WholePatches)
 SIZES = {"shape", "size", "dim", "ndim"}  # reads of a tensor's size, not of its values
+NORMS = (_BatchNorm, nn.GroupNorm, ChannelScale)
+# Functions that make one feature map of several, and reads of a part of one.
+_OTHER_CHANNELS = {"add", "iadd", "mul", "cat", "sub", "getattr", "getitem"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,22 @@ class Traced:
         """The nodes that read a node's values, and not only its size."""
         return [user for user in node.users if not _reads_size(user)]
 
+    def mixers_of(self, node: fx.Node) -> list[str]:
+        """Names of the layers that mix the channels of a node's output, in their order.
+
+        Layers between that treat every channel alike, or by itself, are seen through.
+        Readers behind a sum with another feature map are not listed.
+        """
+        found: dict[str, None] = {}
+        waiting = [node]
+        for one in waiting:
+            for user in one.users:
+                if mixes(self.module(user)):
+                    found[str(user.target)] = None
+                elif _keeps_channels(user, one) and user not in waiting:
+                    waiting.append(user)
+        return list(found)
+
     def images(self) -> fx.Node:
         """The node of the images that the model is given."""
         return next(node for node in self.nodes() if node.op == "placeholder")
@@ -59,6 +79,63 @@ class Traced:
     def nodes(self) -> Iterator[fx.Node]:
         """All nodes, in the order they run."""
         return iter(self.graph.nodes)
+
+
+def readers(model: nn.Module, layer: str) -> tuple[str, ...]:
+    """Name the layers that mix the channels of a layer's output.
+
+    Args:
+        model: Any model; it is left as it is.
+        layer: A name in the model; empty for the images.
+
+    Returns:
+        Convolutions and linear layers, as `Traced.mixers_of` finds them; empty if there
+        are none, or torch.fx cannot see through the model.
+    """
+    traced = _traced(model)
+    if traced is None:
+        return ()
+    starts = traced.outputs.get(layer, []) if layer else [traced.images()]
+    found = (name for start in starts for name in traced.mixers_of(start))
+    return tuple(dict.fromkeys(found))
+
+
+def last_layers(model: nn.Module) -> tuple[str, ...]:
+    """Name the layers after which channels are not mixed again: the classifier.
+
+    Returns:
+        Their names; empty if torch.fx cannot see through the model.
+    """
+    traced = _traced(model)
+    if traced is None:
+        return ()
+    found: dict[str, None] = {}
+    waiting = [traced.graph.output_node()]
+    for node in waiting:
+        for before in node.all_input_nodes:
+            if mixes(traced.module(before)):
+                found[str(before.target)] = None
+            elif before not in waiting:
+                waiting.append(before)
+    return tuple(found)
+
+
+def norms_after(model: nn.Module, layer: str) -> tuple[str, ...]:
+    """Name the layers right after a layer that normalize, or scale, what it gives."""
+    traced = _traced(model)
+    return tuple(
+        str(user.target)
+        for node in (traced.outputs.get(layer, []) if traced is not None else ())
+        for user in node.users
+        if isinstance(traced and traced.module(user), NORMS)
+    )
+
+
+def mixes(module: nn.Module | None) -> bool:
+    """Whether a layer makes new channels out of several of its input."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        return module.groups == 1
+    return isinstance(module, nn.Linear | LiftedStem)
 
 
 def ancestors(node: object) -> set[fx.Node]:
@@ -91,6 +168,23 @@ def trace(model: nn.Module) -> Traced:
     finally:
         model.train(training)
     return Traced(model, graph, tracer.outputs)
+
+
+def _traced(model: nn.Module) -> Traced | None:
+    try:
+        return trace(model)
+    except BindingError:
+        return None
+
+
+def _keeps_channels(user: fx.Node, node: fx.Node) -> bool:
+    """Whether a node's output has the channels of the first of its inputs."""
+    if user.op == "call_function":
+        name = getattr(user.target, "__name__", "")
+        return user.args[:1] == (node,) and name not in _OTHER_CHANNELS
+    if user.op == "call_method":
+        return user.args[:1] == (node,) and user.target not in SIZES | {"view"}
+    return user.op == "call_module"
 
 
 class _Tracer(fx.Tracer):

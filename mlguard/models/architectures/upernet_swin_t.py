@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torchvision.models import swin_t
 from torchvision.models.swin_transformer import SwinTransformerBlock
 
-from mlguard.models.decoders import UPerDecoder
-from mlguard.models.shifted_windows import WindowAttention
-from mlguard.models.sizes import WholePatches, enlarge, missing
+from mlguard.models.architectures.decoders import UPerDecoder
+from mlguard.models.architectures.shifted_windows import WindowAttention
+from mlguard.models.architectures.sizes import WholePatches, enlarge, missing
 
 # The last layer of each stage in `features`, and its channels at strides 4, 8, 16, 32.
 STAGES = {1: 96, 3: 192, 5: 384, 7: 768}

@@ -38,12 +38,12 @@ from mlguard.errors import (
 from mlguard.files import refuse_existing
 from mlguard.keys import ModelKey
 from mlguard.models import normalization_of
-from mlguard.protect.parity import ParityReport, check_parity
+from mlguard.protect.export.parity import ParityReport, check_parity
+from mlguard.protect.export.scrub import scrub
+from mlguard.protect.export.slot_folding import into_weights
+from mlguard.protect.export.slots import WithSlots, empty_slots, example_slots
 from mlguard.protect.provenance import versions
 from mlguard.protect.run import PROVENANCE, RECIPE, Protection, Run, protection_of
-from mlguard.protect.scrub import scrub
-from mlguard.protect.slot_folding import into_weights
-from mlguard.protect.slots import WithSlots, empty_slots, example_slots
 from mlguard.recipe import recipe_sha256
 from mlguard.validation import problems_of
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlguard.errors import ShapeError
-from mlguard.models.torch_blocks import cut, join
+from mlguard.models.conditions.blocks import cut, join
 from mlguard.rules import BYTE_MAX
 from mlguard.transforms import (
     Compose,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mlguard.models.sizes import resize
+from mlguard.models.architectures.sizes import resize
 
 BINS = (1, 2, 3, 6)  # regions a side that the coarsest map is averaged over
 DROPOUT = 0.1  # before the class scores

@@ -21,7 +21,7 @@ from mlguard.files import prepare_output_folder, refuse_filled_folder, sha256_of
 from mlguard.keys import ModelKey, new_protection_id
 from mlguard.models import keyed, normalization_of, rewrite
 from mlguard.protect import run as folder
-from mlguard.protect.fold import compare, fold, stem_form, unfold
+from mlguard.protect.binding.fold import compare, fold, stem_form, unfold
 from mlguard.protect.key_work import blank_model
 from mlguard.protect.plain import PlainModel, read_plain
 from mlguard.protect.provenance import versions
@@ -78,7 +78,7 @@ def bind_model(
     fold_ms = (time.perf_counter() - begun) * 1e3
     difference, largest = compare(model, keyed(transforms), original, recipe=recipe)
     facts = {
-        "stem": form,
+        "stem": form or "",
         "tied": form == "lifted",
         "source_sha256": sha256_of(plain.weights),
     }

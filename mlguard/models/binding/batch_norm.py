@@ -10,8 +10,8 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from mlguard.errors import BindingError
-from mlguard.models.pieces import ChannelScale, LiftedStem
-from mlguard.models.tracing import Traced, trace
+from mlguard.models.binding.pieces import ChannelScale, LiftedStem
+from mlguard.models.binding.traced import Traced, trace
 
 
 @torch.no_grad()

@@ -7,8 +7,8 @@ model load into a model built from its recipe. Knows no key.
 from torch import nn
 
 from mlguard import recipe
-from mlguard.models.batch_norm import fold_batch_norms
-from mlguard.models.stem import prepare_stem
+from mlguard.models.binding.batch_norm import fold_batch_norms
+from mlguard.models.binding.stem import prepare_stem
 
 
 def rewrite(model: nn.Module, spec: recipe.Model, block_size: int) -> nn.Module:

@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import convnext_tiny
 
-from mlguard.models.decoders import FCNDecoder
-from mlguard.models.sizes import WholePatches, enlarge, missing
+from mlguard.models.architectures.decoders import FCNDecoder
+from mlguard.models.architectures.sizes import WholePatches, enlarge, missing
 
 # The last layer of each stage in `features`, and its channels at strides 4, 8, 16, 32.
 STAGES = {1: 96, 3: 192, 5: 384, 7: 768}

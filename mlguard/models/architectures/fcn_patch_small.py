@@ -3,9 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mlguard.models.decoders import FCNDecoder
-from mlguard.models.residual import Residual
-from mlguard.models.sizes import WholePatches, enlarge, missing
+from mlguard.models.architectures.decoders import FCNDecoder
+from mlguard.models.architectures.residual import Residual
+from mlguard.models.architectures.sizes import WholePatches, enlarge, missing
 
 PATCH = 4  # pixels a side
 WIDTHS = (64, 96)  # channels at strides 4 and 8

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
-from mlguard.models.decoders import convolution
+from mlguard.models.architectures.decoders import convolution
+from mlguard.models.architectures.sizes import WholePatches, enlarge
 from mlguard.models.positions import resampled
-from mlguard.models.sizes import WholePatches, enlarge
 
 torch.fx.wrap("resampled")  # it asks for the number of patches it was learned for
 

@@ -6,7 +6,7 @@ every condition, and what is done to its feature maps is done from outside, for 
 call, so that no key material can land in its parameters, its `state_dict` or a copy.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -14,11 +14,15 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
-from mlguard.models.keyed_transform import Device, plain, torch_transform
+from mlguard.models.conditions.image_transforms import (
+    Change,
+    Device,
+    plain,
+    torch_transform,
+)
 from mlguard.models.weights import Normalization
 from mlguard.transforms import ChannelPermutation, TransformSet
 
-Change = Callable[[Tensor], Tensor]
 Output = Tensor | dict[str, Tensor]
 
 

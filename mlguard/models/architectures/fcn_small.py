@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mlguard.models.residual import Residual
+from mlguard.models.architectures.residual import Residual
 
 WIDTHS = (32, 64, 96)  # channels at strides 2, 4 and 8
 

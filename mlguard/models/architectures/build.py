@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torchvision.models import mobilenet_v2, resnet18, resnet50, segmentation
 
 from mlguard import recipe
-from mlguard.models.cnn_small import CNNSmall
-from mlguard.models.fcn_convnext_tiny import FCNConvNeXtTiny
-from mlguard.models.fcn_mobilenet_v2 import FCNMobileNetV2
-from mlguard.models.fcn_patch_small import FCNPatchSmall
-from mlguard.models.fcn_small import FCNSmall
-from mlguard.models.setr_vit_b_16 import SETRViTB16
-from mlguard.models.upernet_swin_t import UPerNetSwinT
+from mlguard.models.architectures.cnn_small import CNNSmall
+from mlguard.models.architectures.fcn_convnext_tiny import FCNConvNeXtTiny
+from mlguard.models.architectures.fcn_mobilenet_v2 import FCNMobileNetV2
+from mlguard.models.architectures.fcn_patch_small import FCNPatchSmall
+from mlguard.models.architectures.fcn_small import FCNSmall
+from mlguard.models.architectures.setr_vit_b_16 import SETRViTB16
+from mlguard.models.architectures.upernet_swin_t import UPerNetSwinT
 from mlguard.models.weights import load_weights
 
 

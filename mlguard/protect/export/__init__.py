@@ -1,0 +1,21 @@
+"""Turn a finished run into a bundle: no file is written that was not compared."""
+
+from mlguard.protect.export.bundle import (
+    bundle_model,
+    check_exportable,
+    export_graph,
+    export_run,
+    facts_of,
+)
+from mlguard.protect.export.parity import ParityReport, check_parity, example_images
+
+__all__ = [
+    "ParityReport",
+    "bundle_model",
+    "check_exportable",
+    "check_parity",
+    "example_images",
+    "export_graph",
+    "export_run",
+    "facts_of",
+]
