@@ -20,6 +20,7 @@ MlguardError
 │   ├── Expired         its last day is over
 │   └── Revoked         its owner has taken it back
 ├── SignatureNotTrusted not signed, or not by whom the user trusts
+├── KeySourceError      where a server gets its key does not give one
 ├── ShapeError          expected and got
 ├── ParityError         the ONNX graph disagrees with the model, and by how much
 ├── ProviderError       the execution provider asked for is not available
@@ -142,6 +143,10 @@ class SignatureNotTrusted(MlguardError):
     """It is not signed, or not by whom the user trusts."""
 
     hint = "ask the owner which key signs, by a way that you trust"
+
+
+class KeySourceError(MlguardError):
+    """Where a server gets its key does not give one."""
 
 
 class ShapeError(MlguardError):

@@ -49,6 +49,7 @@ EXIT_CODES = (
             keystore_errors.IdentityError,
             keystore_errors.SlotError,
             keystore_errors.TokenError,
+            errors.KeySourceError,
         ),
     ),
     ExitCode(

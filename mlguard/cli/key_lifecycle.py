@@ -7,13 +7,12 @@ from typing import Annotated
 import typer
 
 from keystore import Keystore, NotAllowed, read_private, write_private
-from keystore.textform import from_text, to_text
+from keystore.textform import KEY_1, from_text, to_text
 from mlguard.cli.key_listing import Name, show_entry
 from mlguard.cli.model_key import parse_key_name
 from mlguard.cli.with_store import Json, answer, with_store
 from mlguard.keys import ModelKey
 
-KEY_PREFIX = "MLGUARD-KEY-1-"
 Versioned = Annotated[
     str, typer.Argument(metavar="NAME[@VERSION]", help="The primary one without @.")
 ]
@@ -155,7 +154,7 @@ def export(store: Keystore, key: Versioned, file: Path, json: Json = False) -> N
     secret = ModelKey(store.export(name, version))
     write_private(
         file,
-        to_text(KEY_PREFIX, secret.reveal()),
+        to_text(KEY_1, secret.reveal()),
         comments=[f"mlguard model key {name}@{version}", f"key id {secret.key_id}"],
     )
     value = {
@@ -179,7 +178,7 @@ def import_(
     json: Json = False,
 ) -> None:
     """Read a model key that `keys export` wrote."""
-    secret = ModelKey(from_text(KEY_PREFIX, read_private(file))).reveal()
+    secret = ModelKey(from_text(KEY_1, read_private(file))).reveal()
     if version:
         store.add_version(name, secret)
     else:

@@ -17,7 +17,7 @@ import pytest
 
 from keystore import Identity
 from keystore.textform import to_text
-from mlguard.cli.key_lifecycle import KEY_PREFIX
+from mlguard.cli.key_lifecycle import KEY_1
 from tests.runs import SMALL
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,7 @@ def canaries() -> dict[str, bytes]:
     found |= forms("model key", SECRET)
     found |= forms("identity", bytes(range(100, 132)))
     found["identity as text"] = IDENTITY.reveal().encode()[-40:]
-    found["model key as text"] = to_text(KEY_PREFIX, SECRET).encode()[-40:]
+    found["model key as text"] = to_text(KEY_1, SECRET).encode()[-40:]
     return found
 
 
@@ -163,7 +163,7 @@ def tour(tmp_path: Path) -> Tour:
         (tmp_path / name).write_text(text)
     IDENTITY.write(tmp_path / "identity")
     (tmp_path / "key.txt").touch(0o600)
-    (tmp_path / "key.txt").write_text(to_text(KEY_PREFIX, SECRET))
+    (tmp_path / "key.txt").write_text(to_text(KEY_1, SECRET))
     return Tour(tmp_path)
 
 

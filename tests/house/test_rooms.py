@@ -68,6 +68,9 @@ MAY_IMPORT = {
     | {"mlguard.bundle", "mlguard.runtime"}  # docs/decisions/0007
     | {"mlguard.__init__", "mlguard", "jinja2", "markupsafe", "pydantic", "rich"}
     | {"scipy"},
+    "mlguard.serving": COMMON
+    | {"keystore", "mlguard.keys", "mlguard.bundle", "mlguard.runtime", "numpy"}
+    | {"triton_python_backend_utils"},  # only there within Triton
     "mlguard.cli": {"keystore", "mlguard", "numpy", "PIL", "rich", "typer"}
     | {"onnxruntime", "torch"},
 }

@@ -1,0 +1,125 @@
+"""Where a server gets its key: a mounted file, a keystore, or a local key service.
+
+A source is a short text that holds no secret, so that it can stand in a configuration.
+Nothing here asks a person, and nothing takes a key from an environment variable's value
+or a command line, which other processes can read.
+"""
+
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from keystore import Identity, Keystore, read_private
+from keystore.textform import KEY_1, from_text
+from mlguard.errors import KeySourceError
+from mlguard.keys import KEY_BYTES, ModelKey
+
+ENVIRONMENT = "MLGUARD_KEY_SOURCE"  # stands before what a configuration says
+IDENTITY = "MLGUARD_IDENTITY_FILE"
+MAX_ANSWER_BYTES = 4096  # a key as text has about 80
+TIMEOUT_S = 10.0
+
+
+def open_key(source: str) -> ModelKey:
+    """Get a model key from where a source says it is.
+
+    Args:
+        source: `file:PATH`, a file that `mlguard keys export` wrote, such as a mounted
+            secret; `keystore:PATH#NAME`, opened by the identity file that
+            MLGUARD_IDENTITY_FILE names; or `http://127.0.0.1:PORT/…`, a key service
+            on this machine, such as the Confidential Data Hub of a confidential
+            container, which answers after attestation.
+
+    Raises:
+        KeySourceError: The source is of another kind, or does not answer with a key.
+        KeystoreError: The file or the keystore does not open.
+    """
+    kind, colon, rest = source.partition(":")
+    if not colon or kind not in SOURCES:
+        known = ", ".join(f"{name}:…" for name in SOURCES)
+        raise KeySourceError(f"expected a source of a key ({known}), got {kind!r}")
+    return SOURCES[kind](rest)
+
+
+def chosen_source(configured: str) -> str:
+    """The source to use: the environment's, or else the configured one."""
+    source = os.environ.get(ENVIRONMENT) or configured
+    if not source:
+        raise KeySourceError(
+            "no source of a key is configured",
+            hint=f"set {ENVIRONMENT}, for example to file:/run/secrets/acme.key",
+        )
+    return source
+
+
+def _from_file(path: str) -> ModelKey:
+    return _key(read_private(Path(path)))
+
+
+def _from_keystore(rest: str) -> ModelKey:
+    path, hash_, name = rest.rpartition("#")
+    identity = os.environ.get(IDENTITY)
+    if not hash_ or not path or not name:
+        raise KeySourceError(f"expected keystore:PATH#NAME, got keystore:{rest}")
+    if not identity:
+        raise KeySourceError(
+            f"a keystore is opened here by an identity file, and {IDENTITY} is not set"
+        )
+    with Keystore.open(Path(path), Identity.read(Path(identity))) as store:
+        secret = store.get(name)
+    if len(secret) != KEY_BYTES:
+        raise KeySourceError(f"{name} in {path} is not a model key")
+    return ModelKey(secret)
+
+
+def _from_service(rest: str) -> ModelKey:
+    url = f"http:{rest}"
+    if not _is_local(url):
+        raise KeySourceError(
+            f"a key is fetched from this machine only, got {url}",
+            hint="run the key service in the same pod or machine, at 127.0.0.1",
+        )
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), _NoRedirects()
+    )
+    try:
+        with opener.open(url, timeout=TIMEOUT_S) as answer:
+            text = answer.read(MAX_ANSWER_BYTES + 1)
+    except urllib.error.HTTPError as error:
+        raise KeySourceError(f"{url} answered {error.code} {error.reason}") from None
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise KeySourceError(f"{url} does not answer: {reason}") from None
+    if len(text) > MAX_ANSWER_BYTES or not text.isascii():
+        raise KeySourceError(f"{url} did not answer with a key")
+    return _key(text.decode("ascii"))
+
+
+def _key(text: str) -> ModelKey:
+    return ModelKey(from_text(KEY_1, text))
+
+
+def _is_local(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False  # names are not looked up: who answers them can change
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+SOURCES: dict[str, Callable[[str], ModelKey]] = {
+    "file": _from_file,
+    "keystore": _from_keystore,
+    "http": _from_service,
+}

@@ -1,0 +1,139 @@
+"""A Triton model repository around a bundle. The key is not in it.
+
+    NAME/config.pbtxt     inputs, outputs, batching, where the key comes from
+    NAME/1/model.py       two lines: the code is mlguard.serving.triton_model
+    NAME/1/model.mlgb     the bundle, as it is
+
+The repository can lie where anybody reads it: the bundle is sealed, and config.pbtxt
+names the place where the server finds the key, not the key.
+"""
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlguard.bundle import read_bundle
+from mlguard.bundle.manifest import Manifest
+from mlguard.errors import OutputExists, RecipeError
+from mlguard.files import write_new
+
+BUNDLE = "model.mlgb"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+SOURCE = re.compile(r"[ -~]{1,1000}")  # printable ASCII
+MODEL = '''"""Serve the bundle beside this file."""
+
+from mlguard.serving.triton_model import TritonPythonModel
+
+__all__ = ["TritonPythonModel"]
+'''
+
+
+@dataclass(frozen=True)
+class Served:
+    """How a bundle is served.
+
+    Attributes:
+        name: The model's name at the server.
+        key_source: Where the server finds the key; see `open_key`. May be empty: then
+            the server's environment must say it.
+        version: A new version goes beside the old ones of the same name.
+        instances: How many copies run at a time, each with a session of its own.
+        max_batch: The most images that one call of the model gets.
+        queue_us: How long a request waits for others to make a batch, microseconds.
+        threads: Of each instance; 0 leaves it to onnxruntime.
+    """
+
+    name: str
+    key_source: str = ""
+    version: int = 1
+    instances: int = 1
+    max_batch: int = 8
+    queue_us: int = 1000
+    threads: int = 0
+
+
+def write_repository(bundle: Path, out: Path, served: Served) -> Path:
+    """Write a model repository, or add a version to one.
+
+    Args:
+        bundle: The bundle.
+        out: The repository; made if it is not there.
+        served: How to serve it.
+
+    Returns:
+        The folder of the model.
+
+    Raises:
+        BundleError: The bundle cannot be read, or does not follow its specification.
+        RecipeError: A name or number cannot stand in a configuration.
+        OutputExists: The repository has this version of the model already.
+        OutputError: There is no space, or the place is not writable.
+    """
+    _check(served)
+    config = configuration(read_bundle(bundle).manifest, served)
+    folder = out / served.name
+    version = folder / str(served.version)
+    if version.exists():
+        raise OutputExists(
+            f"{out} has version {served.version} of {served.name} already",
+            hint="choose another --version",
+        )
+    version.mkdir(parents=True)
+    if not (folder / "config.pbtxt").exists():
+        write_new(folder / "config.pbtxt", config.encode())
+    write_new(version / "model.py", MODEL.encode())
+    shutil.copyfile(bundle, version / BUNDLE)
+    return folder
+
+
+def configuration(manifest: Manifest, served: Served) -> str:
+    """The text of config.pbtxt.
+
+    Images have three axes there, and answers none or two: Triton adds the batch's.
+    """
+    classifies = manifest.task == "classification"
+    answer = ("TYPE_INT64", "1") if classifies else ("TYPE_UINT8", "-1, -1")
+    reshape = "\n    reshape: { shape: [ ] }" if classifies else ""
+    return f"""name: "{served.name}"
+backend: "python"
+max_batch_size: {served.max_batch}
+input [
+  {{
+    name: "images"
+    data_type: TYPE_UINT8
+    dims: [ 3, -1, -1 ]
+  }}
+]
+output [
+  {{
+    name: "classes"
+    data_type: {answer[0]}
+    dims: [ {answer[1]} ]{reshape}
+  }}
+]
+dynamic_batching {{ max_queue_delay_microseconds: {served.queue_us} }}
+instance_group [ {{ kind: KIND_CPU count: {served.instances} }} ]
+parameters {{ key: "key_source" value: {{ string_value: "{served.key_source}" }} }}
+parameters {{ key: "threads" value: {{ string_value: "{served.threads}" }} }}
+"""
+
+
+def _check(served: Served) -> None:
+    problems = []
+    if not NAME.fullmatch(served.name):
+        problems.append(
+            "name: expected letters, digits, - and _, at most 100, "
+            f"got {served.name[:100]!r}"
+        )
+    if served.key_source and (
+        not SOURCE.fullmatch(served.key_source)
+        or set(served.key_source) & set('"\\')
+        or "MLGUARD-KEY" in served.key_source.upper()
+    ):
+        problems.append("key_source: expected the place of a key, not a key, no quotes")
+    for field, least in (("version", 1), ("instances", 1), ("max_batch", 1)):
+        if getattr(served, field) < least:
+            problems.append(f"{field}: expected at least {least}")
+    if problems:
+        raise RecipeError("of the repository", problems)

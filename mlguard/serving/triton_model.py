@@ -1,0 +1,76 @@
+"""What Triton's Python backend runs: a session for each instance.
+
+Triton imports this through the model.py of a repository, in a process of its own. Every
+refusal is one line in the server's log, and the model is then not ready.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keystore import KeystoreError
+from mlguard.errors import MlguardError
+from mlguard.runtime import Session
+from mlguard.serving.key_sources import chosen_source, open_key
+from mlguard.serving.triton import BUNDLE
+
+
+class TritonPythonModel:
+    """One instance of a served bundle."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Open the bundle that lies beside model.py, with the key of this server."""
+        parameters = json.loads(args["model_config"])["parameters"]
+        told = {name: value["string_value"] for name, value in parameters.items()}
+        path = Path(args["model_repository"], args["model_version"], BUNDLE)
+        try:
+            key = open_key(chosen_source(told.get("key_source", "")))
+            self._session = Session.open(path, key)
+        except (MlguardError, KeystoreError) as refusal:
+            hint = f" ({refusal.hint})" if refusal.hint else ""
+            # A new exception: this one's frames hold the key.
+            raise RuntimeError(f"mlguard: error: {refusal}{hint}") from None
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Answer requests, those of one size together."""
+        import triton_python_backend_utils as triton  # only there, in Triton
+
+        answers: list[Any] = [None] * len(requests)
+        images = [
+            triton.get_input_tensor_by_name(request, "images").as_numpy()
+            for request in requests
+        ]
+        for group in by_shape(images):
+            try:
+                classes = self._session.predict(
+                    np.concatenate([images[i] for i in group])
+                )
+            except MlguardError as refusal:
+                error = triton.TritonError(f"mlguard: error: {refusal}")
+                for place in group:
+                    answers[place] = triton.InferenceResponse([], error)
+                continue
+            for place, part in zip(group, split(classes, images, group), strict=True):
+                tensor = triton.Tensor("classes", part)
+                answers[place] = triton.InferenceResponse([tensor])
+        return answers
+
+
+def by_shape(images: Sequence[NDArray[Any]]) -> Iterable[list[int]]:
+    """The places of requests, those together whose images have one size."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, image in enumerate(images):
+        groups.setdefault(image.shape[1:], []).append(place)
+    return groups.values()
+
+
+def split(
+    classes: NDArray[Any], images: Sequence[NDArray[Any]], group: Sequence[int]
+) -> list[NDArray[Any]]:
+    """Give each request of a group the answers to its own images."""
+    ends = np.cumsum([len(images[place]) for place in group])[:-1]
+    return np.split(classes, ends)
