@@ -47,7 +47,7 @@ from mlguard.models.binding import find_stem
 from mlguard.models.conditions import cut, join
 from mlguard.protect.binding import fold
 from mlguard.protect.key_work import keyed_transforms
-from mlguard.protect.run import Run, read_run
+from mlguard.protect.run_folder import Run, read_run
 from mlguard.transforms import TransformSet
 
 KEY = ModelKey(hashlib.sha256(b"mlguard: photographs; protects nothing").digest())

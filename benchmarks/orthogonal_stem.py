@@ -26,7 +26,7 @@ from mlguard.models.binding import (
     prepare_stem,
 )
 from mlguard.models.conditions import cut
-from mlguard.protect.run import read_run
+from mlguard.protect.run_folder import read_run
 from mlguard.transforms import derive_transform
 
 KEY = ModelKey(hashlib.sha256(b"mlguard: photographs; protects nothing").digest())

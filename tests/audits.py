@@ -18,7 +18,7 @@ from mlguard.audit.findings.stolen_value import find_attacks
 from mlguard.audit.findings.verdicts import Verdict
 from mlguard.audit.report.schema import AuditReport
 from mlguard.keys import ModelKey
-from mlguard.protect.run import (
+from mlguard.protect.run_folder import (
     BASELINE,
     MODEL,
     PROVENANCE,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mlguard.keys import ModelKey
-from mlguard.protect import Job, Run, Source
+from mlguard.protect import DataFolder, Job, Run
 from mlguard.recipe import Recipe, read_recipe
 
 KEY = ModelKey(bytes(range(32)))
@@ -24,7 +24,7 @@ def small_recipe(*overrides: str) -> Recipe:
 def small_job(path: Path, *overrides: str, **options) -> Job:
     """A job that trains a small model."""
     recipe = small_recipe(*overrides)
-    return Job(path, recipe, Source(None), device="cpu", **options)
+    return Job(path, recipe, DataFolder(None), device="cpu", **options)
 
 
 def small_run(path: Path, *overrides: str, key: ModelKey = KEY, **options) -> Run:

@@ -57,7 +57,7 @@ def bind(
     settings = read_recipe(recipe, overrides=set_ or []) if recipe else None
     need("mlguard.protect")
     from mlguard.protect import bind_model, bound_recipe, read_plain
-    from mlguard.protect.run import protection_of
+    from mlguard.protect.run_folder import protection_of
 
     _check_outside(out, model)
     refuse_filled_folder(out)
@@ -90,7 +90,7 @@ def rebind(
     """Give a bound model another key, without training; RUN stays as it is."""
     need("mlguard.protect")
     from mlguard.protect import read_run, rebind_run
-    from mlguard.protect.run import protection_of
+    from mlguard.protect.run_folder import protection_of
 
     _check_outside(out, run)
     refuse_filled_folder(out)

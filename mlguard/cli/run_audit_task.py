@@ -21,7 +21,7 @@ from mlguard.errors import RunError
 from mlguard.models import fitting_weights
 from mlguard.protect.crew import ALONE, Crew
 from mlguard.protect.device import new_accelerator, pick_device
-from mlguard.protect.run import Run, protection_of, read_run
+from mlguard.protect.run_folder import Run, protection_of, read_run
 
 
 def open_run(

@@ -40,7 +40,7 @@ class Trainer:
 
     def key_id(self, out: Path) -> str | None:
         """The key that a run to go on with was begun with."""
-        from mlguard.protect.run import PROTECTION, read_setup
+        from mlguard.protect.run_folder import PROTECTION, read_setup
 
         if not self.resume or not (out / PROTECTION).exists():
             return None
@@ -69,8 +69,10 @@ class Trainer:
     ) -> "Iterator[Job]":
         """One training job, with its progress shown."""
         from mlguard.cli.training_progress import show_training, tensorboard_sink
-        from mlguard.protect import Job, Source
+        from mlguard.protect import DataFolder, Job, named_recipe
 
+        data = DataFolder(self.data, self.download)
+        recipe = named_recipe(self.recipe, data)
         sinks = [tensorboard_sink(out / "tensorboard")] if self.tensorboard else []
         with (
             show_training(title, *sinks) as watch,
@@ -78,8 +80,8 @@ class Trainer:
         ):
             yield Job(
                 path=out,
-                recipe=self.recipe,
-                source=Source(self.data, self.download),
+                recipe=recipe,
+                data=data,
                 recipe_name=Path(self.name).stem,
                 device=self.device,
                 resume=self.resume,

@@ -1,26 +1,30 @@
 """Step 5: train a model that needs the key, score it, and export it to ONNX.
 
+run_folder/  what training or binding leaves behind
+training/    the job, its loop, and what the loop is made of
+binding/     a trained model bound to a key without training
+export/      a finished run as a bundle
+
 Knows no keystore: it is handed a ModelKey.
 """
 
 from mlguard.protect.binding import Bound, bind_model, bound_recipe, rebind_run
 from mlguard.protect.device import new_accelerator, pick_device
 from mlguard.protect.evaluate import evaluate, predict_classes
-from mlguard.protect.job import Job, Source
-from mlguard.protect.loop import train
-from mlguard.protect.plain import PlainModel, read_plain
-from mlguard.protect.run import Protection, Run, read_run
+from mlguard.protect.run_folder import Protection, Run, read_plain, read_run
+from mlguard.protect.training import DataFolder, Job, Training, named_recipe, train
 
 __all__ = [
     "Bound",
+    "DataFolder",
     "Job",
-    "PlainModel",
     "Protection",
     "Run",
-    "Source",
+    "Training",
     "bind_model",
     "bound_recipe",
     "evaluate",
+    "named_recipe",
     "new_accelerator",
     "pick_device",
     "predict_classes",

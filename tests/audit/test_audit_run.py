@@ -14,7 +14,7 @@ from mlguard.errors import DatasetError, MalformedRun, RunError, WrongKey
 from mlguard.keys import KEY_BYTES, ModelSubkeys
 from mlguard.pictures import image_png
 from mlguard.protect.device import pick_device
-from mlguard.protect.run import Run
+from mlguard.protect.run_folder import Run
 from mlguard.tasks import Segmentation
 from mlguard.transforms import derive_transform
 from tests.audits import KEY, OTHER_KEY, PROTECTION_ID, Pairs, make_run

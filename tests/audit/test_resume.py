@@ -18,7 +18,7 @@ from mlguard.audit.run.audit import Adversary, Audit, audit_run
 from mlguard.data import SHAPES_CLASS_NAMES, open_split
 from mlguard.errors import ReportError
 from mlguard.models import build_model
-from mlguard.protect.run import Run
+from mlguard.protect.run_folder import Run
 from tests.audit.test_audit_run import secrets_of
 from tests.audits import KEY, make_run, recipe
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlguard.keys import ModelKey
-from mlguard.protect import Job, Run, Source
+from mlguard.protect import DataFolder, Job, Run, named_recipe
 from mlguard.protect.export import export_run
 from mlguard.recipe import Recipe, parse_recipe
 from tests.images import write_class_folders
@@ -39,6 +39,15 @@ def small_recipe(*overrides: str) -> Recipe:
     return parse_recipe(RECIPE, name="test", overrides=overrides)
 
 
+def small_job(
+    path: Path, root: Path | None, recipe: Recipe | None = None, **options
+) -> Job:
+    """A job that trains a small classifier on the images of a folder."""
+    data = DataFolder(root)
+    named = named_recipe(recipe or small_recipe(), data)
+    return Job(path, named, data, device="cpu", **options)
+
+
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Blue, green and red images in class folders."""
@@ -48,12 +57,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     path = tmp_path_factory.mktemp("classifier") / "run"
-    protected = Job(path, small_recipe(), Source(pictures), device="cpu").protect(
-        KEY, key_name="acme"
-    )
-    Job(
-        path / "baseline", small_recipe(), Source(pictures), device="cpu"
-    ).train_baseline()
+    protected = small_job(path, pictures).protect(KEY, key_name="acme")
+    small_job(path / "baseline", pictures).train_baseline(KEY)
     return protected
 
 

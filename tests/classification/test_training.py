@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 
 from mlguard.data import cifar10
 from mlguard.errors import DatasetError, MalformedRun, RecipeError
-from mlguard.protect import Job, Run, Source, training
-from mlguard.protect.checkpoint import Progress
+from mlguard.protect import Run
+from mlguard.protect.training.checkpoint import Progress
 from mlguard.recipe import read_recipe
-from tests.classification.conftest import KEY, small_recipe
+from tests.classification.conftest import KEY, small_job, small_recipe
 from tests.images import CLASSES, write_cifar10
 
 
@@ -37,13 +37,12 @@ def test_three_colours_are_learned_under_the_key(run: Run) -> None:
 
 
 def test_the_best_accuracy_is_what_is_kept(tmp_path: Path) -> None:
-    state = object.__new__(training.Training)
-    state.spec, state.progress = small_recipe().train, Progress()
+    progress, spec = Progress(), small_recipe().train
     scores = [0.2, 0.5, 0.5, float("nan"), 0.4, 0.9]
     lines = [
         {"validation_loss": 1, "validation_accuracy": x, "epoch": 1} for x in scores
     ]
-    kept = [state._is_better(line) for line in lines]
+    kept = [progress.improves(line, spec) for line in lines]
     assert kept == [True, True, False, False, False, True]
 
 
@@ -59,12 +58,8 @@ def test_a_run_stopped_anywhere_goes_on_exactly(
     path = tmp_path / "run"
     plain = run.path / "baseline"
     with pytest.raises(PowerCut):
-        Job(
-            path, small_recipe(), Source(pictures), device="cpu", watch=cut
-        ).train_baseline()
-    Job(
-        path, small_recipe(), Source(pictures), device="cpu", resume=True
-    ).train_baseline()
+        small_job(path, pictures, watch=cut).train_baseline(KEY)
+    small_job(path, pictures, resume=True).train_baseline(KEY)
     first, again = (load_file(one / "model.safetensors") for one in (plain, path))
     assert all((first[name] == again[name]).all() for name in first)
 
@@ -73,15 +68,14 @@ def test_a_run_goes_on_only_with_the_classes_it_was_begun_with(
     pictures: Path, run: Run
 ) -> None:
     other = small_recipe('data.class_names=["red", "green", "blue"]')
-    job = Job(run.path, other, Source(pictures), device="cpu", resume=True)
+    job = small_job(run.path, pictures, other, resume=True)
     with pytest.raises(MalformedRun, match="was begun with another recipe"):
         job.protect(KEY, key_name="acme")
 
 
 def test_no_data_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    job = Job(tmp_path / "run", small_recipe(), Source(None), device="cpu")
     with pytest.raises(DatasetError, match="lies in a folder, and none was given"):
-        job.protect(KEY, key_name="acme")
+        small_job(tmp_path / "run", None).protect(KEY, key_name="acme")
     assert not (tmp_path / "run").exists()
 
 
@@ -91,7 +85,7 @@ def test_cifar10_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     settings = ("kind=cifar10", "size=[32, 32]", "validation=144", "pad=4")
     recipe = small_recipe("train.epochs=1", *(f"data.{one}" for one in settings))
     root = write_cifar10(tmp_path / "data")
-    run = Job(tmp_path / "run", recipe, Source(root), device="cpu").train_baseline()
+    run = small_job(tmp_path / "run", root, recipe).train_baseline()
     assert run.recipe.data.class_names == cifar10.CIFAR10_CLASS_NAMES
     assert run.provenance["data"]["train_images"] == 16
 

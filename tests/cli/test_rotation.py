@@ -137,7 +137,7 @@ def test_an_unfinished_run_registers_once(
 ) -> None:
     command = [*PROTECT, "--key", "other", "--out", str(tmp_path / "run")]
     with monkeypatch.context() as patch:
-        patch.setattr("mlguard.protect.job.train", lambda *_, **__: 1 / 0)
+        patch.setattr("mlguard.protect.training.job.train", lambda *_, **__: 1 / 0)
         assert run(command) == 1
     assert run([*command, "--resume"]) == 0
     with open_store(home) as store:

@@ -32,11 +32,11 @@ from mlguard.protect import (
     read_plain,
     read_run,
     rebind_run,
+    run_folder,
 )
-from mlguard.protect import run as folder
 from mlguard.protect.binding import bind as binding
 from mlguard.protect.export import export_run
-from mlguard.protect.key_work import key_space_of
+from mlguard.protect.key_work import blank_model, key_space_of
 from mlguard.recipe import parse_recipe, read_recipe
 from mlguard.runtime import Session
 from mlguard.transforms import TransformSet
@@ -66,11 +66,11 @@ def plain_run(path: Path, *overrides: str, build=None) -> Path:
     path.mkdir()
     spec = small_recipe("data.size=[32, 32]", *overrides)
     torch.manual_seed(0)
-    model = enlivened(folder.blank_model(spec, build)).float()
-    folder.write_setup(path, spec, None)
-    folder.write_model(path / folder.MODEL, model)
+    model = enlivened(blank_model(spec, build)).float()
+    run_folder.write_setup(path, spec, None)
+    run_folder.write_model(path / run_folder.MODEL, model)
     facts = {"data": {"train_fingerprint": "cd" * 32}, "resumed": []}
-    folder.write_json(path / folder.PROVENANCE, facts)
+    run_folder.write_json(path / run_folder.PROVENANCE, facts)
     return path
 
 
@@ -142,11 +142,13 @@ def test_the_plain_model_is_the_baseline(tmp_path: Path) -> None:
 
 def test_the_baseline_is_a_copy_of_its_own(tmp_path: Path) -> None:
     path = plain_run(tmp_path / "plain")
-    (path / folder.MODEL).rename(tmp_path / "blob")
-    (path / folder.MODEL).symlink_to(Path("..") / "blob")  # as a cache of weights does
+    (path / run_folder.MODEL).rename(tmp_path / "blob")
+    (path / run_folder.MODEL).symlink_to(
+        Path("..") / "blob"
+    )  # as a cache of weights does
     twin = bound(path, tmp_path / "bound").run.baseline()
     assert twin is not None
-    copied, source = twin.path / folder.MODEL, tmp_path / "blob"
+    copied, source = twin.path / run_folder.MODEL, tmp_path / "blob"
     assert not copied.is_symlink()
     assert copied.stat().st_ino != source.stat().st_ino
     assert copied.read_bytes() == source.read_bytes()
@@ -156,11 +158,11 @@ def test_curves_beside_a_lone_file_are_not_taken_for_its_own(tmp_path: Path) -> 
     path = plain_run(tmp_path / "plain")
     recipe = read_run(path).recipe
     (tmp_path / "lone").mkdir()
-    for name in (folder.METRICS, folder.MODEL):
-        (tmp_path / "lone" / name).write_bytes((path / folder.MODEL).read_bytes())
-    plain = read_plain(tmp_path / "lone" / folder.MODEL, recipe)
+    for name in (run_folder.METRICS, run_folder.MODEL):
+        (tmp_path / "lone" / name).write_bytes((path / run_folder.MODEL).read_bytes())
+    plain = read_plain(tmp_path / "lone" / run_folder.MODEL, recipe)
     bind_model(plain, bound_recipe(plain), KEY, tmp_path / "bound", key_name="acme")
-    assert not (tmp_path / "bound" / folder.BASELINE / folder.METRICS).exists()
+    assert not (tmp_path / "bound" / run_folder.BASELINE / run_folder.METRICS).exists()
 
 
 @pytest.mark.parametrize("fold_batch_norm", [False, True])
@@ -206,7 +208,7 @@ def test_images_that_are_no_whole_patches_want_blocks_of_patches(
 def test_weights_file_and_recipe_are_enough(tmp_path: Path) -> None:
     path = plain_run(tmp_path / "plain")
     recipe = read_run(path).recipe
-    plain = read_plain(path / folder.MODEL, recipe)
+    plain = read_plain(path / run_folder.MODEL, recipe)
     bind_model(plain, bound_recipe(plain), KEY, tmp_path / "bound", key_name="acme")
     run = read_run(tmp_path / "bound")
     assert run.baseline() is not None
@@ -217,8 +219,8 @@ def test_a_file_of_cifar10_needs_no_class_names(tmp_path: Path) -> None:
     """The recipe names none: the data set has always the same ten."""
     recipe = read_recipe("cifar10", overrides=["model.name=cnn_small"])
     named = recipe.data.model_copy(update={"class_names": CIFAR10_CLASS_NAMES})
-    model = folder.blank_model(recipe.model_copy(update={"data": named}))
-    folder.write_model(tmp_path / "model.safetensors", model)
+    model = blank_model(recipe.model_copy(update={"data": named}))
+    run_folder.write_model(tmp_path / "model.safetensors", model)
     plain = read_plain(tmp_path / "model.safetensors", recipe)
     done = bind_model(plain, bound_recipe(plain), KEY, tmp_path / "b", key_name="acme")
     assert done.run.recipe.data.class_names == CIFAR10_CLASS_NAMES
@@ -301,16 +303,18 @@ def test_rebinding_with_another_old_key_is_refused(tmp_path: Path) -> None:
 
 def test_a_run_of_a_stranger_is_not_rebound(tmp_path: Path) -> None:
     run = bound(plain_run(tmp_path / "plain"), tmp_path / "bound").run
-    folder.write_model(run.path / folder.MODEL, enlivened(run.load_model()).float())
+    run_folder.write_model(
+        run.path / run_folder.MODEL, enlivened(run.load_model()).float()
+    )
     with pytest.raises(TamperedRun):
         rebind_run(run, KEY, OTHER_KEY, tmp_path / "again", key_name="other")
 
 
 def test_a_run_trained_under_its_key_is_not_rebound(tmp_path: Path) -> None:
     path = plain_run(tmp_path / "plain")
-    protection = folder.Protection(bytes(16), KEY.key_id, "acme")
-    folder.write_setup(path, read_run(path).recipe, protection)
-    folder.write_proofs(path, protection, KEY)
+    protection = run_folder.Protection(bytes(16), KEY.key_id, "acme")
+    run_folder.write_setup(path, read_run(path).recipe, protection)
+    run_folder.write_proofs(path, protection, KEY)
     with pytest.raises(BindingError, match="was trained under its key") as refusal:
         rebind_run(read_run(path), KEY, OTHER_KEY, tmp_path / "again", key_name="b")
     assert "train it again" in refusal.value.hint
@@ -359,7 +363,7 @@ def test_a_file_without_a_recipe_and_a_folder_with_one_are_refused(
 ) -> None:
     path = plain_run(tmp_path / "plain")
     with pytest.raises(RunError, match="is not a run folder") as refusal:
-        read_plain(path / folder.MODEL)
+        read_plain(path / run_folder.MODEL)
     assert "--recipe" in refusal.value.hint
     with pytest.raises(RunError, match="has a recipe of its own"):
         read_plain(path, read_run(path).recipe)
@@ -368,11 +372,11 @@ def test_a_file_without_a_recipe_and_a_folder_with_one_are_refused(
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     path = plain_run(tmp_path / "plain")
     other = parse_recipe(
-        (path / folder.RECIPE).read_text(),
+        (path / run_folder.RECIPE).read_text(),
         name="other",
         overrides=["model.name=fcn_mobilenet_v2"],
     )
-    plain = read_plain(path / folder.MODEL, other)
+    plain = read_plain(path / run_folder.MODEL, other)
     with pytest.raises(MalformedRun, match="of another model"):
         bind_model(plain, bound_recipe(plain), KEY, tmp_path / "x", key_name="acme")
 

@@ -26,7 +26,7 @@ from mlguard.errors import (
 )
 from mlguard.keys import ModelKey
 from mlguard.models import Normalization, build_model
-from mlguard.protect import run
+from mlguard.protect import run_folder
 from mlguard.protect.export import bundle as export
 from mlguard.protect.export import (
     bundle_model,
@@ -44,7 +44,7 @@ from tests.endless import ENDLESS, endless
 
 KEY, OTHER_KEY = ModelKey(bytes(range(32))), ModelKey(bytes(32))
 PROTECTION_ID = bytes(range(16))
-PROTECTION = run.Protection(PROTECTION_ID, KEY.key_id, "acme")
+PROTECTION = run_folder.Protection(PROTECTION_ID, KEY.key_id, "acme")
 RECIPE = """
 recipe = 1
 [data]
@@ -76,20 +76,20 @@ def transforms(*overrides: str) -> TransformSet:
 
 
 def finished(
-    path: Path, *overrides: str, protection: run.Protection | None = PROTECTION
-) -> run.Run:
+    path: Path, *overrides: str, protection: run_folder.Protection | None = PROTECTION
+) -> run_folder.Run:
     """A run folder as `protect` leaves it, of an untrained model."""
     path.mkdir()
     spec = recipe(*overrides)
     torch.manual_seed(0)
     model = build_model(spec.model, spec.data.classes)
-    run.write_setup(path, spec, protection)
-    run.write_model(path / run.MODEL, model)
+    run_folder.write_setup(path, spec, protection)
+    run_folder.write_model(path / run_folder.MODEL, model)
     if protection is not None:
-        run.write_proofs(path, protection, KEY)
+        run_folder.write_proofs(path, protection, KEY)
     fields = {"data": {"train_fingerprint": "cd" * 32}, "resumed": []}
-    run.write_json(path / run.PROVENANCE, fields)
-    return run.read_run(path)
+    run_folder.write_json(path / run_folder.PROVENANCE, fields)
+    return run_folder.read_run(path)
 
 
 class ProprietaryHead(nn.Module):
@@ -116,21 +116,23 @@ def own_model() -> nn.Module:
 
 
 def own_bundle(tmp_path: Path, model: nn.Module, *overrides: str):
-    facts = facts_of(run.Run(tmp_path, recipe(*overrides), PROTECTION, {}))
+    facts = facts_of(run_folder.Run(tmp_path, recipe(*overrides), PROTECTION, {}))
     return bundle_model(
         model, facts, KEY, protection_id=PROTECTION_ID, name="own", sealed=False
     )
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[run.Run, Path]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[run_folder.Run, Path]:
     folder = tmp_path_factory.mktemp("exported")
     done = finished(folder / "run")
     export_run(done, KEY, folder / "acme.mlgb")
     return done, folder / "acme.mlgb"
 
 
-def test_the_manifest_says_what_the_run_says(exported: tuple[run.Run, Path]) -> None:
+def test_the_manifest_says_what_the_run_says(
+    exported: tuple[run_folder.Run, Path],
+) -> None:
     manifest = read_bundle(exported[1]).manifest
     assert manifest.class_names == ("background", "disc", "square", "bar")
     assert manifest.transform.methods == ("shf",)
@@ -145,7 +147,7 @@ def test_the_manifest_says_what_the_run_says(exported: tuple[run.Run, Path]) -> 
 
 
 def test_the_bundle_predicts_what_the_run_predicts(
-    exported: tuple[run.Run, Path],
+    exported: tuple[run_folder.Run, Path],
 ) -> None:
     done, path = exported
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 40, 52), dtype=np.uint8)
@@ -187,18 +189,20 @@ def test_a_plain_run_has_no_key_to_bind(tmp_path: Path) -> None:
 
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     done = finished(tmp_path / "run")
-    (tmp_path / "run" / run.MODEL).write_bytes(b"damaged")
+    (tmp_path / "run" / run_folder.MODEL).write_bytes(b"damaged")
     with pytest.raises(TamperedRun, match="is not what the holder of the key left"):
         export_run(done, KEY, tmp_path / "acme.mlgb")
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
-@pytest.mark.parametrize("name", [run.RECIPE, run.PROTECTION, run.PROVENANCE])
+@pytest.mark.parametrize(
+    "name", [run_folder.RECIPE, run_folder.PROTECTION, run_folder.PROVENANCE]
+)
 def test_a_file_without_an_end_is_refused(tmp_path: Path, name: str, kind: str) -> None:
     finished(tmp_path / "run")
     endless(tmp_path / "run" / name, kind)
     with pytest.raises(MalformedRun, match="run"):
-        run.read_run(tmp_path / "run")
+        run_folder.read_run(tmp_path / "run")
 
 
 @pytest.mark.parametrize("fingerprint", [7, None, ["cd"], "a\x1bb"])
@@ -207,15 +211,17 @@ def test_a_fingerprint_that_we_do_not_write_is_refused(
 ) -> None:
     done = finished(tmp_path / "run")
     fields = {"data": {"train_fingerprint": fingerprint}, "resumed": []}
-    run.write_json(done.path / run.PROVENANCE, fields)
+    run_folder.write_json(done.path / run_folder.PROVENANCE, fields)
     with pytest.raises(MalformedRun, match=r"provenance\.json does not fit .*finger"):
-        export_run(run.read_run(done.path), KEY, tmp_path / "acme.mlgb")
+        export_run(run_folder.read_run(done.path), KEY, tmp_path / "acme.mlgb")
 
 
 def test_facts_that_no_manifest_holds_are_refused(tmp_path: Path) -> None:
     given = recipe("data.class_names=['a', 'b']")
     data = given.data.model_copy(update={"class_names": ("a\x1b", "b")})
-    odd = run.Run(tmp_path, given.model_copy(update={"data": data}), PROTECTION, {})
+    odd = run_folder.Run(
+        tmp_path, given.model_copy(update={"data": data}), PROTECTION, {}
+    )
     with pytest.raises(MalformedRun, match="class_names"):
         facts_of(odd)
 
@@ -451,7 +457,7 @@ def test_a_bundle_is_sealed_unless_its_recipe_or_the_user_says_otherwise(
 
 
 def test_no_weight_of_a_run_is_in_its_sealed_bundle(
-    exported: tuple[run.Run, Path], tmp_path: Path
+    exported: tuple[run_folder.Run, Path], tmp_path: Path
 ) -> None:
     done, path = exported
     weights = [

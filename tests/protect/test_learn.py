@@ -6,9 +6,10 @@ from torch import nn
 
 from mlguard import recipe
 from mlguard.keys import TrainingSecret
-from mlguard.protect.batches import Positions
-from mlguard.protect.learn import cross_entropy_loss, new_optimizer, step_seed
-from mlguard.protect.schedule import learning_rate
+from mlguard.protect.training.batches import Positions
+from mlguard.protect.training.loop import step_seed
+from mlguard.protect.training.loss import cross_entropy_loss
+from mlguard.protect.training.optimizer import learning_rate, new_optimizer
 
 VOID = 255
 

@@ -14,16 +14,21 @@ from mlguard.models.architectures.fcn_small import FCNSmall
 from mlguard.models.conditions import Condition, blended
 from mlguard.protect import Run
 from mlguard.protect.key_work import blank_model
-from mlguard.protect.lock import Lock, apart, from_useless, frozen_statistics
-from mlguard.protect.run import write_model
+from mlguard.protect.run_folder import write_model
+from mlguard.protect.training.lock_loss import (
+    LockLoss,
+    apart,
+    from_useless,
+    frozen_statistics,
+)
 from tests.runs import KEY, small_baseline, small_job, small_recipe, small_run
 
 
-def lock_of(run: Run) -> Lock:
+def lock_of(run: Run) -> LockLoss:
     """The lock of a finished run."""
     subkeys = run.protection.subkeys(KEY)
     cpu = torch.device("cpu")
-    return Lock(run.recipe.lock, subkeys, run.derive, Normalization(), cpu)
+    return LockLoss(run.recipe.lock, subkeys, run.derive, Normalization(), cpu)
 
 
 def some_images() -> torch.Tensor:
@@ -61,7 +66,7 @@ def test_the_users_of_each_step_follow_from_the_key(locked: Run) -> None:
     """So a run that is resumed sees the same ones, and nobody else can draw them."""
     images = some_images()
 
-    def shown_by(lock: Lock) -> list[bytes]:
+    def shown_by(lock: LockLoss) -> list[bytes]:
         conditions = [lock.condition(step) for step in range(6)]
         return [one.image(images).numpy().tobytes() for one in conditions]
 

@@ -12,8 +12,8 @@ from torch import nn
 from mlguard.errors import MalformedRun
 from mlguard.keys import ModelKey, TrainingSecret
 from mlguard.protect.key_work import new_model
-from mlguard.protect.randomness import SecretWeights, normal, uniform
-from mlguard.protect.run_secret import decisive, training_digest
+from mlguard.protect.run_folder.secret import decisive, training_digest
+from mlguard.protect.training.randomness import SecretWeights, normal, uniform
 from tests.runs import KEY, OTHER_KEY, small_job, small_recipe
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors/keys.json").read_text())

@@ -21,12 +21,11 @@ from mlguard.errors import (
     TamperedRun,
     WrongKey,
 )
-from mlguard.protect import checkpoint as checkpoints
-from mlguard.protect import read_run, training
-from mlguard.protect.checkpoint import Progress
+from mlguard.protect import read_run
 from mlguard.protect.key_work import blank_model
-from mlguard.protect.run import read_model, write_model
-from mlguard.protect.training import Epoch, Step
+from mlguard.protect.run_folder import read_model, write_model
+from mlguard.protect.training import Epoch, Step, checkpoint, loop
+from mlguard.protect.training.checkpoint import Progress
 from tests.runs import (
     KEY,
     OTHER_KEY,
@@ -48,7 +47,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the watcher hear of every step, not of two a second."""
-    monkeypatch.setattr(training, "WATCH_S", 0.0)
+    monkeypatch.setattr(loop, "WATCH_S", 0.0)
 
 
 def weights(path: Path) -> bytes:
@@ -157,7 +156,7 @@ def test_kill_after_the_last_step_is_resumed_without_training_again(
     def cut(*_: object) -> None:
         raise PowerCut
 
-    monkeypatch.setattr(training, "draw_curves", cut)
+    monkeypatch.setattr(loop, "draw_curves", cut)
     with pytest.raises(PowerCut):
         small_run(path)
     monkeypatch.undo()
@@ -208,7 +207,7 @@ def test_full_disk_while_saving_keeps_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "run"
-    real, written = checkpoints.atomic_write, 0
+    real, written = checkpoint.atomic_write, 0
 
     def fills_up(target: Path, data: bytes) -> None:
         nonlocal written
@@ -217,7 +216,7 @@ def test_full_disk_while_saving_keeps_the_last_checkpoint(
             raise OutputError(f"cannot write {target}: No space left on device")
         real(target, data)
 
-    monkeypatch.setattr(checkpoints, "atomic_write", fills_up)
+    monkeypatch.setattr(checkpoint, "atomic_write", fills_up)
     with pytest.raises(OutputError, match="No space left"):
         small_run(path, "train.checkpoint_s=1e-9")
     small_run(path, "train.checkpoint_s=1e-9", resume=True)
@@ -254,11 +253,11 @@ def test_provenance_tells_when_a_run_was_resumed(tmp_path: Path) -> None:
 
 def test_validation_score_that_is_no_number_is_never_the_best(tmp_path: Path) -> None:
     job = small_job(tmp_path / "run", "train.keep=best_validation_loss")
-    state = object.__new__(training.Training)
-    state.spec, state.progress = job.recipe.train, Progress()
+    progress = Progress()
     losses = [1.0, float("nan"), 5.0, 0.5]
     lines = [{"validation_loss": x, "validation_miou": 0, "epoch": 1} for x in losses]
-    assert [state._is_better(line) for line in lines] == [True, False, False, True]
+    better = [progress.improves(line, job.recipe.train) for line in lines]
+    assert better == [True, False, False, True]
 
 
 def test_baseline_trained_on_other_terms_is_refused(tmp_path: Path) -> None:

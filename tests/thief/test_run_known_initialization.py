@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from mlguard.keys import TrainingSecret
 from mlguard.protect import Run
 from mlguard.protect.key_work import new_model
-from mlguard.protect.randomness import SecretWeights
-from mlguard.protect.run_secret import training_digest
+from mlguard.protect.run_folder.secret import training_digest
+from mlguard.protect.training.randomness import SecretWeights
 from tests.runs import KEY, small_run
 
 LAYER, READER = "stages.0.branch.2", "stages.0.branch.3"

@@ -46,7 +46,7 @@ from mlguard.data import LabelledSet
 from mlguard.errors import DatasetError
 from mlguard.keys import ModelKey
 from mlguard.protect.crew import ALONE, Crew
-from mlguard.protect.run import Run
+from mlguard.protect.run_folder import Run
 
 EXAMPLES = 4  # images shown with their predictions
 

@@ -7,7 +7,7 @@ from mlguard.audit.findings import Machine, Material
 from mlguard.audit.log import SCHEMA, NearbyPoint, Source, Started, now
 from mlguard.audit.target import Target
 from mlguard.data import LabelledSet
-from mlguard.protect.provenance import machine, versions
+from mlguard.protect.run_folder import machine, versions
 
 
 def describe(

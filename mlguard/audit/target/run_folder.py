@@ -13,7 +13,7 @@ from mlguard.audit.target.subject import Subject
 from mlguard.audit.target.target import Target, digest
 from mlguard.audit.target.transforms import AuditTransforms
 from mlguard.keys import ModelKey
-from mlguard.protect.run import MODEL, Run, protection_of
+from mlguard.protect.run_folder import MODEL, Run, protection_of
 from mlguard.recipe import recipe_sha256
 
 

@@ -15,7 +15,7 @@ from mlguard.models import (
     output_of,
 )
 from mlguard.protect.evaluate import Runs
-from mlguard.protect.run import Run
+from mlguard.protect.run_folder import Run
 
 
 @dataclass(frozen=True)

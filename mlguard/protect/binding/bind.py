@@ -20,12 +20,10 @@ from mlguard.errors import BindingError, OutputError, OutputExists
 from mlguard.files import prepare_output_folder, refuse_filled_folder, sha256_of
 from mlguard.keys import ModelKey, new_protection_id
 from mlguard.models import keyed, normalization_of, rewrite
-from mlguard.protect import run as folder
+from mlguard.protect import run_folder
 from mlguard.protect.binding.fold import compare, fold, stem_form, unfold
 from mlguard.protect.key_work import blank_model
-from mlguard.protect.plain import PlainModel, read_plain
-from mlguard.protect.provenance import versions
-from mlguard.protect.run import Protection, Run, read_run
+from mlguard.protect.run_folder import Protection, Run, read_plain, read_run, versions
 from mlguard.recipe import Recipe, recipe_sha256
 from mlguard.transforms import TransformSet
 
@@ -35,7 +33,7 @@ class Bound:
     """A model that was bound, and how it compares with the one it came from.
 
     Attributes:
-        run: Its run folder.
+        run: Its run run_folder.
         fold_ms: Milliseconds that folding took.
         difference: The largest difference of two logits.
         largest_logit: What to compare `difference` with.
@@ -48,7 +46,7 @@ class Bound:
 
 
 def bind_model(
-    plain: PlainModel, recipe: Recipe, key: ModelKey, out: Path, *, key_name: str
+    plain: Run, recipe: Recipe, key: ModelKey, out: Path, *, key_name: str
 ) -> Bound:
     """Bind a plain model to a key.
 
@@ -67,7 +65,7 @@ def bind_model(
         OutputError: There is no space, or the folder is not writable.
     """
     refuse_filled_folder(out)
-    form, original = stem_form(plain, recipe), plain.load()
+    form, original = stem_form(plain, recipe), plain.load_model()
     protection = Protection(new_protection_id(), key.key_id, key_name)
     model = copy.deepcopy(original)
     draft = Run(out, recipe, protection, dict(plain.provenance), plain.build)
@@ -124,9 +122,9 @@ def rebind_run(
     )
     twin = run.baseline()
     plain = None if twin is None else read_plain(twin.path, build=run.build)
-    known = run.provenance.get(folder.BOUND)
+    known = run.provenance.get(run_folder.BOUND)
     facts = dict(known) if isinstance(known, dict) else {}
-    facts["source_sha256"] = sha256_of(run.path / folder.MODEL)
+    facts["source_sha256"] = sha256_of(run.path / run_folder.MODEL)
     written = _write(draft, model, key, facts, plain)
     return Bound(written, fold_ms, difference, largest)
 
@@ -135,7 +133,7 @@ def _unfold_old(model: nn.Module, was: TransformSet, run: Run) -> None:
     try:
         unfold(model, was, normalization_of(run.recipe.model))
     except BindingError:
-        if folder.BOUND in run.provenance:
+        if run_folder.BOUND in run.provenance:
             raise
         raise BindingError(
             f"{run.path} was trained under its key, and the key is not folded into it",
@@ -148,7 +146,7 @@ def _write(
     model: nn.Module,
     key: ModelKey,
     facts: dict[str, Any],
-    plain: PlainModel | None,
+    plain: Run | None,
 ) -> Run:
     """Write a bound run whole, or nothing: beside its place, then into it."""
     protection = draft.protection
@@ -157,12 +155,12 @@ def _write(
     whole = draft.path.with_name(f".{secrets.token_hex(8)}.tmp")
     prepare_output_folder(whole)
     try:
-        folder.write_json(whole / folder.PROVENANCE, _provenance(draft, facts))
-        folder.write_setup(whole, draft.recipe, protection)
+        run_folder.write_json(whole / run_folder.PROVENANCE, _provenance(draft, facts))
+        run_folder.write_setup(whole, draft.recipe, protection)
         if plain is not None:
-            _write_twin(plain, whole / folder.BASELINE)
-        folder.write_model(whole / folder.MODEL, model)
-        folder.write_proofs(whole, protection, key)
+            _write_twin(plain, whole / run_folder.BASELINE)
+        run_folder.write_model(whole / run_folder.MODEL, model)
+        run_folder.write_proofs(whole, protection, key)
         _put(whole, draft.path)
     except BaseException:
         shutil.rmtree(whole, ignore_errors=True)
@@ -173,7 +171,7 @@ def _write(
 def _check_form(model: nn.Module, draft: Run) -> None:
     """Refuse a model that its own recipe does not build: nobody could load it."""
     blank = blank_model(draft.recipe, draft.build)
-    problem = folder.load_tensors(blank, model.state_dict())
+    problem = run_folder.load_tensors(blank, model.state_dict())
     if problem:
         raise BindingError(
             f"the bound model has not the form that its recipe builds: {problem}"
@@ -181,7 +179,7 @@ def _check_form(model: nn.Module, draft: Run) -> None:
 
 
 def _put(whole: Path, out: Path) -> None:
-    """Move a folder to a place where there is nothing, or an empty folder."""
+    """Move a folder to a place where there is nothing, or an empty run_folder."""
     try:
         whole.rename(out)
     except OSError as error:
@@ -194,7 +192,7 @@ def _provenance(draft: Run, facts: dict[str, Any]) -> dict[str, Any]:
     """What is known of the training, and what was done after it."""
     return draft.provenance | {
         "recipe_sha256": recipe_sha256(draft.recipe),
-        folder.BOUND: facts
+        run_folder.BOUND: facts
         | {
             "versions": versions(),
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -202,20 +200,19 @@ def _provenance(draft: Run, facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _write_twin(plain: PlainModel, twin: Path) -> None:
+def _write_twin(plain: Run, twin: Path) -> None:
     """Put the plain model beside the bound one, so that an audit can compare."""
     prepare_output_folder(twin)
-    folder.write_json(twin / folder.PROVENANCE, plain.provenance)
-    folder.write_setup(twin, plain.recipe, None)
+    run_folder.write_json(twin / run_folder.PROVENANCE, plain.provenance)
+    run_folder.write_setup(twin, plain.recipe, None)
     source = plain.weights.parent
-    curves = (
-        (folder.METRICS, folder.CURVES) if (source / folder.RECIPE).exists() else ()
-    )
+    trained_here = (source / run_folder.RECIPE).exists()
+    curves = (run_folder.METRICS, run_folder.CURVES) if trained_here else ()
     try:
         for name in curves:
             if (source / name).exists():
                 shutil.copyfile(source / name, twin / name)
         # No link: whoever trains on into the same file would change every twin.
-        shutil.copyfile(plain.weights, twin / folder.MODEL)
+        shutil.copyfile(plain.weights, twin / run_folder.MODEL)
     except OSError as error:
         raise OutputError(f"cannot write {twin}: {error.strerror}") from None

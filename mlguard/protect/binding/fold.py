@@ -32,7 +32,7 @@ from mlguard.models.binding import (
 )
 from mlguard.protect.export import example_images
 from mlguard.protect.key_work import blank_model
-from mlguard.protect.plain import PlainModel
+from mlguard.protect.run_folder import Run
 from mlguard.recipe import Recipe, dump_recipe, parse_recipe
 from mlguard.rules import CHANNELS_METHOD
 from mlguard.transforms import TransformSet
@@ -42,7 +42,7 @@ MAX_DIFFERENCE = 1e-4  # of two logits, as a share of the largest
 
 
 def bound_recipe(
-    plain: PlainModel,
+    plain: Run,
     *,
     methods: Sequence[str] = (),
     block_size: int | None = None,
@@ -93,7 +93,7 @@ def bound_recipe(
     return recipe
 
 
-def _check_names(plain: PlainModel, layers: Sequence[str]) -> None:
+def _check_names(plain: Run, layers: Sequence[str]) -> None:
     """Refuse layers that the model does not have."""
     model = blank_model(plain.recipe, plain.build)
     names = [name for name, _ in model.named_modules() if name]
@@ -106,7 +106,7 @@ def _check_names(plain: PlainModel, layers: Sequence[str]) -> None:
             )
 
 
-def _check_images(plain: PlainModel, recipe: Recipe) -> None:
+def _check_images(plain: Run, recipe: Recipe) -> None:
     """Refuse what is done to images if the stem cannot undo it."""
     if not recipe.transform.image_methods:
         return
@@ -134,7 +134,7 @@ def _check_layers(model: nn.Module, recipe: Recipe) -> None:
         raise BindingError(str(refused), hint=f"{hint}these can be: {can}") from None
 
 
-def stem_form(plain: PlainModel, recipe: Recipe) -> StemForm | None:
+def stem_form(plain: Run, recipe: Recipe) -> StemForm | None:
     """Into which form of stem the key is folded; None if it leaves images alone.
 
     Raises:

@@ -42,8 +42,14 @@ from mlguard.protect.export.parity import ParityReport, check_parity
 from mlguard.protect.export.scrub import scrub
 from mlguard.protect.export.slot_folding import into_weights
 from mlguard.protect.export.slots import WithSlots, empty_slots, example_slots
-from mlguard.protect.provenance import versions
-from mlguard.protect.run import PROVENANCE, RECIPE, Protection, Run, protection_of
+from mlguard.protect.run_folder import (
+    PROVENANCE,
+    RECIPE,
+    Protection,
+    Run,
+    protection_of,
+    versions,
+)
 from mlguard.recipe import recipe_sha256
 from mlguard.validation import problems_of
 

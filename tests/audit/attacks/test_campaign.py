@@ -14,7 +14,7 @@ from mlguard.audit.findings.outcomes import AdversaryImages
 from mlguard.audit.run.audit import Adversary, Audit, audit_run
 from mlguard.data import open_split
 from mlguard.errors import DatasetError, RunError
-from mlguard.protect.run import Run
+from mlguard.protect.run_folder import Run
 from mlguard.rules import ALL_ATTACKS
 from mlguard.tasks import Segmentation
 from tests.audit.test_audit_run import secrets_of

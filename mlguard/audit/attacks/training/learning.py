@@ -14,7 +14,7 @@ from mlguard.audit.target import Subject
 from mlguard.data.draws import Draws
 from mlguard.models import Condition, logits_of, output_of
 from mlguard.models.conditions import Output
-from mlguard.protect.learn import cross_entropy_loss
+from mlguard.protect.training import cross_entropy_loss
 from mlguard.tasks import Counts
 
 BATCH = 16  # images of a step, drawn with replacement, each flipped or not

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mlguard.files import atomic_write
-from mlguard.protect.validate import validation_score_name
+from mlguard.protect.training.validate import validation_score_name
 from mlguard.tasks import Task
 
 

@@ -27,8 +27,8 @@ Derive = Callable[[ModelSubkeys], TransformSet]
 
 
 @dataclass(frozen=True)
-class Lock:
-    """What lock training needs beside the model.
+class LockLoss:
+    """What lock training adds to the loss, and what it needs beside the model.
 
     Attributes:
         spec: The recipe's [lock] section.

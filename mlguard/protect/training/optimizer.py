@@ -1,12 +1,48 @@
-"""The learning rate as a function of the step, so that resuming needs no state."""
+"""The optimizer, and its learning rate as a function of the step.
+
+So resuming needs no state of a schedule.
+"""
 
 import math
 
+from torch import nn, optim
+
 from mlguard import recipe
 
+RESNET = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
+ENCODER_PREFIXES = ("features.", "backbone.", *RESNET)
 WARMUP_SHARE = 0.1  # of all steps, for one_cycle
 WARMUP_START = 0.1  # of the learning rate, for one_cycle
 POLY_POWER = 0.9  # Chen et al. 2017, arXiv:1706.05587, section 4.1
+
+
+def new_optimizer(model: nn.Module, spec: recipe.Train) -> optim.Optimizer:
+    """The recipe's optimizer, with the encoder's parameters in a group of their own.
+
+    Every group carries `rate_factor`, what its learning rate is multiplied with.
+    """
+    encoder: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        (encoder if name.startswith(ENCODER_PREFIXES) else rest).append(parameter)
+    groups = [
+        {"params": encoder, "rate_factor": spec.encoder_learning_rate},
+        {"params": rest, "rate_factor": 1.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if spec.optimizer == "adamw":
+        return optim.AdamW(
+            groups,
+            lr=spec.learning_rate,
+            betas=(spec.momentum, 0.999),
+            weight_decay=spec.weight_decay,
+        )
+    return optim.SGD(
+        groups,
+        lr=spec.learning_rate,
+        momentum=spec.momentum,
+        weight_decay=spec.weight_decay,
+    )
 
 
 def learning_rate(spec: recipe.Train, step: int, *, steps_per_epoch: int) -> float:

@@ -1,8 +1,8 @@
-"""The whole job of protecting a model: data, weights, key, training, run folder."""
+"""The whole job of training a model: data, weights, key, training, run folder."""
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -21,52 +21,62 @@ from mlguard.errors import (
     WeightsError,
 )
 from mlguard.files import prepare_output_folder, refuse_filled_folder
-from mlguard.keys import (
-    ModelKey,
-    ModelSubkeys,
-    TrainingSecret,
-    new_protection_id,
-)
-from mlguard.models import (
-    NO_KEY,
-    Condition,
-    keyed,
-    normalization_of,
-)
+from mlguard.keys import ModelKey, ModelSubkeys, TrainingSecret, new_protection_id
+from mlguard.models import NO_KEY, Condition, keyed, normalization_of
 from mlguard.models.binding import fold_permutations
-from mlguard.protect import run as folder
+from mlguard.protect import run_folder
 from mlguard.protect.device import new_accelerator
-from mlguard.protect.key_work import (
-    Build,
-    channels_of,
-    keyed_transforms,
-    new_model,
-)
-from mlguard.protect.lock import Derive, Lock
-from mlguard.protect.loop import check_batch, train
-from mlguard.protect.proofs import check_setup
-from mlguard.protect.provenance import machine, versions
-from mlguard.protect.randomness import SecretWeights
-from mlguard.protect.run import Protection, Run, read_model, read_run, read_setup
-from mlguard.protect.run_secret import (
-    DIGEST,
-    begun_secret,
-    decisive,
-    training_digest,
-    write_secret,
-)
-from mlguard.protect.training import Watcher
+from mlguard.protect.key_work import Build, channels_of, keyed_transforms, new_model
+from mlguard.protect.run_folder import Protection, Run
+from mlguard.protect.training.events import Watcher
+from mlguard.protect.training.lock_loss import Derive, LockLoss
+from mlguard.protect.training.loop import Training, check_batch, train
+from mlguard.protect.training.randomness import SecretWeights
 from mlguard.recipe import Recipe, recipe_sha256
+from mlguard.transforms import TransformSet
 
 CheckProgress = Callable[[int, int], None]  # images done, images in all
 
 
 @dataclass(frozen=True)
-class Source:
+class DataFolder:
     """Where the data is, and whether torchvision may fetch it."""
 
     root: Path | None
     download: bool = False
+
+
+def named_recipe(recipe: Recipe, data: DataFolder) -> Recipe:
+    """The same recipe, its classes named, where it leaves that to the data.
+
+    Raises:
+        DatasetError: The class folders are missing or unfit, or the recipe names other
+            classes than CIFAR-10 has.
+    """
+    named = name_classes(recipe.data, data.root)
+    return recipe.model_copy(update={"data": named})
+
+
+@dataclass(frozen=True)
+class _Under:
+    """What a model is trained under: a key, or nothing.
+
+    Attributes:
+        key: What the run draws from; None draws from the operating system.
+        protection: Which key the model needs; None for a plain one.
+        transforms: What the key does.
+        lock: What lock training adds to the loss.
+    """
+
+    key: ModelKey | None = None
+    protection: Protection | None = None
+    transforms: TransformSet = field(default_factory=TransformSet)
+    lock: LockLoss | None = None
+
+    def prove(self, path: Path) -> None:
+        """Prove what is in the run folder so far, if there is a key to do it with."""
+        if self.key is not None and self.protection is not None:
+            run_folder.write_proofs(path, self.protection, self.key)
 
 
 @dataclass(frozen=True)
@@ -77,8 +87,8 @@ class Job:
 
     Attributes:
         path: The run folder: new or empty, or with `resume` one that was begun.
-        recipe: What to train, on what, how.
-        source: The data.
+        recipe: What to train, on what, how; its classes named (`named_recipe`).
+        data: Where the images are.
         recipe_name: What the recipe is called, for the report.
         device: "auto", "cpu" or "cuda".
         resume: Go on with an unfinished run, or begin it. A finished one is left as
@@ -89,11 +99,14 @@ class Job:
             Takes normalized pixels, gives logits.
         begun: Told, by one process, which key the model needs, when training begins
             or goes on.
+
+    Raises:
+        RunError: The recipe leaves the names of its classes to the data.
     """
 
     path: Path
     recipe: Recipe
-    source: Source
+    data: DataFolder
     recipe_name: str = ""
     device: str = "auto"
     resume: bool = False
@@ -101,6 +114,14 @@ class Job:
     check: CheckProgress | None = None
     build: Build | None = None
     begun: Callable[[Protection], None] = field(default=lambda protection: None)
+
+    def __post_init__(self) -> None:
+        """Refuse a recipe that does not say what the model shall tell apart."""
+        if not self.recipe.data.class_names:
+            raise RunError(
+                "the recipe does not name its classes",
+                hint="`named_recipe(recipe, data)` names them as the data does",
+            )
 
     def protect(self, key: ModelKey, *, key_name: str) -> Run:
         """Train a model that needs the key.
@@ -117,31 +138,19 @@ class Job:
             TamperedRun: The holder of the key did not begin this run.
             MlguardError: As `train`, `open_split` and `build_model`.
         """
-        if (named := self._named()) is not self:
-            return named.protect(key, key_name=key_name)
         begun = self._begun()
         protection = begun[1] if begun else self._new_protection(key, key_name)
         if protection is None:
             raise MalformedRun(f"{self.path} is a baseline run, which needs no key")
         subkeys = protection.subkeys(key)
         if begun:
-            check_setup(self.path, subkeys, recipe=self.path / folder.RECIPE)
+            recipe = self.path / run_folder.RECIPE
+            run_folder.check_setup(self.path, subkeys, recipe=recipe)
         channels = channels_of(self.recipe, self.build)
-        derive = keyed_transforms(self.recipe.transform, channels).derive
-
-        def prove() -> None:
-            folder.write_proofs(self.path, protection, key)
-
-        transforms = derive(subkeys)
-        return self._train(
-            keyed(transforms, self._accelerator.device),
-            protection,
-            prove,
-            key,
-            begun=begun is not None,
-            prepare=lambda model: fold_permutations(model, transforms.channels),
-            lock=self._lock(subkeys, derive),
-        )
+        transforms = keyed_transforms(self.recipe.transform, channels)
+        lock = self._lock(subkeys, transforms.derive)
+        under = _Under(key, protection, transforms.derive(subkeys), lock)
+        return self._train(under, begun=begun is not None)
 
     def train_baseline(self, key: ModelKey | None = None) -> Run:
         """Train a plain model, or with a key the plain twin of a protected one.
@@ -154,19 +163,10 @@ class Job:
         Raises:
             MlguardError: As `protect`.
         """
-        if (named := self._named()) is not self:
-            return named.train_baseline(key)
         begun = self._begun()
         if begun and begun[1] is not None:
             raise MalformedRun(f"{self.path} is a protected run, not a baseline")
-        return self._train(NO_KEY, None, lambda: None, key, begun=begun is not None)
-
-    def _named(self) -> "Job":
-        """The same job, its classes named, where the recipe leaves that to the data."""
-        data = name_classes(self.recipe.data, self.source.root)
-        if data == self.recipe.data:
-            return self
-        return replace(self, recipe=self.recipe.model_copy(update={"data": data}))
+        return self._train(_Under(key), begun=begun is not None)
 
     @cached_property
     def _accelerator(self) -> Accelerator:
@@ -174,20 +174,20 @@ class Job:
 
     def _begun(self) -> tuple[Recipe, Protection | None] | None:
         """The setup of the run to resume; None if there is none to resume."""
-        if self.resume and (self.path / folder.RECIPE).exists():
-            setup = read_setup(self.path)
+        if self.resume and (self.path / run_folder.RECIPE).exists():
+            setup = run_folder.read_setup(self.path)
             self._accelerator.wait_for_everyone()
-            if decisive(setup[0]) != decisive(self.recipe):
+            if run_folder.decisive(setup[0]) != run_folder.decisive(self.recipe):
                 raise MalformedRun(
                     f"{self.path} was begun with another recipe",
                     hint="give the recipe and the --set values it was begun with, "
-                    f"or --recipe {self.path / folder.RECIPE}",
+                    f"or --recipe {self.path / run_folder.RECIPE}",
                 )
             return setup
         try:
             refuse_filled_folder(self.path)
         except OutputExists as refusal:
-            if (self.path / folder.RECIPE).exists():
+            if (self.path / run_folder.RECIPE).exists():
                 refusal.hint += ", or --resume to go on with an unfinished run"
             raise
         self._accelerator.wait_for_everyone()  # all have looked before one writes
@@ -198,10 +198,13 @@ class Job:
         shared = self._from_the_first(new_protection_id())
         return Protection(shared, key.key_id, key_name)
 
-    def _new_secret(self, key: ModelKey | None) -> TrainingSecret:
-        """What a new run draws from, the same in every process."""
+    def _secret(self, key: ModelKey | None, *, begun: bool) -> TrainingSecret:
+        """What the run draws from, the same in every process."""
+        if begun:
+            facts = run_folder.read_provenance(self.path)
+            return run_folder.begun_secret(self.path, facts, key)
         if key is not None:
-            return key.for_training(training_digest(self.recipe))
+            return key.for_training(run_folder.training_digest(self.recipe))
         drawn = TrainingSecret.generate().reveal()
         return TrainingSecret(self._from_the_first(drawn))
 
@@ -210,77 +213,68 @@ class Job:
         tensor = torch.tensor(list(drawn), dtype=torch.uint8)
         return bytes(broadcast(tensor.to(self._accelerator.device)).cpu().tolist())
 
-    def _train(
-        self,
-        condition: Condition,
-        protection: Protection | None,
-        prove: Callable[[], None],
-        key: ModelKey | None,
-        *,
-        begun: bool,
-        prepare: Callable[[nn.Module], object] = lambda model: None,
-        lock: Lock | None = None,
-    ) -> Run:
-        if begun and _is_finished(self.path):
-            return read_run(self.path, build=self.build)
-        training_set = self._open("train")
-        validation_set = self._open("validation")
+    def _train(self, under: _Under, *, begun: bool) -> Run:
+        if begun and run_folder.is_finished(self.path):
+            return run_folder.read_run(self.path, build=self.build)
+        training_set, validation_set = self._open("train"), self._open("validation")
         check_batch(
             self.recipe.train.batch,
             images=len(training_set),
             processes=self._accelerator.num_processes,
         )
-        if begun:
-            facts = folder.read_provenance(self.path)
-            secret = begun_secret(self.path, facts, key)
-        else:
-            secret = self._new_secret(key)
+        secret = self._secret(under.key, begun=begun)
         with SecretWeights(secret):
             model = new_model(self.recipe, self.build)
-        prepare(model)
+        fold_permutations(model, under.transforms.channels)
         if self._accelerator.is_main_process:
             data = self._data_facts(training_set, validation_set)
             if begun:
                 self._add_to_provenance(data)
             else:
-                self._write_setup(protection, data, secret if key is None else None)
-                prove()
-            if protection is not None:
-                self.begun(protection)
+                self._write_setup(under, secret, data)
+            if under.protection is not None:
+                self.begun(under.protection)
         self._accelerator.wait_for_everyone()
         train(
-            self.path,
-            model,
-            TrainingSet(training_set, self.recipe.data, secret.word("crops")),
-            validation_set,
-            spec=self.recipe.train,
-            condition=condition,
-            normalization=normalization_of(self.recipe.model),
-            accelerator=self._accelerator,
-            watch=self.watch,
-            secret=secret,
-            workers=self.recipe.data.workers,
-            lock=lock,
+            Training(
+                path=self.path,
+                model=model,
+                data=TrainingSet(training_set, self.recipe.data, secret.word("crops")),
+                validation=validation_set,
+                spec=self.recipe.train,
+                condition=self._condition(under),
+                normalization=normalization_of(self.recipe.model),
+                accelerator=self._accelerator,
+                secret=secret,
+                watch=self.watch,
+                workers=self.recipe.data.workers,
+                lock=under.lock,
+            )
         )
         if self._accelerator.is_main_process:
-            prove()
-            (self.path / folder.CHECKPOINT).unlink()
+            under.prove(self.path)
+            (self.path / run_folder.CHECKPOINT).unlink()
         self._accelerator.wait_for_everyone()
-        return read_run(self.path, build=self.build)
+        return run_folder.read_run(self.path, build=self.build)
+
+    def _condition(self, under: _Under) -> Condition:
+        if under.protection is None:
+            return NO_KEY
+        return keyed(under.transforms, self._accelerator.device)
 
     def _open(self, split: Literal["train", "validation"]) -> LabelledSet:
         with self._accelerator.local_main_process_first():  # it downloads for all
             opened = open_split(
                 self.recipe.data,
-                self.source.root,
+                self.data.root,
                 split,
                 seed=self.recipe.train.seed,
-                download=self.source.download,
+                download=self.data.download,
             )
         opened.check(self.check)
         return opened
 
-    def _lock(self, subkeys: ModelSubkeys, derive: Derive) -> Lock | None:
+    def _lock(self, subkeys: ModelSubkeys, derive: Derive) -> LockLoss | None:
         """What lock training needs, if the recipe asks for it."""
         spec = self.recipe.lock
         if not spec.weight and not spec.distill:
@@ -290,7 +284,7 @@ class Job:
         teacher = self._teacher() if spec.distill else None
         normalization = normalization_of(self.recipe.model)
         device = self._accelerator.device
-        return Lock(spec, subkeys, derive, normalization, device, teacher)
+        return LockLoss(spec, subkeys, derive, normalization, device, teacher)
 
     def _teacher(self) -> nn.Module:
         """The plain model whose answers are kept; all of it is in its file.
@@ -299,7 +293,8 @@ class Job:
             WeightsError: The file is missing, damaged or of another model.
         """
         try:
-            taught = read_model(Path(self.recipe.lock.teacher), self.recipe, self.build)
+            file = Path(self.recipe.lock.teacher)
+            taught = run_folder.read_model(file, self.recipe, self.build)
         except MalformedRun as refused:
             raise WeightsError(
                 f"lock.teacher: {refused}",
@@ -323,30 +318,22 @@ class Job:
         """What is true of this process, and may differ in one that resumes."""
         processes = {"processes": self._accelerator.num_processes}
         return {
-            "versions": versions(),
-            "machine": machine(self._accelerator.device) | processes,
+            "versions": run_folder.versions(),
+            "machine": run_folder.machine(self._accelerator.device) | processes,
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
 
     def _write_setup(
-        self,
-        protection: Protection | None,
-        data: dict[str, Any],
-        secret: TrainingSecret | None,
+        self, under: _Under, secret: TrainingSecret, data: dict[str, Any]
     ) -> None:
-        """Write what must be known before the first step.
-
-        Args:
-            protection: Which key the model needs, if any.
-            data: What is known of the images.
-            secret: What is drawn from, unless it follows from a key.
-        """
+        """Write what must be known before the first step."""
         prepare_output_folder(self.path)
         origin = {}
-        if secret is None:
-            origin = {DIGEST: training_digest(self.recipe).hex()}
+        if under.key is None:
+            run_folder.write_secret(self.path, secret)
         else:
-            write_secret(self.path, secret)
+            digest = run_folder.training_digest(self.recipe)
+            origin = {run_folder.DIGEST: digest.hex()}
         facts = {
             "recipe": self.recipe_name,
             "recipe_sha256": recipe_sha256(self.recipe),
@@ -356,19 +343,16 @@ class Job:
             **self._session_facts(),
             "resumed": [],
         }
-        folder.write_json(self.path / folder.PROVENANCE, facts)
-        folder.write_setup(self.path, self.recipe, protection)
+        run_folder.write_json(self.path / run_folder.PROVENANCE, facts)
+        run_folder.write_setup(self.path, self.recipe, under.protection)
+        under.prove(self.path)
 
     def _add_to_provenance(self, data: dict[str, Any]) -> None:
-        facts = folder.read_provenance(self.path)
+        facts = run_folder.read_provenance(self.path)
         if facts["data"] != data:
             raise DatasetError(
                 f"these are not the images that {self.path} was begun with",
                 hint="give the --data it was begun with, unchanged",
             )
         facts["resumed"].append(self._session_facts())
-        folder.write_json(self.path / folder.PROVENANCE, facts)
-
-
-def _is_finished(path: Path) -> bool:
-    return (path / folder.MODEL).exists() and not (path / folder.CHECKPOINT).exists()
+        run_folder.write_json(self.path / run_folder.PROVENANCE, facts)

@@ -1,47 +1,22 @@
 """A trained model that needs no key: what binding starts from."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import nn
 
 from mlguard.data import name_classes
 from mlguard.errors import RunError
-from mlguard.protect import run as folder
 from mlguard.protect.key_work import Build
-from mlguard.protect.run import read_model, read_run
+from mlguard.protect.run_folder.names import BASELINE, BOUND, PROTECTION
+from mlguard.protect.run_folder.run import Run, read_run
+from mlguard.protect.run_folder.setup import read_provenance
 from mlguard.recipe import Recipe
 
 
-@dataclass(frozen=True)
-class PlainModel:
-    """A trained model that needs no key.
-
-    Attributes:
-        weights: Its file, safetensors.
-        recipe: What it was trained by.
-        provenance: What is known of its training.
-        build: Makes the model, if the recipe's architecture does not.
-    """
-
-    weights: Path
-    recipe: Recipe
-    provenance: dict[str, Any]
-    build: Build | None = None
-
-    def load(self) -> nn.Module:
-        """The model, in eval mode, on the CPU.
-
-        Raises:
-            MalformedRun: As `read_model`.
-        """
-        return read_model(self.weights, self.recipe, self.build)
-
-
 def read_plain(
-    path: Path, recipe: Recipe | None = None, *, build: Build | None = None
-) -> PlainModel:
+    path: Path,
+    recipe: Recipe | None = None,
+    *,
+    build: Build | None = None,
+) -> Run:
     """Read a plain run folder, or take a weights file together with its recipe.
 
     Args:
@@ -61,17 +36,17 @@ def read_plain(
         run = read_run(path, build=build)
         if run.protection is not None:
             raise _protected(path, path)
-        return PlainModel(path / folder.MODEL, run.recipe, run.provenance, build)
+        return run
     if recipe is None:
         raise RunError(
             f"{path} is not a run folder",
             hint="give the --out of `mlguard train`, or a .safetensors file together "
             "with --recipe",
         )
-    if (path.parent / folder.PROTECTION).exists():
+    if (path.parent / PROTECTION).exists():
         raise _protected(path, path.parent)
     facts = {"data": {"kind": recipe.data.kind}, "resumed": []}
-    return PlainModel(path, _with_classes(recipe), facts, build)
+    return Run(path.parent, _with_classes(recipe), None, facts, build, path.name)
 
 
 def _with_classes(recipe: Recipe) -> Recipe:
@@ -89,8 +64,8 @@ def _with_classes(recipe: Recipe) -> Recipe:
 
 def _protected(given: Path, run: Path) -> RunError:
     """The refusal of a model that needs a key already."""
-    was_bound = folder.BOUND in folder.read_provenance(run)
-    plain, twin = "train a plain model with `mlguard train`", run / folder.BASELINE
+    was_bound = BOUND in read_provenance(run)
+    plain, twin = "train a plain model with `mlguard train`", run / BASELINE
     if was_bound:
         plain = f"give the model another key with `mlguard rebind {run}`"
     return RunError(

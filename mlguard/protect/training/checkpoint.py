@@ -5,6 +5,7 @@ are functions of the training secret and the step's number.
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn, optim
 
+from mlguard import recipe
 from mlguard.errors import MalformedRun
 from mlguard.files import atomic_write
+from mlguard.protect.run_folder import contiguous
 
 MODEL = "model."
 OPTIMIZER = "optimizer."
@@ -37,6 +40,24 @@ class Progress:
     best: float | None = None
     metrics: list[dict[str, Any]] = field(default_factory=list)
     scaler: dict[str, Any] = field(default_factory=dict)
+
+    def improves(self, line: dict[str, Any], spec: recipe.Train) -> bool:
+        """Whether an epoch's weights are the best so far, by what the recipe keeps.
+
+        If they are, the next ones are compared with them. A score that is no number
+        is never the best, unless it is the first.
+        """
+        score = {
+            "best_validation_loss": line["validation_loss"],
+            "best_validation_miou": -line.get("validation_miou", math.nan),
+            "best_validation_accuracy": -line.get("validation_accuracy", math.nan),
+            "last": -line["epoch"],
+        }[spec.keep]
+        score = math.inf if math.isnan(score) else score
+        if self.best is not None and score >= self.best:
+            return False
+        self.best = score
+        return True
 
 
 def write_checkpoint(
@@ -82,11 +103,6 @@ def read_checkpoint(
             hint="delete the run folder and start again",
         ) from None
     return progress
-
-
-def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as safetensors stores them: on the CPU, in the plain memory layout."""
-    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

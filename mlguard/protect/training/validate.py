@@ -9,7 +9,7 @@ from torch.utils.data import Subset
 from mlguard.data import LabelledSet
 from mlguard.models import Condition, Normalization, logits_of, output_of
 from mlguard.protect.evaluate import batches
-from mlguard.protect.learn import cross_entropy_loss
+from mlguard.protect.training.loss import cross_entropy_loss
 from mlguard.tasks import Task
 
 

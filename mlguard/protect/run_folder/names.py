@@ -1,0 +1,24 @@
+"""What the files of a run folder are called. It never holds a key.
+
+recipe.toml         the resolved recipe
+protection.json     protection_id and key id; absent in a plain run
+proofs.json         that the holder of the key made the recipe and the model
+provenance.json     data fingerprint, versions, machine
+metrics.jsonl       one line for each epoch
+model.safetensors   the weights the recipe's `keep` chose
+curves.png          the metrics as a picture
+training.secret     what a plain run draws from
+checkpoint.safetensors  only while training is unfinished
+baseline/           the plain twin, a run folder of its own
+"""
+
+RECIPE = "recipe.toml"
+PROTECTION = "protection.json"
+PROVENANCE = "provenance.json"
+METRICS = "metrics.jsonl"
+MODEL = "model.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+CURVES = "curves.png"
+BASELINE = "baseline"
+BOUND = "bound"  # in provenance.json: what binding did
+MAX_JSON_BYTES = 1 << 20  # a page of text; the reader takes nothing larger

@@ -1,0 +1,18 @@
+"""Train a model into a run folder: the job, its loop, and what the loop is made of."""
+
+from mlguard.protect.training.events import Epoch, Step, Watcher
+from mlguard.protect.training.job import DataFolder, Job, named_recipe
+from mlguard.protect.training.loop import Training, train
+from mlguard.protect.training.loss import cross_entropy_loss
+
+__all__ = [
+    "DataFolder",
+    "Epoch",
+    "Job",
+    "Step",
+    "Training",
+    "Watcher",
+    "cross_entropy_loss",
+    "named_recipe",
+    "train",
+]

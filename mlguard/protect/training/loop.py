@@ -1,0 +1,320 @@
+"""Step 5: train a model on images that the key has transformed, in one plain loop.
+
+The data's way through a step: augment, transform with the key (batched, on the
+device), normalize, predict, learn. Everything random in a step follows from the
+training secret and the step's number, so a run that was stopped anywhere and resumed
+gives, on a CPU, bit for bit the weights of one that was not.
+
+Accelerate places the model, shares the batches among the processes of `torchrun`,
+and mixes precision; the loop itself is plain. `train` comes first, then what it calls,
+in the order in which it calls it.
+"""
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from mlguard import recipe
+from mlguard.data import LabelledSet, TrainingSet
+from mlguard.errors import DatasetError, Interrupted, RunError
+from mlguard.keys import TrainingSecret
+from mlguard.models import Condition, Normalization, logits_of, output_of
+from mlguard.models.conditions import blended
+from mlguard.protect import run_folder
+from mlguard.protect.device import enough_memory
+from mlguard.protect.training.batches import training_loader
+from mlguard.protect.training.checkpoint import (
+    Progress,
+    read_checkpoint,
+    write_checkpoint,
+)
+from mlguard.protect.training.curves import draw_curves
+from mlguard.protect.training.events import Epoch, Step, Watcher
+from mlguard.protect.training.interrupt import stop_on_signal
+from mlguard.protect.training.lock_loss import LockLoss
+from mlguard.protect.training.loss import cross_entropy_loss
+from mlguard.protect.training.optimizer import learning_rate, new_optimizer
+from mlguard.protect.training.validate import validate
+
+WATCH_S = 0.5  # seconds between two looks at the loss; each look waits for the device
+
+
+@dataclass(frozen=True)
+class Training:
+    """All that one training needs. Nothing of it changes but the model's weights.
+
+    Attributes:
+        path: The run folder, with its setup written.
+        model: Takes normalized pixels (N, 3, H, W), gives logits (N, classes, H, W)
+            or torchvision's {"out": …, "aux": …}.
+        data: Augmented training images.
+        validation: Images that choose which epoch's weights are kept.
+        spec: The recipe's [train] section.
+        condition: What the key does to images and feature maps, or NO_KEY.
+        normalization: The mean and std of the model's starting weights.
+        accelerator: From `new_accelerator`.
+        secret: What order, crops and dropout are drawn from.
+        watch: Told about steps and epochs, on the main process.
+        workers: Processes that make batches, beside each training process.
+        lock: Makes the model useless without the key, if the recipe asks for it.
+    """
+
+    path: Path
+    model: nn.Module
+    data: TrainingSet
+    validation: LabelledSet
+    spec: recipe.Train
+    condition: Condition
+    normalization: Normalization
+    accelerator: Accelerator
+    secret: TrainingSecret
+    watch: Watcher
+    workers: int = 0
+    lock: LockLoss | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many steps an epoch has."""
+        return len(self.data) // self.spec.batch
+
+
+def train(training: Training) -> None:
+    """Train a model and leave its weights and metrics in a run folder.
+
+    If the folder holds a checkpoint, training goes on from it. The last checkpoint
+    stays, as the sign of an unfinished run: `Job` takes it away.
+
+    Raises:
+        DatasetError: There are fewer images than one batch.
+        RunError: The loss became infinite or not a number, or the device has too
+            little memory, or the processes cannot share a batch evenly.
+        Interrupted: Ctrl-C; the state is saved and `train` goes on from it.
+        MalformedRun: The checkpoint is damaged.
+        OutputError: There is no space, or the folder is not writable.
+    """
+    spec, accelerator = training.spec, training.accelerator
+    check_batch(
+        spec.batch,
+        images=len(training.data),
+        processes=accelerator.num_processes,
+    )
+    course = Course(training)
+    with stop_on_signal() as stop, enough_memory("--set train.batch=N"):
+        for images, masks in course.batches:
+            course.learn(images, masks)
+            course.look()
+            if course.at_epoch_end:
+                course.finish_epoch()
+            stopping = course.save_if_due(stop.requested)
+            if stopping and not course.finished:
+                raise Interrupted(
+                    f"stopped after epoch {course.epochs_done:.2f} of {spec.epochs}; "
+                    f"everything so far is saved in {training.path}",
+                    hint="go on with the same command and --resume",
+                )
+    course.close()
+
+
+def check_batch(batch: int, *, images: int, processes: int) -> None:
+    """Refuse a batch that there are too few images for, or that cannot be shared.
+
+    Raises:
+        DatasetError: There are fewer training images than one batch.
+        RunError: The processes cannot share a batch evenly.
+    """
+    if images < batch:
+        raise DatasetError(
+            f"train.batch is {batch}, but there are {images} training images",
+            hint="lower it with --set train.batch=N",
+        )
+    if batch % processes:
+        raise RunError(
+            f"train.batch is {batch}, which {processes} processes cannot share evenly",
+            hint="change it with --set train.batch=N, or the number of processes",
+        )
+
+
+class Course:
+    """How far a training is, and what a step, an epoch and a save do to it."""
+
+    def __init__(self, training: Training) -> None:
+        self._training, self._spec = training, training.spec
+        self._accelerator = accelerator = training.accelerator
+        self._task = training.data.base.task
+        self._checkpoint = training.path / run_folder.CHECKPOINT
+        model = training.model.to(accelerator.device)
+        model = model.to(memory_format=torch.channels_last)
+        optimizer = new_optimizer(model, self._spec)
+        resumed = self._checkpoint.exists()
+        self._progress = Progress()
+        if resumed:
+            self._progress = read_checkpoint(self._checkpoint, model, optimizer)
+        if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        accelerator.wait_for_everyone()  # all have looked for a checkpoint
+        self._model, self._optimizer = accelerator.prepare(model, optimizer)
+        if accelerator.scaler is not None and self._progress.scaler:
+            accelerator.scaler.load_state_dict(self._progress.scaler)
+        self.batches = accelerator.prepare(
+            training_loader(
+                training.data,
+                self._spec,
+                seed=training.secret.word("order"),
+                first_step=self._progress.step,
+                workers=training.workers,
+            )
+        )
+        self._loss_sum = torch.tensor(
+            self._progress.loss_sum, dtype=torch.float64, device=accelerator.device
+        )
+        self._started = self._looked = self._saved = time.monotonic()
+        self._first_step = self._progress.step
+        self._model.train()
+        if not resumed:
+            self._save()  # from here on the folder says that it is unfinished
+
+    @property
+    def finished(self) -> bool:
+        """Whether every step of every epoch is done."""
+        return self._progress.step == self._spec.epochs * self._training.steps_per_epoch
+
+    @property
+    def at_epoch_end(self) -> bool:
+        """Whether the last step ended an epoch."""
+        return self._progress.step % self._training.steps_per_epoch == 0
+
+    @property
+    def epochs_done(self) -> float:
+        """Epochs done, as a fraction."""
+        return self._progress.step / self._training.steps_per_epoch
+
+    def learn(self, images: Tensor, masks: Tensor) -> None:
+        """One step: transform, normalize, predict, learn."""
+        training, spec, step = self._training, self._spec, self._progress.step
+        rate = learning_rate(spec, step, steps_per_epoch=training.steps_per_epoch)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * group["rate_factor"]
+        torch.manual_seed(
+            step_seed(training.secret, step, self._accelerator.process_index)
+        )
+        condition = blended(training.condition, self._ramped(spec.ramp_epochs))
+        output = output_of(self._model, images, condition, training.normalization)
+        loss = cross_entropy_loss(
+            output, masks, ignore_index=self._task.ignore_index, aux=spec.aux_loss
+        )
+        if training.lock is not None:
+            share = self._ramped(training.lock.spec.ramp_epochs)
+            useless = training.lock.loss(self._model, images, logits_of(output), step)
+            loss = loss + share * useless
+        self._optimizer.zero_grad()
+        self._accelerator.backward(loss)
+        self._optimizer.step()
+        self._loss_sum += loss.detach()
+        self._progress.step += 1
+
+    def _ramped(self, epochs: float) -> float:
+        """How far a ramp of so many epochs has come, in [0, 1]."""
+        steps = epochs * self._training.steps_per_epoch
+        return min(1.0, self._progress.step / steps) if steps else 1.0
+
+    def look(self) -> None:
+        """Tell the watcher how the epoch goes, if it has not heard for a while."""
+        now = time.monotonic()
+        if now - self._looked < WATCH_S or not self._accelerator.is_main_process:
+            return
+        self._looked = now
+        steps, epochs = self._training.steps_per_epoch, self._spec.epochs
+        done = self._progress.step - self._first_step
+        left = epochs * steps - self._progress.step
+        epoch, step = divmod(self._progress.step - 1, steps)
+        self._training.watch(
+            Step(
+                epoch=epoch + 1,
+                epochs=epochs,
+                step=step + 1,
+                steps=steps,
+                loss=float(self._loss_sum) / (step + 1),
+                seconds_left=(now - self._started) / done * left,
+            )
+        )
+
+    def finish_epoch(self) -> None:
+        """Validate, keep the weights if they are the best so far, say so."""
+        training = self._training
+        mean = self._accelerator.reduce(self._loss_sum, reduction="mean")
+        train_loss = float(mean) / training.steps_per_epoch
+        self._loss_sum.zero_()
+        epoch = self._progress.step // training.steps_per_epoch
+        if not math.isfinite(train_loss):
+            raise RunError(
+                f"the loss is not a finite number in epoch {epoch}",
+                hint="lower it with --set train.learning_rate=…",
+            )
+        line = {
+            "epoch": epoch,
+            "learning_rate": self._optimizer.param_groups[-1]["lr"],
+            "train_loss": train_loss,
+            **validate(
+                self._model,
+                training.validation,
+                condition=training.condition,
+                normalization=training.normalization,
+                accelerator=self._accelerator,
+                batch=self._spec.batch,
+            ),
+            "seconds": round(time.monotonic() - self._started, 1),
+        }
+        self._progress.metrics.append(line)
+        better = self._progress.improves(line, self._spec)
+        if self._accelerator.is_main_process:
+            if better:
+                kept = self._accelerator.unwrap_model(self._model)
+                run_folder.write_model(training.path / run_folder.MODEL, kept)
+            metrics = training.path / run_folder.METRICS
+            run_folder.write_metrics(metrics, self._progress.metrics)
+            training.watch(Epoch(epochs=self._spec.epochs, metrics=line))
+
+    def save_if_due(self, stop_requested: bool) -> bool:
+        """Write a checkpoint when it is time. Whether any process wants to stop."""
+        late = time.monotonic() - self._saved > self._spec.checkpoint_s
+        stopping, late = self._any_process(stop_requested, late)
+        if stopping or late or self.at_epoch_end:
+            self._save()
+        return stopping
+
+    def _any_process(self, *flags: bool) -> list[bool]:
+        """Each flag, true if it is true in any process, so that all do the same."""
+        if self._accelerator.num_processes == 1:
+            return list(flags)
+        own = torch.tensor(flags, dtype=torch.int32, device=self._accelerator.device)
+        return [bool(flag) for flag in self._accelerator.reduce(own, reduction="sum")]
+
+    def _save(self) -> None:
+        self._progress.loss_sum = float(self._loss_sum)
+        if self._accelerator.scaler is not None:
+            self._progress.scaler = self._accelerator.scaler.state_dict()
+        if self._accelerator.is_main_process:
+            model = self._accelerator.unwrap_model(self._model)
+            write_checkpoint(
+                self._checkpoint, self._progress, model, self._optimizer.optimizer
+            )
+        self._accelerator.wait_for_everyone()
+        self._saved = time.monotonic()
+
+    def close(self) -> None:
+        """Draw the curves. The checkpoint stays; whoever asked for training ends it."""
+        self._accelerator.wait_for_everyone()
+        if self._accelerator.is_main_process:
+            curves = self._training.path / run_folder.CURVES
+            draw_curves(curves, self._progress.metrics, self._task)
+        self._accelerator.wait_for_everyone()
+
+
+def step_seed(secret: TrainingSecret, step: int, process: int) -> int:
+    """The seed of everything random in one step of one process, such as dropout."""
+    return secret.word(f"step/{step}/{process}")
