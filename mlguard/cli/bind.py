@@ -133,6 +133,11 @@ def _say(done: "Bound", whose: str) -> None:
     shown = done.run.shown_by_weights
     bits = key_space_of(done.run.recipe, done.run.build, shown=shown)
     warn_of_small_key_space(done.run.recipe.transform, bits, shown=shown)
+    if done.unfolded:
+        named = ", ".join(f"{name} ({kind})" for name, kind in done.unfolded.items())
+        warn(
+            f"these layers keep their running statistics, no plain batch norms: {named}"
+        )
     ancestor = done.run.recipe.model.weights
     if ancestor != "none":
         warn(

@@ -6,8 +6,19 @@ from torch import nn
 
 from mlguard.errors import BindingError
 from mlguard.models import ARCHITECTURES
-from mlguard.models.binding import ChannelScale, fold_batch_norms
-from tests.models.architectures import CLASSES, ORDINARY, apart, architecture, logits
+from mlguard.models.binding import (
+    ChannelScale,
+    fold_batch_norms,
+    norms_with_statistics,
+)
+from tests.models.architectures import (
+    CLASSES,
+    ORDINARY,
+    apart,
+    architecture,
+    enlivened,
+    logits,
+)
 
 PIXELS = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(1)).double()
 
@@ -93,10 +104,49 @@ class Scores(nn.Module):
         return self.head(self.second(self.first(pixels)).mean((2, 3)))
 
 
-def test_statistics_that_would_stay_are_refused() -> None:
-    model = Scores(nn.BatchNorm1d(4))
-    with pytest.raises(BindingError, match="head is a BatchNorm1d with running sta"):
-        fold_batch_norms(model)
-    assert isinstance(model.second, nn.BatchNorm2d), "it is as it was"
-    folded = fold_batch_norms(Scores(nn.LayerNorm(4)))
-    assert not [name for name in folded.state_dict() if "running" in name]
+def test_what_is_no_plain_batch_norm_stays_and_is_named() -> None:
+    folded = fold_batch_norms(Scores(nn.BatchNorm1d(4)))
+    assert isinstance(folded.second, nn.Identity)
+    assert norms_with_statistics(folded) == {"head": "BatchNorm1d"}
+    assert norms_with_statistics(fold_batch_norms(Scores(nn.LayerNorm(4)))) == {}
+
+
+class NormAndActivation(nn.BatchNorm2d):
+    """As timm's BatchNormAct2d: a batch norm that does more than normalize."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return super().forward(features).relu()
+
+
+class Standardized(nn.Conv2d):
+    """A convolution that does something to its weights."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return nn.functional.conv2d(features, weight, self.bias)
+
+
+@torch.no_grad()
+def lively(model: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    return enlivened(model)
+
+
+def test_a_norm_that_carries_its_activation_stays_as_it_is() -> None:
+    model = lively(
+        nn.Sequential(nn.Conv2d(3, 4, 1), NormAndActivation(4), nn.Conv2d(4, 2, 1))
+    )
+    expected = logits(model, PIXELS)
+    fold_batch_norms(model)
+    assert apart(logits(model, PIXELS), expected) < 1e-9
+    assert norms_with_statistics(model) == {"1": "NormAndActivation"}
+
+
+def test_a_norm_behind_an_unknown_convolution_becomes_a_scale() -> None:
+    model = lively(
+        nn.Sequential(Standardized(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+    )
+    expected = logits(model, PIXELS)
+    fold_batch_norms(model)
+    assert apart(logits(model, PIXELS), expected) < 1e-9
+    assert isinstance(model[1], ChannelScale)

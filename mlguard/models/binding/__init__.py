@@ -1,7 +1,7 @@
 """Rewrite a trained model so that it computes under a key what it did without one."""
 
 from mlguard.models.binding.affine import AffineBlocks, affine_of, check_affine
-from mlguard.models.binding.batch_norm import fold_batch_norms
+from mlguard.models.binding.batch_norm import fold_batch_norms, norms_with_statistics
 from mlguard.models.binding.channels import check_layers, fold_permutations
 from mlguard.models.binding.paths import LayerFacts, layers_of
 from mlguard.models.binding.pieces import ChannelScale, LiftedStem
@@ -33,6 +33,7 @@ __all__ = [
     "last_layers",
     "layers_of",
     "norms_after",
+    "norms_with_statistics",
     "prepare_stem",
     "readers",
     "rewrite",

@@ -5,6 +5,8 @@ correct key: with them, keys are found without a single label. Folding changes n
 of what the model computes.
 """
 
+from typing import TypeGuard
+
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -22,18 +24,19 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
     weights and leaves an `nn.Identity`. Any other becomes a `ChannelScale`. Of one
     architecture the result has always the same parameters, whatever their values.
 
+    Only these very classes are known: a subclass may do more than its base, as a norm
+    does that carries its activation, so it stays as it is (`norms_with_statistics`).
+
     Returns:
-        The model, without any `running_mean` or `running_var`.
+        The model.
 
     Raises:
-        BindingError: The model cannot be traced, a batch norm has no statistics, or
-            another norm than `nn.BatchNorm2d` has some.
+        BindingError: The model cannot be traced, or a batch norm has no statistics.
     """
-    _refuse_others(model)
     traced = trace(model)
     for node in traced.nodes():
         norm = traced.module(node)
-        if not isinstance(norm, nn.BatchNorm2d):
+        if not _is_plain(norm):
             continue
         name, convolution = str(node.target), _convolution_before(traced, node)
         if convolution is not None:
@@ -42,22 +45,23 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
         elif traced.runs_once(node):
             model.set_submodule(name, _scale_of(norm))
     for name, module in list(model.named_modules()):
-        if isinstance(module, nn.BatchNorm2d):  # runs never, or several times
+        if _is_plain(module):  # runs never, or several times
             model.set_submodule(name, _scale_of(module))
     return model
 
 
-def _refuse_others(model: nn.Module) -> None:
-    """Refuse statistics that would stay, before anything is changed."""
-    for name, layer in model.named_modules():
-        folded = isinstance(layer, nn.BatchNorm2d)
-        if isinstance(layer, _NormBase) and not folded and layer.track_running_stats:
-            raise BindingError(
-                f"{name} is a {type(layer).__name__} with running statistics, and only "
-                "those of a BatchNorm2d can be folded",
-                hint="build the model with another norm there, or bind it without "
-                "--fold-batch-norm",
-            )
+def norms_with_statistics(model: nn.Module) -> dict[str, str]:
+    """The layers that keep running statistics, by name, and what they are."""
+    return {
+        name: type(layer).__name__
+        for name, layer in model.named_modules()
+        if isinstance(layer, _NormBase) and layer.track_running_stats
+    }
+
+
+def _is_plain(layer: nn.Module | None) -> TypeGuard[nn.BatchNorm2d]:
+    """Whether a layer is a batch norm and nothing more."""
+    return type(layer) is nn.BatchNorm2d
 
 
 def _convolution_before(traced: Traced, node: fx.Node) -> nn.Conv2d | LiftedStem | None:
@@ -66,10 +70,10 @@ def _convolution_before(traced: Traced, node: fx.Node) -> nn.Conv2d | LiftedStem
     if not isinstance(before, fx.Node):
         return None
     layer, alone = traced.module(before), traced.readers(before) == [node]
-    if not isinstance(layer, nn.Conv2d | LiftedStem) or not alone:
+    once = traced.runs_once(node) and layer is not None and traced.runs_once(before)
+    if not (alone and once and type(layer) in (nn.Conv2d, LiftedStem)):
         return None
-    once = traced.runs_once(before) and traced.runs_once(node)
-    return layer if once else None
+    return layer  # type: ignore[return-value]
 
 
 def _fold(layer: nn.Conv2d | LiftedStem, norm: nn.BatchNorm2d) -> None:

@@ -21,7 +21,8 @@ from mlguard.models.binding.pieces import ChannelScale, LiftedStem
 from mlguard.models.binding.traced import Traced, ancestors, trace
 from mlguard.transforms.blocks import CHANNELS
 
-# Layers and functions that do the same to every channel, whatever its values are.
+# Layers and functions that do the same to every channel, whatever its values are. These
+# very classes: a subclass may do more.
 SAME = (
     nn.ReLU,
     nn.ReLU6,
@@ -195,16 +196,14 @@ def _step(traced: Traced, path: ChannelPath, node: fx.Node, reader: fx.Node) -> 
     if reader.op != "call_module":
         return _step_function(reader)
     layer, name = traced.module(reader), str(reader.target)
-    if isinstance(layer, nn.Conv2d) or (
-        isinstance(layer, nn.Linear) and form == "vector"
-    ):
+    if type(layer) is nn.Conv2d or (type(layer) is nn.Linear and form == "vector"):
         return _end(traced, path, reader, layer)
-    if isinstance(layer, nn.BatchNorm2d | ChannelScale):
+    if type(layer) in (nn.BatchNorm2d, ChannelScale):
         if not traced.runs_once(reader):
             return f"goes into {name}, which runs several times"
         path.norms.append(name)
         return ""
-    if isinstance(layer, SAME):
+    if type(layer) in SAME:
         return ""
     kind = type(layer).__name__
     return f"goes into {name} ({kind}), which mixes channels or is not known"

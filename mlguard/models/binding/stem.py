@@ -53,8 +53,8 @@ def find_stem(model: nn.Module) -> Stem:
     if len(readers) == 1 and isinstance(layers[0], WholePatches):
         readers = traced.readers(readers[0])
         layers = [traced.module(reader) for reader in readers]
-    if len(readers) == 1 and isinstance(layers[0], nn.Conv2d | LiftedStem):
-        return Stem(str(readers[0].target), layers[0])
+    if len(readers) == 1 and type(layers[0]) in (nn.Conv2d, LiftedStem):
+        return Stem(str(readers[0].target), layers[0])  # type: ignore[arg-type]
     read_by = ", ".join(str(reader.target) for reader in readers) or "nothing"
     raise BindingError(
         "expected images that one convolution reads and nothing else, but they are "

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from mlguard.errors import BindingError
 from mlguard.models.architectures import WholePatches
 from mlguard.models.binding.pieces import ChannelScale, LiftedStem
 
-LEAVES = (ChannelScale, LiftedStem, WholePatches)
+# One node each, subclasses too: what is inside is either known or nobody's business.
+LEAVES = (ChannelScale, LiftedStem, WholePatches, _NormBase, nn.Conv2d, nn.Linear)
 SIZES = {"shape", "size", "dim", "ndim"}  # reads of a tensor's size, not of its values
 NORMS = (_BatchNorm, nn.GroupNorm, ChannelScale)
 # Functions that make one feature map of several, and reads of a part of one.

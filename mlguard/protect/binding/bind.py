@@ -10,7 +10,8 @@ import errno
 import secrets
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mlguard.errors import BindingError, OutputError, OutputExists
 from mlguard.files import prepare_output_folder, refuse_filled_folder, sha256_of
 from mlguard.keys import ModelKey, new_protection_id
 from mlguard.models import keyed, normalization_of, rewrite
+from mlguard.models.binding import norms_with_statistics
 from mlguard.protect import run_folder
 from mlguard.protect.binding.fold import compare, fold, stem_form, unfold
 from mlguard.protect.key_work import blank_model
@@ -37,12 +39,15 @@ class Bound:
         fold_ms: Milliseconds that folding took.
         difference: The largest difference of two logits.
         largest_logit: What to compare `difference` with.
+        unfolded: Layers that keep their running statistics although batch norms were
+            to be folded, by name, and what they are.
     """
 
     run: Run
     fold_ms: float
     difference: float
     largest_logit: float
+    unfolded: Mapping[str, str] = field(default_factory=dict)
 
 
 def bind_model(
@@ -81,7 +86,9 @@ def bind_model(
         "source_sha256": sha256_of(plain.weights),
     }
     run = _write(draft, model, key, facts, plain)
-    return Bound(run, fold_ms, difference, largest)
+    folded = recipe.model.batch_norm == "folded"
+    unfolded = norms_with_statistics(model) if folded else {}
+    return Bound(run, fold_ms, difference, largest, unfolded)
 
 
 def rebind_run(
