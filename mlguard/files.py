@@ -81,7 +81,7 @@ def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         OutputError: There is no space, or the folder is not writable.
     """
     refuse_existing(path)
-    _write(path, data, mode, _link)
+    _write(path, data, mode, put_new)
 
 
 def refuse_existing(path: Path) -> None:
@@ -205,8 +205,12 @@ def _write(
             temporary.unlink()
 
 
-def _link(temporary: Path, path: Path) -> None:
-    """Give a file its name, unless something has it."""
+def put_new(temporary: Path, path: Path) -> None:
+    """Give a finished file its name, unless something has it.
+
+    Raises:
+        OSError: Something has it, or the folder is not writable.
+    """
     try:
         os.link(temporary, path)
     except OSError as error:

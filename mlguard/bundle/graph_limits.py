@@ -2,7 +2,7 @@
 
 Walks the protocol buffer without copying: how many nodes, how deep, which operator
 domains, which tensors live outside the file. Needs no onnx package, so the runtime can
-do it. Written down in docs/spec/bundle-v1.md, section 4.
+do it. Written down in docs/spec/bundle-v1.md and bundle-v2.md, section 4.
 
 Source: field numbers from onnx/onnx.proto of the ONNX project; wire format from
     protobuf.dev/programming-guides/encoding.
@@ -26,6 +26,8 @@ DEFAULT_DOMAINS = (b"", b"ai.onnx")
 # Field numbers of onnx.proto.
 MODEL_GRAPH, MODEL_OPSET, MODEL_TRAINING, MODEL_FUNCTIONS = 7, 8, 20, 25
 OPSET_DOMAIN, OPSET_VERSION = 1, 2
+FUNCTION_NODE = 7
+ENTRY_KEY, ENTRY_VALUE = 1, 2
 GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_SPARSE = 1, 5, 15
 NODE_ATTRIBUTE, NODE_DOMAIN = 5, 7
 ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS, ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
@@ -38,27 +40,34 @@ class GraphFacts:
 
     Attributes:
         opset: Of the default operator domain.
+        opsets: Of every domain, by its name; the default one's is empty.
         nodes: In all graphs together.
         slots: Names of the initializers whose data is outside the file.
+        locations: Where each of them says that its data is, by name.
     """
 
     opset: int = 0
+    opsets: dict[str, int] = field(default_factory=dict)
     nodes: int = 0
     slots: set[str] = field(default_factory=set)
+    locations: dict[str, str] = field(default_factory=dict)
 
 
-def check_graph(data: bytes, *, name: str) -> GraphFacts:
+def check_graph(data: bytes, *, name: str, foreign: bool = False) -> GraphFacts:
     """Walk an ONNX file and refuse what a bundle's graph must not have.
 
     Args:
         data: The file.
         name: What to call it in a refusal.
+        foreign: Whether any operator domain, functions and sparse constants may stand
+            in it, as format 2 allows; then each tensor outside has a location of its
+            own, and nothing but a location.
 
     Raises:
         MalformedBundle: Not a protocol buffer, or beyond a limit.
     """
     try:
-        return _Walk().model(memoryview(data))
+        return _Walk(foreign=foreign).model(memoryview(data))
     except _Unfit as unfit:
         raise MalformedBundle(f"{name}: {unfit}") from None
 
@@ -68,9 +77,11 @@ class _Unfit(Exception):
 
 
 class _Walk:
-    def __init__(self) -> None:
+    def __init__(self, *, foreign: bool) -> None:
         self.facts = GraphFacts()
         self.fields = 0
+        self.foreign = foreign
+        self.places: set[str | None] = set()
 
     def model(self, data: memoryview) -> GraphFacts:
         graphs = 0
@@ -80,6 +91,8 @@ class _Walk:
                 self.graph(_bytes(value), depth=1)
             elif number == MODEL_OPSET:
                 self.opset(_bytes(value))
+            elif number == MODEL_FUNCTIONS and self.foreign:
+                self.function(_bytes(value))
             elif number in (MODEL_TRAINING, MODEL_FUNCTIONS):
                 raise _Unfit("has functions or training information")
         if graphs != 1:
@@ -88,11 +101,22 @@ class _Walk:
 
     def opset(self, data: memoryview) -> None:
         fields = dict(self.read(data))
-        self.domain(_bytes(fields.get(OPSET_DOMAIN, memoryview(b""))))
-        version = fields.get(OPSET_VERSION)
-        if self.facts.opset or not isinstance(version, int):
+        domain = _bytes(fields.get(OPSET_DOMAIN, memoryview(b"")))
+        self.domain(domain)
+        default, version = bytes(domain) in DEFAULT_DOMAINS, fields.get(OPSET_VERSION)
+        if not isinstance(version, int) or (default and self.facts.opset):
             raise _Unfit("expected one opset of the default domain")
-        self.facts.opset = version
+        name = "" if default else _text(domain)
+        if name in self.facts.opsets:
+            raise _Unfit(f"has two opsets of domain {name!r}")
+        self.facts.opsets[name] = version
+        if default:
+            self.facts.opset = version
+
+    def function(self, data: memoryview) -> None:
+        for number, value in self.read(data):
+            if number == FUNCTION_NODE:
+                self.node(_bytes(value), depth=1)
 
     def graph(self, data: memoryview, *, depth: int) -> None:
         if depth > MAX_DEPTH:
@@ -102,7 +126,7 @@ class _Walk:
                 self.node(_bytes(value), depth=depth)
             elif number == GRAPH_INITIALIZER:
                 self.initializer(_bytes(value), depth=depth)
-            elif number == GRAPH_SPARSE:
+            elif number == GRAPH_SPARSE and not self.foreign:
                 raise _Unfit("has sparse tensors")
 
     def node(self, data: memoryview, *, depth: int) -> None:
@@ -121,28 +145,43 @@ class _Walk:
                 self.graph(_bytes(value), depth=depth + 1)
             elif number in ATTRIBUTE_TENSORS and self.external(_bytes(value))[0]:
                 raise _Unfit("a constant points outside the file")
-            elif number in ATTRIBUTE_SPARSE:
+            elif number in ATTRIBUTE_SPARSE and not self.foreign:
                 raise _Unfit("has sparse tensors")
 
     def initializer(self, data: memoryview, *, depth: int) -> None:
-        outside, name = self.external(data)
-        if outside and (depth > 1 or name in self.facts.slots):
+        outside, name, location = self.external(data)
+        if not outside:
+            return
+        if depth > 1 or name in self.facts.slots:
             raise _Unfit("a nested or repeated initializer points outside the file")
-        if outside:
-            self.facts.slots.add(name)
+        if self.foreign and (location is None or location in self.places):
+            raise _Unfit("a tensor outside the file has no location of its own")
+        self.facts.slots.add(name)
+        self.places.add(location)
+        self.facts.locations[name] = location or ""
 
-    def external(self, data: memoryview) -> tuple[bool, str]:
-        """Whether a tensor's data is outside the file, and its name."""
-        outside, name = False, ""
+    def external(self, data: memoryview) -> tuple[bool, str, str | None]:
+        """Whether a tensor's data is outside the file, its name, and where it is.
+
+        The location is None unless it is the one thing that is said.
+        """
+        outside, name, entries = False, "", []
         for number, value in self.read(data):
             if number == TENSOR_NAME:
-                name = bytes(_bytes(value)).decode(errors="replace")
-            elif number == TENSOR_EXTERNAL or (number == TENSOR_LOCATION and value):
+                name = _text(_bytes(value))
+            elif number == TENSOR_EXTERNAL:
                 outside = True
-        return outside, name
+                entries.append(dict(self.read(_bytes(value))))
+            elif number == TENSOR_LOCATION and value:
+                outside = True
+        if len(entries) != 1 or set(entries[0]) != {ENTRY_KEY, ENTRY_VALUE}:
+            return outside, name, None
+        key, place = (bytes(_bytes(entries[0][n])) for n in (ENTRY_KEY, ENTRY_VALUE))
+        found = place.decode(errors="replace") if key == b"location" else None
+        return outside, name, found
 
     def domain(self, domain: memoryview) -> None:
-        if bytes(domain) not in DEFAULT_DOMAINS:
+        if not self.foreign and bytes(domain) not in DEFAULT_DOMAINS:
             raise _Unfit("uses operators outside the default domain")
 
     def read(self, data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
@@ -185,6 +224,10 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
                 raise _Unfit("writes a number in more bytes than it needs")
             return value, position
     raise _Unfit("is not an ONNX file")
+
+
+def _text(value: memoryview) -> str:
+    return bytes(value).decode(errors="replace")
 
 
 def _bytes(value: int | memoryview) -> memoryview:

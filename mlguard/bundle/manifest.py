@@ -51,11 +51,11 @@ Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 Side = Annotated[int, Field(ge=1, le=1 << 16)]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class TransformFacts(_Part):
+class TransformFacts(Part):
     """What the key does to an image; docs/spec/transforms-v1.md.
 
     Without methods, images are left alone and the key acts on feature maps only.
@@ -89,7 +89,7 @@ class TransformFacts(_Part):
         return fields
 
 
-class FeatureMapFacts(_Part):
+class FeatureMapFacts(Part):
     """One layer whose output the key permutes; transforms-v1.md, section 9."""
 
     layer: Annotated[str, Field(pattern=LAYER, max_length=200)]
@@ -97,7 +97,7 @@ class FeatureMapFacts(_Part):
     signs: bool
 
 
-class NormalizationFacts(_Part):
+class NormalizationFacts(Part):
     """What is subtracted from and divides the transformed pixels in [0, 1]."""
 
     mean: Rgb
@@ -108,7 +108,7 @@ class NormalizationFacts(_Part):
     ]
 
 
-class TensorFacts(_Part):
+class TensorFacts(Part):
     """One tensor, in the words of the Open Inference Protocol; -1 is a free size."""
 
     name: str
@@ -116,20 +116,20 @@ class TensorFacts(_Part):
     shape: tuple[int, ...]
 
 
-class Member(_Part):
+class Member(Part):
     """One graph of the bundle."""
 
     sha256: Hex64
     size: Count  # bytes
 
 
-class SealFacts(_Part):
+class SealFacts(Part):
     """How the model is sealed; what there is to check lies in the sealed model."""
 
     suite: Literal["hkdf-sha512+aes-256-gcm"] = SUITE
 
 
-class Provenance(_Part):
+class Provenance(Part):
     """Where the model comes from."""
 
     recipe_sha256: Hex64
@@ -138,7 +138,7 @@ class Provenance(_Part):
     versions: dict[Text, Text]
 
 
-class AuditHeadline(_Part):
+class AuditHeadline(Part):
     """The last audit in one line: mIoU or accuracy, None where it was not measured."""
 
     report_sha256: Hex64
@@ -149,7 +149,7 @@ class AuditHeadline(_Part):
     incorrect_keys_max: Share | None
 
 
-class Facts(_Part):
+class Facts(Part):
     """What the exporter says about a model; the rest follows from it."""
 
     task: TaskName = "segmentation"

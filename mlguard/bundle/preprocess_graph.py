@@ -25,7 +25,9 @@ from mlguard import rules
 from mlguard.rules import IMAGE_METHODS, check_methods
 from mlguard.transforms.blocks import CHANNELS, block_length
 
-SLOT_LOCATION = "key-slot"  # names no file: the runtime fills the tensor in memory
+# Names no file: the runtime fills the tensor in memory. Each slot has its own, so that
+# runtimes that fill tensors by location can tell them apart.
+SLOT_LOCATION = "key-slot-{}"
 MIN_OPSET = 18
 TABLE_SIZE = rules.BYTE_MAX + 1
 BYTE_MAX = np.array(rules.BYTE_MAX, dtype=np.float32)
@@ -81,7 +83,7 @@ def empty_slot(name: str, data_type: int, shape: Sequence[int]) -> TensorProto:
     """A key slot: an initializer with name, type and shape, and no data anywhere."""
     tensor = TensorProto(name=name, data_type=data_type, dims=shape)
     tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value=SLOT_LOCATION)
+    tensor.external_data.add(key="location", value=SLOT_LOCATION.format(name))
     return tensor
 
 

@@ -49,7 +49,7 @@ def seal_tensor(
     Returns:
         The tags, one for each chunk.
     """
-    given = memoryview(data).cast("B")
+    given = _flat(data)
     secret, count = key.key(f"tensor/{index}"), chunks_of(len(given))
     tags = []
     for number, chunk in enumerate(_chunks(given)):
@@ -88,7 +88,7 @@ def open_tensor(
         TamperedTensors: The tensor is not what was sealed here, or the file ends in it.
         ValueError: There are more or fewer tags than chunks.
     """
-    target = memoryview(into).cast("B")
+    target = _flat(into)
     secret, count = key.key(f"tensor/{index}"), chunks_of(len(target))
     if len(tags) != count:
         raise ValueError(f"expected {count} tags, got {len(tags)}")
@@ -202,6 +202,11 @@ def _fill(source: BinaryIO, piece: memoryview, *, name: str) -> None:
         if not count:
             raise TamperedTensors(f"{name}: the file ends in it")
         filled += count
+
+
+def _flat(data: Any) -> memoryview:
+    view = memoryview(data)  # an empty one cannot be cast
+    return view.cast("B") if view.nbytes else memoryview(bytearray())
 
 
 def _chunks(data: memoryview) -> Iterator[memoryview]:
