@@ -1,10 +1,11 @@
 """Step 6: the file that ships. A protected model as ONNX graphs, without its key.
 
-Knows no torch, and no onnx except in `preprocess_graph`, which only the export uses.
-docs/spec/bundle-v1.md is the whole format.
+Knows no torch, and no onnx except in `preprocess_graph` and `signature`, which only an
+export uses. docs/spec/bundle-v1.md and docs/spec/bundle-v2.md are the whole formats.
 """
 
-from mlguard.bundle.bundle import Bundle, make_bundle, read_bundle, write_bundle
+from mlguard.bundle.bundle import Bundle, make_bundle, write_bundle
+from mlguard.bundle.bundle2 import Bundle2, FileSecrets, Graph, Unlocked, bundle2_of
 from mlguard.bundle.manifest import (
     AuditHeadline,
     Facts,
@@ -14,21 +15,59 @@ from mlguard.bundle.manifest import (
     Provenance,
     TransformFacts,
 )
+from mlguard.bundle.manifest2 import (
+    Facts2,
+    ImageFacts,
+    Manifest2,
+    ResizeFacts,
+    SealFacts2,
+    TaskFacts,
+    Tensor2,
+    Uncovered,
+)
 from mlguard.bundle.proofs import check_key, selftest_digest, selftest_image
+from mlguard.bundle.read import Glimpse, glimpse_bundle, read_bundle
+from mlguard.bundle.write2 import (
+    FileOwner,
+    Model2,
+    Origin,
+    bundle2_bytes,
+    write_bundle2,
+)
 
 __all__ = [
     "AuditHeadline",
     "Bundle",
+    "Bundle2",
     "Facts",
+    "Facts2",
     "FeatureMapFacts",
+    "FileOwner",
+    "FileSecrets",
+    "Glimpse",
+    "Graph",
+    "ImageFacts",
     "Manifest",
+    "Manifest2",
+    "Model2",
     "NormalizationFacts",
+    "Origin",
     "Provenance",
+    "ResizeFacts",
+    "SealFacts2",
+    "TaskFacts",
+    "Tensor2",
     "TransformFacts",
+    "Uncovered",
+    "Unlocked",
+    "bundle2_bytes",
+    "bundle2_of",
     "check_key",
+    "glimpse_bundle",
     "make_bundle",
     "read_bundle",
     "selftest_digest",
     "selftest_image",
     "write_bundle",
+    "write_bundle2",
 ]

@@ -74,29 +74,56 @@ def unpack(file: BinaryIO, size: int, *, name: str) -> dict[str, bytes]:
     Raises:
         MalformedBundle: The file does not follow the specification.
     """
-    if size > MAX_BUNDLE_BYTES:
-        raise MalformedBundle(
-            f"{name} has {size} bytes, a bundle has at most {MAX_BUNDLE_BYTES}"
-        )
+    _check_total(size, name=name)
     members, facts = {}, []
     for place in PLACES:
-        member, crc, length = _read_header(file, place, name=name)
-        if length > MEMBERS[member]:
-            raise MalformedBundle(
-                f"{name}: {member} announces {length} bytes, "
-                f"at most {MEMBERS[member]} fit"
-            )
-        if length > size - file.tell():
-            raise MalformedBundle(f"{name} ends within {member}")
-        content = file.read(length)
-        if len(content) != length:
-            raise MalformedBundle(f"{name} ends within {member}")
-        if zlib.crc32(content) != crc:
-            raise MalformedBundle(f"{name}: {member} does not have its checksum")
+        (member, crc, length), content = _read_member(file, place, size, name=name)
         members[member] = content
         facts.append((member, crc, length))
     _read_directory(file, facts, name=name)
     return members
+
+
+def _read_member(
+    file: BinaryIO, place: Sequence[str], size: int, *, name: str
+) -> tuple[Member, bytes]:
+    """The member that must come next: what its header says, and its content."""
+    member, crc, length = _read_header(file, place, name=name)
+    if length > MEMBERS[member]:
+        raise MalformedBundle(
+            f"{name}: {member} announces {length} bytes, at most {MEMBERS[member]} fit"
+        )
+    if length > size - file.tell():
+        raise MalformedBundle(f"{name} ends within {member}")
+    content = file.read(length)
+    if len(content) != length:
+        raise MalformedBundle(f"{name} ends within {member}")
+    if zlib.crc32(content) != crc:
+        raise MalformedBundle(f"{name}: {member} does not have its checksum")
+    return (member, crc, length), content
+
+
+def unpack_first(file: BinaryIO, size: int, *, name: str) -> bytes:
+    """Read the first member, the manifest, and nothing else; as `unpack`.
+
+    Raises:
+        MalformedBundle: The file does not follow the specification.
+    """
+    _check_total(size, name=name)
+    return _read_member(file, PLACES[0], size, name=name)[1]
+
+
+def packed_bytes(members: Mapping[str, int]) -> int:
+    """How many bytes `pack` gives for members of given sizes."""
+    headers = sum(LOCAL.size + CENTRAL.size + 2 * len(name) for name in members)
+    return headers + END.size + sum(members.values())
+
+
+def _check_total(size: int, *, name: str) -> None:
+    if size > MAX_BUNDLE_BYTES:
+        raise MalformedBundle(
+            f"{name} has {size} bytes, a bundle has at most {MAX_BUNDLE_BYTES}"
+        )
 
 
 def _read_header(

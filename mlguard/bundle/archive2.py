@@ -1,7 +1,7 @@
 """The file of format 2: stored ZIP members whose every header the manifest decides.
 
-As `archive`, but a member may have any size, and the large one is never read as a whole:
-its header is compared with what the manifest says, and its bytes are opened tensor by
+As `archive`, but a member may have any size, and the large one is not read whole: its
+header is compared with what the manifest says, and its bytes are opened tensor by
 tensor. Written down in docs/spec/bundle-v2.md, section 1.
 """
 
@@ -119,7 +119,9 @@ def directory(members: Sequence[Member]) -> bytes:
     end_64 = END_64.pack(b"PK\6\6", END_64.size - 12, *body)
     locator = LOCATOR_64.pack(b"PK\6\7", 0, at + len(entries), 1)
     many, far = ELSEWHERE_2, ELSEWHERE_4
-    return entries + end_64 + locator + END.pack(b"PK\5\6", 0, 0, many, many, far, far, 0)
+    return (
+        entries + end_64 + locator + END.pack(b"PK\5\6", 0, 0, many, many, far, far, 0)
+    )
 
 
 def read_first(file: BinaryIO, size: int, *, name: str) -> bytes:

@@ -6,8 +6,6 @@ wrote it is what `proofs.check_key` says, with the key; what is in a sealed mode
 """
 
 import hashlib
-import os
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -181,30 +179,8 @@ def write_bundle(path: Path, bundle: Bundle) -> None:
     write_new(path, bundle.to_bytes())
 
 
-def read_bundle(path: Path) -> Bundle:
-    """Read a bundle and check that it is whole.
-
-    Raises:
-        BundleError: There is no such file, or it is not readable.
-        MalformedBundle: The file does not follow the specification.
-        TamperedBundle: A member is not the one the manifest names.
-    """
-    try:
-        # Not blocking, so that a pipe is refused below and not waited for.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise MalformedBundle(f"{path} is not a regular file")
-            return parse_bundle(file, status.st_size, name=str(path))
-    except OSError as error:
-        raise BundleError(
-            f"cannot read bundle {path}: {error.strerror}", hint="check the path"
-        ) from None
-
-
 def parse_bundle(file: BinaryIO, size: int, *, name: str) -> Bundle:
-    """Read a bundle from an open file; as `read_bundle`.
+    """Read a whole bundle of format 1 from an open file.
 
     Raises:
         MalformedBundle: The file does not follow the specification.

@@ -155,7 +155,9 @@ class Bundle2:
                 f"{name}: the key's owner did not bind it to this model"
             ) from None
         if not hmac.compare_digest(manifest_mac(file_key, about), about.mac):
-            raise TamperedBundle(f"{name}: manifest.json was changed after it was written")
+            raise TamperedBundle(
+                f"{name}: manifest.json was changed after it was written"
+            )
         return Unlocked(self, file_key, subkeys)
 
 
@@ -200,7 +202,9 @@ class Unlocked:
         table = self.blob(about.table_member, hidden=about.seal.graph)
         rows = parse_table(table, name=name)
         if weights_bytes(rows) != about.files[WEIGHTS].size:
-            raise MalformedBundle(f"{name}: {WEIGHTS} has another size than its tensors")
+            raise MalformedBundle(
+                f"{name}: {WEIGHTS} has another size than its tensors"
+            )
         content = self.blob(about.graph_member, hidden=about.seal.graph)
         return checked_graph(content, rows, about, name=name)
 
@@ -235,7 +239,7 @@ class Unlocked:
 
     def _open(self, index: int, row: Row, at: int, into: NDArray[np.uint8]) -> None:
         bundle = self.bundle
-        file: BinaryIO = bundle._file  # noqa: SLF001  one module, two classes
+        file: BinaryIO = bundle._file
         file.seek(at)
         options: dict[str, Any] = {"hidden": bundle.manifest.seal.weights}
         try:
@@ -254,7 +258,7 @@ class Unlocked:
 
     def _padding(self, at: int, size: int) -> None:
         """Refuse anything but zeros between two tensors."""
-        file: BinaryIO = self.bundle._file  # noqa: SLF001
+        file: BinaryIO = self.bundle._file
         file.seek(at)
         if size >= ALIGNMENT or file.read(size) != bytes(size):
             raise TamperedBundle(f"{self.bundle.name}: {WEIGHTS} was changed")
@@ -275,7 +279,9 @@ class Graph:
     locations: dict[str, str]
 
 
-def checked_graph(content: bytes, rows: list[Row], about: Facts2, *, name: str) -> Graph:
+def checked_graph(
+    content: bytes, rows: list[Row], about: Facts2, *, name: str
+) -> Graph:
     """Refuse a graph that does not go with its tensors and its manifest.
 
     Raises:

@@ -52,6 +52,8 @@ Side = Annotated[int, Field(ge=1, le=1 << 16)]
 
 
 class Part(BaseModel):
+    """A piece of a manifest: strict, frozen, and without unknown fields."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 

@@ -5,6 +5,7 @@ Written down in docs/spec/bundle-v2.md, section 2.
 """
 
 import json
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -20,7 +21,6 @@ from mlguard.bundle.archive2 import (
     TABLE,
     WEIGHTS,
 )
-
 from mlguard.bundle.manifest import (
     MAX_INTEGER,
     MAX_LAYERS,
@@ -36,11 +36,12 @@ from mlguard.bundle.manifest import (
     Text,
     TransformFacts,
 )
-from mlguard.errors import MalformedBundle
-from mlguard.tasks import MAX_CLASSES
+from mlguard.errors import BundleError, MalformedBundle
+from mlguard.rules import MAX_CLASSES
 from mlguard.transforms import KeyedLayer, KeyedTransforms
+from mlguard.validation import problems_of
 
-SCHEMA = "mlguard.bundle/2"
+FORMAT = 2
 MAX_TENSORS = 4096  # inputs, and outputs, of one model
 MAX_CHANNELS = 4096  # of one image
 MAX_PLAIN = 1000  # tensors that are named as not covered
@@ -226,7 +227,7 @@ class SealFacts2(Part):
 
 
 class Provenance2(Part):
-    """Where the model comes from. Recipe and data are keyed: nobody confirms a guess."""
+    """Where the model comes from; recipe and data keyed, so that nobody can guess."""
 
     recipe: Hex64 | None = None
     data: Hex64 | None = None
@@ -234,7 +235,7 @@ class Provenance2(Part):
 
 
 class Member2(Part):
-    """One member, as it lies in the file; of `weights.bin` the tags are in the table."""
+    """One member, as it lies in the file; tags of `weights.bin` are in the table."""
 
     size: Size
     crc32: Hex8
@@ -245,9 +246,7 @@ class Facts2(Part):
     """What an exporter says about a model; the rest follows from it."""
 
     inputs: Annotated[tuple[Tensor2, ...], Field(max_length=MAX_TENSORS)]
-    outputs: Annotated[
-        tuple[Tensor2, ...], Field(min_length=1, max_length=MAX_TENSORS)
-    ]
+    outputs: Annotated[tuple[Tensor2, ...], Field(min_length=1, max_length=MAX_TENSORS)]
     opsets: Annotated[
         dict[Text, Annotated[int, Field(ge=1, le=1 << 16)]],
         Field(min_length=1, max_length=64),
@@ -361,6 +360,20 @@ class Manifest2(Facts2):
         return text.encode()
 
 
+def refuse_newer(data: bytes, *, name: str) -> None:
+    """Say that a manifest is of a later format, if it is: that is no damage.
+
+    Raises:
+        BundleError: It is.
+    """
+    found = re.search(rb'"schema":"mlguard\.bundle/(\d{1,4})"', data)
+    if found and int(found[1]) > FORMAT:
+        raise BundleError(
+            f"{name} is of format {int(found[1])}, this mlguard knows up to {FORMAT}",
+            hint="install a newer mlguard",
+        )
+
+
 def share_of(covered: int, size: int) -> float:
     """Covered bytes as a share of all, rounded down; 1 where there are none."""
     return covered * 10_000 // size / 10_000 if size else 1.0
@@ -375,9 +388,9 @@ def parse_manifest2(data: bytes, *, name: str) -> Manifest2:
     try:
         manifest = Manifest2.model_validate_json(data)
     except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, problem["loc"])) or MANIFEST
-        raise MalformedBundle(f"{name}: {where}: {problem['msg']}") from None
+        refuse_newer(data, name=name)
+        problem = problems_of(error, whole=MANIFEST)[0]
+        raise MalformedBundle(f"{name}: {problem}") from None
     if manifest.to_bytes() != data:
         raise MalformedBundle(f"{name}: {MANIFEST} is not in its canonical spelling")
     return manifest
@@ -389,7 +402,6 @@ __all__ = [
     "ImageFacts",
     "Manifest2",
     "Member2",
-
     "Provenance2",
     "ResizeFacts",
     "SealFacts2",

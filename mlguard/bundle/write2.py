@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -232,7 +232,9 @@ class Prepared:
         layout = self._layout(manifest, blobs)
         weights = layout[WEIGHTS]
         tags, crc = self._write_weights(file, key, weights.starts_at)
-        rows = [replace(row, tags=tag) for row, tag in zip(self.rows, tags, strict=True)]
+        rows = [
+            replace(row, tags=tag) for row, tag in zip(self.rows, tags, strict=True)
+        ]
         blobs = self._blobs(key, rows)
         manifest = self._manifest(key, salt, blobs, crc=crc)
         self._write_rest(file, manifest, blobs, beside)
@@ -302,7 +304,9 @@ class Prepared:
         if not self.seal.weights:
             reason = "the weights are not sealed"
             plain += [
-                Uncovered(name=row.header.name, size=row.header.size_bytes, reason=reason)
+                Uncovered(
+                    name=row.header.name, size=row.header.size_bytes, reason=reason
+                )
                 for row in self.rows
             ]
         plain.sort(key=lambda one: -one.size)
@@ -330,7 +334,7 @@ class Prepared:
         spec = self.model.facts.keyed
         if not spec.methods:
             return None
-        transform = spec.derive(self.owner.subkeys).image
+        transform = spec.derive(cast(ModelSubkeys, self.owner.subkeys)).image
         if transform is None:
             raise AssertionError("methods without a transform")
         values = transform.values(selftest_image(spec.block_size))

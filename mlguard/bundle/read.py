@@ -1,0 +1,123 @@
+"""Open a bundle of either format from a path, reading no more than the moment needs.
+
+A stranger's file may announce two gigabytes. Until a key has vouched for its manifest,
+only the manifest is read, and of that what its own limit allows.
+"""
+
+import os
+import stat
+import weakref
+from pathlib import Path
+from typing import BinaryIO
+
+from mlguard.bundle import archive, archive2
+from mlguard.bundle.archive import MANIFEST
+from mlguard.bundle.bundle import Bundle, parse_bundle
+from mlguard.bundle.bundle2 import Bundle2
+from mlguard.bundle.manifest import Manifest, parse_manifest
+from mlguard.bundle.proofs import check_key
+from mlguard.errors import BundleError, MalformedBundle, TamperedBundle, WrongKey
+from mlguard.files import NOT_WAITING
+from mlguard.keys import ModelKey, ModelSubkeys
+
+VERSION_AT = slice(4, 6)  # of a local header: the ZIP version that is needed
+
+
+class Glimpse:
+    """A bundle of format 1 of which only the manifest was read.
+
+    Attributes:
+        name: The path it was read from.
+        manifest: Everything that is not a graph.
+    """
+
+    def __init__(self, file: BinaryIO, size: int, *, name: str) -> None:
+        """Read the manifest, and check that the file is as long as it says.
+
+        Raises:
+            MalformedBundle: The file does not follow the specification.
+        """
+        weakref.finalize(self, file.close)
+        self.name, self._file, self._size = name, file, size
+        file.seek(0)
+        self._content = archive.unpack_first(file, size, name=name)
+        self.manifest: Manifest = parse_manifest(self._content, name=name)
+        members = {one: facts.size for one, facts in self.manifest.files.items()}
+        members[MANIFEST] = len(self._content)
+        if size != archive.packed_bytes(members):
+            raise MalformedBundle(
+                f"{name} has {size} bytes, its manifest announces another number"
+            )
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the model can be read with the key only."""
+        return self.manifest.seal is not None
+
+    def whole(self) -> Bundle:
+        """Read the rest.
+
+        Raises:
+            MalformedBundle: The file does not follow the specification.
+            TamperedBundle: A member is not the one the manifest names.
+        """
+        self._file.seek(0)
+        bundle = parse_bundle(self._file, self._size, name=self.name)
+        if bundle.manifest.to_bytes() != self._content:
+            raise TamperedBundle(f"{self.name} was changed while it was being read")
+        return bundle
+
+    def unlock(self, key: ModelKey) -> tuple[Bundle, ModelSubkeys]:
+        """Check the key against the manifest, and only then read the rest.
+
+        Raises:
+            WrongKey: The bundle was made for another key; both ids are named.
+            TamperedBundle: The key is right, but something was changed since.
+            MalformedBundle: The file does not follow the specification.
+        """
+        if not isinstance(key, ModelKey):
+            raise WrongKey(f"{self.name} is of format 1, which is issued to nobody")
+        subkeys = check_key(self.manifest, key, name=self.name)
+        return self.whole(), subkeys
+
+
+def glimpse_bundle(path: Path) -> Glimpse | Bundle2:
+    """Open a bundle and read its manifest.
+
+    Raises:
+        BundleError: There is no such file, or it is not readable.
+        MalformedBundle: The file does not follow the specification.
+    """
+    try:
+        # Not blocking, so that a pipe is refused below and not waited for.
+        file = os.fdopen(os.open(path, os.O_RDONLY | NOT_WAITING), "rb")
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            file.close()
+            raise MalformedBundle(f"{path} is not a regular file")
+        start = file.read(archive2.LOCAL.size)
+        size, name = status.st_size, str(path)
+        if start[VERSION_AT] == archive2.VERSION.to_bytes(2, "little"):
+            return Bundle2(file, size, name=name)
+        return Glimpse(file, size, name=name)
+    except OSError as error:
+        raise BundleError(
+            f"cannot read bundle {path}: {error.strerror}", hint="check the path"
+        ) from None
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a bundle of format 1, and check that it is whole.
+
+    Raises:
+        BundleError: There is no such file, or it is not readable or of format 2.
+        MalformedBundle: The file does not follow the specification.
+        TamperedBundle: A member is not the one the manifest names.
+    """
+    found = glimpse_bundle(path)
+    if isinstance(found, Bundle2):
+        raise BundleError(
+            f"{path} is of format 2, and this reads format 1 only",
+            hint="export it again with `--format 1`",
+        )
+    return found.whole()
