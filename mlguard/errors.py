@@ -5,6 +5,7 @@ MlguardError
 ├── DatasetError        images or masks that are missing, damaged or do not fit
 ├── ImageError          an image that cannot be read or predicted
 ├── WeightsError        a weights file or name that does not fit the model
+├── ModelFileError      a model file that cannot be read, run or taken apart
 ├── BindingError        what a key does cannot be folded into this model
 ├── RunError            a run folder that cannot be used as asked
 │   ├── MalformedRun    not a run folder, or a damaged one
@@ -62,6 +63,10 @@ class ImageError(MlguardError):
 
 class WeightsError(MlguardError):
     """A weights file or name does not fit the model."""
+
+
+class ModelFileError(MlguardError):
+    """A model file cannot be read, run or taken apart."""
 
 
 class BindingError(MlguardError):

@@ -110,6 +110,7 @@ EXIT_CODES = (
             errors.DatasetError,
             errors.ImageError,
             errors.WeightsError,
+            errors.ModelFileError,
             errors.BindingError,
             errors.RunError,
             errors.MalformedRun,

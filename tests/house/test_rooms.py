@@ -52,6 +52,8 @@ MAY_IMPORT = {
     "mlguard.runtime": COMMON
     | {"mlguard.keys", "mlguard.transforms", "mlguard.bundle", "mlguard.sealing"}
     | {"mlguard.images", "numpy", "onnxruntime", "PIL"},
+    "mlguard.foreign": COMMON
+    | {"mlguard.sealing", "numpy", "onnx", "onnxruntime", "google.protobuf"},
     "mlguard.protect": COMMON
     | {"mlguard.validation"}
     | TORCH

@@ -1,0 +1,111 @@
+"""Data of tensors that lies in files beside the model: found, checked, mapped.
+
+A model file is somebody's word, so a location is followed into the model's own folder
+only, and only to regular files.
+"""
+
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto
+
+from mlguard.errors import ModelFileError
+from mlguard.foreign.element_types import size_of
+
+MAX_DIGITS = 19  # of an offset; above, it is no size of a file
+
+
+@dataclass
+class DataFiles:
+    """The data files of one model.
+
+    Attributes:
+        folder: Where the model lies; None if it came from no file.
+        name: What to call the model in a refusal.
+    """
+
+    folder: Path | None
+    name: str
+    _taken: dict[Path, list[tuple[int, int]]] = field(default_factory=dict)
+
+    def read(self, tensor: TensorProto) -> Any:
+        """Map the bytes of a tensor.
+
+        Raises:
+            ModelFileError: They are missing, outside the folder, or of another size.
+        """
+        facts = {entry.key: entry.value for entry in tensor.external_data}
+        size = size_of(tensor, name=self.name)
+        offset = self._number(facts.get("offset", "0"))
+        if self._number(facts.get("length", str(size))) != size:
+            raise ModelFileError(
+                f"{self.name}: a tensor of shape {tuple(tensor.dims)} has {size} "
+                f"bytes, and {facts['length']} in its data file",
+                hint="the model and its data file do not belong together",
+            )
+        path = self._locate(facts.get("location", ""))
+        if offset + size > path.stat().st_size:
+            raise ModelFileError(
+                f"{self.name}: a tensor ends at byte {offset + size} of {path.name}, "
+                f"which has {path.stat().st_size}",
+                hint="the data file is cut short; copy it again",
+            )
+        self._taken.setdefault(path, []).append((offset, offset + size))
+        if not size:
+            return b""
+        return np.memmap(path, np.uint8, "r", offset, (size,))
+
+    def check_overlaps(self) -> None:
+        """Refuse tensors that share a part of their data. Two may share all of it.
+
+        Raises:
+            ModelFileError: Two do.
+        """
+        for path, ranges in self._taken.items():
+            ordered = sorted({span for span in ranges if span[0] < span[1]})
+            for (_, end), (begin, _) in zip(ordered, ordered[1:], strict=False):
+                if begin < end:
+                    raise ModelFileError(
+                        f"{self.name}: two tensors overlap in {path.name} at byte "
+                        f"{begin}",
+                        hint="export the model again; no exporter writes this",
+                    )
+
+    def _locate(self, location: str) -> Path:
+        shown = repr(location)
+        if self.folder is None or not location:
+            raise ModelFileError(
+                f"{self.name}: a tensor's data lies outside, in {shown}, and nothing "
+                "says where that is"
+            )
+        folder = self.folder.resolve()
+        try:
+            path = (folder / location).resolve()
+            outside = not path.is_relative_to(folder)
+            missing = not outside and not path.exists()
+            regular = not missing and stat.S_ISREG(path.stat().st_mode)
+        except (OSError, ValueError):  # a loop of links, or a name with a null byte
+            outside, missing, regular = False, True, False
+        if outside:
+            raise ModelFileError(
+                f"{self.name}: the data file {shown} lies outside the model's folder",
+                hint="copy the file beside the model; links out of it are not followed",
+            )
+        if missing or not regular:
+            why = "is not there" if missing else "is not a regular file"
+            raise ModelFileError(
+                f"{self.name}: the data file {shown} {why}",
+                hint="an ONNX model above 2 GiB is two files or more: copy them all",
+            )
+        return path
+
+    def _number(self, text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+            raise ModelFileError(
+                f"{self.name}: expected a number of bytes for a data file, got "
+                f"{text[:40]!r}"
+            )
+        return int(text)

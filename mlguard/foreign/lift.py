@@ -1,0 +1,228 @@
+"""Turn an ONNX file into a graph without weights, and the weights.
+
+What comes out computes what went in, to the bit: it is run beside it before anything
+is written. Knows nothing of keys and of bundles.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onnx import ModelProto
+
+from mlguard.errors import ModelFileError
+from mlguard.foreign.compare import Comparison, compare
+from mlguard.foreign.data_files import DataFiles
+from mlguard.foreign.inputs import check_names, drop_unused, settle_inputs
+from mlguard.foreign.move import external_names, move_tensors
+from mlguard.foreign.read import load_original, read_model, serialized
+from mlguard.foreign.scrub import scrub
+from mlguard.foreign.sessions import ORT_ERRORS, first_line, load
+from mlguard.foreign.take import MIN_BYTES, Emptied, Uncovered, take_tensors
+from mlguard.sealing import PlainTensor
+
+# How onnxruntime names a tensor that it cannot take as external data.
+NAMED = (
+    re.compile(r"external data into raw data for tensor: (\S+)"),
+    re.compile(r"existing initializer with name (\S+?)\.?$"),
+)
+SHAPES = "onnxruntime reads it to work out shapes"
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """A model in two parts.
+
+    Attributes:
+        graph: An ONNX file. Its weights are external data without a file, each with a
+            location of its own, which is its name.
+        tensors: The weights.
+        uncovered: What stays in the graph, but for tensors below `MIN_BYTES`.
+        small_bytes: How much those have.
+        comparison: What the two parts together were compared with the model on.
+    """
+
+    graph: bytes = field(repr=False)
+    tensors: tuple[PlainTensor, ...]
+    uncovered: tuple[Uncovered, ...]
+    small_bytes: int
+    comparison: Comparison | None = None
+
+    @property
+    def covered_bytes(self) -> int:
+        """How much the weights have."""
+        return sum(tensor.size_bytes for tensor in self.tensors)
+
+    @property
+    def share(self) -> float:
+        """Covered bytes of all bytes of tensors."""
+        left = sum(one.size_bytes for one in self.uncovered) + self.small_bytes
+        return self.covered_bytes / max(1, self.covered_bytes + left)
+
+
+def lift_file(
+    path: Path,
+    *,
+    freeze_inputs: bool = False,
+    example: Mapping[str, Any] | None = None,
+) -> Lifted:
+    """Read an ONNX file, take its weights out, and run it with and without.
+
+    Args:
+        path: The file; its data files lie in its folder.
+        freeze_inputs: Whether to make defaults of inputs constants.
+        example: Inputs to run it on, by name; None for random ones.
+
+    Raises:
+        ModelFileError: The file is no ONNX file that the installed onnxruntime runs,
+            or none that can be taken apart.
+        ParityError: With its weights outside, the model answers otherwise.
+    """
+    name = str(path)
+    model = read_model(path)
+    load_original(path, model)
+    return lift_model(
+        model,
+        folder=path.parent,
+        name=name,
+        freeze_inputs=freeze_inputs,
+        original=path,
+        example=example,
+    )
+
+
+def lift_model(
+    model: ModelProto,
+    *,
+    name: str,
+    folder: Path | None = None,
+    freeze_inputs: bool = False,
+    original: Path | bytes | None = None,
+    example: Mapping[str, Any] | None = None,
+    min_bytes: int = MIN_BYTES,
+) -> Lifted:
+    """Take the weights out of a model.
+
+    Args:
+        model: It is emptied on the way.
+        name: What to call it in a refusal.
+        folder: Where its data files are.
+        freeze_inputs: Whether to make defaults of inputs constants.
+        original: The same model, to compare with; None leaves that to the caller.
+        example: As for `lift_file`.
+        min_bytes: Smaller tensors stay in the graph.
+
+    Raises:
+        ModelFileError: The model cannot be taken apart.
+        ParityError: With its weights outside, the model answers otherwise.
+    """
+    check_names(model, name=name)
+    settle_inputs(model, freeze=freeze_inputs, name=name)
+    emptied = take_tensors(model, DataFiles(folder, name), min_bytes)
+    emptied.model = scrub(emptied.model)
+    drop_unused(emptied.model.graph)
+    lifted = _lift(emptied, name=name)
+    if not lifted.tensors and not lifted.uncovered:
+        raise ModelFileError(
+            f"{name}: there are no weights to protect: all tensors together have "
+            f"{lifted.small_bytes} bytes, and none has {min_bytes}",
+            hint="a key protects weights; this model has none that it could hold",
+        )
+    if original is None:
+        return lifted
+    comparison = compare(
+        lambda: load(original),
+        lambda: load(lifted.graph, lifted.tensors),
+        name=name,
+        example=example,
+    )
+    return Lifted(
+        lifted.graph,
+        lifted.tensors,
+        lifted.uncovered,
+        lifted.small_bytes,
+        comparison,
+    )
+
+
+def _lift(emptied: Emptied, *, name: str) -> Lifted:
+    """Move as many tensors as onnxruntime accepts, the others named by their reason."""
+    names = external_names(emptied)
+    numbers = {external: number for number, external in enumerate(names)}
+    kept: dict[int, str] = {}
+    while True:
+        lifted = _without(emptied, names, kept)
+        problem = _problem(lifted)
+        if problem is None:
+            return lifted
+        found = {numbers[one] for one in _named(problem) if one in numbers} - set(kept)
+        if not found:
+            found = {_search(emptied, names, kept, name=name)}
+        kept |= dict.fromkeys(found, _reason(problem))
+
+
+def _without(
+    emptied: Emptied, names: Sequence[str], kept: Mapping[int, str]
+) -> Lifted:
+    model, moved = move_tensors(emptied, names, kept)
+    tensors = tuple(
+        PlainTensor(names[n], one.element_type, one.shape, one.data)
+        for n, one in enumerate(emptied.taken)
+        if n in moved
+    )
+    left = tuple(
+        Uncovered(emptied.taken[n].name, emptied.taken[n].size_bytes, reason)
+        for n, reason in sorted(kept.items())
+    )
+    return Lifted(
+        serialized(model),
+        tensors,
+        (*emptied.uncovered, *left),
+        emptied.small_bytes,
+    )
+
+
+def _problem(lifted: Lifted) -> str | None:
+    """Why onnxruntime does not load a model in two parts; None if it does."""
+    try:
+        load(lifted.graph, lifted.tensors, optimize=False)
+    except ORT_ERRORS as error:
+        return first_line(error)
+    return None
+
+
+def _named(problem: str) -> set[str]:
+    return {match[1] for pattern in NAMED if (match := pattern.search(problem))}
+
+
+def _reason(problem: str) -> str:
+    return SHAPES if NAMED[0].search(problem) else f"onnxruntime says: {problem}"
+
+
+def _search(
+    emptied: Emptied, names: Sequence[str], kept: Mapping[int, str], *, name: str
+) -> int:
+    """Find a tensor that onnxruntime does not take, where it does not say which.
+
+    Raises:
+        ModelFileError: It does not load the model with any tensor moved or none.
+    """
+    everything = dict.fromkeys(range(len(emptied.taken)), "") | dict(kept)
+    problem = _problem(_without(emptied, names, everything))
+    if problem is not None:
+        raise ModelFileError(
+            f"{name}: onnxruntime does not load the model without the names and notes "
+            f"of its exporter: {problem}"
+        )
+    order = [number for number in range(len(emptied.taken)) if number not in kept]
+    good, bad = 0, len(order)  # so many moved load, so many do not
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        stay = dict.fromkeys(order[middle:], "") | dict(kept)
+        if _problem(_without(emptied, names, stay)) is None:
+            good = middle
+        else:
+            bad = middle
+    return order[good]

@@ -1,0 +1,98 @@
+"""Read an ONNX file that anybody may have made, and say why it cannot be used."""
+
+import re
+from pathlib import Path
+
+from google.protobuf.message import DecodeError, EncodeError
+from onnx import ModelProto
+
+from mlguard.errors import ModelFileError
+from mlguard.files import read_bounded
+from mlguard.foreign.sessions import ORT_ERRORS, first_line, load
+
+MAX_BYTES = (1 << 31) - 1  # protocol buffers end at 2 GiB; weights may lie beside
+ORT_FORMAT = b"ORTM"  # at byte 4 of onnxruntime's own format
+TOO_NEW = re.compile(
+    r"max supported IR version|till opset|is under development|"
+    r"not been implemented for opset|is not a registered function/op"
+)
+
+
+def read_model(path: Path) -> ModelProto:
+    """Read an ONNX file without its data files.
+
+    Raises:
+        ModelFileError: There is none, or it is not an ONNX file.
+    """
+    try:
+        data = read_bounded(path, MAX_BYTES)
+    except OSError as error:
+        raise ModelFileError(
+            f"cannot read model {path}: {error.strerror}", hint="check the path"
+        ) from None
+    if data[4:8] == ORT_FORMAT:
+        raise ModelFileError(
+            f"{path} is in onnxruntime's own format, expected ONNX",
+            hint="take the .onnx file that it was made from",
+        )
+    return parse_model(data, name=str(path))
+
+
+def parse_model(data: bytes, *, name: str) -> ModelProto:
+    """Read the bytes of an ONNX file.
+
+    Raises:
+        ModelFileError: They are none.
+    """
+    try:
+        model = ModelProto.FromString(data)
+    except DecodeError:
+        model = ModelProto()
+    if not model.HasField("graph") or not model.opset_import:
+        raise ModelFileError(
+            f"{name} is not an ONNX file, or a damaged one",
+            hint="a model of another library is exported to ONNX first; "
+            "docs/models/ says how",
+        )
+    return model
+
+
+def load_original(path: Path, model: ModelProto) -> None:
+    """Refuse what the installed onnxruntime does not run.
+
+    Raises:
+        ModelFileError: It does not; an operator set that is too new is named as that.
+    """
+    try:
+        load(path, optimize=False)
+    except ORT_ERRORS as error:
+        reason = first_line(error)
+    else:
+        return
+    if TOO_NEW.search(reason):
+        sets = ", ".join(f"{o.domain or 'ai.onnx'} {o.version}" for o in model.opset_import)
+        raise ModelFileError(
+            f"{path}: the model is newer than the installed onnxruntime, or uses "
+            f"operators that it does not have: IR version {model.ir_version}, "
+            f"operator sets {sets}: {reason}",
+            hint="update onnxruntime, or export the model for an older opset",
+        )
+    raise ModelFileError(
+        f"{path}: onnxruntime does not load the model: {reason}",
+        hint="a model is protected only if plain onnxruntime runs it",
+    )
+
+
+def serialized(model: ModelProto) -> bytes:
+    """The bytes of a model whose weights are outside.
+
+    Raises:
+        ModelFileError: What is left has more than 2 GiB.
+    """
+    try:
+        return bytes(model.SerializeToString(deterministic=True))
+    except (EncodeError, ValueError):
+        raise ModelFileError(
+            "the graph without its weights is larger than 2 GiB",
+            hint="attributes and strings stay in the graph; this model has too many",
+        ) from None

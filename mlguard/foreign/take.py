@@ -1,0 +1,248 @@
+"""Take the bytes of every tensor out of a model, wherever it stands.
+
+What is left is small and can be copied as often as one likes: each tensor taken leaves
+its name, type and shape, and its number as the location of its data.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from onnx import (
+    AttributeProto,
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+)
+
+from mlguard.foreign.data_files import DataFiles
+from mlguard.foreign.element_types import STRING, bytes_of, size_of
+from mlguard.foreign.scrub import DEFAULT_DOMAINS, nested_graphs
+
+# Smaller tensors stay in the graph: shapes, axes, scales, which shape inference reads
+# and onnxruntime refuses as external data; and a sealed tensor has a cost of its own.
+MIN_BYTES = 128
+LISTS = {AttributeProto.FLOATS: 4, AttributeProto.INTS: 8}  # bytes of an element
+
+
+@dataclass(frozen=True)
+class Uncovered:
+    """A tensor that stays in the graph.
+
+    Attributes:
+        name: What the owner's file calls it.
+        size_bytes: Of its data.
+        reason: Why it stays.
+    """
+
+    name: str
+    size_bytes: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A tensor that was taken out; its place in the model bears its number.
+
+    Attributes:
+        name: What the owner's file calls it.
+        element_type: ONNX's number.
+        shape: Sizes of its axes.
+        data: Its bytes, or a map of them.
+    """
+
+    name: str
+    element_type: int
+    shape: tuple[int, ...]
+    data: Any = field(repr=False)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of its data."""
+        return memoryview(self.data).nbytes
+
+
+@dataclass
+class Emptied:
+    """A model without its tensors.
+
+    Attributes:
+        model: What is left of it.
+        taken: The tensors, by number.
+        uncovered: Tensors that nothing can take out.
+        small_bytes: How much the tensors have that are too small to be taken.
+    """
+
+    model: ModelProto
+    taken: list[Taken]
+    uncovered: list[Uncovered]
+    small_bytes: int
+
+
+def take_tensors(
+    model: ModelProto, files: DataFiles, min_bytes: int = MIN_BYTES
+) -> Emptied:
+    """Take out all tensors that could be external data.
+
+    Args:
+        model: It is emptied on the way.
+        files: Where its external data is.
+        min_bytes: Smaller tensors stay.
+
+    Raises:
+        ModelFileError: A tensor is malformed, or its data is not where it should be.
+    """
+    taker = _Taker(files, min_bytes)
+    for graph in (model.graph, *model.functions):
+        taker.visit(graph)
+    files.check_overlaps()
+    # Not the model itself: its memory still holds what was taken out of it.
+    left = ModelProto.FromString(model.SerializeToString())
+    return Emptied(left, taker.taken, taker.uncovered, taker.small_bytes)
+
+
+def number_of(tensor: TensorProto) -> int | None:
+    """The number of a tensor that was taken out, or None."""
+    if tensor.data_location != TensorProto.EXTERNAL:
+        return None
+    return int(tensor.external_data[0].value)
+
+
+def constant_of(node: NodeProto) -> TensorProto | None:
+    """The tensor of a Constant node."""
+    if node.op_type == "Constant" and node.domain in DEFAULT_DOMAINS:
+        for attribute in node.attribute:
+            if attribute.name == "value" and attribute.HasField("t"):
+                return attribute.t
+    return None
+
+
+class _Taker:
+    def __init__(self, files: DataFiles, min_bytes: int) -> None:
+        self.files, self.name, self.min_bytes = files, files.name, min_bytes
+        self.taken: list[Taken] = []
+        self.uncovered: list[Uncovered] = []
+        self.small_bytes = 0
+
+    def visit(self, graph: GraphProto | FunctionProto) -> None:
+        if isinstance(graph, GraphProto):
+            self.initializers(graph)
+        for node in graph.node:
+            self.node(node)
+            for nested in nested_graphs(node):
+                self.visit(nested)
+
+    def initializers(self, graph: GraphProto) -> None:
+        for tensor in graph.initializer:
+            self.take(tensor, tensor.name)
+        for sparse in graph.sparse_initializer:
+            size = size_of(sparse.values, name=self.name)
+            self.leave(sparse.values.name, size, "it is sparse")
+
+    def node(self, node: NodeProto) -> None:
+        if node.op_type == "Constant" and node.domain in DEFAULT_DOMAINS:
+            _as_tensor(node)
+        constant = constant_of(node)
+        if constant is not None:
+            self.take(constant, node.output[0])
+            return
+        what = f"it is an attribute of {node.op_type}"
+        for attribute in node.attribute:
+            where = f"{node.name or node.op_type}.{attribute.name}"
+            for tensor in _tensors_of(attribute):
+                if tensor.data_location == TensorProto.EXTERNAL:
+                    self.embed(tensor)
+                self.leave(where, size_of(tensor, name=self.name), what)
+            self.leave(where, _list_bytes(attribute), what)
+
+    def take(self, tensor: TensorProto, name: str) -> None:
+        size = size_of(tensor, name=self.name)
+        if tensor.data_type == STRING:
+            self.leave(name, size, "it is of strings, which cannot be external data")
+        elif size < self.min_bytes:
+            self.small_bytes += size
+            if tensor.data_location == TensorProto.EXTERNAL:
+                self.embed(tensor)
+        else:
+            data = self.data(tensor)
+            shape, kind = tuple(tensor.dims), tensor.data_type
+            _point_to(tensor, len(self.taken))
+            self.taken.append(Taken(name, kind, shape, data))
+
+    def data(self, tensor: TensorProto) -> Any:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            return self.files.read(tensor)
+        return bytes_of(tensor, name=self.name)
+
+    def embed(self, tensor: TensorProto) -> None:
+        fill(tensor, self.files.read(tensor))
+
+    def leave(self, name: str, size: int, reason: str) -> None:
+        if size >= self.min_bytes:
+            self.uncovered.append(Uncovered(name, size, reason))
+        else:
+            self.small_bytes += size
+
+
+def fill(tensor: TensorProto, data: Any) -> None:
+    """Put a tensor's bytes back into it."""
+    raw = bytes(data)
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+    tensor.raw_data = raw
+
+
+def _point_to(tensor: TensorProto, number: int) -> None:
+    name, kind, dims = tensor.name, tensor.data_type, list(tensor.dims)
+    tensor.Clear()
+    tensor.name, tensor.data_type = name, kind
+    tensor.dims.extend(dims)
+    point_outside(tensor, str(number))
+
+
+def point_outside(tensor: TensorProto, location: str) -> None:
+    """Say that a tensor's data is not in the file."""
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", location
+
+
+def _as_tensor(node: NodeProto) -> None:
+    """Write the numbers of a Constant node as a tensor."""
+    for attribute in node.attribute:
+        if attribute.ref_attr_name or attribute.name not in (
+            "value_floats",
+            "value_ints",
+        ):
+            continue
+        if attribute.name == "value_floats":
+            kind, data = TensorProto.FLOAT, np.array(attribute.floats, "<f4")
+        else:
+            kind, data = TensorProto.INT64, np.array(attribute.ints, "<i8")
+        attribute.Clear()
+        attribute.name, attribute.type = "value", AttributeProto.TENSOR
+        attribute.t.data_type = kind
+        attribute.t.dims.append(len(data))
+        attribute.t.raw_data = data.tobytes()
+
+
+def _tensors_of(attribute: AttributeProto) -> Iterator[TensorProto]:
+    if attribute.HasField("t"):  # touching an absent tensor would add it
+        yield attribute.t
+    yield from attribute.tensors
+    if attribute.HasField("sparse_tensor"):
+        yield attribute.sparse_tensor.values
+    for sparse in attribute.sparse_tensors:
+        yield sparse.values
+
+
+def _list_bytes(attribute: AttributeProto) -> int:
+    if attribute.type == AttributeProto.STRINGS:
+        return sum(len(text) for text in attribute.strings)
+    numbers = len(attribute.floats) + len(attribute.ints)
+    return numbers * LISTS.get(attribute.type, 0)
+
+
