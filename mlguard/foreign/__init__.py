@@ -5,6 +5,6 @@ Needs the onnx package and onnxruntime, never torch.
 
 from mlguard.foreign.lift import Lifted, lift_file, lift_model
 from mlguard.foreign.scrub import scrub
-from mlguard.foreign.take import MIN_BYTES, Uncovered
+from mlguard.foreign.take import Uncovered
 
-__all__ = ["MIN_BYTES", "Lifted", "Uncovered", "lift_file", "lift_model", "scrub"]
+__all__ = ["Lifted", "Uncovered", "lift_file", "lift_model", "scrub"]

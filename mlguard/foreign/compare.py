@@ -13,7 +13,8 @@ import onnxruntime
 from mlguard.errors import ModelFileError, ParityError
 from mlguard.foreign.sessions import ORT_ERRORS, first_line
 
-SIDES = (64, 224, 32, 128, 256, 640, 16, 8, 4, 1, 512, 48, 96, 160, 416)  # to try
+# Sizes of free axes to try.
+SIDES = (64, 224, 32, 128, 256, 640, 16, 8, 4, 1, 512, 576, 1024, 48, 96, 160, 416)
 HIGHEST = (2, 256, 1)  # integers to try: ids and masks, then bytes, then zeros
 TENSOR = re.compile(r"tensor\((\w+)\)\Z")
 ELEMENT_TYPES = {  # how onnxruntime writes a type: numpy's type, ONNX's number
@@ -46,8 +47,8 @@ class Comparison:
 
     Attributes:
         inputs: Shapes of what they were run on, by name.
-        random: Whether the model answers at random, so that only shapes could be
-            compared.
+        random: Whether the model draws at random and answered otherwise, so that only
+            shapes could be compared.
     """
 
     inputs: dict[str, tuple[int, ...]]
@@ -59,6 +60,7 @@ def compare(
     rewritten: Load,
     *,
     name: str,
+    random: bool = False,
     example: Mapping[str, Any] | None = None,
 ) -> Comparison:
     """Refuse a rewritten model that answers another bit. One is in memory at a time.
@@ -67,6 +69,8 @@ def compare(
         original: Loads the model as it was.
         rewritten: Loads it without its weights, and the weights.
         name: What to call the model in a refusal.
+        random: Whether the model draws at random: its draws depend on how many nodes
+            it has.
         example: Inputs to run it on, instead of random ones.
 
     Raises:
@@ -79,11 +83,10 @@ def compare(
     shapes = {key: np.shape(value) for key, value in feeds.items()}
     if same(expected, got):
         return Comparison(shapes)
-    again = run(original(), feeds)
-    if same(expected, again) or not same(_shapes(expected), _shapes(got)):
+    if not random or not same(_shapes(expected), _shapes(got)):
         raise ParityError(
             f"{name}: with its weights outside the graph the model answers otherwise",
-            hint="nothing was written; please report the model's exporter and operators",
+            hint="nothing was written; please report the model's exporter",
         )
     return Comparison(shapes, random=True)
 
@@ -117,8 +120,8 @@ def same(one: Any, other: Any) -> bool:
         if one.dtype == object:  # strings
             return bool(np.array_equal(one, other))
         return one.tobytes() == other.tobytes()
-    # A float beside itself may be NaN.
-    return type(one) is type(other) and (one == other or one != one and other != other)
+    both_nan = one != one and other != other
+    return type(one) is type(other) and (one == other or both_nan)
 
 
 def _answers(
@@ -142,29 +145,42 @@ def _answers(
 
 def guesses(session: onnxruntime.InferenceSession) -> Iterator[dict[str, Any]]:
     """Random inputs for a model, likelier sizes first."""
-    for highest, side in itertools.product(HIGHEST, SIDES):
+    for highest, side, every in itertools.product(HIGHEST, SIDES, (True, False)):
         draws = np.random.default_rng(0)
         sizes: dict[str, int] = {}
         feeds = {}
         for value in session.get_inputs():
             if (match := TENSOR.match(value.type)) is None:
                 return
-            shape = _shape(value.shape or [], side, sizes)
+            shape = _shape(value.shape or [], side, sizes, every=every)
             feeds[value.name] = _draw(draws, match[1], shape, highest)
         yield feeds
 
 
-def _shape(given: list[Any], side: int, sizes: dict[str, int]) -> tuple[int, ...]:
+def _shape(
+    given: list[Any], side: int, sizes: dict[str, int], *, every: bool
+) -> tuple[int, ...]:
+    """Fill the free axes of a shape.
+
+    Args:
+        given: The shape that a model asks for.
+        side: What a free axis gets, but for batch and channels.
+        sizes: What names of axes stand for; filled on the way.
+        every: Whether axes of sequences between the first and the last get it too.
+    """
     shape = []
     for axis, size in enumerate(given):
         if isinstance(size, int) and size >= 0:
             shape.append(size)
             continue
-        guess = 1 if axis == 0 else 3 if axis == 1 and len(given) == 4 else side
+        guess = side if every or len(given) > 3 or axis == len(given) - 1 else 1
+        if axis == 0:
+            guess = 1
+        elif len(given) == 4 and axis == 1 and given[3] not in (1, 3):
+            guess = 3  # colours, unless they stand last
         if isinstance(size, str) and size:
             parts = [sizes.setdefault(p.strip(), guess) for p in size.split("+")]
-            sizes.setdefault(size, sum(parts))
-            guess = sizes[size]
+            guess = sizes.setdefault(size, sum(parts))
         shape.append(guess)
     return tuple(shape)
 

@@ -6,6 +6,7 @@ only, and only to regular files.
 
 import stat
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class DataFiles:
         """
         for path, ranges in self._taken.items():
             ordered = sorted({span for span in ranges if span[0] < span[1]})
-            for (_, end), (begin, _) in zip(ordered, ordered[1:], strict=False):
+            for (_, end), (begin, _) in pairwise(ordered):
                 if begin < end:
                     raise ModelFileError(
                         f"{self.name}: two tensors overlap in {path.name} at byte "
@@ -86,7 +87,7 @@ class DataFiles:
             path = (folder / location).resolve()
             outside = not path.is_relative_to(folder)
             missing = not outside and not path.exists()
-            regular = not missing and stat.S_ISREG(path.stat().st_mode)
+            regular = outside or missing or stat.S_ISREG(path.stat().st_mode)
         except (OSError, ValueError):  # a loop of links, or a name with a null byte
             outside, missing, regular = False, True, False
         if outside:

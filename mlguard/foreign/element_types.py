@@ -15,14 +15,14 @@ from mlguard.sealing import ELEMENT_BITS, tensor_bytes
 
 STRING = TensorProto.STRING
 # Fields that hold numbers one by one, and what one number becomes in bytes.
-FLOATS = {TensorProto.FLOAT: "<f4", TensorProto.COMPLEX64: "<f4"}
-DOUBLES = {TensorProto.DOUBLE: "<f8", TensorProto.COMPLEX128: "<f8"}
-UNSIGNED = {TensorProto.UINT32: "<u4", TensorProto.UINT64: "<u8"}
+FLOATS: dict[int, str] = {TensorProto.FLOAT: "<f4", TensorProto.COMPLEX64: "<f4"}
+DOUBLES: dict[int, str] = {TensorProto.DOUBLE: "<f8", TensorProto.COMPLEX128: "<f8"}
+UNSIGNED: dict[int, str] = {TensorProto.UINT32: "<u4", TensorProto.UINT64: "<u8"}
 
 
 def type_name(element_type: int) -> str:
     """What ONNX calls a type, or its number."""
-    names = {number: name for name, number in TensorProto.DataType.items()}
+    names: dict[int, str] = {n: name for name, n in TensorProto.DataType.items()}
     return names.get(element_type, f"number {element_type}").lower()
 
 

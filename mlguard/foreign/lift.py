@@ -17,10 +17,10 @@ from mlguard.foreign.compare import Comparison, compare
 from mlguard.foreign.data_files import DataFiles
 from mlguard.foreign.inputs import check_names, drop_unused, settle_inputs
 from mlguard.foreign.move import external_names, move_tensors
-from mlguard.foreign.read import load_original, read_model, serialized
-from mlguard.foreign.scrub import scrub
+from mlguard.foreign.read import check_original, read_model, serialized
+from mlguard.foreign.scrub import nodes_of, scrub
 from mlguard.foreign.sessions import ORT_ERRORS, first_line, load
-from mlguard.foreign.take import MIN_BYTES, Emptied, Uncovered, take_tensors
+from mlguard.foreign.take import Emptied, Uncovered, take_tensors
 from mlguard.sealing import PlainTensor
 
 # How onnxruntime names a tensor that it cannot take as external data.
@@ -28,6 +28,9 @@ NAMED = (
     re.compile(r"external data into raw data for tensor: (\S+)"),
     re.compile(r"existing initializer with name (\S+?)\.?$"),
 )
+# Operators that draw.
+RANDOM = {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike"}
+RANDOM |= {"RandomUniform", "RandomUniformLike"}
 SHAPES = "onnxruntime reads it to work out shapes"
 
 
@@ -39,7 +42,7 @@ class Lifted:
         graph: An ONNX file. Its weights are external data without a file, each with a
             location of its own, which is its name.
         tensors: The weights.
-        uncovered: What stays in the graph, but for tensors below `MIN_BYTES`.
+        uncovered: What stays in the graph, but for the smallest tensors.
         small_bytes: How much those have.
         comparison: What the two parts together were compared with the model on.
     """
@@ -82,8 +85,7 @@ def lift_file(
     """
     name = str(path)
     model = read_model(path)
-    load_original(path, model)
-    return lift_model(
+    lifted = lift_model(
         model,
         folder=path.parent,
         name=name,
@@ -91,6 +93,13 @@ def lift_file(
         original=path,
         example=example,
     )
+    if not lifted.tensors and not lifted.uncovered:
+        raise ModelFileError(
+            f"{name}: there are no weights to protect: all tensors together have "
+            f"{lifted.small_bytes} bytes",
+            hint="a key protects weights; this model has none that it could hold",
+        )
+    return lifted
 
 
 def lift_model(
@@ -101,7 +110,7 @@ def lift_model(
     freeze_inputs: bool = False,
     original: Path | bytes | None = None,
     example: Mapping[str, Any] | None = None,
-    min_bytes: int = MIN_BYTES,
+    smallest: bool = False,
 ) -> Lifted:
     """Take the weights out of a model.
 
@@ -112,7 +121,7 @@ def lift_model(
         freeze_inputs: Whether to make defaults of inputs constants.
         original: The same model, to compare with; None leaves that to the caller.
         example: As for `lift_file`.
-        min_bytes: Smaller tensors stay in the graph.
+        smallest: Whether to take the smallest tensors too: shapes, axes, scales.
 
     Raises:
         ModelFileError: The model cannot be taken apart.
@@ -120,22 +129,19 @@ def lift_model(
     """
     check_names(model, name=name)
     settle_inputs(model, freeze=freeze_inputs, name=name)
-    emptied = take_tensors(model, DataFiles(folder, name), min_bytes)
+    emptied = take_tensors(model, DataFiles(folder, name), smallest=smallest)
+    if original is not None:
+        check_original(original, emptied.model, name=name)
     emptied.model = scrub(emptied.model)
     drop_unused(emptied.model.graph)
     lifted = _lift(emptied, name=name)
-    if not lifted.tensors and not lifted.uncovered:
-        raise ModelFileError(
-            f"{name}: there are no weights to protect: all tensors together have "
-            f"{lifted.small_bytes} bytes, and none has {min_bytes}",
-            hint="a key protects weights; this model has none that it could hold",
-        )
     if original is None:
         return lifted
     comparison = compare(
         lambda: load(original),
         lambda: load(lifted.graph, lifted.tensors),
         name=name,
+        random=any(node.op_type in RANDOM for node in nodes_of(emptied.model.graph)),
         example=example,
     )
     return Lifted(
@@ -163,9 +169,7 @@ def _lift(emptied: Emptied, *, name: str) -> Lifted:
         kept |= dict.fromkeys(found, _reason(problem))
 
 
-def _without(
-    emptied: Emptied, names: Sequence[str], kept: Mapping[int, str]
-) -> Lifted:
+def _without(emptied: Emptied, names: Sequence[str], kept: Mapping[int, str]) -> Lifted:
     model, moved = move_tensors(emptied, names, kept)
     tensors = tuple(
         PlainTensor(names[n], one.element_type, one.shape, one.data)

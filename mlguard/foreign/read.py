@@ -14,7 +14,7 @@ MAX_BYTES = (1 << 31) - 1  # protocol buffers end at 2 GiB; weights may lie besi
 ORT_FORMAT = b"ORTM"  # at byte 4 of onnxruntime's own format
 TOO_NEW = re.compile(
     r"max supported IR version|till opset|is under development|"
-    r"not been implemented for opset|is not a registered function/op"
+    r"is not a registered function/op|No Op registered for"
 )
 
 
@@ -45,7 +45,7 @@ def parse_model(data: bytes, *, name: str) -> ModelProto:
         ModelFileError: They are none.
     """
     try:
-        model = ModelProto.FromString(data)
+        model: ModelProto = ModelProto.FromString(data)
     except DecodeError:
         model = ModelProto()
     if not model.HasField("graph") or not model.opset_import:
@@ -57,28 +57,35 @@ def parse_model(data: bytes, *, name: str) -> ModelProto:
     return model
 
 
-def load_original(path: Path, model: ModelProto) -> None:
+def check_original(original: Path | bytes, model: ModelProto, *, name: str) -> None:
     """Refuse what the installed onnxruntime does not run.
+
+    Args:
+        original: The model.
+        model: The same, for what it says about itself.
+        name: What to call it in a refusal.
 
     Raises:
         ModelFileError: It does not; an operator set that is too new is named as that.
     """
     try:
-        load(path, optimize=False)
+        load(original, optimize=False)
     except ORT_ERRORS as error:
         reason = first_line(error)
     else:
         return
     if TOO_NEW.search(reason):
-        sets = ", ".join(f"{o.domain or 'ai.onnx'} {o.version}" for o in model.opset_import)
+        sets = ", ".join(
+            f"{o.domain or 'ai.onnx'} {o.version}" for o in model.opset_import
+        )
         raise ModelFileError(
-            f"{path}: the model is newer than the installed onnxruntime, or uses "
+            f"{name}: the model is newer than the installed onnxruntime, or uses "
             f"operators that it does not have: IR version {model.ir_version}, "
             f"operator sets {sets}: {reason}",
             hint="update onnxruntime, or export the model for an older opset",
         )
     raise ModelFileError(
-        f"{path}: onnxruntime does not load the model: {reason}",
+        f"{name}: onnxruntime does not load the model: {reason}",
         hint="a model is protected only if plain onnxruntime runs it",
     )
 

@@ -1,5 +1,6 @@
 """Load a model in onnxruntime, as it was and with its tensors beside it."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ CPU = "CPUExecutionProvider"
 FATAL = 4  # onnxruntime's log severity
 # Types that OrtValue takes an array for: whole bytes, by the bytes of an element.
 ARRAYS = {1: "u1", 2: "<u2", 4: "<u4", 8: "<u8"}
+IN_ITS_SOURCE = re.compile(r"/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z])")
 # onnxruntime's refusals have no common base but Exception.
 ORT_ERRORS = (
     ort.EPFail,
@@ -76,6 +78,7 @@ def _value(tensor: PlainTensor) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """What onnxruntime says, without its prefix."""
+    """What onnxruntime says, without its prefix and the places in its source."""
     line = str(error).partition("\n")[0].removeprefix("[ONNXRuntimeError] : ")
+    line = IN_ITS_SOURCE.sub("", line)
     return "".join(c if c.isprintable() else "?" for c in line)[:300]

@@ -23,8 +23,10 @@ from mlguard.foreign.element_types import STRING, bytes_of, size_of
 from mlguard.foreign.scrub import DEFAULT_DOMAINS, nested_graphs
 
 # Smaller tensors stay in the graph: shapes, axes, scales, which shape inference reads
-# and onnxruntime refuses as external data; and a sealed tensor has a cost of its own.
+# and onnxruntime refuses as external data.
 MIN_BYTES = 128
+MIN_FLOAT_BYTES = 20  # the scales of a resize are four floats; a bias may have eight
+FLOATS = {1, 10, 11, 14, 15, 16, 17, 18, 19, 20, 23, 24}  # ONNX's numbers
 LISTS = {AttributeProto.FLOATS: 4, AttributeProto.INTS: 8}  # bytes of an element
 
 
@@ -83,19 +85,19 @@ class Emptied:
 
 
 def take_tensors(
-    model: ModelProto, files: DataFiles, min_bytes: int = MIN_BYTES
+    model: ModelProto, files: DataFiles, *, smallest: bool = False
 ) -> Emptied:
     """Take out all tensors that could be external data.
 
     Args:
         model: It is emptied on the way.
         files: Where its external data is.
-        min_bytes: Smaller tensors stay.
+        smallest: Whether to take tensors that would stay, too.
 
     Raises:
         ModelFileError: A tensor is malformed, or its data is not where it should be.
     """
-    taker = _Taker(files, min_bytes)
+    taker = _Taker(files, smallest=smallest)
     for graph in (model.graph, *model.functions):
         taker.visit(graph)
     files.check_overlaps()
@@ -116,13 +118,14 @@ def constant_of(node: NodeProto) -> TensorProto | None:
     if node.op_type == "Constant" and node.domain in DEFAULT_DOMAINS:
         for attribute in node.attribute:
             if attribute.name == "value" and attribute.HasField("t"):
-                return attribute.t
+                tensor: TensorProto = attribute.t
+                return tensor
     return None
 
 
 class _Taker:
-    def __init__(self, files: DataFiles, min_bytes: int) -> None:
-        self.files, self.name, self.min_bytes = files, files.name, min_bytes
+    def __init__(self, files: DataFiles, *, smallest: bool) -> None:
+        self.files, self.name, self.smallest = files, files.name, smallest
         self.taken: list[Taken] = []
         self.uncovered: list[Uncovered] = []
         self.small_bytes = 0
@@ -162,7 +165,7 @@ class _Taker:
         size = size_of(tensor, name=self.name)
         if tensor.data_type == STRING:
             self.leave(name, size, "it is of strings, which cannot be external data")
-        elif size < self.min_bytes:
+        elif self.stays(tensor.data_type, size):
             self.small_bytes += size
             if tensor.data_location == TensorProto.EXTERNAL:
                 self.embed(tensor)
@@ -171,6 +174,11 @@ class _Taker:
             shape, kind = tuple(tensor.dims), tensor.data_type
             _point_to(tensor, len(self.taken))
             self.taken.append(Taken(name, kind, shape, data))
+
+    def stays(self, element_type: int, size: int) -> bool:
+        if self.smallest:
+            return size == 0
+        return size < (MIN_FLOAT_BYTES if element_type in FLOATS else MIN_BYTES)
 
     def data(self, tensor: TensorProto) -> Any:
         if tensor.data_location == TensorProto.EXTERNAL:
@@ -181,7 +189,7 @@ class _Taker:
         fill(tensor, self.files.read(tensor))
 
     def leave(self, name: str, size: int, reason: str) -> None:
-        if size >= self.min_bytes:
+        if size >= MIN_BYTES:
             self.uncovered.append(Uncovered(name, size, reason))
         else:
             self.small_bytes += size
@@ -244,5 +252,3 @@ def _list_bytes(attribute: AttributeProto) -> int:
         return sum(len(text) for text in attribute.strings)
     numbers = len(attribute.floats) + len(attribute.ints)
     return numbers * LISTS.get(attribute.type, 0)
-
-
