@@ -8,6 +8,7 @@ ROOMS = [
     "refusals",
     "keystore",
     "mlguard.sealing",
+    "mlguard.foreign",
     "mlguard.transforms",
     "mlguard.data",
     "mlguard.models",

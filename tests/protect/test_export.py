@@ -24,6 +24,7 @@ from mlguard.errors import (
     TamperedRun,
     WrongKey,
 )
+from mlguard.foreign import scrub
 from mlguard.keys import ModelKey
 from mlguard.models import Normalization, build_model
 from mlguard.protect import run_folder
@@ -35,7 +36,6 @@ from mlguard.protect.export import (
     facts_of,
     parity,
 )
-from mlguard.protect.export.scrub import scrub
 from mlguard.protect.key_work import channels_of, keyed_transforms
 from mlguard.recipe import Recipe, parse_recipe
 from mlguard.runtime import Session

@@ -36,10 +36,10 @@ from mlguard.errors import (
     ParityError,
 )
 from mlguard.files import refuse_existing
+from mlguard.foreign import scrub
 from mlguard.keys import ModelKey
 from mlguard.models import normalization_of
 from mlguard.protect.export.parity import ParityReport, check_parity
-from mlguard.protect.export.scrub import scrub
 from mlguard.protect.export.slot_folding import into_weights
 from mlguard.protect.export.slots import WithSlots, empty_slots, example_slots
 from mlguard.protect.run_folder import (

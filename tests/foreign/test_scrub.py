@@ -11,7 +11,7 @@ from onnx import (
     numpy_helper,
 )
 
-from mlguard.protect.export.scrub import scrub
+from mlguard.foreign import scrub
 
 SECRET = "/home/owner/secret_project/net.py"
 
