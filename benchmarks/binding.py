@@ -13,13 +13,13 @@ import argparse
 import time
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from mlguard.bundle import FeatureMapFacts
 from mlguard.bundle.preprocess_graph import build_preprocess_graph
+from mlguard.engine import onnxruntime
 from mlguard.keys import ModelKey, new_protection_id
 from mlguard.models import ARCHITECTURES, Normalization
 from mlguard.models.binding import layers_of, prepare_stem

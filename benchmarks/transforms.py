@@ -18,12 +18,12 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mlguard.bundle.preprocess_graph import build_preprocess_graph
+from mlguard.engine import onnxruntime
 from mlguard.keys import ModelKey, new_protection_id
 from mlguard.models import ARCHITECTURES, Normalization, logits_of
 from mlguard.models.conditions import TorchTransform, plain

@@ -4,4 +4,10 @@ The rooms, in the order the data takes: keys, transforms, data, models, protect,
 bundle, runtime, audit. Importing this package loads none of them.
 """
 
+import os
+
 __version__ = "0.1.0"
+
+# Whatever of mlguard is imported, this comes first: onnxruntime reads it once, when it
+# is imported, and would else write a device id and a database and call home.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"

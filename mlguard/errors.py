@@ -26,6 +26,7 @@ MlguardError
 ├── ParityError         the ONNX graph disagrees with the model, and by how much
 ├── ProviderError       the execution provider asked for is not available
 ├── MissingExtra        a package of an optional extra is not installed
+│   └── MissingRuntime  onnxruntime is not installed, or broken
 ├── OutputError         no space, or not writable; nothing half-written remains
 │   └── OutputExists    the output already holds something; nothing is overwritten
 └── Interrupted         stopped by the user; what was done is saved
@@ -172,6 +173,15 @@ class MissingExtra(MlguardError):
     """A package of an optional extra is not installed."""
 
     hint = "install it with `pip install '.[train]'` in a checkout of mlguard"
+
+
+class MissingRuntime(MissingExtra):
+    """The package onnxruntime, which runs bundles, is not installed, or broken."""
+
+    hint = (
+        "`pip install onnxruntime` installs it, or onnxruntime-gpu for CUDA; "
+        "`mlguard doctor` finds out what is broken, and how to repair it"
+    )
 
 
 class OutputError(MlguardError):

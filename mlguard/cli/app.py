@@ -13,59 +13,23 @@ from typing import Annotated
 import typer
 
 from mlguard import __version__
-from mlguard.cli.audit import audit
-from mlguard.cli.bind import bind, rebind
-from mlguard.cli.compare import compare_audits
-from mlguard.cli.doctor import doctor
-from mlguard.cli.exit_codes import (
-    INTERNAL_ERROR,
-    INTERRUPTED,
-    Refusal,
-    exit_code_of,
-    exit_codes,
-)
-from mlguard.cli.export import export
-from mlguard.cli.identity import identity_app
-from mlguard.cli.keys import keygen, keys_app
-from mlguard.cli.layers import layers
-from mlguard.cli.predict import predict
-from mlguard.cli.printable import printable
-from mlguard.cli.protect import protect
-from mlguard.cli.recipes import recipes_app
-from mlguard.cli.samples import samples
-from mlguard.cli.show_transform import show_transform
-from mlguard.cli.train import train
-from mlguard.cli.two_words import TwoWords
+from mlguard.cli.commands import CommandTable
+from mlguard.cli.printable import tell
+from mlguard.cli.streams import lasting_streams, lost
 
+OK, INTERNAL_ERROR, INTERRUPTED, NO_SPACE = 0, 1, 3, 41  # rows of exit_codes.py
 TYPER_INTERRUPTED = 130  # how typer ends when Ctrl-C is pressed
 DEBUG = "MLGUARD_DEBUG"  # set to 1 to see the traceback of an internal error
 
 app = typer.Typer(
     name="mlguard",
-    cls=TwoWords,
+    cls=CommandTable,
     help="Bind vision models to a secret key, ship them as ONNX bundles, audit them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-app.command()(keygen)
-app.add_typer(keys_app, name="keys")
-app.add_typer(identity_app, name="identity")
-app.add_typer(recipes_app, name="recipes")
-app.command()(protect)
-app.command()(train)
-app.command()(bind)
-app.command()(rebind)
-app.command()(layers)
-app.command()(export)
-app.command()(predict)
-app.command()(audit)
-app.command("audit compare")(compare_audits)
-app.command()(samples)
-app.command("show-transform")(show_transform)
-app.command()(doctor)
-app.command("exit-codes")(exit_codes)
 
 
 def _version(wanted: bool) -> None:
@@ -86,24 +50,40 @@ def _root(
 
 def main() -> None:
     """Run the command line and exit by the table of `mlguard exit-codes`."""
-    sys.exit(run(sys.argv[1:]))
+    with lasting_streams() as output:
+        status = run(sys.argv[1:])
+        if output is not None:
+            output.flush()
+        if reason := lost(output):
+            _say(
+                f"not all of the answer was written: standard output: {reason}",
+                "what the command was to do is done; ask again for what it said",
+            )
+            status = status or NO_SPACE
+    sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit status. Nothing is raised."""
     try:
         app(arguments)
-    except Refusal as refusal:
-        _say(str(refusal), refusal.hint)
-        return exit_code_of(refusal)
     except SystemExit as end:
         if end.code != TYPER_INTERRUPTED:
-            return int(end.code or 0)
+            return int(end.code or OK)
         _say("interrupted", "")
         return INTERRUPTED
     except Exception as error:
+        return _refused(error)
+    return OK
+
+
+def _refused(error: Exception) -> int:
+    from mlguard.cli.exit_codes import Refusal, exit_code_of  # not needed as a rule
+
+    if not isinstance(error, Refusal):
         return _internal(error)
-    return 0
+    _say(str(error), error.hint)
+    return exit_code_of(error)
 
 
 def _internal(error: Exception) -> int:
@@ -120,9 +100,9 @@ def _internal(error: Exception) -> int:
 
 
 def _say(message: str, hint: str) -> None:
-    print(f"mlguard: error: {printable(message)}", file=sys.stderr)
+    tell(f"mlguard: error: {message}")
     if hint:
-        print(f"mlguard: hint: {printable(hint)}", file=sys.stderr)
+        tell(f"mlguard: hint: {hint}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import platform
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -21,12 +21,26 @@ from keystore import (
 )
 from keystore.header import take_apart
 from mlguard import __version__
+from mlguard.cli.printable import say
 from mlguard.cli.unlock import DEFAULT_KEYSTORE, KeystorePlace
 
 NOT_YET = "not there yet: `mlguard keygen NAME` makes it"
 PROBLEM, UNREADABLE = "PROBLEM: ", "PROBLEM: the keystore: "
 EXIT_PROBLEM, EXIT_DAMAGED = 2, 12  # rows of the table in exit_codes.py
-RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
+DISTRIBUTION = "mlguard-toolkit"  # what pip calls us
+# Distributions that install the one module onnxruntime, each over the others' files.
+RUNTIMES = (
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "onnxruntime-directml",
+    "onnxruntime-openvino",
+    "onnxruntime-qnn",
+    "onnxruntime-rocm",
+    "onnxruntime-silicon",
+    "onnxruntime-training",
+)
+# What is imported, where it is not called like what is installed.
+MODULES = {"pillow": "PIL"}
 
 
 def doctor(keystore: KeystorePlace = DEFAULT_KEYSTORE) -> None:
@@ -42,9 +56,9 @@ def doctor(keystore: KeystorePlace = DEFAULT_KEYSTORE) -> None:
     }
     status = 0
     for title, lines in sections.items():
-        print(title)
+        say(title)
         for line in lines:
-            print(f"  {line}")
+            say(f"  {line}")
             status = max(status, _status(line))
     if status:
         raise typer.Exit(status)
@@ -56,14 +70,43 @@ def _status(line: str) -> int:
     return EXIT_PROBLEM if line.startswith(PROBLEM) else 0
 
 
-def _imported(name: str, package: str) -> tuple[Any, str]:
-    """A module, or None and why a package that is installed does not import."""
+def _imported(package: str, module: str = "") -> tuple[Any, str]:
+    """A package's module, or None and why it does not import though it is installed."""
+    name = module or MODULES.get(package, package.replace("-", "_"))
     try:
         return import_module(name), ""
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        # Whatever a half-installed package or a missing library of the system gives.
+    except Exception as error:  # whatever a half-installed package can do
         why = str(error).partition("\n")[0] or type(error).__name__
-        return None, f"PROBLEM: {package} {_version(package)}: does not import: {why}"
+        return None, (
+            f"PROBLEM: {package} {_version(package)}: does not import: {why}; "
+            f"repair it with: pip install --force-reinstall --no-deps {package}"
+        )
+
+
+def _examined(packages: Iterable[str]) -> Iterator[str]:
+    """Of each package its version, and what is wrong with it."""
+    for package in packages:
+        found = _version(package)
+        yield f"{package} {found or 'MISSING'}"
+        if found:
+            yield from _too_old(package, found)
+            _, problem = _imported(package)
+            yield from filter(None, [problem])
+
+
+def _too_old(package: str, found: str) -> Iterator[str]:
+    least = _least().get(package, "")
+    if least and _numbers(found) < _numbers(least):
+        yield (
+            f"PROBLEM: {package} {found}: older than {least}, the least that mlguard "
+            f"works with; do: pip install --upgrade {package}"
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The numbers a version begins with: 1.20.0rc1 is (1, 20, 0)."""
+    begins = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, begins.group().split("."))) if begins else ()
 
 
 def _versions() -> Iterator[str]:
@@ -72,21 +115,32 @@ def _versions() -> Iterator[str]:
     base = _required("")
     if not base:
         yield "mlguard itself is not installed, so what it requires is not known"
-    yield from (f"{name} {_version(name) or 'MISSING'}" for name in base)
+    yield from _examined(base)
 
 
 def _runtime() -> Iterator[str]:
     installed = [name for name in RUNTIMES if _version(name)]
     yield from (f"{name} {_version(name)}" for name in installed)
     if not installed:
-        yield "MISSING: pip install onnxruntime-gpu (or onnxruntime)"
+        yield (
+            "MISSING: bundles need it: pip install onnxruntime, "
+            "or onnxruntime-gpu where there is CUDA"
+        )
         return
     if len(installed) > 1:
         yield (
-            "PROBLEM: both install the same module over each other; do: pip uninstall "
-            "-y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
+            f"PROBLEM: {' and '.join(installed)} install one module over each other; "
+            f"do: pip uninstall -y {' '.join(installed)} && pip install {installed[0]}"
         )
-    onnxruntime, problem = _imported("onnxruntime", installed[0])
+    for name in installed:
+        yield from _too_old(name, _version(name) or "")
+    onnxruntime, problem = _imported(installed[0], "onnxruntime")
+    if not problem and not hasattr(onnxruntime, "get_available_providers"):
+        problem = (
+            f"PROBLEM: {installed[0]} {_version(installed[0])}: its files are gone, as "
+            "after another runtime was uninstalled; repair it with: "
+            f"pip install --force-reinstall --no-deps {installed[0]}"
+        )
     if problem:
         yield problem
         return
@@ -97,14 +151,15 @@ def _runtime() -> Iterator[str]:
 def _training() -> Iterator[str]:
     train = _required("train")
     missing = [name for name in train if not _version(name)]
-    yield from (f"{name} {_version(name)}" for name in train if name not in missing)
+    yield from _examined(name for name in train if name not in missing)
     if missing:
         yield f"missing {', '.join(missing)}: pip install '.[train]'"
     if not _version("torch"):
         return
-    torch, problem = _imported("torch", "torch")
+    torch, problem = _imported("torch")
     if problem:
-        yield problem
+        if "torch" not in train:  # else it was said
+            yield problem
         return
     if torch.cuda.is_available():
         yield from (
@@ -163,18 +218,31 @@ def _form(storage: FileStorage) -> Iterator[str]:
 
 def _required(extra: str) -> list[str]:
     """The packages that mlguard, or one of its extras, requires; from its metadata."""
+    found = {name for name, _, of in _requirements() if of == extra}
+    return sorted(found - {*RUNTIMES, DISTRIBUTION})
+
+
+def _least() -> dict[str, str]:
+    """The oldest version that mlguard works with, of every package that it names."""
+    return {name: least for name, least, _ in _requirements() if least}
+
+
+def _requirements() -> list[tuple[str, str, str]]:
+    """Name, oldest version and extra of every requirement; empty in a bare checkout."""
     try:
-        lines = requires("mlguard") or []
+        lines = requires(DISTRIBUTION) or []
     except PackageNotFoundError:
         return []
-    found = set()
+    found = []
     for line in lines:
         requirement, _, marker = line.partition(";")
-        of = re.search(r"""extra\s*==\s*["']([^"']+)""", marker)
         name = re.match(r"[A-Za-z0-9._-]+", requirement)
-        if name and (of.group(1) if of else "") == extra:
-            found.add(name.group())
-    return sorted(found - set(RUNTIMES))
+        least = re.search(r">=\s*([0-9.]+)", requirement)
+        of = re.search(r"""extra\s*==\s*["']([^"']+)""", marker)
+        if name:
+            oldest, extra = (each.group(1) if each else "" for each in (least, of))
+            found.append((name.group(), oldest, extra))
+    return found
 
 
 def _version(package: str) -> str | None:

@@ -28,7 +28,11 @@ class ExitCode:
 EXIT_CODES = (
     ExitCode(0, "ok"),
     ExitCode(INTERNAL_ERROR, "internal error"),
-    ExitCode(2, "usage", (errors.MissingExtra, keystore_errors.InvalidName)),
+    ExitCode(
+        2,
+        "usage",
+        (errors.MissingExtra, errors.MissingRuntime, keystore_errors.InvalidName),
+    ),
     ExitCode(
         INTERRUPTED,
         "interrupted; protect and audit are resumable",

@@ -1,24 +1,33 @@
-"""Import what only the optional extras install, or say which extra is missing."""
+"""Import what only the optional extras install, or say which one is missing."""
 
 import importlib
 from types import ModuleType
 
 from mlguard.errors import MissingExtra
 
+OURS = {"mlguard", "keystore", "refusals"}
+
 
 def need(module: str, *, extra: str = "train") -> ModuleType:
     """Import one of our modules that stands on an optional extra.
 
     Raises:
-        MissingExtra: A package that the extra installs is not there.
+        MissingExtra: A package that the extra installs is not there, or is broken.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package in {"mlguard", "keystore", "refusals"}:
+        if package in OURS:
             raise
         raise MissingExtra(
             f"this command needs the package {package}, which is not installed",
             hint=f"install it with `pip install '.[{extra}]'` in a checkout of mlguard",
+        ) from None
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        # What a library that is missing, or of another version, makes of an import.
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise MissingExtra(
+            f"a package that this command needs is broken: {why}",
+            hint="`mlguard doctor` finds out which, and how to repair it",
         ) from None

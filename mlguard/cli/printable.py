@@ -1,4 +1,10 @@
-"""Words of strangers on a terminal: what could command it is written out."""
+"""Words of strangers on a terminal: what could command it is written out.
+
+Every command speaks through this module, and a test sees to it: names of files, keys
+and classes, and what stands in a stranger's file, reach the terminal escaped.
+"""
+
+import sys
 
 
 def printable(text: str) -> str:
@@ -15,3 +21,24 @@ def printable(text: str) -> str:
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in text
     )
+
+
+def say(line: str = "") -> None:
+    """Print one line of an answer, on standard output."""
+    print(printable(line))
+
+
+def say_text(text: str) -> None:
+    """Print a text of several lines; line breaks and tabs stay what they are."""
+    for line in text.splitlines():
+        print("\t".join(map(printable, line.split("\t"))))
+
+
+def tell(line: str) -> None:
+    """Print one line that is no answer, on standard error."""
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+def warn(message: str) -> None:
+    """Say something that stops nothing."""
+    tell(f"mlguard: warning: {message}")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
+from mlguard.engine import ORT_ERRORS, onnxruntime
 from mlguard.errors import ModelFileError, ParityError
-from mlguard.foreign.sessions import ORT_ERRORS, first_line
+from mlguard.foreign.sessions import first_line
 
 # Sizes of free axes to try.
 SIDES = (64, 224, 32, 128, 256, 640, 16, 8, 4, 1, 512, 576, 1024, 48, 96, 160, 416)

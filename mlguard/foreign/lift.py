@@ -12,6 +12,7 @@ from typing import Any
 
 from onnx import ModelProto
 
+from mlguard.engine import ORT_ERRORS
 from mlguard.errors import ModelFileError
 from mlguard.foreign.compare import Comparison, compare
 from mlguard.foreign.data_files import DataFiles
@@ -19,7 +20,7 @@ from mlguard.foreign.inputs import check_names, drop_unused, settle_inputs
 from mlguard.foreign.move import external_names, move_tensors
 from mlguard.foreign.read import check_original, read_model, serialized
 from mlguard.foreign.scrub import nodes_of, scrub
-from mlguard.foreign.sessions import ORT_ERRORS, first_line, load
+from mlguard.foreign.sessions import first_line, load
 from mlguard.foreign.take import Emptied, Uncovered, take_tensors
 from mlguard.sealing import PlainTensor
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from google.protobuf.message import DecodeError, EncodeError
 from onnx import ModelProto
 
+from mlguard.engine import ORT_ERRORS
 from mlguard.errors import ModelFileError
 from mlguard.files import read_bounded
-from mlguard.foreign.sessions import ORT_ERRORS, first_line, load
+from mlguard.foreign.sessions import first_line, load
 
 MAX_BYTES = (1 << 31) - 1  # protocol buffers end at 2 GiB; weights may lie beside
 ORT_FORMAT = b"ORTM"  # at byte 4 of onnxruntime's own format

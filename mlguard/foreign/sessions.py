@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
+from mlguard.engine import onnxruntime
 from mlguard.sealing import ELEMENT_BITS, PlainTensor
 
 CPU = "CPUExecutionProvider"
@@ -16,21 +15,6 @@ FATAL = 4  # onnxruntime's log severity
 # Types that OrtValue takes an array for: whole bytes, by the bytes of an element.
 ARRAYS = {1: "u1", 2: "<u2", 4: "<u4", 8: "<u8"}
 IN_ITS_SOURCE = re.compile(r"/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z])")
-# onnxruntime's refusals have no common base but Exception.
-ORT_ERRORS = (
-    ort.EPFail,
-    ort.Fail,
-    ort.InvalidArgument,
-    ort.InvalidGraph,
-    ort.InvalidProtobuf,
-    ort.NoModel,
-    ort.NoSuchFile,
-    ort.NotFound,
-    ort.NotImplemented,
-    ort.RuntimeException,
-    RuntimeError,
-    ValueError,
-)
 
 
 def load(

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from mlguard.bundle import Bundle
+from mlguard.engine import onnxruntime
 from mlguard.errors import BundleError
 from mlguard.rules import BYTE_MAX
 from mlguard.runtime.providers import LOGITS, PIXELS, load_graph, run_graph

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
+from mlguard.engine import ORT_ERRORS, onnxruntime
 from mlguard.errors import MalformedBundle, ProviderError
 
 CPU = "CPUExecutionProvider"
@@ -27,21 +26,6 @@ PIXELS, VALUES, LOGITS = "pixels", "values", "logits"
 OPTIONS: dict[str, dict[str, str]] = {CUDA: {"use_tf32": "0"}}
 
 WARNING, FATAL = 2, 4  # onnxruntime's log severities
-
-# onnxruntime's refusals have no common base but Exception.
-ORT_ERRORS = (
-    ort.EPFail,
-    ort.Fail,
-    ort.InvalidArgument,
-    ort.InvalidGraph,
-    ort.InvalidProtobuf,
-    ort.NoModel,
-    ort.NoSuchFile,
-    ort.NotImplemented,
-    ort.RuntimeException,
-    RuntimeError,
-    ValueError,
-)
 
 
 def load_graph(

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto
 
@@ -28,6 +27,7 @@ from mlguard.bundle.manifest import SealFacts
 from mlguard.bundle.preprocess_graph import empty_slot
 from mlguard.bundle.proofs import commitment, manifest_mac
 from mlguard.bundle.sealing import OVERHEAD_BYTES, seal, unseal
+from mlguard.engine import onnxruntime
 from mlguard.errors import BundleError, MalformedBundle, TamperedBundle, WrongKey
 from mlguard.keys import ModelKey
 from mlguard.runtime import Session

@@ -18,7 +18,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 
 def metadata(package: str) -> list[str]:
     """What importlib.metadata says of an installed mlguard."""
-    assert package == "mlguard"
+    assert package == "mlguard-toolkit"
     extras = [
         f'{line}; extra == "{extra}"'
         for extra, lines in EXTRAS.items()
@@ -39,12 +39,13 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_every_package_of_the_project_is_listed() -> None:
-    base = names(PROJECT["dependencies"]) - {"onnxruntime", "onnxruntime-gpu"}
+    base = names(PROJECT["dependencies"])
     assert {"jinja2", "filelock", "tomli-w"} <= base
     assert doctor._required("") == sorted(base)
-    assert doctor._required("train") == sorted(names(EXTRAS["train"]))
+    train = names(EXTRAS["train"]) - {"mlguard-toolkit[gpu]"}
+    assert doctor._required("train") == sorted(train)
     told = {line.split()[0] for line in [*doctor._versions(), *doctor._training()]}
-    assert base | names(EXTRAS["train"]) <= told
+    assert base | train <= told
 
 
 def test_a_checkout_that_is_not_installed_says_so(
@@ -69,10 +70,56 @@ def test_a_package_that_is_installed_but_does_not_import_is_a_problem(
         raise ImportError("libcudart.so.13: cannot open\nmore")
 
     monkeypatch.setattr(doctor, "import_module", broken)
-    *_, last = getattr(doctor, section)()
-    assert last.startswith(f"PROBLEM: {module}")
-    assert last.endswith(" 1.2.3: does not import: libcudart.so.13: cannot open")
-    assert doctor._status(last) == 2
+    told = "\n".join(getattr(doctor, section)())
+    problem = rf"PROBLEM: {module}(-gpu)? 1\.2\.3: does not import: libcudart\.so\.13: "
+    assert re.search(rf"^{problem}cannot open; repair it with: .*$", told, re.M)
+    assert "more" not in told
+
+
+@pytest.fixture
+def versions(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What is installed, for a test to change."""
+    known: dict[str, str] = {}
+
+    def version(package: str) -> str:
+        if package not in known:
+            raise PackageNotFoundError
+        return known[package]
+
+    monkeypatch.setattr(doctor, "requires", metadata)
+    monkeypatch.setattr(doctor, "version", version)
+    return known
+
+
+def test_two_runtimes_at_once_are_a_problem_with_its_repair(versions) -> None:
+    versions |= {"onnxruntime": "1.31.0", "onnxruntime-gpu": "1.31.0"}
+    (line,) = [line for line in doctor._runtime() if "PROBLEM" in line]
+    assert "onnxruntime-gpu and onnxruntime install one module over each" in line
+    assert "pip uninstall -y onnxruntime-gpu onnxruntime && pip install" in line
+    versions.pop("onnxruntime")
+    assert [line for line in doctor._runtime() if "PROBLEM" in line] == []
+
+
+@pytest.mark.parametrize(("found", "old"), [("1.20.1", True), ("1.23.0rc1", False)])
+def test_a_runtime_that_is_too_old_is_a_problem(versions, found: str, old) -> None:
+    versions["onnxruntime"] = found
+    told = [line for line in doctor._runtime() if "PROBLEM" in line]
+    assert bool(told) == old
+    assert not old or f"onnxruntime {found}: older than 1.23" in told[0]
+
+
+def test_a_package_that_is_too_old_is_a_problem(versions) -> None:
+    versions["pillow"] = "9.1.0"
+    told = [line for line in doctor._versions() if "PROBLEM" in line]
+    assert [line.partition(", the")[0] for line in told] == [
+        "PROBLEM: pillow 9.1.0: older than 10.3"
+    ]
+
+
+def test_no_runtime_says_which_to_install(versions) -> None:
+    (line,) = doctor._runtime()
+    assert line.startswith("MISSING")
+    assert "pip install onnxruntime" in line
 
 
 @pytest.mark.parametrize(

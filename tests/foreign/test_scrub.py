@@ -1,7 +1,6 @@
 """Scrubbing: the same numbers under names that say nothing."""
 
 import numpy as np
-import onnxruntime
 from onnx import (
     ModelProto,
     StringStringEntryProto,
@@ -11,6 +10,7 @@ from onnx import (
     numpy_helper,
 )
 
+from mlguard.engine import onnxruntime
 from mlguard.foreign import scrub
 
 SECRET = "/home/owner/secret_project/net.py"

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "mlguard.errors": {"refusals"},
     "mlguard.files": {"mlguard.errors"},
     "mlguard.rules": set(),
+    "mlguard.engine": {"mlguard.errors", "onnxruntime"},
     "mlguard.validation": {"pydantic"},
     "mlguard.images": {"numpy", "PIL"},
     "mlguard.palette": {"mlguard.rules", "numpy"},
@@ -51,9 +52,9 @@ MAY_IMPORT = {
     | {"cryptography", "numpy", "onnx", "pydantic"},
     "mlguard.runtime": COMMON
     | {"mlguard.keys", "mlguard.transforms", "mlguard.bundle", "mlguard.sealing"}
-    | {"mlguard.images", "numpy", "onnxruntime", "PIL"},
+    | {"mlguard.images", "numpy", "mlguard.engine", "PIL"},
     "mlguard.foreign": COMMON
-    | {"mlguard.sealing", "numpy", "onnx", "onnxruntime", "google.protobuf"},
+    | {"mlguard.sealing", "mlguard.engine", "numpy", "onnx", "google.protobuf"},
     "mlguard.protect": COMMON
     | {"mlguard.validation"}
     | TORCH
@@ -74,8 +75,7 @@ MAY_IMPORT = {
     "mlguard.serving": COMMON
     | {"keystore", "mlguard.keys", "mlguard.bundle", "mlguard.runtime", "numpy"}
     | {"triton_python_backend_utils"},  # only there within Triton
-    "mlguard.cli": {"keystore", "mlguard", "numpy", "PIL", "rich", "typer"}
-    | {"onnxruntime", "torch"},
+    "mlguard.cli": {"keystore", "mlguard", "numpy", "PIL", "rich", "typer"} | {"torch"},
 }
 
 # One level deeper: what the rooms inside a room may import of each other. Their own

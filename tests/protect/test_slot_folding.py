@@ -4,12 +4,12 @@ from collections import Counter
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 
 from mlguard.bundle import FeatureMapFacts
+from mlguard.engine import onnxruntime
 from mlguard.keys import ModelKey
 from mlguard.models.architectures.cnn_small import CNNSmall
 from mlguard.models.architectures.fcn_small import FCNSmall

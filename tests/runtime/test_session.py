@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
 from mlguard.bundle import TransformFacts, make_bundle, write_bundle
 from mlguard.bundle.bundle import parse_bundle
+from mlguard.engine import onnxruntime
 from mlguard.errors import (
     MalformedBundle,
     ProviderError,

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from mlguard.bundle.preprocess_graph import build_preprocess_graph
+from mlguard.engine import onnxruntime
 from mlguard.transforms import Transform
 from tests.transforms.chains import CHAINS, FITTING, derived, images
 

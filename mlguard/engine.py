@@ -1,0 +1,36 @@
+"""onnxruntime, imported in one place: its telemetry is off, a broken one is named.
+
+Left alone, onnxruntime writes a device id and an event database below the home folder,
+a file below TMPDIR, and in a longer session asks for its collector's address.
+`mlguard/__init__.py` forbids that before anything else is imported, so that it holds
+for every way into the library; a test watches the files that commands leave.
+"""
+
+from mlguard.errors import MissingRuntime
+
+try:
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as _ort
+
+    onnxruntime.InferenceSession  # noqa: B018  # what pip leaves of it has none
+except Exception as error:  # not installed, half-removed, made for another numpy …
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    raise MissingRuntime(f"onnxruntime cannot be imported: {reason}") from None
+
+__all__ = ["ORT_ERRORS", "onnxruntime"]
+
+# onnxruntime's refusals have no common base but Exception.
+ORT_ERRORS = (
+    _ort.EPFail,
+    _ort.Fail,
+    _ort.InvalidArgument,
+    _ort.InvalidGraph,
+    _ort.InvalidProtobuf,
+    _ort.NoModel,
+    _ort.NoSuchFile,
+    _ort.NotFound,
+    _ort.NotImplemented,
+    _ort.RuntimeException,
+    RuntimeError,
+    ValueError,
+)
