@@ -1,0 +1,137 @@
+// A bundle, unlocked by its key and ready to predict.
+
+import { checkSelftest, openBundle, selftestImage } from "./bundle.js";
+import { BundleError, ShapeError } from "./errors.js";
+
+export class Session {
+  #ort;
+  #preprocess;
+  #model;
+
+  /**
+   * Read a bundle, check it against the key, and load its graphs.
+   *
+   * @param {object} ort onnxruntime-node or onnxruntime-web
+   * @param {Uint8Array} file the bundle
+   * @param {ModelKey} key
+   * @param {object} options for onnxruntime, and `name` of the bundle in refusals
+   */
+  static async open(ort, file, key, { name, ...options } = {}) {
+    const bundle = await openBundle(file, key, name);
+    const session = new Session();
+    session.#ort = ort;
+    session.manifest = bundle.manifest;
+    session.format = bundle.format;
+    session.blockSize = bundle.blockSize;
+    if (bundle.preprocess) {
+      session.#preprocess = await load(ort, bundle.preprocess, bundle.preprocessData, options);
+      await session.#selftest(bundle);
+    }
+    session.#model = await load(ort, bundle.model, bundle.modelData, options);
+    return session;
+  }
+
+  /**
+   * Give every pixel a class, or every image if the model classifies.
+   *
+   * @param {Uint8Array} image (3, height, width), RGB
+   * @returns {Promise<Uint8Array|number>} class ids, one a pixel, row by row; or one
+   */
+  async predict(image, height, width) {
+    const { data, dims } = await this.logits(image, height, width);
+    const [, classes, rows = 1, columns = 1] = dims;
+    const best = argmax(data, classes, rows * columns);
+    if (dims.length === 2) return best[0];
+    const mask = new Uint8Array(height * width);
+    for (let y = 0; y < height; y++) {
+      mask.set(best.subarray(y * columns, y * columns + width), y * width);
+    }
+    return mask;
+  }
+
+  /** The scores of every class, as onnxruntime's tensor, of the padded image. */
+  async logits(image, height, width) {
+    if (!(image instanceof Uint8Array) || image.length !== 3 * height * width || !image.length) {
+      throw new ShapeError(`expected an image of ${3 * height * width} bytes (3, H, W)`);
+    }
+    const [padded, h, w] = pad(image, height, width, this.#multiple);
+    const pixels = await this.#pixels(padded, h, w);
+    const input = this.manifest.image?.input ?? "pixels";
+    const output = this.manifest.task?.output ?? "logits";
+    return (await this.#model.run({ [input]: pixels }))[output];
+  }
+
+  /** Run the model on tensors of onnxruntime, by name; for bundles of any kind. */
+  async run(feeds) {
+    return this.#model.run(feeds);
+  }
+
+  get #multiple() {
+    return Math.max(this.blockSize, this.manifest.image?.resize.multiple ?? 1);
+  }
+
+  async #pixels(image, height, width) {
+    const dims = [1, 3, height, width];
+    if (this.#preprocess) {
+      const images = new this.#ort.Tensor("uint8", image, dims);
+      return (await this.#preprocess.run({ images })).pixels;
+    }
+    return new this.#ort.Tensor("float32", normalized(image, height * width, this.manifest), dims);
+  }
+
+  async #selftest(bundle) {
+    const [image, height, width] = selftestImage(bundle.blockSize);
+    const images = new this.#ort.Tensor("uint8", image, [1, 3, height, width]);
+    const { values } = await this.#preprocess.run({ images });
+    checkSelftest(bundle, Int32Array.from(values.data));
+  }
+}
+
+async function load(ort, graph, data, options) {
+  const externalData = data.map(({ path, data: bytes }) => ({ path, data: bytes }));
+  return ort.InferenceSession.create(graph, { ...options, externalData });
+}
+
+/** Pixels as the model takes them where no key acts on images. */
+function normalized(image, area, manifest) {
+  const { mean, std, layout, colours, range } = manifest.image ?? {};
+  if (layout !== "NCHW" || colours !== "RGB") {
+    throw new BundleError("this reader prepares RGB images in NCHW only; use run()");
+  }
+  const out = new Float32Array(image.length);
+  for (let channel = 0; channel < 3; channel++) {
+    for (let i = channel * area; i < (channel + 1) * area; i++) {
+      const value = range[0] + (image[i] / 255) * (range[1] - range[0]);
+      out[i] = (value - mean[channel]) / std[channel];
+    }
+  }
+  return out;
+}
+
+/** Repeat the edge at bottom and right up to the next multiple of m. */
+export function pad(image, height, width, m) {
+  const [h, w] = [Math.ceil(height / m) * m, Math.ceil(width / m) * m];
+  if (h === height && w === width) return [image, h, w];
+  const out = new Uint8Array(3 * h * w);
+  for (let c = 0; c < 3; c++) {
+    for (let y = 0; y < h; y++) {
+      const row = (c * height + Math.min(y, height - 1)) * width;
+      const to = (c * h + y) * w;
+      out.set(image.subarray(row, row + width), to);
+      out.fill(image[row + width - 1], to + width, to + w);
+    }
+  }
+  return [out, h, w];
+}
+
+function argmax(scores, classes, area) {
+  const best = classes > 256 ? new Uint16Array(area) : new Uint8Array(area);
+  for (let i = 0; i < area; i++) {
+    let top = 0;
+    for (let k = 1; k < classes; k++) {
+      if (scores[k * area + i] > scores[top * area + i]) top = k;
+    }
+    best[i] = top;
+  }
+  return best;
+}
