@@ -16,6 +16,7 @@ from mlguard.errors import WrongKey
 LABEL = "mlguard/sealed-tensors/v1/"
 USE = "sealed-tensors"  # of the model key's subkey
 FILE_KEY_BYTES = SALT_BYTES = COMMITMENT_BYTES = 32
+ROOT_BYTES = 64  # as many as SHA-512 gives: RFC 5869 asks that of what is expanded
 
 
 class Subkeys(Protocol):
@@ -49,8 +50,9 @@ class FileKey:
                 f"a file key is {FILE_KEY_BYTES} bytes and a salt {SALT_BYTES}, "
                 f"got {len(secret)} and {len(salt)}"
             )
-        okm = HKDF(SHA512(), 64, salt, (LABEL + "root").encode()).derive(secret)
-        self._root, self._commitment = okm[:32], okm[32:]
+        size = ROOT_BYTES + COMMITMENT_BYTES
+        okm = HKDF(SHA512(), size, salt, (LABEL + "root").encode()).derive(secret)
+        self._root, self._commitment = okm[:ROOT_BYTES], okm[ROOT_BYTES:]
 
     @classmethod
     def of_owner(cls, subkeys: Subkeys, salt: bytes) -> Self:

@@ -32,8 +32,10 @@ def expand(root: bytes, info: bytes) -> bytes:
 
 
 def root_and_commitment(file_key: bytes, salt: bytes) -> tuple[bytes, bytes]:
-    okm = expand(hmac.digest(salt, file_key, "sha512"), PREFIX + b"root")
-    return okm[:32], okm[32:]
+    prk, info = hmac.digest(salt, file_key, "sha512"), PREFIX + b"root"
+    first = hmac.digest(prk, info + b"\x01", "sha512")
+    okm = first + hmac.digest(prk, first + info + b"\x02", "sha512")
+    return okm[:64], okm[64:96]
 
 
 def owners_file_key(secret: bytes, protection_id: bytes, salt: bytes) -> bytes:
