@@ -38,9 +38,9 @@ export class FileKey {
 
   /** @param {Uint8Array} secret 32 bytes  @param {Uint8Array} salt the file's, 32 bytes */
   constructor(secret, salt) {
-    const okm = hkdf512(secret, salt, utf8(`${LABEL}root`), 64);
-    this.#root = okm.subarray(0, 32);
-    this.commitment = okm.subarray(32);
+    const okm = hkdf512(secret, salt, utf8(`${LABEL}root`), 96);
+    this.#root = okm.subarray(0, 64);
+    this.commitment = okm.subarray(64);
   }
 
   /** The key of a file that the owner of a model key keeps for himself. */
