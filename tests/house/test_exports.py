@@ -9,6 +9,7 @@ ROOMS = [
     "keystore",
     "mlguard.sealing",
     "mlguard.foreign",
+    "mlguard.marks",
     "mlguard.transforms",
     "mlguard.data",
     "mlguard.models",

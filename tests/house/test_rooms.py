@@ -40,6 +40,7 @@ MAY_IMPORT = {
         "numpy",
         "pyffx",
     },
+    "mlguard.marks": {"mlguard.keys", "cryptography", "numpy"},
     "mlguard.data": COMMON
     | TORCH
     | {"mlguard.images", "mlguard.recipe", "mlguard.tasks", "PIL"},

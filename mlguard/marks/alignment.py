@@ -1,0 +1,177 @@
+"""Lay a leaked tensor on the original's: channels back in order and in scale.
+
+Whoever has a model can permute and rescale its channels and change nothing that it
+does. A tensor is seen as rows (output channels) of columns (input channels) of
+kernels; what both scalings leave is compared, so that no graph is needed. Only the
+original is looked at here, never a customer's code: what is found cannot favour one.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ALIKE = 0.5  # the least cosine of two tensors that are relatives
+IN_PLACE = 0.9  # above this, channels stand where they stood
+BALANCING = 20  # rounds, of rows and then columns
+ROUNDS = 3  # of matching columns, then rows
+FITS = 4  # rounds, of factors of rows and then columns
+QUANTILES = 64
+MOST_ROUNDS = 32  # of pairing; what is left then is as good as not to be told apart
+TINY = 1e-30  # a channel that is smaller than this is off
+
+Matrix = NDArray[np.float32]
+Order = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A leaked tensor in the original's order of channels and scale.
+
+    Attributes:
+        values: (O, I, K), comparable with the original's.
+        kept: Which elements the leak still has: not pruned, and of a known scale.
+        alike: The cosine of what it is and what the original would be.
+    """
+
+    values: Matrix
+    kept: NDArray[np.bool_]
+    alike: float
+
+
+def as_rows(values: NDArray[Any]) -> Matrix:
+    """See a tensor as rows of columns of kernels; what is not finite becomes 0.
+
+    Unsigned integers have their zero anywhere; the mean is near enough.
+
+    Shape:
+        values   (O, I, …)
+        returns  (O, I, K) float32
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        matrix = values.astype(np.float32).reshape(*values.shape[:2], -1)
+    if values.dtype.kind == "u":
+        matrix -= matrix.mean()
+    return np.nan_to_num(matrix, copy=False, posinf=0.0, neginf=0.0)
+
+
+def align(leak: Matrix, original: Matrix) -> Aligned:
+    """Undo permuted, rescaled and negated channels, as far as they can be matched."""
+    values, alike = leak, likeness(leak, original)
+    if alike < IN_PLACE:
+        matched = _reorder(leak, original)
+        if (better := likeness(matched, original)) > alike:
+            values, alike = matched, better
+    kept = (values != 0) | (original == 0)
+    rows, columns = _scales(values, original, kept)
+    scale = rows[:, None, None] * columns[:, None]
+    known = np.abs(scale) > TINY
+    scaled = np.divide(values, scale, out=original.copy(), where=known)
+    return Aligned(scaled, kept & known, alike)
+
+
+def likeness(leak: Matrix, original: Matrix) -> float:
+    """The cosine of two tensors, up to a factor for each row and each column.
+
+    Of what the leak still has: a pruned tensor stands where it stood.
+    """
+    one, other = balanced(leak), balanced(original)
+    other = other * (one != 0)
+    rows, columns = _scales(one, other, one != 0)
+    fitted = other * (rows[:, None, None] * columns[:, None])
+    lengths = float(np.linalg.norm(one) * np.linalg.norm(fitted))
+    return float(np.vdot(one, fitted)) / lengths if lengths else 0.0
+
+
+def signature(values: Matrix) -> NDArray[np.float64]:
+    """What no permutation or scale of channels changes: quantiles of sizes."""
+    sizes = np.abs(balanced(values)).ravel()
+    return np.quantile(sizes, np.linspace(0.02, 0.98, QUANTILES))
+
+
+def pairs(likenesses: NDArray[Any]) -> Order:
+    """Pair rows with columns one to one: those first that prefer each other.
+
+    Where a matching is clear this is the best assignment, and it needs no solver.
+
+    Shape:
+        likenesses  (n, n)
+        returns     (n,) int64, the column of each row
+    """
+    found = np.zeros(len(likenesses), dtype=np.int64)
+    rows = columns = np.arange(len(likenesses))
+    for _ in range(MOST_ROUNDS):
+        left = likenesses[np.ix_(rows, columns)]
+        wanted, wanting = left.argmax(1), left.argmax(0)
+        mutual = wanting[wanted] == np.arange(rows.size)
+        found[rows[mutual]] = columns[wanted[mutual]]
+        columns = np.delete(columns, wanted[mutual])
+        rows = rows[~mutual]
+        if not rows.size:
+            break
+    found[rows] = columns
+    return found
+
+
+def balanced(values: Matrix) -> Matrix:
+    """Rescale rows and columns until each has the mean square 1.
+
+    Two tensors that differ by scales of channels only become the same.
+
+    Source: Sinkhorn and Knopp 1967, doi:10.2140/pjm.1967.21.343, on the squares.
+    """
+    squares = np.square(values, dtype=np.float64).mean(2)
+    rows, columns = np.ones(len(squares)), np.ones(squares.shape[1])
+    for _ in range(BALANCING):
+        rows = _reciprocal(squares @ columns / len(columns))
+        columns = _reciprocal(rows @ squares / len(rows))
+    scale = np.sqrt(rows[:, None] * columns)
+    return np.asarray(values * scale[:, :, None], dtype=np.float32)
+
+
+def _reorder(leak: Matrix, original: Matrix) -> Matrix:
+    """Find the order of rows and columns, of sizes alone: signs do not matter."""
+    one, other = (_centred(np.abs(balanced(side))) for side in (leak, original))
+    columns: Order = np.arange(leak.shape[1])
+    if leak.shape[1] == 1:
+        rows = pairs(_products(other, one))
+        return leak[rows]
+    rows = pairs(_products(np.sort(other, axis=1), np.sort(one, axis=1)))
+    for _ in range(ROUNDS):
+        turned = other.transpose(1, 0, 2), one[rows].transpose(1, 0, 2)
+        columns = pairs(_products(*turned))
+        rows = pairs(_products(other, one[:, columns]))
+    return leak[rows][:, columns]
+
+
+def _scales(
+    values: Matrix, original: Matrix, kept: NDArray[np.bool_]
+) -> tuple[Matrix, Matrix]:
+    """Fit a factor for each row and each column, by least squares in turn."""
+    shared = np.where(kept, original, np.float32(0))
+    products, squares = (shared * values).sum(2), np.square(shared).sum(2)
+    rows = np.ones(len(products), dtype=np.float32)
+    columns = np.ones(products.shape[1], dtype=np.float32)
+    for _ in range(FITS):
+        rows = (products @ columns) * _reciprocal(squares @ np.square(columns))
+        columns = (rows @ products) * _reciprocal(np.square(rows) @ squares)
+    return rows, columns
+
+
+def _products(rows: Matrix, columns: Matrix) -> Matrix:
+    """Minus half the squared distance of every pair, up to a number for each."""
+    one, other = (side.reshape(len(side), -1) for side in (rows, columns))
+    middle = one.mean(0)
+    one, other = one - middle, other - middle
+    lengths = np.square(one).sum(1)[:, None] + np.square(other).sum(1)
+    return np.asarray(one @ other.T - lengths / 2)
+
+
+def _centred(values: Matrix) -> Matrix:
+    return np.asarray(values - values.mean(), dtype=np.float32)
+
+
+def _reciprocal(values: NDArray[Any]) -> NDArray[Any]:
+    found = np.zeros_like(values)
+    return np.asarray(np.divide(1, values, out=found, where=values > TINY))

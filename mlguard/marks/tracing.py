@@ -1,0 +1,195 @@
+"""Name the customers whose code is in weights that turned up.
+
+What is left of the leak when the original is taken away is compared with the code of
+every customer. A code is drawn from a secret key, so to everybody who does not have it
+an innocent customer's code is Gaussian noise, whatever was done to the leak: its z is
+a standard normal number, and the chance of a false alarm is known and not estimated.
+docs/spec/marks-v1.md, sections 4 and 5.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlguard.keys import ModelSubkeys
+from mlguard.marks.alignment import Aligned, Matrix, as_rows
+from mlguard.marks.code import UNIT, checked, table, variance, words
+from mlguard.marks.embedding import Tensors, deviations, markable
+from mlguard.marks.pairing import lay
+
+MAX_FALSE_ALARM = 1e-6  # over all customers together; below this one is named
+# What is claimed at the most: no code is harder to hit than the key is to guess.
+LEAST_CHANCE = 2.0**-256
+FREEDOM = 4  # degrees, of Student's law: what fine-tuning changes has long tails
+PRIOR = 16  # elements' worth of the tensor's scale in the scale of a row
+CLIPS, CLIPPED = 3, 3.0  # rounds, and standard deviations
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How much of one customer's code is in the leak.
+
+    Attributes:
+        customer: As the caller names it.
+        grant_id: 16 bytes.
+        z: Standard deviations above what the code of an innocent customer gives.
+        false_alarm: At most the chance that one of all innocent customers reaches z.
+    """
+
+    customer: str
+    grant_id: bytes
+    z: float
+    false_alarm: float
+
+    @property
+    def named(self) -> bool:
+        """Whether chance is no explanation."""
+        return self.false_alarm <= MAX_FALSE_ALARM
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a leak says about where it comes from.
+
+    Attributes:
+        findings: Of every customer, the highest z first.
+        alike: The mean cosine of the leak's tensors and the original's.
+        compared: Weights that were found in the leak, of those that carry codes.
+        marked: Weights that carry codes, in the original.
+    """
+
+    findings: tuple[Finding, ...]
+    alike: float
+    compared: int
+    marked: int
+
+    @property
+    def named(self) -> tuple[Finding, ...]:
+        """The customers whose code is there; empty for nobody."""
+        return tuple(one for one in self.findings if one.named)
+
+    @property
+    def related(self) -> bool:
+        """Whether the leak has weights of the original at all."""
+        return self.compared > 0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How much each weight of the leak speaks for a positive code. No key went in.
+
+    Attributes:
+        scores: By the original's names, in the order of C.
+        alike: As of `Trace`.
+        compared: As of `Trace`.
+        marked: As of `Trace`.
+    """
+
+    scores: Mapping[str, NDArray[np.float32]]
+    alike: float
+    compared: int
+    marked: int
+
+    def z(self, subkeys: ModelSubkeys, grant_id: bytes) -> float:
+        """Compare with the code of one grant. 0 where there is nothing to compare."""
+        total = squares = 0.0
+        for name, scores in self.scores.items():
+            for part, drawn in words(subkeys, grant_id, name, scores.size):
+                total += float(scores[part] @ _numbers()[drawn])
+            squares += float(scores @ scores)
+        return total / math.sqrt(squares * variance()) if squares else 0.0
+
+
+def trace(
+    leak: Tensors,
+    original: Tensors,
+    candidates: Mapping[str, bytes],
+    subkeys: ModelSubkeys,
+) -> Trace:
+    """Say whose copy of a model has leaked.
+
+    Args:
+        leak: The weights that turned up, by whatever names, in any precision.
+        original: The owner's weights, without a mark.
+        candidates: The grant id of every customer, by whatever name.
+        subkeys: The subkeys of the protected model.
+
+    Returns:
+        A finding for each customer. Several are named if several copies were mixed.
+
+    Raises:
+        ValueError: No customers, or a grant id that is not 16 bytes.
+    """
+    if not candidates:
+        raise ValueError("expected the grant id of at least one customer")
+    for grant_id in candidates.values():
+        checked(grant_id)
+    evidence = gather(leak, original)
+    findings = [
+        Finding(customer, grant_id, z, false_alarm(z, len(candidates)))
+        for customer, grant_id in candidates.items()
+        for z in [evidence.z(subkeys, grant_id)]
+    ]
+    findings.sort(key=lambda one: -one.z)
+    return Trace(tuple(findings), evidence.alike, evidence.compared, evidence.marked)
+
+
+def gather(leak: Tensors, original: Tensors) -> Evidence:
+    """Compare a leak with the original, before any customer's code is looked at."""
+    own = {name: as_rows(one) for name, one in original.items() if markable(one)}
+    aligned = lay(leak, own)
+    scores = {name: _scores(one, own[name]) for name, one in aligned.items()}
+    laid = sum(own[name].size for name in aligned)
+    alike = sum(one.alike * own[name].size for name, one in aligned.items())
+    return Evidence(
+        {name: one for name, one in scores.items() if one.any()},
+        alike / max(laid, 1),
+        sum(int(one.kept.sum()) for one in aligned.values()),
+        sum(one.size for one in own.values()),
+    )
+
+
+def _scores(aligned: Aligned, original: Matrix) -> NDArray[np.float32]:
+    """What is left, each weight counting as much as what was done to its row allows.
+
+    Source: the score of Student's law: near 0 as the normal law's, and bounded, so that
+        what fine-tuning moved far does not drown the rest.
+    """
+    kept = aligned.kept
+    units = deviations(original).astype(np.float32)  # what the mark is a share of
+    inverse = np.divide(1, units, out=np.zeros_like(units), where=units > 0)
+    left = (aligned.values - original) * inverse[:, None, None]
+    left = np.where(kept, left, np.float32(0))
+    left -= kept * np.float32(left.sum() / max(kept.sum(), 1))
+    squares = _clipped(np.square(left), kept)
+    usual = squares.sum() / max(kept.sum(), 1)
+    spread = (squares.sum((1, 2)) + PRIOR * usual) / (kept.sum((1, 2)) + PRIOR)
+    spread = FREEDOM * spread[:, None, None] + np.square(left)
+    scores = np.divide(left, spread, out=np.zeros_like(left), where=spread > 0)
+    return np.asarray(scores.reshape(-1), dtype=np.float32)
+
+
+def _clipped(squares: Matrix, kept: NDArray[np.bool_]) -> Matrix:
+    """Squares of what is left, without the weight of a few that are far off."""
+    for _ in range(CLIPS):
+        usual = squares.sum() / max(kept.sum(), 1)
+        squares = np.minimum(squares, CLIPPED**2 * usual)
+    return squares
+
+
+@lru_cache(maxsize=1)
+def _numbers() -> NDArray[np.float32]:
+    return np.asarray(table() / UNIT, dtype=np.float32)
+
+
+def false_alarm(z: float, customers: int) -> float:
+    """The chance that any of some innocent customers has this z, at most.
+
+    Source: Bonferroni's inequality, on the tail of the standard normal law.
+    """
+    tail = math.erfc(z / math.sqrt(2)) / 2
+    return min(1.0, customers * max(tail, LEAST_CHANCE))
