@@ -9,6 +9,14 @@ from mlguard.cli.ask import warn
 from mlguard.cli.extras import need
 from mlguard.cli.key_space import warn_of_small_key_space
 from mlguard.cli.model_key import open_model_key, open_model_keys
+from mlguard.cli.onnx_model import (
+    AboutFile,
+    Example,
+    FreezeInputs,
+    export_onnx,
+    is_onnx,
+    refuse_onnx_options,
+)
 from mlguard.cli.recipes import Overrides
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.files import refuse_filled_folder
@@ -24,7 +32,8 @@ NewRun = Annotated[Path, typer.Option(help="The run folder to write; new or empt
 @unlocking
 def bind(
     model: Annotated[
-        Path, typer.Argument(help="A plain run folder, or a .safetensors file.")
+        Path,
+        typer.Argument(help="A plain run folder, a .safetensors or an .onnx file."),
     ],
     key: NewKey,
     out: NewRun,
@@ -48,10 +57,32 @@ def bind(
     fold_batch_norm: Annotated[
         bool, typer.Option("--fold-batch-norm", help="Ship no running statistics.")
     ] = False,
+    about: AboutFile = None,
+    example: Example = None,
+    freeze_inputs: FreezeInputs = False,
     *,
     unlock: Unlock,
 ) -> None:
-    """Make a trained model need the key, without training, and write a run folder."""
+    """Make a trained model need the key, without training, and write a run folder.
+
+    Of an .onnx file it writes the bundle, as `mlguard export` does.
+    """
+    if is_onnx(model):
+        if recipe or method or layers or block_size or fold_batch_norm:
+            raise typer.BadParameter(
+                "of an .onnx file, all weights are sealed, no more"
+            )
+        export_onnx(
+            model,
+            out,
+            key,
+            about=about,
+            example=example,
+            freeze_inputs=freeze_inputs,
+            unlock=unlock,
+        )
+        return
+    refuse_onnx_options(about, example, freeze_inputs=freeze_inputs)
     if set_ and recipe is None:
         raise typer.BadParameter("--set goes with --recipe")
     settings = read_recipe(recipe, overrides=set_ or []) if recipe else None

@@ -8,16 +8,29 @@ import typer
 from mlguard.cli.extras import need
 from mlguard.cli.key_space import warn_of_small_key_space
 from mlguard.cli.model_key import open_model_key
+from mlguard.cli.onnx_model import (
+    AboutFile,
+    Example,
+    FreezeInputs,
+    export_onnx,
+    is_onnx,
+    refuse_onnx_options,
+)
 from mlguard.cli.unlock import Unlock, unlocking
 
 
 @unlocking
 def export(
-    run: Annotated[Path, typer.Argument(help="The run folder of `mlguard protect`.")],
+    run: Annotated[
+        Path,
+        typer.Argument(help="The run folder of `mlguard protect`, or an .onnx file."),
+    ],
     out: Annotated[Path, typer.Option(help="The bundle to write, NAME.mlgb; new.")],
     key: Annotated[
         str | None,
-        typer.Option(help="Name of the model key, if not the one `protect` was given."),
+        typer.Option(
+            help="Name of the model key; of a run, if not the one `protect` was given."
+        ),
     ] = None,
     seal: Annotated[
         bool | None,
@@ -28,10 +41,27 @@ def export(
             show_default=False,
         ),
     ] = None,
+    about: AboutFile = None,
+    example: Example = None,
+    freeze_inputs: FreezeInputs = False,
     *,
     unlock: Unlock,
 ) -> None:
     """Write RUN as a bundle, after comparing it with the model it came from."""
+    if is_onnx(run):
+        if seal is False:
+            raise typer.BadParameter("an ONNX file without a seal is the plain model")
+        export_onnx(
+            run,
+            out,
+            key,
+            about=about,
+            example=example,
+            freeze_inputs=freeze_inputs,
+            unlock=unlock,
+        )
+        return
+    refuse_onnx_options(about, example, freeze_inputs=freeze_inputs)
     need("mlguard.protect.export")
     from mlguard.protect import read_run
     from mlguard.protect.export import check_exportable, export_run

@@ -6,10 +6,11 @@ is written. Knows nothing of keys and of bundles.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 from onnx import ModelProto
 
 from mlguard.engine import ORT_ERRORS
@@ -36,6 +37,21 @@ SHAPES = "onnxruntime reads it to work out shapes"
 
 
 @dataclass(frozen=True)
+class Signature:
+    """An input or output.
+
+    Attributes:
+        name: What the model calls it.
+        kind: Its type in onnxruntime's words.
+        shape: Free sizes are None or a name; None of what is no tensor.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int | str | None, ...] | None
+
+
+@dataclass(frozen=True)
 class Lifted:
     """A model in two parts.
 
@@ -45,6 +61,8 @@ class Lifted:
         tensors: The weights.
         uncovered: What stays in the graph, but for the smallest tensors.
         small_bytes: How much those have.
+        inputs: What the model takes.
+        outputs: What it gives.
         comparison: What the two parts together were compared with the model on.
     """
 
@@ -52,6 +70,8 @@ class Lifted:
     tensors: tuple[PlainTensor, ...]
     uncovered: tuple[Uncovered, ...]
     small_bytes: int
+    inputs: tuple[Signature, ...] = ()
+    outputs: tuple[Signature, ...] = ()
     comparison: Comparison | None = None
 
     @property
@@ -145,13 +165,7 @@ def lift_model(
         random=any(node.op_type in RANDOM for node in nodes_of(emptied.model.graph)),
         example=example,
     )
-    return Lifted(
-        lifted.graph,
-        lifted.tensors,
-        lifted.uncovered,
-        lifted.small_bytes,
-        comparison,
-    )
+    return replace(lifted, comparison=comparison)
 
 
 def _lift(emptied: Emptied, *, name: str) -> Lifted:
@@ -161,9 +175,13 @@ def _lift(emptied: Emptied, *, name: str) -> Lifted:
     kept: dict[int, str] = {}
     while True:
         lifted = _without(emptied, names, kept)
-        problem = _problem(lifted)
-        if problem is None:
-            return lifted
+        loaded, problem = _try(lifted)
+        if loaded is not None:
+            return replace(
+                lifted,
+                inputs=tuple(map(_signature, loaded.get_inputs())),
+                outputs=tuple(map(_signature, loaded.get_outputs())),
+            )
         found = {numbers[one] for one in _named(problem) if one in numbers} - set(kept)
         if not found:
             found = {_search(emptied, names, kept, name=name)}
@@ -189,13 +207,17 @@ def _without(emptied: Emptied, names: Sequence[str], kept: Mapping[int, str]) ->
     )
 
 
-def _problem(lifted: Lifted) -> str | None:
-    """Why onnxruntime does not load a model in two parts; None if it does."""
+def _try(lifted: Lifted) -> tuple[onnxruntime.InferenceSession | None, str]:
+    """Load a model in two parts, or say why onnxruntime does not."""
     try:
-        load(lifted.graph, lifted.tensors, optimize=False)
+        return load(lifted.graph, lifted.tensors, optimize=False), ""
     except ORT_ERRORS as error:
-        return first_line(error)
-    return None
+        return None, first_line(error)
+
+
+def _signature(value: Any) -> Signature:
+    shape = value.shape if value.type.startswith("tensor(") else None
+    return Signature(value.name, value.type, None if shape is None else tuple(shape))
 
 
 def _named(problem: str) -> set[str]:
@@ -215,8 +237,8 @@ def _search(
         ModelFileError: It does not load the model with any tensor moved or none.
     """
     everything = dict.fromkeys(range(len(emptied.taken)), "") | dict(kept)
-    problem = _problem(_without(emptied, names, everything))
-    if problem is not None:
+    loaded, problem = _try(_without(emptied, names, everything))
+    if loaded is None:
         raise ModelFileError(
             f"{name}: onnxruntime does not load the model without the names and notes "
             f"of its exporter: {problem}"
@@ -226,7 +248,7 @@ def _search(
     while bad - good > 1:
         middle = (good + bad) // 2
         stay = dict.fromkeys(order[middle:], "") | dict(kept)
-        if _problem(_without(emptied, names, stay)) is None:
+        if _try(_without(emptied, names, stay))[0] is not None:
             good = middle
         else:
             bad = middle

@@ -55,7 +55,8 @@ MAY_IMPORT = {
     | {"mlguard.keys", "mlguard.transforms", "mlguard.bundle", "mlguard.sealing"}
     | {"mlguard.images", "numpy", "mlguard.engine", "PIL"},
     "mlguard.foreign": COMMON
-    | {"mlguard.sealing", "mlguard.engine", "numpy", "onnx", "google.protobuf"},
+    | {"mlguard.keys", "mlguard.sealing", "mlguard.bundle", "google.protobuf"}
+    | {"numpy", "onnx", "onnxruntime", "pydantic"},
     "mlguard.protect": COMMON
     | {"mlguard.validation"}
     | TORCH

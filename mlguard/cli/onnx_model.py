@@ -1,0 +1,135 @@
+"""An ONNX file on the command line: what `export` and `bind` do with one. No torch."""
+
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlguard.cli.extras import need
+from mlguard.cli.model_key import open_model_key
+from mlguard.cli.printable import say
+from mlguard.cli.unlock import Unlock
+from mlguard.errors import ModelFileError
+from mlguard.files import refuse_existing
+
+if TYPE_CHECKING:
+    from mlguard.foreign import Exported
+
+SUFFIXES = {".onnx", ".ort"}
+SHOWN = 10  # uncovered tensors that are named on the terminal
+AboutFile = Annotated[
+    Path | None,
+    typer.Option(help="TOML: what image and what answer an ONNX model has."),
+]
+FreezeInputs = Annotated[
+    bool,
+    typer.Option(
+        "--freeze-inputs", help="Make inputs with a default constants (ONNX)."
+    ),
+]
+Example = Annotated[
+    Path | None,
+    typer.Option(
+        help="An .npz of inputs to compare an ONNX model on; default: random."
+    ),
+]
+
+
+def is_onnx(path: Path) -> bool:
+    """Whether a path is that of an ONNX file and not of a run."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def refuse_onnx_options(
+    about: Path | None, example: Path | None, *, freeze_inputs: bool
+) -> None:
+    """Refuse options that only an ONNX file has.
+
+    Raises:
+        typer.BadParameter: One was given.
+    """
+    if about or example or freeze_inputs:
+        raise typer.BadParameter(
+            "--about, --example and --freeze-inputs go with an .onnx file"
+        )
+
+
+def export_onnx(
+    model: Path,
+    out: Path,
+    key: str | None,
+    *,
+    about: Path | None,
+    example: Path | None,
+    freeze_inputs: bool,
+    unlock: Unlock,
+) -> None:
+    """Write an ONNX file as a bundle, and say what stands under the key.
+
+    Raises:
+        typer.BadParameter: No key was named.
+        ModelFileError: The file is none that can be protected.
+    """
+    if key is None:
+        raise typer.BadParameter("an ONNX file has no key yet: name one with --key")
+    need("mlguard.foreign", extra="onnx")
+    from mlguard.foreign import export_file, read_about
+
+    refuse_existing(out)  # before a passphrase is asked for
+    said = None if about is None else read_about(about)
+    inputs = None if example is None else read_example(example)
+    with open_model_key(key, unlock) as held:
+        done = export_file(
+            model,
+            held.key,
+            out,
+            about=said,
+            example=inputs,
+            freeze_inputs=freeze_inputs,
+        )
+        held.register("bundle", done.protection_id.hex())
+        key_id = held.key.key_id
+    say(f"{out}  {done.size_bytes / 1e6:.1f} MB  key {key_id}  sealed")
+    say_coverage(done)
+
+
+def say_coverage(done: "Exported") -> None:
+    """Say how much stands under the key, and what was compared."""
+    lifted = done.lifted
+    say(
+        f"covered: {lifted.share:.2%} of the weights, {len(lifted.tensors)} tensors "
+        f"with a key of their own, {lifted.covered_bytes / 1e6:.1f} MB; the rest is "
+        "sealed with the graph"
+    )
+    for one in lifted.uncovered[:SHOWN]:
+        say(f"  {one.name}  {one.size_bytes} bytes stay in the graph: {one.reason}")
+    if len(lifted.uncovered) > SHOWN:
+        say(f"  and {len(lifted.uncovered) - SHOWN} more")
+    compared = lifted.comparison
+    if compared is not None:
+        shapes = ", ".join(f"{k} {list(v)}" for k, v in compared.inputs.items())
+        same = (
+            "shapes are equal; it draws at random" if compared.random else "equal bits"
+        )
+        say(f"compared with the model on {shapes or 'no inputs'}: {same}")
+
+
+def read_example(path: Path) -> dict[str, Any]:
+    """Read inputs, by name.
+
+    Raises:
+        ModelFileError: The file is no .npz of plain arrays.
+    """
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise ValueError("one array")
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError):
+        raise ModelFileError(
+            f"{path}: expected an .npz file of arrays, one for each input",
+            hint="numpy.savez(path, **{name: array})",
+        ) from None

@@ -1,0 +1,194 @@
+"""From an ONNX file straight to a bundle of format 2, without torch.
+
+No bundle is written that was not compared with its model: the model without its weights
+runs beside the model as it was (compare.py), and what was written is opened again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from mlguard.bundle import (
+    Bundle2,
+    Facts2,
+    Model2,
+    Origin,
+    Tensor2,
+    Uncovered,
+    glimpse_bundle,
+    write_bundle2,
+)
+from mlguard.bundle.graph_limits import check_graph
+from mlguard.errors import MalformedBundle, ModelFileError, ParityError
+from mlguard.files import refuse_existing
+from mlguard.foreign.about import About
+from mlguard.foreign.lift import Lifted, Signature, lift_file
+from mlguard.keys import ModelKey, new_protection_id
+from mlguard.sealing import PlainTensor
+
+PACKAGES = ("mlguard", "onnx", "onnxruntime", "onnxruntime-gpu")
+DATATYPES = {  # onnxruntime's words, in those of the Open Inference Protocol
+    "tensor(bool)": "BOOL",
+    "tensor(string)": "BYTES",
+    "tensor(bfloat16)": "BF16",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+} | {
+    f"tensor({sign}int{bits})": f"{sign}int{bits}".upper()
+    for sign in ("", "u")
+    for bits in (8, 16, 32, 64)
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What came of an export.
+
+    Attributes:
+        protection_id: The public identifier of the protected model.
+        size_bytes: Of the bundle.
+        lifted: The model in its two parts.
+    """
+
+    protection_id: bytes
+    size_bytes: int
+    lifted: Lifted
+
+
+def export_file(
+    path: Path,
+    key: ModelKey,
+    out: Path,
+    *,
+    about: About | None = None,
+    freeze_inputs: bool = False,
+    example: Mapping[str, Any] | None = None,
+) -> Exported:
+    """Write an ONNX file as a bundle whose every weight is under a key.
+
+    Args:
+        path: The file; its data files lie in its folder.
+        key: The model key.
+        out: The bundle to write; nothing may be there.
+        about: What the owner says about the model.
+        freeze_inputs: Whether to make defaults of inputs constants.
+        example: Inputs to compare on, by name; None for random ones.
+
+    Raises:
+        OutputExists: Something is at `out` already.
+        OutputError: There is no space, or the folder is not writable.
+        ModelFileError: The file is none that can be protected.
+        ParityError: Under the key the model answers otherwise.
+    """
+    refuse_existing(out)
+    lifted = lift_file(path, freeze_inputs=freeze_inputs, example=example)
+    model = model_of(lifted, about or About(), name=str(path))
+    subkeys = key.for_model(new_protection_id())
+
+    def check(written: Path) -> None:
+        _check_written(written, key, lifted.tensors)
+
+    write_bundle2(out, model, subkeys, check=check)
+    return Exported(subkeys.protection_id, out.stat().st_size, lifted)
+
+
+def model_of(lifted: Lifted, about: About, *, name: str) -> Model2:
+    """What goes into a bundle.
+
+    Args:
+        lifted: The model in its two parts.
+        about: What the owner says about it.
+        name: What to call it in a refusal.
+
+    Raises:
+        ModelFileError: The graph is beyond what a bundle holds, or what the owner says
+            does not fit it.
+    """
+    try:
+        opsets = check_graph(lifted.graph, name=name, foreign=True).opsets
+        facts = Facts2(
+            inputs=tuple(map(_tensor, lifted.inputs)),
+            outputs=tuple(map(_tensor, lifted.outputs)),
+            opsets=opsets,
+            image=about.image,
+            task=about.task,
+            licence=about.licence,
+        )
+    except MalformedBundle as refusal:
+        raise ModelFileError(
+            f"{refusal}, which no bundle can hold",
+            hint="docs/spec/bundle-v2.md, section 4, has the limits",
+        ) from None
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise ModelFileError(
+            f"{name}: {where}: {problem['msg']}".replace(": :", ":"),
+            hint="docs/models/onnx.md explains what a model can be said to be",
+        ) from None
+    return Model2(
+        facts=facts,
+        graph=lifted.graph,
+        tensors=lifted.tensors,
+        left=_left(lifted),
+        origin=Origin(versions=_versions()),
+    )
+
+
+def _tensor(value: Signature) -> Tensor2:
+    sizes = value.shape
+    shape = (
+        None
+        if sizes is None
+        else tuple(n if isinstance(n, int) and n >= 0 else -1 for n in sizes)
+    )
+    return Tensor2(
+        name=value.name, datatype=DATATYPES.get(value.kind, value.kind), shape=shape
+    )
+
+
+def _left(lifted: Lifted) -> list[Uncovered]:
+    """What stays in the graph, under names that tell nothing: a manifest is public."""
+    left = [
+        Uncovered(name=f"left/{number}", size=one.size_bytes, reason=one.reason[:200])
+        for number, one in enumerate(lifted.uncovered)
+    ]
+    if lifted.small_bytes:
+        reason = "shapes, axes and single numbers"
+        left.append(Uncovered(name="small", size=lifted.small_bytes, reason=reason))
+    return left
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _check_written(path: Path, key: ModelKey, tensors: Sequence[PlainTensor]) -> None:
+    """Open what was written, and compare every byte of every weight.
+
+    Raises:
+        ParityError: The file is not what was to be written.
+    """
+    bundle = glimpse_bundle(path)
+    if not isinstance(bundle, Bundle2):
+        raise AssertionError("a bundle of format 2 was read as another")
+    unlocked = bundle.unlock(key)
+    rows = unlocked.graph().rows
+    for (_, opened), tensor in zip(unlocked.tensors(rows), tensors, strict=True):
+        if not np.array_equal(opened, np.frombuffer(tensor.data, np.uint8)):
+            raise ParityError(
+                f"{path}: the file is not what was written to it",
+                hint="check the disk; nothing was kept",
+            )
