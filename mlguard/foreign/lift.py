@@ -10,10 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 from onnx import ModelProto
 
-from mlguard.engine import ORT_ERRORS
+from mlguard.engine import ORT_ERRORS, onnxruntime
 from mlguard.errors import ModelFileError
 from mlguard.foreign.compare import Comparison, compare
 from mlguard.foreign.data_files import DataFiles

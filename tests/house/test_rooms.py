@@ -56,7 +56,7 @@ MAY_IMPORT = {
     | {"mlguard.images", "numpy", "mlguard.engine", "PIL"},
     "mlguard.foreign": COMMON
     | {"mlguard.keys", "mlguard.sealing", "mlguard.bundle", "google.protobuf"}
-    | {"numpy", "onnx", "onnxruntime", "pydantic"},
+    | {"numpy", "onnx", "mlguard.engine", "pydantic"},
     "mlguard.protect": COMMON
     | {"mlguard.validation"}
     | TORCH
