@@ -31,6 +31,7 @@ from mlguard.bundle.write2 import (
     FileOwner,
     Model2,
     Origin,
+    WriteBeside,
     bundle2_bytes,
     write_bundle2,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "TransformFacts",
     "Uncovered",
     "Unlocked",
+    "WriteBeside",
     "bundle2_bytes",
     "bundle2_of",
     "check_key",

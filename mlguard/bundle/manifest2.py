@@ -334,6 +334,11 @@ class Manifest2(Facts2):
         """Which member holds the table of tensors: sealed as the graph is."""
         return SEALED_TABLE if self.seal.graph else TABLE
 
+    @property
+    def facts(self) -> Facts2:
+        """What the exporter said about the model, without what followed from it."""
+        return Facts2(**{name: getattr(self, name) for name in Facts2.model_fields})
+
     def members(self, own: bytes, crc: int) -> list[tuple[str, int, int]]:
         """Name, size and checksum of the members, in the file's order.
 

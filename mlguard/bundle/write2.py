@@ -5,6 +5,7 @@ belong at once, and what stands before them is filled in at the end. Nothing pla
 lies on the disk. docs/spec/bundle-v2.md.
 """
 
+import hashlib
 import io
 import os
 import secrets
@@ -116,12 +117,25 @@ class FileOwner:
         return cls(subkeys.key_id, subkeys.protection_id, subkeys)
 
 
+@dataclass(frozen=True)
+class WriteBeside:
+    """Makes the members that the manifest does not name.
+
+    Attributes:
+        make: Given SHA-256 in hex of every member before them, by name, gives
+            `grant.json` and `model.sig`.
+    """
+
+    make: Callable[[dict[str, str]], dict[str, bytes]]
+
+
 def write_bundle2(
     path: Path,
     model: Model2,
-    subkeys: ModelSubkeys,
+    owner: ModelSubkeys | FileOwner,
     *,
     seal: SealFacts2 | None = None,
+    beside: WriteBeside | None = None,
     check: Callable[[Path], None] | None = None,
 ) -> None:
     """Write a bundle of format 2 whole or not at all, and never over something else.
@@ -129,8 +143,10 @@ def write_bundle2(
     Args:
         path: The bundle to write.
         model: What goes into it.
-        subkeys: The subkeys of the protected model.
+        owner: Whose file it becomes: the subkeys of the protected model for the
+            owner's own.
         seal: What is encrypted; everything unless said otherwise.
+        beside: Makes `grant.json` and `model.sig`.
         check: Called with the finished file before it gets its name; what it raises
             leaves nothing behind.
 
@@ -141,12 +157,14 @@ def write_bundle2(
         MalformedBundle: The graph is not one that a bundle can hold.
     """
     refuse_existing(path)
-    prepared = prepare(model, FileOwner.of(subkeys), seal or SealFacts2(), str(path))
+    if isinstance(owner, ModelSubkeys):
+        owner = FileOwner.of(owner)
+    prepared = prepare(model, owner, seal or SealFacts2(), str(path))
     # A name of its own and not the file's with an ending: that could be too long.
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:
-            prepared.write(file)
+            prepared.write(file, beside=beside)
             file.flush()
             os.fsync(file.fileno())
         if check is not None:
@@ -167,7 +185,7 @@ def bundle2_bytes(
     *,
     name: str,
     seal: SealFacts2 | None = None,
-    beside: Callable[[bytes], dict[str, bytes]] | None = None,
+    beside: WriteBeside | None = None,
 ) -> bytes:
     """As `write_bundle2`, in memory and for any owner.
 
@@ -176,7 +194,7 @@ def bundle2_bytes(
         owner: Whose file it becomes.
         name: What to call it in a refusal.
         seal: What is encrypted; everything unless said otherwise.
-        beside: Given the manifest's bytes, makes `grant.json` and `model.sig`.
+        beside: Makes `grant.json` and `model.sig`.
 
     Raises:
         BundleError: The model does not fit into a bundle.
@@ -222,7 +240,7 @@ class Prepared:
         self,
         file: BinaryIO,
         *,
-        beside: Callable[[bytes], dict[str, bytes]] | None = None,
+        beside: WriteBeside | None = None,
     ) -> None:
         """Write the whole bundle. The file is empty and can be written anywhere."""
         salt = new_salt()
@@ -231,13 +249,23 @@ class Prepared:
         manifest = self._manifest(key, salt, blobs, crc=0)
         layout = self._layout(manifest, blobs)
         weights = layout[WEIGHTS]
-        tags, crc = self._write_weights(file, key, weights.starts_at)
+        written = _Counted(file)
+        tags = self._write_weights(written, key, weights.starts_at)
         rows = [
             replace(row, tags=tag) for row, tag in zip(self.rows, tags, strict=True)
         ]
         blobs = self._blobs(key, rows)
-        manifest = self._manifest(key, salt, blobs, crc=crc)
-        self._write_rest(file, manifest, blobs, beside)
+        manifest = self._manifest(key, salt, blobs, crc=written.crc)
+        contents = {name: blob for name, (blob, _) in blobs.items()}
+        contents[MANIFEST] = manifest.to_bytes()
+        more = {}
+        if beside is not None:
+            hashes = {
+                name: hashlib.sha256(content).hexdigest()
+                for name, content in contents.items()
+            }
+            more = beside.make({**hashes, WEIGHTS: written.sha256.hexdigest()})
+        self._write_rest(file, manifest, contents, more)
 
     def _file_key(self, salt: bytes) -> FileKey:
         if self.owner.content_key is not None:
@@ -348,10 +376,9 @@ class Prepared:
         return {member.name: member for member in members}
 
     def _write_weights(
-        self, file: BinaryIO, key: FileKey, start: int
-    ) -> tuple[list[tuple[bytes, ...]], int]:
-        sink = _Counted(file)
-        file.seek(start)
+        self, sink: "_Counted", key: FileKey, start: int
+    ) -> list[tuple[bytes, ...]]:
+        sink.seek(start)
         tags = []
         for index, (row, tensor) in enumerate(
             zip(self.rows, self.model.tensors, strict=True)
@@ -360,22 +387,19 @@ class Prepared:
             data = _bytes_of(tensor.data)
             hidden = self.seal.weights
             tags.append(seal_tensor(key, index, row.header, data, sink, hidden=hidden))  # type: ignore[arg-type]
-        return tags, sink.crc
+        return tags
 
     def _write_rest(
         self,
         file: BinaryIO,
         manifest: Manifest2,
-        blobs: dict[str, tuple[bytes, bytes]],
-        beside: Callable[[bytes], dict[str, bytes]] | None,
+        contents: dict[str, bytes],
+        more: dict[str, bytes],
     ) -> None:
-        content = manifest.to_bytes()
-        contents = {name: blob for name, (blob, _) in blobs.items()}
-        contents[MANIFEST] = content
+        content = contents[MANIFEST]
         sizes = manifest.members(content, zlib.crc32(content))
-        for name, extra in (beside(content) if beside else {}).items():
-            sizes.append((name, len(extra), zlib.crc32(extra)))
-            contents[name] = extra
+        sizes += [(name, len(one), zlib.crc32(one)) for name, one in more.items()]
+        contents = contents | more
         members = archive2.place(sizes)
         for member in members:
             file.seek(member.header_at)
@@ -387,14 +411,19 @@ class Prepared:
 
 
 class _Counted:
-    """A file that is written to, and the checksum of what was."""
+    """A file that is written to, and checksum and hash of what was."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.count, self.crc = file, 0, 0
+        self.sha256 = hashlib.sha256()
+
+    def seek(self, at: int) -> None:
+        self._file.seek(at)
 
     def write(self, data: bytes) -> None:
         self._file.write(data)
         self.crc = zlib.crc32(data, self.crc)
+        self.sha256.update(data)
         self.count += len(data)
 
 
@@ -406,4 +435,11 @@ def _bytes_of(data: object) -> memoryview:
     return view.cast("B") if view.nbytes else memoryview(b"")
 
 
-__all__ = ["FileOwner", "Model2", "Origin", "bundle2_bytes", "write_bundle2"]
+__all__ = [
+    "FileOwner",
+    "Model2",
+    "Origin",
+    "WriteBeside",
+    "bundle2_bytes",
+    "write_bundle2",
+]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from mlguard.errors import Expired, NotYetValid, RecipeError, WrongKey
 from mlguard.grants.secrets import Recipient, Secrets, Unwraps
@@ -27,15 +27,17 @@ from mlguard.grants.texts import (
     Prose,
     Text,
     open_text,
+    pem_text,
     sign_text,
 )
-from mlguard.signing import PublicSigner, Signer
+from mlguard.signing import PublicSigner, Signer, read_envelope, read_signer
 from mlguard.validation import problems_of
 
 PAYLOAD_TYPE = "application/vnd.mlguard.grant+json"
 INFO = b"mlguard/grant/v1\0"
 GRANT_ID_BYTES = 16
 MAX_WRAPPED_BYTES = 1 << 18  # about 1,000 subkeys
+MAX_PEM_BYTES = 4096
 HEX = r"^([0-9a-f]{2})*\z"
 
 
@@ -69,6 +71,7 @@ class Grant(Text):
         bundle_sha256: The manifest of the file that it opens.
         protection_id: Of the protected model.
         key_id: The public name of the owner's key.
+        signer: The public key that signs it, as PEM text.
         recipient: The public line of whoever can unwrap.
         licensee: Whom it is for.
         terms: The terms of the licence.
@@ -85,6 +88,7 @@ class Grant(Text):
     bundle_sha256: Hex64
     protection_id: Hex32
     key_id: Hex16
+    signer: Annotated[str, Field(max_length=MAX_PEM_BYTES), AfterValidator(pem_text)]
     recipient: Key
     licensee: Line
     terms: Prose = ""
@@ -110,6 +114,7 @@ class Grant(Text):
         secrets: Secrets,
         recipient: Recipient,
         *,
+        signer: PublicSigner,
         bundle_sha256: str,
         grant_id: str,
         revocations: int = 0,
@@ -125,6 +130,7 @@ class Grant(Text):
                 bundle_sha256=bundle_sha256,
                 protection_id=secrets.protection_id.hex(),
                 key_id=secrets.key_id,
+                signer=signer.pem.decode(),
                 recipient=recipient.recipient,
                 licensee=terms.licensee,
                 terms=terms.text,
@@ -194,6 +200,20 @@ def read_grant(data: bytes, signers: Sequence[PublicSigner], *, name: str) -> Gr
         SignatureNotTrusted: It is no grant, or not signed by one of them.
     """
     return open_text(data, Grant, PAYLOAD_TYPE, signers, name=name)
+
+
+def claimed_signer(data: bytes, *, name: str) -> PublicSigner:
+    """The signer whom a grant names, before anybody believes it.
+
+    That he signed it, and that what it wraps is bound to him, shows that it was not
+    edited. It does not show who he is.
+
+    Raises:
+        SignatureNotTrusted: It is no grant.
+    """
+    payload = read_envelope(data, name=name).payload
+    grant = Grant.from_bytes(payload, name=name)
+    return read_signer(grant.signer.encode(), name=name)
 
 
 def _iso(day: date | None) -> str | None:

@@ -27,6 +27,13 @@ def _line(text: str) -> str:
     return text
 
 
+def pem_text(text: str) -> str:
+    """Accept lines of printable ASCII, as a public key in PEM has them."""
+    if not text.isascii() or not all(line.isprintable() for line in text.split("\n")):
+        raise ValueError("is not PEM text")
+    return text
+
+
 Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}\z")]
 Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
 Hex16 = Annotated[str, Field(pattern=r"^[0-9a-f]{16}\z")]

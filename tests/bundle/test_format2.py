@@ -1,5 +1,6 @@
 """Format 2: written once, read strictly, opened tensor by tensor."""
 
+import hashlib
 import io
 import zipfile
 import zlib
@@ -15,6 +16,7 @@ from mlguard.bundle import (
     SealFacts2,
     Tensor2,
     Uncovered,
+    WriteBeside,
     bundle2_bytes,
     bundle2_of,
     glimpse_bundle,
@@ -155,12 +157,20 @@ def test_an_issued_file_opens_with_its_own_key_and_not_with_the_owners() -> None
     secrets = Secrets(bytes(range(7, 39)))
     owner = FileOwner(KEY.key_id, PROTECTION_ID, SUBKEYS, secrets.content_key)
 
-    def beside(manifest: bytes) -> dict[str, bytes]:
-        return {"grant.json": b"for " + manifest[:9], "model.sig": b"signed"}
+    hashes = {}
 
+    def make(given: dict[str, str]) -> dict[str, bytes]:
+        hashes.update(given)
+        return {"grant.json": b"a grant", "model.sig": b"signed"}
+
+    beside = WriteBeside(make)
     data = bundle2_bytes(model2(image=shuffled()), owner, name="i", beside=beside)
     bundle = bundle2_of(data, name="i")
-    assert (bundle.grant, bundle.signature) == (b'for {"audit":', b"signed")
+    assert (bundle.grant, bundle.signature) == (b"a grant", b"signed")
+    assert hashes["manifest.json"] == bundle.digest
+    for name, size, content in bundle.signed_parts():
+        if name != "grant.json":
+            assert hashes[name] == hashlib.sha256(content.read(size)).hexdigest()
     assert tensors_of(bundle, secrets)["w"] == convolution().tobytes()
     with pytest.raises(WrongKey, match="i was issued to a customer"):
         bundle.unlock(KEY)

@@ -34,7 +34,11 @@ GRANT_ID = "12" * 16
 
 
 def grant(recipient=HOSPITAL, terms=TERMS, **changes) -> Grant:
-    fields = {"bundle_sha256": "cd" * 32, "grant_id": GRANT_ID} | changes
+    fields = {
+        "bundle_sha256": "cd" * 32,
+        "grant_id": GRANT_ID,
+        "signer": OWNER.public,
+    } | changes
     return Grant.of(terms, SECRETS, recipient, **fields)
 
 
@@ -61,6 +65,7 @@ EDITS = {
     "bundle_sha256": "ce" * 32,
     "protection_id": "01" * 16,
     "key_id": "cd" * 8,
+    "signer": STRANGER.public.pem.decode(),
     "licensee": "Hospital B",
     "terms": "",
     "issued": "2020-01-01T00:00:00Z",

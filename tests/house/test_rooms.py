@@ -51,6 +51,9 @@ MAY_IMPORT = {
     | {"mlguard.tasks", "mlguard.keys", "mlguard.transforms", "mlguard.sealing"}
     | {"mlguard.validation"}
     | {"cryptography", "numpy", "onnx", "pydantic"},
+    "mlguard.issuing": COMMON
+    | {"mlguard.bundle", "mlguard.grants", "mlguard.keys", "mlguard.marks"}
+    | {"mlguard.sealing", "mlguard.signing", "numpy"},
     "mlguard.runtime": COMMON
     | {"mlguard.keys", "mlguard.transforms", "mlguard.bundle", "mlguard.sealing"}
     | {"mlguard.images", "numpy", "mlguard.engine", "PIL"},

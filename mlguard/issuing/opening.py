@@ -1,0 +1,134 @@
+"""The customer's side: may this file be opened, by whom, today?
+
+In this order: the file was issued; its grant is signed; the signer is trusted; the
+grant is for this file and this identity; the day is right; the owner has not taken it
+back. Dates and lists are looked at here and nowhere else: whoever may open the file can
+write a loader that looks at neither.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from mlguard.bundle import Bundle2
+from mlguard.errors import BundleError, SignatureNotTrusted, TamperedBundle, WrongKey
+from mlguard.grants import (
+    Grant,
+    Revocations,
+    Secrets,
+    Unwraps,
+    read_grant,
+    read_revocations,
+)
+from mlguard.grants.grant import claimed_signer
+from mlguard.issuing.seen import SeenLists
+from mlguard.issuing.signature import verify_bundle
+from mlguard.signing import PublicSigner, read_signer
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under what an issued file is opened.
+
+    Attributes:
+        signers: Whom the customer trusts. If there are any, the whole file must carry
+            the signature of one of them; without, the grant's own signer is taken.
+        grant: A newer grant than the one in the file; None for that one.
+        revocations: The owner's list of revoked grants; None to look at none.
+        seen: Remembers the newest list that was seen; None to remember nothing.
+        today: The day in UTC; None for this machine's.
+    """
+
+    signers: Sequence[PublicSigner] = ()
+    grant: bytes | None = None
+    revocations: bytes | None = None
+    seen: SeenLists | None = None
+    today: date | None = None
+
+
+def open_issued(
+    bundle: Bundle2, identity: Unwraps, conditions: Conditions | None = None
+) -> Secrets:
+    """Give what opens an issued file, if this identity may open it today.
+
+    Raises:
+        BundleError: The file was not issued to anybody.
+        SignatureNotTrusted: It or its grant is not signed by a trusted signer.
+        TamperedBundle: It was changed after it was signed.
+        WrongKey: It was issued to another identity.
+        NotYetValid: The grant's first day has not come.
+        Expired: Its last day is over.
+        Revoked: The owner has taken it back, or the list is outdated.
+    """
+    given = conditions or Conditions()
+    grant = grant_of(bundle, given.signers, given.grant)
+    signer = signer_of(grant)
+    if given.signers:
+        verify_bundle(bundle, given.signers)
+    grant.check_day(given.today or datetime.now(UTC).date(), name=bundle.name)
+    if given.revocations is not None:
+        _check_revoked(grant, signer, given.revocations, given.seen)
+    secrets = grant.unwrap(identity, name=bundle.name)
+    try:
+        bundle.unlock(secrets)
+    except WrongKey as refusal:
+        raise TamperedBundle(str(refusal)) from None
+    return secrets
+
+
+def grant_of(
+    bundle: Bundle2,
+    signers: Sequence[PublicSigner] = (),
+    newer: bytes | None = None,
+) -> Grant:
+    """The grant that lets somebody into a file: its own, or a newer one.
+
+    Args:
+        bundle: The issued file.
+        signers: Who may have signed it; the one whom it names if there are none.
+        newer: A grant that came by itself.
+
+    Raises:
+        BundleError: The file was not issued to anybody.
+        SignatureNotTrusted: The grant is not signed by a trusted signer.
+        WrongKey: The grant is for another file.
+    """
+    data = newer if newer is not None else bundle.grant
+    if not bundle.manifest.issued or data is None:
+        raise BundleError(
+            f"{bundle.name} was not issued to a customer: it is the owner's own file",
+            hint="open it with the model key, or ask the owner for yours: he makes it "
+            "with `mlguard issue`",
+        )
+    name = f"the grant of {bundle.name}"
+    trusted = signers or [claimed_signer(data, name=name)]
+    grant = read_grant(data, trusted, name=name)
+    if signer_of(grant) not in trusted:
+        raise SignatureNotTrusted(f"{name} was signed by another key than it names")
+    facts = bundle.manifest
+    if (grant.bundle_sha256, grant.protection_id, grant.key_id) != (
+        bundle.digest,
+        facts.protection_id,
+        facts.key_id,
+    ):
+        raise WrongKey(
+            f"{name} is for another file",
+            hint="a grant opens the file it was issued with, and no other",
+        )
+    return grant
+
+
+def signer_of(grant: Grant) -> PublicSigner:
+    """Who signed a grant that was read."""
+    return read_signer(grant.signer.encode(), name="the grant's signer")
+
+
+def _check_revoked(
+    grant: Grant, signer: PublicSigner, data: bytes, seen: SeenLists | None
+) -> None:
+    name = "the list of revoked grants"
+    found: Revocations = read_revocations(data, [signer], name=name)
+    least = 0 if seen is None else seen.newest(signer)
+    found.check(grant, seen=least, name=name)
+    if seen is not None:
+        seen.remember(signer, found.sequence)
