@@ -60,6 +60,29 @@ COMMANDS = {
         "export:export",
         "Write RUN as a bundle, after comparing it with the model it came from.",
     ),
+    "issue": Row(
+        "issue:issue_command",
+        "Write a file that one customer opens, and nobody else.",
+    ),
+    "renew": Row(
+        "issue:renew_command",
+        "Give a customer a new grant for the file he has, without the model.",
+    ),
+    "revoke": Row(
+        "issue:revoke_command",
+        "Take a customer's grant back: put it on your signed list of revoked grants.",
+    ),
+    "issued": Row(
+        "issue:issued_command",
+        "List what was issued under a model key, from your signed ledger.",
+    ),
+    "signer": Row(
+        "signer:signer_app", "The signing key of an owner, and whom to trust."
+    ),
+    "verify": Row(
+        "verify:verify",
+        "Say who signed BUNDLE, after comparing every byte with what was signed.",
+    ),
     "predict": Row(
         "predict:predict",
         "Write a mask for every image, or its class if the bundle classifies.",

@@ -73,7 +73,7 @@ def open_model_keys(
         WrongKey: No version of a key is the one that is needed.
     """
     with unlock.open() as store:
-        yield [_held(store, name, key_id) for name, key_id in wanted]
+        yield [held_key(store, name, key_id) for name, key_id in wanted]
 
 
 def read_model_key(name: str, unlock: Unlock, *, key_id: str | None = None) -> ModelKey:
@@ -108,7 +108,8 @@ def key_id_of(secret: bytes) -> str:
     return ModelKey(secret).key_id if len(secret) == KEY_BYTES else NO_ID
 
 
-def _held(store: Keystore, name: str, key_id: str | None) -> HeldKey:
+def held_key(store: Keystore, name: str, key_id: str | None) -> HeldKey:
+    """One model key of an open keystore. Raises as `open_model_key`."""
     plain, asked = parse_key_name(name)
     version = asked or store.info(plain).primary
     if key_id is not None:

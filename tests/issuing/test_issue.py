@@ -29,8 +29,7 @@ from mlguard.issuing import (
     verify_bundle,
 )
 from mlguard.marks import trace
-from mlguard.runtime import Session
-from tests.bundles import KEY, OTHER_KEY, images
+from tests.bundles import KEY, OTHER_KEY
 from tests.bundles2 import SUBKEYS, facts2, graph_of, outside
 from tests.grants.people import CLINIC, HOSPITAL, OWNER, STRANGER
 from tests.issuing.files import TERMS, TODAY, issued, owners, reading
@@ -51,16 +50,6 @@ def test_the_customer_opens_his_file_and_nobody_elses_key_does(tmp_path: Path) -
         open_issued(bundle, CLINIC, JUNE)
     with pytest.raises(WrongKey, match="issued to a customer"):
         bundle.unlock(KEY)
-
-
-def test_the_customer_predicts_what_the_owner_predicts(tmp_path: Path) -> None:
-    path = issued(tmp_path, mark=False).path
-    ours, pixels = owners(), images(2, 3, 24, 20)
-    secrets = open_issued(reading(path), HOSPITAL, JUNE)
-    theirs = Session(reading(path), secrets)
-    np.testing.assert_array_equal(
-        theirs.predict(pixels), Session(ours, KEY).predict(pixels)
-    )
 
 
 def test_without_a_mark_the_weights_are_the_owners_bit_for_bit(tmp_path: Path) -> None:

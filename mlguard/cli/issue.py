@@ -1,0 +1,370 @@
+"""`mlguard issue`, `renew`, `revoke`, `issued`: the owner's side of a customer."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keystore import Keystore
+from mlguard.bundle import Bundle2, glimpse_bundle
+from mlguard.cli.ledger import USE, LedgerFile, LedgerOf
+from mlguard.cli.model_key import HeldKey, held_key
+from mlguard.cli.parties import (
+    SIGNER,
+    Customer,
+    SignerName,
+    open_signer,
+)
+from mlguard.cli.printable import say
+from mlguard.cli.unlock import Unlock, unlocking
+from mlguard.cli.with_store import Json, answer
+from mlguard.errors import BundleError, RecipeError
+from mlguard.files import atomic_write, prepare_output_folder, read_bounded, write_new
+from mlguard.grants import (
+    Grant,
+    Revocations,
+    Terms,
+    read_revocations,
+    sign_grant,
+    sign_revocations,
+)
+from mlguard.issuing import Issued, issue, renew
+from mlguard.issuing.opening import grant_of
+from mlguard.signing import SigningKey
+
+MAX_TERMS_BYTES = 1 << 18
+MAX_LIST_BYTES = 1 << 20
+
+KeyName = Annotated[str, typer.Option("--key", help="Name of the model key.")]
+Day = Annotated[
+    str | None,
+    typer.Option(metavar="YYYY-MM-DD", help="In UTC.", show_default=False),
+]
+RevocationFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--revocations",
+        help="Your newest list of revoked grants: customers' loaders then take no "
+        "older one.",
+        show_default=False,
+    ),
+]
+
+
+@unlocking
+def issue_command(
+    bundle: Annotated[Path, typer.Argument(help="Your own bundle, of format 2.")],
+    key: KeyName,
+    to: Annotated[
+        list[str],
+        typer.Option(help="A customer's recipient: the line, or a file with it."),
+    ],
+    licensee: Annotated[list[str], typer.Option(help="Who that is, for people.")],
+    out: Annotated[
+        Path, typer.Option(help="The file to write; of several customers, a folder.")
+    ],
+    not_before: Day = None,
+    not_after: Day = None,
+    terms: Annotated[
+        Path | None, typer.Option(help="A text file: the licence.", show_default=False)
+    ] = None,
+    mark: Annotated[
+        bool,
+        typer.Option(
+            "--mark/--no-mark", help="Let the weights carry the customer's mark."
+        ),
+    ] = True,
+    signer: SignerName = SIGNER,
+    ledger: LedgerFile = None,
+    revocations: RevocationFile = None,
+    json: Json = False,
+    *,
+    unlock: Unlock,
+) -> None:
+    """Write a file that one customer opens, and nobody else.
+
+    The model key is not in it. Dates are enforced by mlguard's own loader only.
+    """
+    customers = [Customer.read(each) for each in to]
+    places = _places(out, licensee, len(customers), bundle)
+    days = Terms("", day_of(not_before), day_of(not_after), _text(terms))
+    with owner(key, signer, ledger, unlock, bundle) as desk:
+        newest = desk.newest_list(revocations)
+        for customer, name, place in zip(customers, licensee, places, strict=True):
+            given = Terms(name, days.not_before, days.not_after, days.text)
+            done = issue(
+                desk.bundle,
+                desk.held.key,
+                desk.signer,
+                customer,
+                given,
+                place,
+                mark=mark,
+                revocations=newest,
+            )
+            desk.note("issued", done.grant, done.sha256, marked=mark)
+            answer(facts_of(done), _words(done), as_json=json)
+
+
+@unlocking
+def renew_command(
+    bundle: Annotated[Path, typer.Argument(help="The file that was issued.")],
+    key: KeyName,
+    out: Annotated[Path, typer.Option(help="The grant to write; new.")],
+    not_before: Day = None,
+    not_after: Day = None,
+    terms: Annotated[
+        Path | None, typer.Option(help="A text file: the licence.", show_default=False)
+    ] = None,
+    signer: SignerName = SIGNER,
+    ledger: LedgerFile = None,
+    revocations: RevocationFile = None,
+    json: Json = False,
+    *,
+    unlock: Unlock,
+) -> None:
+    """Give a customer a new grant for the file he has, without the model."""
+    with owner(key, signer, ledger, unlock, bundle) as desk:
+        old = grant_of(desk.bundle, [desk.signer.public])
+        text = old.terms if terms is None else _text(terms)
+        given = Terms(old.licensee, day_of(not_before), day_of(not_after), text)
+        customer = Customer.read(old.recipient)
+        newest = max(desk.newest_list(revocations), old.revocations)
+        grant = renew(
+            desk.bundle,
+            desk.held.key,
+            desk.signer,
+            customer,
+            given,
+            revocations=newest,
+        )
+        signed = sign_grant(grant, desk.signer)
+        write_new(out, signed)
+        desk.note("renewed", grant, hashlib.sha256(signed).hexdigest())
+    value = {"file": str(out), **_grant_facts(grant)}
+    text = f"{out}  {_grant_words(grant)}"
+    answer(value, text, as_json=json)
+
+
+@unlocking
+def revoke_command(
+    bundle: Annotated[Path, typer.Argument(help="The file that was issued.")],
+    key: KeyName,
+    revocations: Annotated[
+        Path,
+        typer.Option(
+            "--list", help="Your list of revoked grants: made, or replaced by the next."
+        ),
+    ],
+    signer: SignerName = SIGNER,
+    ledger: LedgerFile = None,
+    *,
+    unlock: Unlock,
+) -> None:
+    """Take a customer's grant back: put it on your signed list of revoked grants.
+
+    Only a loader that is given the list honours it.
+    """
+    with owner(key, signer, ledger, unlock, bundle) as desk:
+        grant = grant_of(desk.bundle, [desk.signer.public])
+        changed = desk.list_at(revocations).with_grant(grant.grant_id)
+        signed = sign_revocations(changed, desk.signer)
+        atomic_write(revocations, signed)
+        desk.note("revoked", grant, hashlib.sha256(signed).hexdigest())
+    say(
+        f"{revocations}  list {changed.sequence}  {len(changed.grants)} revoked; hand "
+        "it to customers, whose loaders look at it with --revocations"
+    )
+
+
+@unlocking
+def issued_command(
+    key: Annotated[str, typer.Argument(help="Name of the model key.")],
+    signer: SignerName = SIGNER,
+    ledger: LedgerFile = None,
+    json: Json = False,
+    *,
+    unlock: Unlock,
+) -> None:
+    """List what was issued under a model key, from your signed ledger."""
+    with open_signer(signer, unlock) as (store, signing):
+        book = LedgerOf.at(ledger, unlock, signing)
+        entries = [one for one in book.read().entries if one.key_name == key]
+        missing = book.missing(store, key)
+    value = [entry.model_dump(mode="json") for entry in entries]
+    lines = [
+        f"{one.time}  {one.kind:8}  {one.grant_id}  {one.licensee}"
+        f"  {_dates(one.not_before, one.not_after)}{'' if one.marked else '  no mark'}"
+        for one in entries
+    ]
+    answer(value, "\n".join(lines) or f"nothing was issued under {key}", as_json=json)
+    if missing:
+        raise BundleError(
+            f"the ledger {book.path} lacks {len(missing)} grants that the keystore "
+            f"knows of, the first {missing[0]}",
+            hint="lines were cut from it: restore it from a backup",
+        )
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What an owner has at hand while he issues.
+
+    Attributes:
+        store: His keystore, open.
+        held: The model key.
+        signer: His signing key.
+        book: His ledger.
+        bundle: The bundle in question.
+    """
+
+    store: Keystore
+    held: HeldKey
+    signer: SigningKey
+    book: LedgerOf
+    bundle: Bundle2
+
+    def note(
+        self, kind: str, grant: Grant, file_sha256: str, *, marked: bool = False
+    ) -> None:
+        """Write down what was handed out: in the keystore, and in the ledger."""
+        if kind == "issued":
+            self.held.register(USE, grant.grant_id)
+        self.book.add(
+            kind,  # type: ignore[arg-type]
+            grant,
+            key_name=self.held.name,
+            file_sha256=file_sha256,
+            marked=marked,
+        )
+
+    def list_at(self, path: Path) -> Revocations:
+        """The list of revoked grants at a path, or the first one.
+
+        Raises:
+            SignatureNotTrusted: It is not this signer's.
+        """
+        try:
+            data = read_bounded(path, MAX_LIST_BYTES)
+        except FileNotFoundError:
+            return Revocations.first()
+        except OSError as error:
+            raise RecipeError("of the list", [f"{path}: {error.strerror}"]) from None
+        return read_revocations(data, [self.signer.public], name=str(path))
+
+    def newest_list(self, path: Path | None) -> int:
+        """The number of the list at a path; 0 if none is named."""
+        return 0 if path is None else self.list_at(path).sequence
+
+
+@contextmanager
+def owner(
+    key: str, signer: str, ledger: Path | None, unlock: Unlock, bundle: Path
+) -> Iterator[Desk]:
+    """Open a bundle and the keystore, once, with both keys and the ledger.
+
+    Raises:
+        BundleError: The bundle is of format 1, or cannot be read.
+        KeystoreError: The keystore does not open, or lacks a key.
+        WrongKey: The bundle was made for another key.
+        SignatureNotTrusted: The ledger was changed.
+    """
+    found = glimpse_bundle(bundle)
+    if not isinstance(found, Bundle2):
+        raise BundleError(
+            f"{bundle} is of format 1, of which nothing can be issued",
+            hint="export it again: `mlguard export` writes format 2",
+        )
+    with open_signer(signer, unlock) as (store, signing):
+        book = LedgerOf.at(ledger, unlock, signing)
+        book.read()  # a ledger that was changed stops everything
+        held = held_key(store, key, found.manifest.key_id)
+        yield Desk(store, held, signing, book, found)
+
+
+def day_of(text: str | None) -> date | None:
+    """A day that was given on the command line.
+
+    Raises:
+        RecipeError: It is none.
+    """
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise RecipeError(
+            "of the grant", [f"expected a day as YYYY-MM-DD, got {text[:40]!r}"]
+        ) from None
+
+
+def facts_of(done: Issued) -> dict[str, object]:
+    """What was issued, for programs."""
+    cost = None if done.cost is None else vars(done.cost)
+    return {
+        "file": str(done.path),
+        "sha256": done.sha256,
+        "mark": cost,
+        **_grant_facts(done.grant),
+    }
+
+
+def _grant_facts(grant: Grant) -> dict[str, object]:
+    return grant.model_dump(mode="json", exclude={"wrapped", "format", "signer"})
+
+
+def _grant_words(grant: Grant) -> str:
+    days = _dates(grant.not_before, grant.not_after)
+    return f"grant {grant.grant_id}  for {grant.licensee}  {days}"
+
+
+def _words(done: Issued) -> str:
+    if done.cost is None:
+        mark = "no mark: the weights are yours bit for bit"
+    elif not done.cost.marked:
+        mark = "no mark: no tensor is large enough to carry one"
+    else:
+        share = done.cost.marked / done.cost.weights
+        mark = (
+            f"marked: {share:.0%} of the weights carry the code, each changed by at "
+            f"most {done.cost.largest:.2%} of its tensor's largest"
+        )
+    return f"{done.path}  {_grant_words(done.grant)}\n{mark}"
+
+
+def _dates(first: str | None, last: str | None) -> str:
+    if first is None and last is None:
+        return "without dates"
+    return f"from {first or 'now'} until {last or 'further notice'}"
+
+
+def _places(out: Path, names: list[str], count: int, bundle: Path) -> list[Path]:
+    if len(names) != count:
+        raise RecipeError(
+            "of the grant",
+            [f"expected a --licensee for each --to, got {len(names)} for {count}"],
+        )
+    if count == 1:
+        return [out]
+    files = [re.sub(r"[^\w.-]+", "-", name).strip("-.") or "customer" for name in names]
+    if len({file.casefold() for file in files}) != count:
+        raise RecipeError("of the grants", ["two licensees would get one file name"])
+    prepare_output_folder(out)
+    return [out / f"{bundle.stem}-{file}.mlgb" for file in files]
+
+
+def _text(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        return read_bounded(path, MAX_TERMS_BYTES).decode("utf-8-sig")
+    except OSError as error:
+        raise RecipeError("of the terms", [f"{path}: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise RecipeError("of the terms", [f"{path} is not UTF-8 text"]) from None

@@ -1,0 +1,119 @@
+"""The owner's ledger, a file beside his keystore: read, and a line added."""
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keystore import Keystore
+from mlguard.cli.unlock import Unlock
+from mlguard.errors import OutputError, RecipeError
+from mlguard.files import read_bounded
+from mlguard.grants import Grant, Ledger, read_ledger
+from mlguard.grants.ledger import MAX_LEDGER_BYTES, Kind
+from mlguard.signing import Signer
+
+SUFFIX = ".issued"
+USE = "issued"  # what a key is noted to be used for, once for each grant
+LedgerFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--ledger",
+        help="The ledger; default: beside the keystore's file.",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class LedgerOf:
+    """The ledger of one keystore.
+
+    Attributes:
+        path: The file; it may not be there yet.
+        signer: Who signs its lines.
+    """
+
+    path: Path
+    signer: Signer
+
+    @classmethod
+    def at(cls, given: Path | None, unlock: Unlock, signer: Signer) -> "LedgerOf":
+        """The ledger that a command names, or the one beside the keystore.
+
+        Raises:
+            RecipeError: The keystore is a database, and no ledger is named.
+        """
+        if given is None and "://" in unlock.keystore:
+            raise RecipeError(
+                "of the ledger",
+                ["a keystore in a database has no file beside it: give --ledger FILE"],
+            )
+        place = given or Path(unlock.storage.location + SUFFIX)
+        return cls(place, signer)
+
+    def read(self) -> Ledger:
+        """All entries.
+
+        Raises:
+            SignatureNotTrusted: A line is missing, moved, edited or foreign.
+            OutputError: It cannot be read.
+        """
+        try:
+            data = read_bounded(self.path, MAX_LEDGER_BYTES)
+        except FileNotFoundError:
+            return Ledger()
+        except OSError as error:
+            raise OutputError(
+                f"cannot read the ledger {self.path}: {error.strerror}",
+                hint="what is issued has to be written down: make it readable",
+            ) from None
+        return read_ledger(data, self.signer.public, name=str(self.path))
+
+    def add(
+        self,
+        kind: Kind,
+        grant: Grant,
+        *,
+        key_name: str,
+        file_sha256: str,
+        marked: bool = False,
+    ) -> None:
+        """Sign a line and add it.
+
+        Raises:
+            SignatureNotTrusted: The ledger is not this signer's, or was changed.
+            OutputError: It cannot be written.
+        """
+        line = self.read().next_line(
+            kind,
+            grant,
+            self.signer,
+            time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            key_name=key_name,
+            file_sha256=file_sha256,
+            marked=marked,
+        )
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        try:
+            with os.fdopen(os.open(self.path, flags, 0o600), "ab") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OutputError(
+                f"cannot write the ledger {self.path}: {error.strerror}"
+            ) from None
+
+    def missing(self, store: Keystore, key_name: str) -> list[str]:
+        """Grants that the keystore knows of, and the ledger does not."""
+        known = {entry.grant_id for entry in self.read().entries}
+        uses = store.info(key_name).uses
+        return sorted(
+            use.reference
+            for use in uses
+            if use.kind == USE and use.reference not in known
+        )

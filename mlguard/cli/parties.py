@@ -1,0 +1,131 @@
+"""Owners, customers and signers, as the keystore has them and as issuing needs them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keystore import (
+    Identity,
+    IdentityError,
+    KeyNotFound,
+    KeyNotUsable,
+    Keystore,
+    Recipient,
+)
+from mlguard.cli.unlock import Unlock
+from mlguard.errors import SignatureNotTrusted, WrongKey
+from mlguard.files import read_bounded
+from mlguard.signing import PublicSigner, SigningKey, read_signer
+
+SIGNER = "signer"  # what the signing key is called, unless said otherwise
+PURPOSE = "signing"
+MAX_TEXT_BYTES = 64 * 1024
+
+SignerName = Annotated[
+    str, typer.Option("--signer", help="Name of the signing key in the keystore.")
+]
+
+
+@dataclass(frozen=True)
+class Customer:
+    """A recipient, as grants name and wrap for him."""
+
+    recipient: str
+    _key: Recipient
+
+    @classmethod
+    def read(cls, given: str) -> "Customer":
+        """Read a recipient's line, or the file that holds it.
+
+        Raises:
+            IdentityError: It is neither.
+        """
+        path = Path(given)
+        if not given.startswith("mlguard-recipient-") and path.is_file():
+            try:
+                given = read_bounded(path, MAX_TEXT_BYTES).decode("utf-8-sig")
+            except (OSError, UnicodeDecodeError):
+                raise IdentityError(f"{path} does not hold a recipient") from None
+        key = Recipient.parse(given)
+        return cls(key.line(), key)
+
+    def wrap(self, secret: bytes, info: bytes) -> bytes:
+        """Wrap for him, bound to `info`."""
+        return self._key.wrap(secret, info)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The holder of an identity file, who can unwrap what was wrapped for him."""
+
+    identity: Identity
+
+    @property
+    def recipient(self) -> str:
+        """His public line."""
+        return self.identity.recipient
+
+    def unwrap(self, wrapped: bytes, info: bytes) -> bytes:
+        """Unwrap.
+
+        Raises:
+            WrongKey: It was wrapped for another, or altered.
+        """
+        try:
+            return self.identity.unwrap(wrapped, info)
+        except IdentityError:
+            raise WrongKey(
+                "the identity does not open the grant, which names it",
+                hint="the grant was altered, or made for another file; ask the owner",
+            ) from None
+
+
+@contextmanager
+def open_signer(name: str, unlock: Unlock) -> Iterator[tuple[Keystore, SigningKey]]:
+    """Open the keystore and take the signing key out of it.
+
+    Raises:
+        KeystoreError: The keystore does not open, or has no such key.
+    """
+    with unlock.open() as store:
+        yield store, signer_of(store, name)
+
+
+def signer_of(store: Keystore, name: str) -> SigningKey:
+    """The signing key of a name.
+
+    Raises:
+        KeyNotFound: There is none.
+        KeyNotUsable: What has the name does not sign.
+    """
+    try:
+        info = store.info(name)
+    except KeyNotFound as refusal:
+        raise KeyNotFound(
+            str(refusal), hint="`mlguard signer new` makes a signing key, once"
+        ) from None
+    if info.purpose != PURPOSE:
+        raise KeyNotUsable(
+            f"{name} is a key for {info.purpose}, and not for signing",
+            hint="`mlguard signer new` makes a signing key, once",
+        )
+    return SigningKey(store.get(name))
+
+
+def read_public_signer(path: Path) -> PublicSigner:
+    """Read a signer's public key from a file.
+
+    Raises:
+        SignatureNotTrusted: There is none.
+    """
+    try:
+        content = read_bounded(path, MAX_TEXT_BYTES)
+    except OSError as error:
+        raise SignatureNotTrusted(
+            f"cannot read signer {path}: {error.strerror}", hint="check the path"
+        ) from None
+    return read_signer(content, name=str(path))

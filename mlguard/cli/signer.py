@@ -1,0 +1,61 @@
+"""`mlguard signer`: the key that signs what an owner issues, and whom to trust."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keystore import Keystore
+from mlguard.cli.parties import PURPOSE, SIGNER, read_public_signer, signer_of
+from mlguard.cli.printable import say, say_text
+from mlguard.cli.trust import keep, trusted_signers
+from mlguard.cli.with_store import Json, answer, with_store
+from mlguard.files import write_new
+from mlguard.signing import SigningKey
+
+signer_app = typer.Typer(
+    no_args_is_help=True, help="The signing key of an owner, and whom to trust."
+)
+Name = Annotated[str, typer.Argument(help="Its name in the keystore.")]
+
+
+@signer_app.command()
+@with_store
+def new(store: Keystore, name: Name = SIGNER, json: Json = False) -> None:
+    """Draw a signing key, and keep it under NAME in the keystore."""
+    key = SigningKey.generate()
+    store.add(name, key.reveal(), purpose=PURPOSE)
+    value = {"name": name, "signer": key.public.signer_id}
+    answer(value, f"{name}  signer {key.public.shown}", as_json=json)
+
+
+@signer_app.command()
+@with_store
+def show(
+    store: Keystore,
+    name: Name = SIGNER,
+    out: Annotated[Path | None, typer.Option(help="Write it to a new file.")] = None,
+) -> None:
+    """Print the public half, which customers need to check what they get."""
+    public = signer_of(store, name).public
+    if out is None:
+        say_text(public.pem.decode())
+    else:
+        write_new(out, public.pem)
+        say(f"{out}  signer {public.shown}")
+
+
+@signer_app.command()
+def trust(
+    file: Annotated[Path, typer.Argument(help="The signer's public key.")],
+) -> None:
+    """Trust a signer: from now on, issued files must be signed by a trusted one."""
+    signer = read_public_signer(file)
+    say(f"{keep(signer)}  signer {signer.shown}")
+
+
+@signer_app.command("list")
+def list_() -> None:
+    """Print whom this user trusts."""
+    for signer in trusted_signers(None):
+        say(signer.signer_id)

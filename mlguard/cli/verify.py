@@ -1,0 +1,33 @@
+"""`mlguard verify`: who signed a bundle, and whether it is as he signed it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlguard.bundle import Bundle2, glimpse_bundle
+from mlguard.cli.trust import Trusted, trusted_signers
+from mlguard.cli.with_store import Json, answer
+from mlguard.errors import SignatureNotTrusted
+from mlguard.issuing import verify_bundle
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="The bundle, NAME.mlgb.")],
+    signer: Trusted = None,
+    json: Json = False,
+) -> None:
+    """Say who signed BUNDLE, after comparing every byte with what was signed."""
+    signers = trusted_signers(signer)
+    if not signers:
+        raise SignatureNotTrusted(
+            "no signer is trusted here",
+            hint="name one with --signer, or trust one: `mlguard signer trust FILE`",
+        )
+    found = glimpse_bundle(bundle)
+    if not isinstance(found, Bundle2):
+        raise SignatureNotTrusted(f"{bundle} is of format 1, which nobody signs")
+    statement = verify_bundle(found, signers)
+    value = {"file": str(bundle), "signer": statement.signer.signer_id}
+    text = f"{bundle}  signed by {statement.signer.shown}, unchanged since"
+    answer(value, text, as_json=json)
