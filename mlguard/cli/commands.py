@@ -76,6 +76,10 @@ COMMANDS = {
         "issue:issued_command",
         "List what was issued under a model key, from your signed ledger.",
     ),
+    "trace": Row(
+        "trace:trace",
+        "Say whose copy of BUNDLE's model has leaked, or that it is nobody's.",
+    ),
     "signer": Row(
         "signer:signer_app", "The signing key of an owner, and whom to trust."
     ),

@@ -53,7 +53,8 @@ MAY_IMPORT = {
     | {"cryptography", "numpy", "onnx", "pydantic"},
     "mlguard.issuing": COMMON
     | {"mlguard.bundle", "mlguard.grants", "mlguard.keys", "mlguard.marks"}
-    | {"mlguard.sealing", "mlguard.signing", "numpy"},
+    | {"mlguard.sealing", "mlguard.signing", "numpy"}
+    | {"mlguard.foreign", "safetensors"},  # in `leak`, the owner's side
     "mlguard.runtime": COMMON
     | {"mlguard.keys", "mlguard.transforms", "mlguard.bundle", "mlguard.sealing"}
     | {"mlguard.images", "numpy", "mlguard.engine", "PIL"},

@@ -1,0 +1,103 @@
+"""What turned up somewhere, as plain tensors: a bundle, an ONNX or a safetensors file.
+
+The owner's side only: it may need the packages onnx and safetensors, which come with
+the extra `train`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlguard.bundle import Bundle2, FileSecrets, glimpse_bundle
+from mlguard.errors import BundleError, WeightsError
+from mlguard.files import read_bounded
+from mlguard.issuing.float_types import values_of
+from mlguard.issuing.issue import secrets_of
+from mlguard.issuing.opening import grant_of
+from mlguard.keys import ModelKey
+from mlguard.sealing import TensorHeader
+
+Tensors = dict[str, NDArray[Any]]
+MAX_LEAK_BYTES = 64 << 30
+# Types of safetensors files, by ONNX's number.
+SAFETENSORS = {"F32": 1, "U8": 2, "I8": 3, "F16": 10, "F64": 11, "BF16": 16}
+
+
+def tensors_of_leak(path: Path, key: ModelKey) -> Tensors:
+    """The weights in a file, by whatever names they have there.
+
+    Args:
+        path: `.mlgb` that this key's owner wrote or issued, `.onnx`, `.safetensors`.
+        key: The owner's model key.
+
+    Raises:
+        WeightsError: The file is of another kind, or cannot be read.
+        BundleError: It is a bundle that cannot be read.
+        WrongKey: It is a bundle of another owner.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".mlgb":
+        return tensors_of_bundle(path, key)
+    if suffix == ".safetensors":
+        return _of_safetensors(path)
+    if suffix == ".onnx":
+        return _of_onnx(path)
+    raise WeightsError(
+        f"cannot read weights from {path}",
+        hint="give a .mlgb, .onnx or .safetensors file; convert others to one of these",
+    )
+
+
+def tensors_of_bundle(path: Path, key: ModelKey) -> Tensors:
+    """The weights of the owner's bundle, or of one that he issued.
+
+    Raises:
+        BundleError: It cannot be read, or is of format 1.
+        WrongKey: It is of another owner.
+        TamperedBundle: It was changed.
+    """
+    bundle = glimpse_bundle(path)
+    if not isinstance(bundle, Bundle2):
+        raise BundleError(f"{path} is of format 1, of which nothing is issued")
+    opener: ModelKey | FileSecrets = key
+    if bundle.manifest.issued:
+        subkeys = key.for_model(bytes.fromhex(bundle.manifest.protection_id))
+        opener = secrets_of(bundle, subkeys, grant_of(bundle).grant_id)
+    opened = bundle.unlock(opener)
+    pairs = ((row.header, data) for row, data in opened.tensors(opened.graph().rows))
+    return _numbers(pairs)
+
+
+def _of_safetensors(path: Path) -> Tensors:
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        content = read_bounded(path, MAX_LEAK_BYTES)
+        found = deserialize(content)  # type: ignore[no-untyped-call]
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror}") from None
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a safetensors file: {error}") from None
+    return _numbers(
+        (
+            TensorHeader(name, SAFETENSORS.get(one["dtype"], 0), tuple(one["shape"])),
+            np.frombuffer(one["data"], np.uint8),
+        )
+        for name, one in found
+    )
+
+
+def _of_onnx(path: Path) -> Tensors:
+    from mlguard.foreign import lift_file
+
+    return _numbers(
+        (tensor.header, np.frombuffer(tensor.data, np.uint8))
+        for tensor in lift_file(path).tensors
+    )
+
+
+def _numbers(tensors: Any) -> Tensors:
+    found = ((header.name, values_of(header, data)) for header, data in tensors)
+    return {name: values for name, values in found if values is not None}

@@ -1,0 +1,105 @@
+"""`mlguard trace`: a leak leads to the customer whose copy it is."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from safetensors.numpy import save_file
+
+from keystore import Identity
+from mlguard.bundle import glimpse_bundle
+from mlguard.cli.app import run
+from mlguard.cli.parties import Holder
+from mlguard.issuing import open_issued
+from tests.cli.test_issue import office  # noqa: F401 - a fixture
+from tests.issuing.test_issue import write_big
+
+BIG = np.random.default_rng(0).normal(size=(64, 64, 3, 3)).astype(np.float32)
+TRACE = ["trace", "--key", "acme", "--bundle", "acme.mlgb", "--json"]
+
+
+@pytest.fixture
+def files(office: Path) -> Path:  # noqa: F811 - the fixture
+    """Files of two customers, of a model that is large enough for marks."""
+    (office / "acme.mlgb").unlink()
+    write_big(office / "acme.mlgb", BIG)
+    for name in ("hospital", "clinic"):
+        to = ["--to", f"{name}.pub", "--licensee", name, "--out", f"{name}.mlgb"]
+        assert run(["issue", "acme.mlgb", "--key", "acme", *to]) == 0
+    return office
+
+
+def traced(leak: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    capsys.readouterr()
+    assert run([*TRACE, leak]) == 0
+    found = json.loads(capsys.readouterr().out)
+    return [one["customer"].split()[0] for one in found["customers"] if one["named"]]
+
+
+def opened(folder: Path, name: str) -> dict[str, np.ndarray]:
+    """A customer's weights, as he has them in memory."""
+    bundle = glimpse_bundle(folder / f"{name}.mlgb")
+    holder = Holder(Identity.read(folder / f"{name}.identity"))
+    unlocked = bundle.unlock(open_issued(bundle, holder))
+    return {
+        row.header.name: data.view(np.float32).reshape(row.header.shape)
+        for row, data in unlocked.tensors(unlocked.graph().rows)
+    }
+
+
+def test_the_file_itself_leads_to_its_customer(files: Path, capsys) -> None:
+    assert traced("hospital.mlgb", capsys) == ["hospital"]
+    assert traced("clinic.mlgb", capsys) == ["clinic"]
+
+
+def test_opened_weights_lead_to_their_customer(files: Path, capsys) -> None:
+    save_file(opened(files, "clinic"), files / "leak.safetensors")
+    assert traced("leak.safetensors", capsys) == ["clinic"]
+
+
+def test_half_precision_in_an_onnx_file_leads_there_too(files: Path, capsys) -> None:
+    weight = opened(files, "hospital")["w"].astype(np.float16)
+    x, y = (
+        onnx.helper.make_tensor_value_info(n, 10, ["N", 64, "H", "W"]) for n in "xy"
+    )
+    node = onnx.helper.make_node("Conv", ["x", "another"], ["y"], pads=[1] * 4)
+    given = [numpy_helper.from_array(weight, "another")]
+    graph = onnx.helper.make_graph([node], "leak", [x], [y], given)
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    onnx.save(model, files / "leak.onnx")
+    assert traced("leak.onnx", capsys) == ["hospital"]
+
+
+def test_a_mixture_leads_to_everybody_in_it(files: Path, capsys) -> None:
+    both = [opened(files, name)["w"] for name in ("hospital", "clinic")]
+    save_file({"w": (both[0] + both[1]) / 2}, files / "leak.safetensors")
+    assert sorted(traced("leak.safetensors", capsys)) == ["clinic", "hospital"]
+
+
+def test_the_owners_own_weights_and_foreign_ones_are_nobodys(
+    files: Path, capsys
+) -> None:
+    save_file({"w": BIG}, files / "leak.safetensors")
+    assert traced("leak.safetensors", capsys) == []
+    noise = np.random.default_rng(9).normal(size=BIG.shape).astype(np.float32)
+    save_file({"w": noise}, files / "other.safetensors")
+    assert traced("other.safetensors", capsys) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [
+        ("leak.pt", 40, "cannot read weights from"),
+        ("nothing.safetensors", 40, "nothing.safetensors"),
+        ("nothing.mlgb", 20, "nothing.mlgb"),
+    ],
+)
+def test_what_cannot_be_read_is_said(
+    files: Path, capsys, name: str, code: int, said: str
+) -> None:
+    assert run([*TRACE, name]) == code
+    assert said in capsys.readouterr().err
