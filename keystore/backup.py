@@ -2,33 +2,41 @@
 
 A backup is the sealed file itself; any slot it had when it was made opens it. A
 restored store goes forward, to a generation above all that were seen, so that it is
-no step back to anyone. docs/spec/keystore-v1.md, section 9.
+no step back to anyone. docs/spec/keystore-v1.md, section 9; docs/spec/keystore-v2.md,
+section 7.
 """
 
 import hashlib
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from keystore import slots as slot_rules
+from keystore.draft import Draft
 from keystore.errors import (
     KeystoreError,
     KeystoreExists,
     KeystoreNotFound,
     KeystoreNotWritable,
+    TamperedLog,
 )
 from keystore.file_storage import FileStorage
 from keystore.header import take_apart
-from keystore.log import TAIL_BYTES, LogKey
-from keystore.opened import following, naming, open_state, seal_state
-from keystore.payload import LogHead
-from keystore.pins import Pins
+from keystore.log import TAIL_BYTES, Deed
+from keystore.members import Member, find_member
+from keystore.opened import Say, State, following, naming, open_state, seal_state
+from keystore.payload import LogEpoch
+from keystore.pins import Pin, Pins
 from keystore.slots import Opener
 from keystore.storage import Storage
 from keystore.store import Keystore, as_storage
+from keystore.system import BINARY, CLOEXEC, NOFOLLOW
 
 FILE_MODE = 0o600
 TURN_S = 10.0
+REVIVED = (
+    "the slots are those of the backup: who was removed since then opens the keystore "
+    "again; `mlguard keys slots list` shows them"
+)
 
 
 def backup(store: Keystore, target: Path) -> str:
@@ -43,7 +51,7 @@ def backup(store: Keystore, target: Path) -> str:
         raise KeystoreExists(f"{target} already exists", hint="choose another path")
     store.tell("backup")
     data = store.sealed()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOFOLLOW | CLOEXEC | BINARY
     try:
         with open(os.open(target, flags, FILE_MODE), "wb") as file:
             file.write(data)
@@ -57,12 +65,42 @@ def backup(store: Keystore, target: Path) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+@dataclass(frozen=True)
+class _Place:
+    """What is where a backup shall go.
+
+    Attributes:
+        generation: How far the store there, its log and the memory of it had come.
+        current: The store there, if it opens; None else.
+        pin: What was seen there before.
+        is_new: Whether there is nothing at all.
+    """
+
+    generation: int
+    current: tuple[State, Member] | None
+    pin: Pin | None
+    is_new: bool
+
+
 def restore(
-    place: Path | Storage, source: Path, opener: Opener, *, pins: Pins | None = None
+    place: Path | Storage,
+    source: Path,
+    opener: Opener,
+    *,
+    pins: Pins | None = None,
+    say: Say | None = None,
 ) -> tuple[int, int]:
     """Put a backup back, after opening all of it.
 
-    What was in the place is kept beside it.
+    What was in the place is kept beside it. Who may open the store is what the store
+    in the place says, if that opens as well; else what the backup says.
+
+    Args:
+        place: Where to put it.
+        source: The backup.
+        opener: What opens the backup.
+        pins: Where it is remembered how far the store had come.
+        say: Called with what the user should know.
 
     Returns:
         The generation of the backup, and the one it has now.
@@ -76,54 +114,107 @@ def restore(
     """
     storage, origin = as_storage(place), FileStorage(source)
     with naming(origin):
-        frame = take_apart(origin.read())
-        store_id = frame.header.store_id
-        key, _ = slot_rules.unwrap(frame.header.slots, opener, store_id=store_id)
-        state = open_state(frame, key)
-        for name in state.contents.names():
-            state.contents.entry(name)
+        old, member = _opened(origin.read(), opener)
+        for name in old.contents.names():
+            old.contents.entry(name)
     with storage.turn(TURN_S), naming(storage):
-        seen, log_head = _seen(storage, key, state.pin.store_id, pins)
-        generation = following(max(seen, frame.header.generation))
-        line, head = LogKey(key, store_id).next_line(
-            storage.read_log(TAIL_BYTES),
-            max(log_head, state.contents.log, key=lambda at: at.count if at else 0),
-            op="restore",
-            key="",
-            version=0,
-            generation=generation,
+        there = _look(storage, old, opener, pins)
+        base, member = there.current or (old, member)
+        if there.current is None and say and _revives(there, old):
+            say(REVIVED)
+        generation = following(max(there.generation, old.header.generation))
+        contents = replace(
+            base.contents, bodies=old.contents.bodies, created=old.contents.created
         )
-        storage.append_log(line)
-        header = replace(frame.header, generation=generation)
-        contents = replace(state.contents, log=head)
-        restored, data, check = seal_state(header, contents, key)
-        storage.put_back(data, check)
+        base = replace(base, contents=contents)
+        restored = _put(storage, base, member, generation, is_new=there.is_new)
     if pins:
         pins.remember(storage.location, restored.pin)
-    return frame.header.generation, generation
+    return old.header.generation, generation
 
 
-def _seen(
-    storage: Storage, key: bytes, store_id: str, pins: Pins | None
-) -> tuple[int, LogHead | None]:
-    """How far the store in the place, or the memory of it, had come."""
-    generation, log_head = 0, None
+def _put(
+    storage: Storage, base: State, member: Member, generation: int, *, is_new: bool
+) -> State:
+    """Tell the log, then write; give the new state."""
+    header = replace(base.header, generation=generation)
+    draft = Draft(header, base.store_key, member).current()
+    key, known = base.log_key(), base.contents.log
+    lines, head = key.next_lines(
+        storage.read_log(TAIL_BYTES),
+        known,
+        [Deed(op="restore")],
+        generation=generation,
+        elsewhere=known.count if is_new and known else 0,
+    )
+    for line in lines:
+        storage.append_log(line)
+    contents = replace(base.contents, log=head)
+    if draft.rekeyed:
+        epoch = LogEpoch(key=key.key, last=head.count)
+        contents = replace(contents, log_epochs=(*contents.log_epochs, epoch))
+    state, data, check = seal_state(draft.header, contents, draft.store_key)
+    storage.put_back(data, check)
+    return state
+
+
+def _look(
+    storage: Storage, backup_: State, opener: Opener, pins: Pins | None
+) -> _Place:
+    """See what is in the place, and refuse another store."""
+    ours = backup_.pin.store_id
     pin = pins.recall(storage.location) if pins else None
-    if pin is not None and pin.store_id == store_id:
-        generation = pin.generation
+    if pin is not None and pin.store_id != ours:
+        pin = None
+    generation = pin.generation if pin else 0
+    current, found = None, True
     try:
         frame = take_apart(storage.read())
     except KeystoreNotFound:
-        return generation, None
+        found = False
     except KeystoreError:
-        return generation, None  # damaged: the reason to restore
-    if frame.header.store_id.hex() != store_id:
-        raise KeystoreExists(
-            f"{storage.location} is another keystore than the backup",
-            hint="move it away first, or restore to another path with --keystore",
-        )
+        pass  # damaged: the reason to restore
+    else:
+        if frame.header.store_id.hex() != ours:
+            raise KeystoreExists(
+                f"{storage.location} is another keystore than the backup",
+                hint="move it away first, or restore to another path with --keystore",
+            )
+        try:
+            current = _opened(storage.read(), opener)
+            generation = max(generation, current[0].header.generation)
+        except KeystoreError:
+            current = None
+    log = storage.read_log(TAIL_BYTES)
+    generation = max(generation, _told(storage, log, (current or (backup_,))[0]))
+    is_new = not (found or log or pin)
+    return _Place(generation, current, pin, is_new)
+
+
+def _told(storage: Storage, log: bytes, state: State) -> int:
+    """The generation that the log in the place tells of.
+
+    A log that goes on under keys that the backup lacks is set aside: it could never
+    be checked again.
+    """
     try:
-        log_head = open_state(frame, key).contents.log
-    except KeystoreError:
-        return generation, None
-    return max(generation, frame.header.generation), log_head
+        return state.log_key().generation_of(log)
+    except TamperedLog:
+        storage.set_log_aside()
+        return 0
+
+
+def _revives(there: _Place, backup_: State) -> bool:
+    """Whether somebody may have been removed since the backup."""
+    if there.is_new:
+        return False
+    if there.pin is None:
+        return True
+    length = len(there.pin.chain)
+    return backup_.pin.chain[max(0, length - 1) : length] != there.pin.chain[-1:]
+
+
+def _opened(data: bytes, opener: Opener) -> tuple[State, Member]:
+    frame = take_apart(data)
+    member = find_member(frame.header.slots, opener, frame.header.store_id)
+    return open_state(frame, member), member

@@ -17,6 +17,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 PURPOSE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\dZ", re.ASCII)
 HEX = re.compile(r"(?:[0-9a-f]{2})*")
+MAX_INTEGER = 2**53 - 1  # exact in every JSON reader
 ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # made once: costly
 
 

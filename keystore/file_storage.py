@@ -71,14 +71,18 @@ class FileStorage(Storage):
         except OSError as error:
             raise _not_readable(self._path, error) from None
 
-    def swap(self, old: Revision | None, data: bytes, check: Check) -> None:
+    def swap(
+        self, old: Revision | None, data: bytes, check: Check, *, keep: bool = True
+    ) -> None:
         """Write a new file beside the old one, prove it good, then rename."""
         try:
             with self.turn(SWAP_TIMEOUT_S):
                 self._compare(old)
                 self._remove_leftovers()
                 with self._new_file(data, check) as temporary:
-                    if old is not None:
+                    if not keep:
+                        self._drop_former()
+                    elif old is not None:
                         self._keep(self._backup)
                     os.replace(temporary, self._path)
                 self._sync_folder()
@@ -97,19 +101,6 @@ class FileStorage(Storage):
                 self._sync_folder()
         except OSError as error:
             raise self._not_writable(error) from None
-
-    def drop_backup(self) -> None:
-        """Remove `.bak`, and the states that a restore set aside."""
-        aside = self._path.parent.glob(f"{glob.escape(self._path.name)}.replaced-*")
-        for former in (self._backup, *aside):
-            try:
-                former.unlink(missing_ok=True)
-            except OSError as error:
-                raise KeystoreNotWritable(
-                    f"cannot remove {former}: {_reason(error)}",
-                    hint="remove it yourself: it holds a state before this change",
-                ) from None
-        self._sync_folder()
 
     def read_log(self, tail_bytes: int | None = None) -> bytes:
         """The lines of `.log`."""
@@ -247,6 +238,19 @@ class FileStorage(Storage):
             # rename() does nothing when both names are already the same file.
             with contextlib.suppress(OSError):
                 os.unlink(link)
+
+    def _drop_former(self) -> None:
+        """Remove `.bak`, and the states that a restore set aside, for good."""
+        aside = self._path.parent.glob(f"{glob.escape(self._path.name)}.replaced-*")
+        for former in (self._backup, *aside):
+            try:
+                former.unlink(missing_ok=True)
+            except OSError as error:
+                raise KeystoreNotWritable(
+                    f"cannot remove {former}: {_reason(error)}",
+                    hint="remove it yourself: it holds a state before this change",
+                ) from None
+        self._sync_folder()
 
     def _sync_folder(self) -> None:
         try:

@@ -1,7 +1,7 @@
 """What an open keystore tells without being changed.
 
 Reading works on the state that was opened. Knows nothing of models.
-docs/spec/keystore-v1.md.
+docs/spec/keystore-v2.md.
 """
 
 from collections.abc import Callable
@@ -10,17 +10,15 @@ from typing import NoReturn, Self
 from keystore.entries import Entry
 from keystore.errors import KeyNotUsable
 from keystore.header import take_apart
-from keystore.log import Record
-from keystore.opened import Deed, OpenStore, naming, open_state
-from keystore.slots import Slot
+from keystore.log import Deed, Record
+from keystore.opened import OpenStore, naming, open_state
 
 
 class Handle:
     """An open store, to be read. `Keystore` adds what changes it."""
 
-    def __init__(self, opened: OpenStore, slot: Slot) -> None:
+    def __init__(self, opened: OpenStore) -> None:
         self._opened = opened
-        self._slot = slot
 
     @property
     def location(self) -> str:
@@ -95,17 +93,45 @@ class Handle:
     def log(self) -> tuple[Record, ...]:
         """All records of the audit log, verified.
 
+        Of a store that came from elsewhere, those that are here.
+
         Raises:
             TamperedLog: The log was altered, cut or swapped.
+            RolledBackKeystore: The log is ahead of the store, so the store is older.
         """
-        with naming(self._opened.storage):
-            # The store first: the log may only run ahead of it.
-            head = self._opened.newest().contents.log
-            lines = self._opened.storage.read_log()
-            return tuple(self._opened.log_key().records(lines, head))
+        opened = self._opened
+        with naming(opened.storage):
+            # The log runs ahead of the store: so the store is read before, for what
+            # the log must have, and after, for what it may have at most.
+            before = opened.newest()
+            lines = opened.storage.read_log()
+            after = opened.newest()
+            return tuple(
+                after.log_key().records(
+                    lines,
+                    before.contents.log,
+                    generation=after.header.generation,
+                    elsewhere=opened.elsewhere,
+                )
+            )
+
+    def log_elsewhere(self, records: tuple[Record, ...]) -> int:
+        """How many records of the log are in the place that the store came from."""
+        head = self._opened.contents.log
+        if records:
+            return records[0].n - 1
+        return head.count if head else 0
+
+    def log_unfinished(self, records: tuple[Record, ...]) -> int:
+        """How many of the last records tell of a change that the store does not have.
+
+        A write was interrupted, or the store was put back by one step.
+        """
+        head = self._opened.contents.log
+        return sum(record.n > (head.count if head else 0) for record in records)
 
     def tell(self, op: str) -> None:
-        """Put something in the log that changes nothing, such as a backup.
+        """Put something in the log that changes no key, such as a backup.
 
         Raises:
             LogNotWritable: It could not be written; do not go on.
@@ -116,7 +142,7 @@ class Handle:
         """The newest state as the bytes of its file, for a backup."""
         with naming(self._opened.storage):
             data = self._opened.storage.read()
-            open_state(take_apart(data), self._opened.store_key)
+            open_state(take_apart(data), self._opened.member)
             return data
 
     def close(self) -> None:

@@ -109,14 +109,19 @@ class Identity:
             )
         return opened
 
+    @property
+    def kem(self) -> str:
+        """The kind of its key pair."""
+        return self._pairs.recipient.kem
+
     def new_lock(self) -> IdentityLock:
         """The public part of a new slot."""
-        return IdentityLock(identity_id=self.old_id)
+        return IdentityLock(identity_id=self.id)
 
     def wrapping_key(self, lock: object) -> bytes | None:
         """The key for a slot; None if the slot is not this identity's."""
-        ours = isinstance(lock, IdentityLock) and lock.identity_id == self.old_id
-        return self._secret if ours else None
+        named = lock.identity_id if isinstance(lock, IdentityLock) else None
+        return self._secret if named in (self.id, self.old_id) else None
 
     def reveal(self) -> str:
         """The identity itself, as text to write down or print."""

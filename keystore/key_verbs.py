@@ -10,7 +10,8 @@ from keystore import lifecycle
 from keystore.entries import Entry
 from keystore.errors import KeyNotUsable
 from keystore.handle import Handle
-from keystore.opened import Change, Deed, State, naming
+from keystore.log import Deed
+from keystore.opened import Change, State, naming
 
 
 class KeyVerbs(Handle):
@@ -75,14 +76,13 @@ class KeyVerbs(Handle):
         The state before, which still has the secret, is erased as well. Copies made
         elsewhere, and what a disk keeps of erased files, are out of reach.
         """
-        entry = self._edit(
+        return self._edit(
             name,
             "destroy",
             version,
             lambda old: lifecycle.destroy(old, version, force=force),
+            erases=True,
         )
-        self._opened.storage.drop_backup()
-        return entry
 
     def allow(
         self, name: str, *, exportable: bool | None = None, deletion: bool | None = None
@@ -136,7 +136,13 @@ class KeyVerbs(Handle):
         return found.secret
 
     def _edit(
-        self, name: str, op: str, version: int | None, edit: Callable[[Entry], Entry]
+        self,
+        name: str,
+        op: str,
+        version: int | None,
+        edit: Callable[[Entry], Entry],
+        *,
+        erases: bool = False,
     ) -> Entry:
         def change(now: State) -> Change:
             entry = edit(now.contents.entry(name))
@@ -144,7 +150,7 @@ class KeyVerbs(Handle):
             return Change(
                 now.header,
                 now.contents.with_entry(entry),
-                Deed(op=op, key=name, version=number),
+                Deed(op=op, key=name, version=number, erases=erases),
             )
 
         self._opened.change(change)

@@ -2,7 +2,8 @@
 
 A line is written before the change it tells of. So the log may know of a change that
 did not happen (two lines then have one generation, and the last counts), but no
-change happens that the log does not know of. docs/spec/keystore-v1.md, section 8.
+change happens that the log does not know of. docs/spec/keystore-v1.md, section 8;
+docs/spec/keystore-v2.md, section 5.
 """
 
 import getpass
@@ -10,13 +11,12 @@ import hashlib
 import hmac
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from keystore.canonical import Fields, decode, encode, now
-from keystore.errors import MalformedKeystore, TamperedLog
-from keystore.header import MAX_GENERATION
-from keystore.payload import LogHead
+from keystore.canonical import MAX_INTEGER, Fields, decode, encode, now
+from keystore.errors import MalformedKeystore, RolledBackKeystore, TamperedLog
+from keystore.payload import Contents, LogEpoch, LogHead
 from keystore.sealing import derive
 
 FIELDS = (
@@ -33,6 +33,24 @@ FIELDS = (
 START = b"mlguard keystore log 1\n"
 MAX_USER = 200  # characters
 TAIL_BYTES = 8192  # more than any line
+ARRIVE = "arrive"  # the op of a record that may be the first one here
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deed:
+    """What the log says about a change.
+
+    Attributes:
+        op: What was done: create, add, promote …
+        key: The key it was done to, or empty.
+        version: The version it was done to, or 0.
+        erases: Whether no copy of the state before may stay.
+    """
+
+    op: str
+    key: str = ""
+    version: int = 0
+    erases: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,65 +89,96 @@ class Record:
 
 
 class LogKey:
-    """Writes and checks the lines of one store's log."""
+    """Writes and checks the lines of one store's log.
 
-    def __init__(self, store_key: bytes, store_id: bytes) -> None:
-        self._key = derive(store_key, "log-mac", salt=store_id)
+    Args:
+        store_key: The store key of now, which new lines have their MACs under.
+        store_id: The store's.
+        epochs: The keys of lines that were written before.
+    """
+
+    def __init__(
+        self, store_key: bytes, store_id: bytes, epochs: Sequence[LogEpoch] = ()
+    ) -> None:
+        self.key = derive(store_key, "log-mac", salt=store_id)
+        self._epochs = epochs
         self.start = LogHead(count=0, head=hashlib.sha256(START + store_id).hexdigest())
 
     def line(self, record: Record, previous: str) -> bytes:
         """A record as a line of the file, with its end."""
         fields = record.to_json() | {"previous": previous}
-        mac = hmac.digest(self._key, encode(fields), "sha256").hex()
+        mac = hmac.digest(self._key_of(record.n), encode(fields), "sha256").hex()
         return encode(fields | {"mac": mac}) + b"\n"
 
-    def next_line(
+    def next_lines(
         self,
         log: bytes,
         head: LogHead | None,
+        deeds: Sequence[Deed],
         *,
-        op: str,
-        key: str,
-        version: int,
         generation: int,
-    ) -> tuple[bytes, LogHead]:
-        """The line that goes on from the log, and where the log then stands.
+        elsewhere: int = 0,
+    ) -> tuple[list[bytes], LogHead]:
+        """The lines that go on from the log, and where the log then stands.
 
-        Only the last TAIL_BYTES of the log are needed.
+        Only the last TAIL_BYTES of the log are needed. A log that lost its end goes on
+        from what the store remembers, so that the gap stays visible.
 
-        A log that lost its end goes on from what the store remembers, so that
-        the gap stays visible.
+        Args:
+            log: The log, or its end.
+            head: Where the store remembers it to stand.
+            deeds: What the lines tell of.
+            generation: The generation that the change leads to.
+            elsewhere: How many records are known to be elsewhere.
+
+        Raises:
+            RolledBackKeystore: The log is ahead of the store.
         """
-        last = self._last(log)
+        last, seen = self._last(log)
+        if seen > generation:
+            raise _ahead(seen, generation - 1)
         known = head or self.start
-        from_ = last if last.count >= known.count else known
-        record = Record(
-            n=from_.count + 1,
-            op=op,
-            key=key,
-            version=version,
-            generation=generation,
-            time=now(),
-            user=_user(),
-        )
-        line = self.line(record, from_.head)
-        return line, LogHead(count=record.n, head=_digest(line))
+        at = last if last.count >= known.count else known
+        if not log and 0 < at.count == elsewhere:
+            deeds = (Deed(op=ARRIVE), *deeds)
+        lines = []
+        for deed in deeds:
+            record = _record(at.count + 1, deed, generation)
+            lines.append(self.line(record, at.head))
+            at = LogHead(count=record.n, head=_digest(lines[-1]))
+        return lines, at
 
-    def records(self, log: bytes, head: LogHead | None) -> Iterator[Record]:
+    def records(
+        self, log: bytes, head: LogHead | None, *, generation: int, elsewhere: int = 0
+    ) -> Iterator[Record]:
         """Check the whole log against itself and against the store.
+
+        Args:
+            log: The log.
+            head: Where the store remembers it to stand.
+            generation: The generation of the store.
+            elsewhere: How many records are known to be elsewhere, or 0.
 
         Raises:
             TamperedLog: A line was altered, removed, added or reordered, or the end
                 that the store remembers is missing.
+            RolledBackKeystore: The log is ahead of the store by more than a crash
+                explains.
         """
         known, at = head or self.start, self.start
-        seen = known.count == 0
-        for line in _lines(log):
+        lines = _lines(log)
+        seen = known.count in (0, 0 if lines else elsewhere)
+        for number, line in enumerate(lines):
             record, previous = self._read(line, at.count + 1)
+            if number == 0 and record.op == ARRIVE:
+                at = LogHead(count=record.n - 1, head=previous)
+                seen = at == known
             if record.n != at.count + 1 or previous != at.head:
                 raise TamperedLog(
                     f"expected record {at.count + 1} of the log, found {record.n}"
                 )
+            if record.generation > generation + 1:
+                raise _ahead(record.generation, generation)
             at = LogHead(count=record.n, head=_digest(line))
             seen = seen or at == known
             yield record
@@ -139,12 +188,25 @@ class LogKey:
                 "which the keystore remembers"
             )
 
-    def _last(self, log: bytes) -> LogHead:
+    def generation_of(self, log: bytes) -> int:
+        """The generation that the last record of a log, or of its end, tells.
+
+        Raises:
+            TamperedLog: The record was altered, or is under another key.
+        """
+        return self._last(log)[1]
+
+    def _key_of(self, number: int) -> bytes:
+        earlier = (epoch.key for epoch in self._epochs if number <= epoch.last)
+        return next(earlier, self.key)
+
+    def _last(self, log: bytes) -> tuple[LogHead, int]:
+        """Where the log stands, and the generation that its last record tells."""
         lines = _lines(log)
         if not lines:
-            return self.start
+            return self.start, 0
         record, _ = self._read(lines[-1], 0)
-        return LogHead(count=record.n, head=_digest(lines[-1]))
+        return LogHead(count=record.n, head=_digest(lines[-1])), record.generation
 
     def _read(self, line: bytes, n: int) -> tuple[Record, str]:
         what = f"record {n} of the log" if n else "the last record of the log"
@@ -152,11 +214,11 @@ class LogKey:
             value = decode(line[:-1], what)
             fields = Fields(value, what, FIELDS)
             record = Record(
-                n=fields.integer("n", 1, MAX_GENERATION),
+                n=fields.integer("n", 1, MAX_INTEGER),
                 op=fields.prose("op", 1, 32),
                 key=fields.prose("key", 0, 64),
-                version=fields.integer("version", 0, MAX_GENERATION),
-                generation=fields.integer("generation", 1, MAX_GENERATION),
+                version=fields.integer("version", 0, MAX_INTEGER),
+                generation=fields.integer("generation", 1, MAX_INTEGER),
                 time=fields.time("time"),
                 user=fields.prose("user", 0, MAX_USER),
             )
@@ -169,6 +231,30 @@ class LogKey:
         return record, previous
 
 
+def log_key_of(store_key: bytes, store_id: bytes, contents: Contents) -> LogKey:
+    """What writes and checks the log of a store with these contents."""
+    return LogKey(store_key, store_id, contents.log_epochs)
+
+
+def _record(number: int, deed: Deed, generation: int) -> Record:
+    return Record(
+        n=number,
+        op=deed.op,
+        key=deed.key,
+        version=deed.version,
+        generation=generation,
+        time=now(),
+        user=_user(),
+    )
+
+
+def _ahead(log: int, store: int) -> RolledBackKeystore:
+    return RolledBackKeystore(
+        f"the log tells of generation {log}, but the keystore is at {store}: an older "
+        "keystore was put in its place"
+    )
+
+
 def _lines(log: bytes) -> list[bytes]:
     """Whole lines; a torn one at the end was never confirmed to anyone."""
     return [line + b"\n" for line in log.split(b"\n")[:-1]]
@@ -179,9 +265,15 @@ def _digest(line: bytes) -> str:
 
 
 def _user() -> str:
+    """Who runs this, as the system knows it and not as the environment says."""
     try:
+        import pwd
+    except ModuleNotFoundError:  # on Windows
         name = getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name
-        name = str(os.getuid())
+    else:
+        try:
+            name = pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:  # a user id without a name
+            name = str(os.getuid())
     text = f"{name}@{socket.gethostname()}"[:MAX_USER]
     return text if text.isprintable() else "unknown"

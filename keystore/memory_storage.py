@@ -36,7 +36,9 @@ class MemoryStorage(Storage):
             raise KeystoreNotFound(f"there is no keystore in {self._location}")
         return self.data
 
-    def swap(self, old: Revision | None, data: bytes, check: Check) -> None:
+    def swap(
+        self, old: Revision | None, data: bytes, check: Check, *, keep: bool = True
+    ) -> None:
         """Replace the bytes if they are still the old ones."""
         check(data)
         if old is None:
@@ -50,9 +52,6 @@ class MemoryStorage(Storage):
         """Replace the bytes, whatever they are."""
         check(data)
         self.data = data
-
-    def drop_backup(self) -> None:
-        """There is none."""
 
     def read_log(self, tail_bytes: int | None = None) -> bytes:
         """The log."""

@@ -1,7 +1,8 @@
 """A store that is open: its newest state, and the one way to change it.
 
 Every change reads the newest state in our turn, tells the log, then swaps. Knows
-nothing of what the change means. docs/spec/keystore-v1.md, sections 7 to 9.
+nothing of what the change means. docs/spec/keystore-v1.md, sections 7 to 9;
+docs/spec/keystore-v2.md.
 """
 
 import contextlib
@@ -10,15 +11,19 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
+from keystore.canonical import MAX_INTEGER
+from keystore.chain import check_chain
+from keystore.draft import Draft
 from keystore.errors import (
     KeystoreBusy,
     KeystoreError,
     MalformedKeystore,
     RolledBackKeystore,
+    TamperedKeystore,
 )
 from keystore.header import (
     CLAIM_BYTES,
-    MAX_GENERATION,
+    FORMAT,
     Frame,
     Header,
     claimed,
@@ -26,12 +31,14 @@ from keystore.header import (
     put_together,
     take_apart,
 )
-from keystore.log import TAIL_BYTES, LogKey
-from keystore.payload import Contents
+from keystore.log import TAIL_BYTES, Deed, LogKey, log_key_of
+from keystore.members import Member, key_id_of, open_slot
+from keystore.payload import Contents, LogEpoch
 from keystore.pins import Pin, Pins
 from keystore.storage import Check, Revision, RevisionChanged, Storage
 
 BUSY_TIMEOUT_S = 30.0
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,7 @@ class State:
     header: Header
     contents: Contents = field(repr=False)
     checksum: str
+    store_key: bytes = field(repr=False)
 
     @property
     def revision(self) -> Revision:
@@ -54,65 +62,81 @@ class State:
             store_id=self.header.store_id.hex(),
             generation=self.header.generation,
             checksum=self.checksum,
+            chain=tuple(link.digest() for link in self.header.chain),
         )
 
-
-@dataclass(frozen=True, kw_only=True)
-class Deed:
-    """What the log says about a change."""
-
-    op: str
-    key: str = ""
-    version: int = 0
+    def log_key(self) -> LogKey:
+        """What writes and checks this store's log."""
+        return log_key_of(self.store_key, self.header.store_id, self.contents)
 
 
 @dataclass(frozen=True)
 class Change:
-    """What an edit makes of a state, and what the log shall say about it."""
+    """What an edit makes of a state, and what the log shall say about it.
+
+    Attributes:
+        header: With other slots, if the edit is about slots.
+        member: Who we are from then on, if our own slot was replaced.
+    """
 
     header: Header
     contents: Contents = field(repr=False)
     deed: Deed
+    member: Member | None = None
 
 
 Edit = Callable[[State], Change]
 
 
 class OpenStore:
-    """The storage, the store key and the state we hold."""
+    """The storage, who opened it, and the state we hold.
+
+    Args:
+        storage: Where it lives.
+        member: Who opened it.
+        state: What was opened.
+        pins: Where to remember how far it had come.
+        elsewhere: How many records of the log are known to be elsewhere.
+        say: Tells the user what he should know and need not decide.
+    """
 
     def __init__(
-        self, storage: Storage, store_key: bytes, state: State, pins: Pins | None
+        self,
+        storage: Storage,
+        member: Member,
+        state: State,
+        pins: Pins | None,
+        *,
+        elsewhere: int = 0,
+        say: Say | None = None,
     ) -> None:
         self.storage = storage
         self.state = state
         self.busy_timeout_s = BUSY_TIMEOUT_S
-        self._store_key: bytes | None = store_key
+        self.elsewhere = elsewhere
+        self._member: Member | None = member
         self._pins = pins
+        self._say = say or _say_nothing
         self.pinned = self._remember()
 
     @property
-    def store_key(self) -> bytes:
-        """The store key, while the store is open."""
-        if self._store_key is None:
+    def member(self) -> Member:
+        """Who opened the store, while it is open."""
+        if self._member is None:
             raise ValueError("the keystore is closed")
-        return self._store_key
+        return self._member
 
     @property
     def contents(self) -> Contents:
         """What the state we hold holds, while the store is open."""
-        if self._store_key is None:
+        if self._member is None:
             raise ValueError("the keystore is closed")
         return self.state.contents
 
     def close(self) -> None:
-        """Forget the store key and the contents."""
-        self._store_key = None
-        self.state = replace(self.state, contents=Contents.empty())
-
-    def log_key(self) -> LogKey:
-        """What writes and checks this store's log."""
-        return LogKey(self.store_key, self.state.header.store_id)
+        """Forget the keys and the contents."""
+        self._member = None
+        self.state = replace(self.state, contents=Contents.empty(), store_key=b"")
 
     def change(self, edit: Edit) -> State:
         """Apply an edit to the newest state, log it, and save the result.
@@ -122,34 +146,34 @@ class OpenStore:
             RolledBackKeystore: The store went back or was replaced meanwhile.
             LogNotWritable: The log could not be written; nothing changed.
             KeystoreNotWritable: It could not be saved; nothing changed.
+            NoSlotOpens: Our own slot was removed meanwhile.
         """
         deadline = time.monotonic() + self.busy_timeout_s
         with self.storage.turn(self.busy_timeout_s), naming(self.storage):
             while True:
                 newest = self.newest()
-                change = edit(newest)
-                generation = following(newest.header.generation)
-                header = replace(change.header, generation=generation)
-                contents = self._logged(change.deed, change.contents, generation)
-                state, data, check = seal_state(header, contents, self.store_key)
+                draft, contents, deed = self._edited(newest, edit)
+                state, data, check = seal_state(draft.header, contents, draft.store_key)
+                keep = not (draft.rekeyed or deed.erases)
                 try:
-                    self.storage.swap(newest.revision, data, check)
+                    self.storage.swap(newest.revision, data, check, keep=keep)
                 except RevisionChanged:  # a storage without turns: go on from theirs
                     _pause_until(deadline, self.storage.location)
                 else:
-                    self.state = state
+                    self._member, self.state = draft.member, state
                     self.pinned = self._remember()
                     return state
 
     def tell(self, deed: Deed) -> None:
-        """Log something that changes nothing, such as an export.
+        """Log something that changes no key, such as an export.
+
+        The store is written as well: it remembers the record, so that nobody can cut
+        it off the log unseen.
 
         Raises:
             LogNotWritable: It could not be written; do not go on.
         """
-        with self.storage.turn(self.busy_timeout_s), naming(self.storage):
-            newest = self.newest()
-            self._logged(deed, newest.contents, newest.header.generation)
+        self.change(lambda now: Change(now.header, now.contents, deed))
 
     def newest(self) -> State:
         """The state the storage holds now, if it can have followed ours."""
@@ -163,35 +187,74 @@ class OpenStore:
                 f"it went back from generation {ours.generation} "
                 f"to {frame.header.generation}"
             )
-        return open_state(frame, self.store_key)
+        if frame.header.chain[: len(ours.chain)] != ours.chain:
+            raise RolledBackKeystore("its slots have another history than they had")
+        return open_state(frame, self.member)
 
-    def _logged(self, deed: Deed, contents: Contents, generation: int) -> Contents:
-        line, head = self.log_key().next_line(
+    def _edited(self, now: State, edit: Edit) -> tuple[Draft, Contents, Deed]:
+        """What the next state is made of, once the log has been told."""
+        generation = following(now.header.generation)
+        header = replace(now.header, generation=generation)
+        draft = Draft(header, now.store_key, self.member).current()
+        if now.header.version != FORMAT:
+            self._say(
+                f"{self.storage.location} is a keystore of format {now.header.version}"
+                f" and becomes one of format {FORMAT} now, which an mlguard that wrote "
+                "the old one does not read"
+            )
+        change = edit(replace(now, header=draft.header))
+        if change.header.slots != draft.header.slots:
+            draft = draft.with_slots(change.header.slots)
+        if change.member is not None:
+            draft = replace(draft, member=change.member)
+        contents = self._logged(now, change, generation, rekeyed=draft.rekeyed)
+        return draft, contents, change.deed
+
+    def _logged(
+        self, now: State, change: Change, generation: int, *, rekeyed: bool
+    ) -> Contents:
+        upgraded = [] if now.header.version == FORMAT else [Deed(op="upgrade")]
+        key = now.log_key()
+        lines, head = key.next_lines(
             self.storage.read_log(TAIL_BYTES),
-            contents.log,
-            op=deed.op,
-            key=deed.key,
-            version=deed.version,
+            now.contents.log,
+            [*upgraded, change.deed],
             generation=generation,
+            elsewhere=self.elsewhere,
         )
-        self.storage.append_log(line)
-        return replace(contents, log=head)
+        for line in lines:
+            self.storage.append_log(line)
+        contents = replace(change.contents, log=head)
+        if not rekeyed:
+            return contents
+        epoch = LogEpoch(key=key.key, last=head.count)
+        return replace(contents, log_epochs=(*contents.log_epochs, epoch))
 
     def _remember(self) -> bool:
         if self._pins is None:
             return False
-        return self._pins.remember(self.storage.location, self.state.pin)
+        pin = replace(self.state.pin, elsewhere=self.elsewhere)
+        return self._pins.remember(self.storage.location, pin)
 
 
-def open_state(frame: Frame, store_key: bytes) -> State:
+def open_state(frame: Frame, member: Member) -> State:
     """Authenticate a file and read its contents.
 
     Raises:
-        TamperedKeystore: It is not what a key holder wrote.
+        NoSlotOpens: The member's slot is gone.
+        TamperedKeystore: It is not what members wrote.
         MalformedKeystore: Its contents do not follow the specification.
     """
+    header = frame.header
+    store_id = header.store_id
+    store_key = open_slot(member, header.slots, store_id, header.key_id).store_key
+    if header.version > 1:
+        check_chain(header.chain, header.slots, header.generation, store_id)
+        if key_id_of(store_key, store_id) != header.key_id:
+            raise TamperedKeystore("the store key is not the one members agreed on")
     plaintext = open_payload(frame, store_key)
-    return State(frame.header, Contents.decode(plaintext), frame.checksum)
+    contents = Contents.decode(plaintext, header.version)
+    return State(header, contents, frame.checksum, store_key)
 
 
 def seal_state(
@@ -206,7 +269,7 @@ def seal_state(
         if opened != plaintext:
             raise MalformedKeystore("what was read back is not what was written")
 
-    return State(header, contents, checksum), data, check
+    return State(header, contents, checksum, store_key), data, check
 
 
 def following(generation: int) -> int:
@@ -215,7 +278,7 @@ def following(generation: int) -> int:
     Raises:
         MalformedKeystore: There is none; a store that claims this is a forgery.
     """
-    if generation == MAX_GENERATION:
+    if generation == MAX_INTEGER:
         raise MalformedKeystore("the generation cannot grow any further")
     return generation + 1
 
@@ -224,6 +287,10 @@ def _pause_until(deadline: float, location: str) -> None:
     if time.monotonic() > deadline:
         raise KeystoreBusy(f"{location} is changed by others all the time")
     time.sleep(random.uniform(0.001, 0.02))  # so that writers do not stay in step
+
+
+def _say_nothing(_: str) -> None:
+    pass
 
 
 @contextlib.contextmanager

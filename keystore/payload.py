@@ -1,13 +1,14 @@
 """The plaintext inside a store: one line about it, then two lines an entry.
 
-docs/spec/keystore-v1.md, section 6.
+docs/spec/keystore-v1.md, section 6; docs/spec/keystore-v2.md, section 5.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
-from keystore.canonical import NAME, Fields, decode, encode, now
+from keystore.canonical import MAX_INTEGER, NAME, Fields, decode, encode, now
 from keystore.entries import MAX_ENTRIES, Entry
 from keystore.errors import KeyExists, KeyNotFound, MalformedKeystore
 
@@ -15,6 +16,9 @@ NAMES = re.compile(f"{NAME.pattern}(?:\n{NAME.pattern})*".encode("ascii"))
 MAX_NAMED = 20  # names a refusal lists before it says "and N more"
 FIELDS = ("created", "log")
 LOG_FIELDS = ("count", "head")
+LOG_KEY_FIELDS = ("key", "last")
+MAX_LOG_KEYS = 1000
+LOG_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +30,23 @@ class LogHead:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LogEpoch:
+    """A key that records of the audit log had their MACs under, and the last of them.
+
+    It outlives the store key that it came from.
+    """
+
+    key: bytes = field(repr=False)
+    last: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contents:
     """Everything a store holds. Bodies stay bytes until someone asks for one."""
 
     created: str
     log: LogHead | None = None
+    log_epochs: tuple[LogEpoch, ...] = ()
     bodies: Mapping[str, bytes] = field(repr=False)
 
     @classmethod
@@ -70,15 +86,17 @@ class Contents:
     def encode(self) -> bytes:
         """The whole plaintext."""
         log = self.log and {"count": self.log.count, "head": self.log.head}
+        epochs = [{"key": e.key.hex(), "last": e.last} for e in self.log_epochs]
         names = self.names()
         lines = [b""] * (2 * len(names) + 2)  # the last is empty: the text ends a line
-        lines[0] = encode({"created": self.created, "log": log})
+        first = {"created": self.created, "log": log, "log_keys": epochs}
+        lines[0] = encode(first)
         lines[1:-1:2] = " ".join(names).encode("ascii").split()  # all at once
         lines[2:-1:2] = map(self.bodies.__getitem__, names)
         return b"\n".join(lines)
 
     @classmethod
-    def decode(cls, data: bytes) -> "Contents":
+    def decode(cls, data: bytes, version: int) -> "Contents":
         """Take the plaintext apart; bodies are read later, one by one.
 
         Raises:
@@ -87,7 +105,8 @@ class Contents:
         lines = data.split(b"\n")
         if lines.pop() or len(lines) % 2 != 1 or len(lines) > 2 * MAX_ENTRIES + 1:
             raise MalformedKeystore("the payload does not have two lines an entry")
-        fields = Fields(decode(lines[0], "the payload"), "the payload", FIELDS)
+        fields_known = (*FIELDS, "log_keys") if version > 1 else FIELDS
+        fields = Fields(decode(lines[0], "the payload"), "the payload", fields_known)
         joined = b"\n".join(lines[1::2])  # all at once: ten thousand take 3 ms
         if len(lines) > 1 and not NAMES.fullmatch(joined):
             raise MalformedKeystore("an entry's name is not a name")
@@ -100,6 +119,7 @@ class Contents:
         return cls(
             created=fields.time("created"),
             log=_read_log(fields.raw("log")),
+            log_epochs=_read_epochs(fields) if version > 1 else (),
             bodies=bodies,
         )
 
@@ -115,6 +135,17 @@ def _read_log(item: object) -> LogHead | None:
         return None
     fields = Fields(item, "log", LOG_FIELDS)
     return LogHead(
-        count=fields.integer("count", 0, 2**53 - 1),
+        count=fields.integer("count", 0, MAX_INTEGER),
         head=fields.octets("head", 32, 32).hex(),
     )
+
+
+def _read_epochs(fields: Fields) -> tuple[LogEpoch, ...]:
+    epochs = []
+    for item in fields.items("log_keys", 0, MAX_LOG_KEYS):
+        each = Fields(item, "log key", LOG_KEY_FIELDS)
+        key = each.octets("key", LOG_KEY_BYTES, LOG_KEY_BYTES)
+        epochs.append(LogEpoch(key=key, last=each.integer("last", 1, MAX_INTEGER)))
+    if any(a.last >= b.last for a, b in pairwise(epochs)):
+        raise fields.bad("log_keys", "in order")
+    return tuple(epochs)

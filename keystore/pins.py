@@ -2,30 +2,42 @@
 
 An older copy put back in place is authentic in itself; only a memory tells. A pin is
 read before the store and written after it, so that a writer at work is no alarm.
-docs/spec/keystore-v1.md, section 9.
+docs/spec/keystore-v1.md, section 9; docs/spec/keystore-v2.md, section 4.
 """
 
 import contextlib
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from keystore.canonical import Fields, decode, encode
+from keystore.canonical import MAX_INTEGER, Fields, decode, encode
 from keystore.errors import MalformedKeystore, RolledBackKeystore
-from keystore.header import MAX_GENERATION, STORE_ID_BYTES
+from keystore.header import STORE_ID_BYTES
+from keystore.system import CLOEXEC, NOFOLLOW
 
-FIELDS = ("checksum", "generation", "location", "store_id")
+OLD_FIELDS = ("checksum", "generation", "location", "store_id")
+FIELDS = (*OLD_FIELDS, "chain", "elsewhere")
+CHAIN_FIELDS = ("count", "head")
 MAX_PIN_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """A state of a store that was seen and authenticated."""
+    """A state of a store that was seen and authenticated.
+
+    Attributes:
+        chain: The digests of the links of its chain; none in format 1. Of a pin that
+            was read, all but the last are empty.
+        elsewhere: How many records of its log are not in this place.
+    """
 
     store_id: str
     generation: int
     checksum: str
+    chain: tuple[str, ...] = ()
+    elsewhere: int = 0
 
 
 class Pins:
@@ -34,41 +46,33 @@ class Pins:
     Args:
         folder: Where to keep them; made when first needed. Not the store's folder:
             who can put an old store back could put an old pin back as well.
+        more: Folders where pins may be as well; they are read and never written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, more: Sequence[Path] = ()) -> None:
         self._folder = folder
+        self._folders = (folder, *more)
 
     def recall(self, location: str) -> Pin | None:
-        """What was last seen at a place, or None.
+        """The furthest state that was seen at a place, or None.
 
         Raises:
-            RolledBackKeystore: The pin itself was damaged.
+            RolledBackKeystore: A pin is damaged, or cannot be read.
         """
-        path = self._path(location)
-        try:
-            data = path.read_bytes()[: MAX_PIN_BYTES + 1]
-        except OSError:
-            return None
-        try:
-            fields = Fields(decode(data, "the pin"), "the pin", FIELDS)
-            return Pin(
-                store_id=fields.octets(
-                    "store_id", STORE_ID_BYTES, STORE_ID_BYTES
-                ).hex(),
-                generation=fields.integer("generation", 1, MAX_GENERATION),
-                checksum=fields.octets("checksum", 32, 32).hex(),
-            )
-        except MalformedKeystore as refusal:
-            raise RolledBackKeystore(f"{path}: {refusal}") from None
+        paths = [_path_in(folder, location) for folder in self._folders]
+        pins = [pin for pin in map(_read, paths) if pin is not None]
+        return max(pins, key=lambda pin: pin.generation, default=None)
 
     def remember(self, location: str, pin: Pin) -> bool:
         """Write a pin. False if the folder is not writable: then nothing is pinned."""
-        path = self._path(location)
+        path = _path_in(self._folder, location)
         temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
+        chain = {"count": len(pin.chain), "head": pin.chain[-1]} if pin.chain else None
         data = encode(
             {
+                "chain": chain,
                 "checksum": pin.checksum,
+                "elsewhere": pin.elsewhere,
                 "generation": pin.generation,
                 "location": location,
                 "store_id": pin.store_id,
@@ -76,7 +80,7 @@ class Pins:
         )
         try:
             self._folder.mkdir(0o700, parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOFOLLOW | CLOEXEC
             with open(os.open(temporary, flags, 0o600), "wb") as file:
                 file.write(data)
             os.replace(temporary, path)
@@ -86,17 +90,13 @@ class Pins:
             return False
         return True
 
-    def _path(self, location: str) -> Path:
-        digest = hashlib.sha256(location.encode("utf-8", "surrogateescape"))
-        return self._folder / f"{digest.hexdigest()[:32]}.pin"
-
 
 def compare(pin: Pin | None, now: Pin) -> None:
     """Refuse a state that cannot have followed the pinned one.
 
     Raises:
-        RolledBackKeystore: Another store, an older state, or another state of the
-            same generation.
+        RolledBackKeystore: Another store, an older state, another state of the same
+            generation, or one whose slots have another history.
     """
     if pin is None:
         return
@@ -113,3 +113,57 @@ def compare(pin: Pin | None, now: Pin) -> None:
         raise RolledBackKeystore(
             f"generation {now.generation} is not the one that was seen before"
         )
+    length = len(pin.chain)
+    if length and now.chain[length - 1 : length] != pin.chain[-1:]:
+        raise RolledBackKeystore(
+            "its slots have another history than the one that was seen before: "
+            "somebody who was removed may have written it"
+        )
+
+
+def _read(path: Path) -> Pin | None:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_PIN_BYTES + 1)
+    except OSError as error:
+        if not _there(path):
+            return None
+        raise RolledBackKeystore(
+            f"{path}: what was seen of the keystore before cannot be read: "
+            f"{error.strerror}",
+            hint="make the file readable; if it is lost, remove it, and look at "
+            "`mlguard keys log` for what you do not know",
+        ) from None
+    try:
+        value = decode(data, "the pin")
+        old = isinstance(value, dict) and "chain" not in value
+        fields = Fields(value, "the pin", OLD_FIELDS if old else FIELDS)
+        return Pin(
+            store_id=fields.octets("store_id", STORE_ID_BYTES, STORE_ID_BYTES).hex(),
+            generation=fields.integer("generation", 1, MAX_INTEGER),
+            checksum=fields.octets("checksum", 32, 32).hex(),
+            chain=() if old else _read_chain(fields.raw("chain")),
+            elsewhere=0 if old else fields.integer("elsewhere", 0, MAX_INTEGER),
+        )
+    except MalformedKeystore as refusal:
+        raise RolledBackKeystore(f"{path}: {refusal}") from None
+
+
+def _read_chain(item: object) -> tuple[str, ...]:
+    if item is None:
+        return ()
+    fields = Fields(item, "the pin's chain", CHAIN_FIELDS)
+    count = fields.integer("count", 1, 10_000)
+    return (*[""] * (count - 1), fields.octets("head", 32, 32).hex())
+
+
+def _there(path: Path) -> bool:
+    try:
+        return os.path.lexists(path)
+    except OSError:
+        return False
+
+
+def _path_in(folder: Path, location: str) -> Path:
+    digest = hashlib.sha256(location.encode("utf-8", "surrogateescape"))
+    return folder / f"{digest.hexdigest()[:32]}.pin"

@@ -1,70 +1,103 @@
-"""The verbs for what opens a store: add, remove and replace slots.
+"""The verbs for what opens a store: add, remove, replace and renew slots.
 
-docs/spec/keystore-v1.md, section 3.
+docs/spec/keystore-v2.md, sections 4 and 6.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from keystore import slots as slot_rules
 from keystore.handle import Handle
-from keystore.opened import Change, Deed, State
+from keystore.log import Deed
+from keystore.members import Member, new_slot
+from keystore.opened import Change, State
+from keystore.recipient import Recipient
 from keystore.slots import Opener, Slot
+
+Slots = tuple[Slot, ...]
 
 
 class SlotVerbs(Handle):
     """What may be done with slots."""
 
-    def slots(self) -> tuple[Slot, ...]:
+    def slots(self) -> Slots:
         """What opens the store."""
         return self._opened.state.header.slots
 
-    def add_slot(self, opener: Opener, *, label: str | None = None) -> Slot:
-        """Let one more passphrase or identity open the store.
+    def add_slot(self, opener: Opener | Recipient, *, label: str | None = None) -> Slot:
+        """Let one more passphrase, identity or token open the store.
+
+        Args:
+            opener: What shall open it; of an identity, the recipient is enough.
+            label: A name for the slot; the opener's kind if none is given.
 
         Raises:
             SlotError: There are too many, or the label is taken.
             InvalidName: The label is not a name.
         """
-        slot = self._wrap(opener, label or opener.kind)
+        name = label or ("identity" if isinstance(opener, Recipient) else opener.kind)
+        slot, _ = self._new_slot(opener, name)
         self._change_slots("slot-add", lambda slots: slot_rules.add(slots, slot))
-        return slot
+        return slot_rules.find(self.slots(), name)
 
-    def remove_slot(self, label: str) -> None:
-        """Stop a passphrase or identity from opening the store from now on.
+    def remove_slot(self, label: str, *more: str) -> None:
+        """Stop a passphrase, identity or token from opening the store from now on.
+
+        The store gets a new store key, so that an old copy of it does not help.
 
         Raises:
-            SlotError: There is no such slot, or it is the only one.
+            SlotError: There is no such slot, it is the only one, or one that stays
+                came from format 1 and was not renewed yet.
         """
-        self._change_slots("slot-remove", lambda slots: slot_rules.remove(slots, label))
-        self._opened.storage.drop_backup()  # the old slot would still open it
+        labels = (label, *more)
+        self._change_slots(
+            "slot-remove", lambda slots: slot_rules.remove(slots, labels)
+        )
 
     def replace_slot(self, opener: Opener, *, label: str | None = None) -> Slot:
         """Change a passphrase or identity: that of a label, or the one we opened with.
 
+        The store gets a new store key, so that what opened the slot before does not
+        help any more, not even with an old copy.
+
         Raises:
-            SlotError: There is no such slot.
+            SlotError: There is no such slot, or one that stays came from format 1 and
+                was not renewed yet.
         """
-        name = label or self._slot.label
-        slot = self._wrap(opener, name)
+        name = label or self._own_label(self.slots())
+        slot, owner = self._new_slot(opener, name)
 
-        def edit(slots: tuple[Slot, ...]) -> tuple[Slot, ...]:
+        def edit(slots: Slots) -> Slots:
             gone = slot_rules.find(slots, name)
-            return slot_rules.add([old for old in slots if old != gone], slot)
+            staying = [old for old in slots if old != gone]
+            slot_rules.refuse_unrenewed(staying)
+            return slot_rules.add(staying, slot)
 
-        self._change_slots("slot-replace", edit)
-        self._opened.storage.drop_backup()  # the old passphrase would still open it
+        own = name == self._own_label(self.slots())
+        self._change_slots("slot-replace", edit, member=owner if own else None)
+        return slot_rules.find(self.slots(), name)
+
+    def renew_slot(self) -> Slot:
+        """Give the slot we opened with keys of its own, if it came from format 1."""
+        if any(slot.keys is None or slot.unrenewed for slot in self._own(self.slots())):
+            self._change_slots("slot-renew", lambda slots: slots)
+        (slot,) = self._own(self.slots())
         return slot
 
-    def _wrap(self, opener: Opener, label: str) -> Slot:
-        store_id = self._opened.state.header.store_id
-        return slot_rules.wrap(self._opened.store_key, opener, label, store_id=store_id)
+    def _own(self, slots: Sequence[Slot]) -> list[Slot]:
+        return [slot for slot in slots if slot.id == self._opened.member.slot_id]
+
+    def _own_label(self, slots: Sequence[Slot]) -> str:
+        return "".join(slot.label for slot in self._own(slots))
+
+    def _new_slot(self, opener: Opener | Recipient, label: str) -> tuple[Slot, Member]:
+        return new_slot(opener, label, self._opened.state.header.store_id)
 
     def _change_slots(
-        self, op: str, edit: Callable[[tuple[Slot, ...]], tuple[Slot, ...]]
+        self, op: str, edit: Callable[[Slots], Slots], *, member: Member | None = None
     ) -> None:
         def change(now: State) -> Change:
             header = replace(now.header, slots=edit(now.header.slots))
-            return Change(header, now.contents, Deed(op=op))
+            return Change(header, now.contents, Deed(op=op), member)
 
         self._opened.change(change)

@@ -1,38 +1,51 @@
-"""Slots: the store key, wrapped once for everything that may open the store.
+"""Slots: what may open the store, each with a copy of the store key of its own.
 
-A new kind of opener is a new lock class and a branch in _read_slot. There is no
-public-key kind: whoever knows a public key could forge a store that opens.
-docs/spec/keystore-v1.md, section 3.
+In format 2 a slot has public keys, and the store key is wrapped for them; in format 1
+the store key is wrapped under the opener's own key. Knows how slots are written, not
+how they open: `members` does. docs/spec/keystore-v2.md, section 2.
 """
 
-import os
+import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from keystore import identity, passphrase, token
-from keystore.canonical import NAME, Fields, encode, now
+from keystore.canonical import NAME, Fields, encode
 from keystore.errors import (
-    InvalidName,
     MalformedKeystore,
-    NoSlotOpens,
     SlotError,
-    TamperedKeystore,
     WorkFactorTooHigh,
 )
 from keystore.identity import IdentityLock
 from keystore.passphrase import PassphraseLock
-from keystore.sealing import KEY_BYTES, OVERHEAD_BYTES, Altered, NotThisKey, seal
-from keystore.sealing import unseal as open_sealed
+from keystore.recipient import (
+    ENC_BYTES,
+    HYBRID,
+    PUBLIC_BYTES,
+    TAG_BYTES,
+    VERIFY_BYTES,
+    X25519,
+    Recipient,
+)
+from keystore.sealing import KEY_BYTES, OVERHEAD_BYTES
 from keystore.token import TokenLock
 
 MAX_SLOTS = 16
 MAX_TOTAL_KIB = 16 * passphrase.MAX_MEMORY_KIB  # about 20 s on two cores
 ID_BYTES = 4
 WRAPPED_BYTES = KEY_BYTES + OVERHEAD_BYTES
-COMMON_FIELDS = ("created", "id", "kind", "label", "wrapped")
+COMMON_FIELDS = ("created", "id", "kind", "label")
+KEY_FIELDS = ("kem", "public", "sealed", "seed", "verify")
+KEM = re.compile(f"{X25519}|{HYBRID}")
 
 Lock = PassphraseLock | IdentityLock | TokenLock
+LOCKS: dict[object, tuple[type[Lock], tuple[str, ...]]] = {
+    PassphraseLock.kind: (PassphraseLock, passphrase.FIELDS),
+    IdentityLock.kind: (IdentityLock, identity.FIELDS),
+    TokenLock.kind: (TokenLock, token.FIELDS),
+}
 
 
 class Opener(Protocol):
@@ -50,22 +63,48 @@ class Opener(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SlotKeys:
+    """The keys of a slot of format 2.
+
+    Attributes:
+        recipient: Its public keys.
+        seed: What its private keys come from, sealed; empty where that is an identity.
+        sealed: The store key, wrapped for the recipient.
+    """
+
+    recipient: Recipient
+    seed: bytes = field(repr=False)
+    sealed: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Slot:
-    """One wrapped copy of the store key."""
+    """One way to open the store.
+
+    Attributes:
+        wrapped: The store key that a store of format 1 had, under the opener's key.
+        keys: None in a store of format 1.
+    """
 
     id: str
     label: str
     created: str
     lock: Lock
-    wrapped: bytes = field(repr=False)
+    wrapped: bytes | None = field(default=None, repr=False)
+    keys: SlotKeys | None = None
 
     @property
     def kind(self) -> str:
         """What opens it: passphrase, identity or pkcs11."""
         return self.lock.kind
 
+    @property
+    def unrenewed(self) -> bool:
+        """Whether it came from format 1 and its owner has not written since."""
+        return self.wrapped is not None
+
     def fields(self) -> dict[str, object]:
-        """The fields as the header writes them, without the wrapped key."""
+        """The fields as the header writes them, without keys."""
         return self.lock.fields() | {
             "created": self.created,
             "id": self.id,
@@ -73,68 +112,50 @@ class Slot:
             "label": self.label,
         }
 
+    def with_public(self) -> dict[str, object]:
+        """The fields with the public keys: what the sealed seed is bound to."""
+        fields = self.fields()
+        if self.keys is not None:
+            fields |= {
+                "kem": self.keys.recipient.kem,
+                "public": self.keys.recipient.public.hex(),
+                "verify": self.keys.recipient.verify.hex(),
+            }
+        return fields if self.wrapped is None else self._with_wrapped(fields)
+
     def to_json(self) -> dict[str, object]:
         """The whole slot as the header writes it."""
-        return self.fields() | {"wrapped": self.wrapped.hex()}
+        if self.keys is None:
+            return self.with_public()
+        return self._settled() | {"sealed": self.keys.sealed.hex()}
+
+    def digest(self) -> str:
+        """What a link of the chain names the slot by: all but the store key in it."""
+        return hashlib.sha256(encode(self._settled())).hexdigest()
+
+    def with_sealed(self, sealed: bytes) -> "Slot":
+        """The slot with another wrapped store key."""
+        if self.keys is None:
+            raise ValueError("a slot of format 1 has no public key")
+        return replace(self, keys=replace(self.keys, sealed=sealed))
+
+    def _settled(self) -> dict[str, object]:
+        if self.keys is None:
+            raise ValueError("a slot of format 1 has no digest")
+        return self.with_public() | {"seed": self.keys.seed.hex()}
+
+    def _with_wrapped(self, fields: dict[str, object]) -> dict[str, object]:
+        return fields | {"wrapped": (self.wrapped or b"").hex()}
 
 
-def wrap(store_key: bytes, opener: Opener, label: str, *, store_id: bytes) -> Slot:
-    """Make a new slot for an opener.
-
-    Raises:
-        InvalidName: The label is not a name.
-    """
-    if not NAME.fullmatch(label):
-        raise InvalidName(f"{label!r} is not a name for a slot")
-    lock = opener.new_lock()
-    key = opener.wrapping_key(lock)
-    if key is None:
-        raise ValueError("an opener refuses its own lock")
-    slot = Slot(
-        id=os.urandom(ID_BYTES).hex(),
-        label=label,
-        created=now(),
-        lock=lock,
-        wrapped=b"",
-    )
-    sealed = seal(key, f"slot/{slot.kind}", store_key, _associated(slot, store_id))
-    return replace(slot, wrapped=sealed)
-
-
-def unwrap(
-    slots: Sequence[Slot], opener: Opener, *, store_id: bytes
-) -> tuple[bytes, Slot]:
-    """Find the slot an opener fits; give the store key and the slot.
-
-    Raises:
-        NoSlotOpens: Wrong passphrase or identity, or no slot of its kind.
-        TamperedKeystore: The opener fits a slot that was altered.
-    """
-    for slot in slots:
-        key = opener.wrapping_key(slot.lock)
-        if key is None:
-            continue
-        label, associated = f"slot/{slot.kind}", _associated(slot, store_id)
-        try:
-            return open_sealed(key, label, slot.wrapped, associated), slot
-        except NotThisKey:
-            continue
-        except Altered:
-            raise TamperedKeystore(f"slot {slot.id} was altered") from None
-    kinds = sorted({slot.kind for slot in slots})
-    if opener.kind not in kinds:
-        raise NoSlotOpens(f"it has no {opener.kind} slot, only {' and '.join(kinds)}")
-    raise NoSlotOpens(f"{opener} does not open it")
-
-
-def read_slots(items: Sequence[object]) -> tuple[Slot, ...]:
+def read_slots(items: Sequence[object], version: int) -> tuple[Slot, ...]:
     """Read and bound all slots of a header.
 
     Raises:
         MalformedKeystore: A slot does not follow the specification.
         WorkFactorTooHigh: Trying them would cost too much.
     """
-    slots = tuple(_read_slot(item) for item in items)
+    slots = tuple(_read_slot(item, version) for item in items)
     ids = [slot.id for slot in slots]
     if ids != sorted(set(ids)):
         raise MalformedKeystore("the slots are not in the order of their ids")
@@ -161,7 +182,12 @@ def add(slots: Sequence[Slot], slot: Slot) -> tuple[Slot, ...]:
         raise SlotError(
             f"a keystore has at most {MAX_SLOTS} slots", hint="remove one first"
         )
-    return tuple(sorted((*slots, slot), key=lambda slot: slot.id))
+    return in_order((*slots, slot))
+
+
+def in_order(slots: Sequence[Slot]) -> tuple[Slot, ...]:
+    """The slots as a header writes them."""
+    return tuple(sorted(slots, key=lambda slot: slot.id))
 
 
 def find(slots: Sequence[Slot], label: str) -> Slot:
@@ -177,42 +203,75 @@ def find(slots: Sequence[Slot], label: str) -> Slot:
     raise SlotError(f"there is no slot {label!r}; known slots: {known}")
 
 
-def remove(slots: Sequence[Slot], label: str) -> tuple[Slot, ...]:
-    """The slots without one of them.
+def remove(slots: Sequence[Slot], labels: Sequence[str]) -> tuple[Slot, ...]:
+    """The slots without some of them.
 
     Raises:
-        SlotError: There is no such slot, or it is the only one.
+        SlotError: There is no such slot, none would be left, or one that stays would
+            still let in who is removed.
     """
-    gone = find(slots, label)
-    if len(slots) == 1:
+    gone = {find(slots, label).id for label in labels}
+    left = tuple(slot for slot in slots if slot.id not in gone)
+    if not left:
+        only = f"slot {labels[0]!r} is the only one"
         raise SlotError(
-            f"slot {label!r} is the only one; nothing could open the keystore",
+            f"{only if len(gone) == 1 else 'that is every slot'}; "
+            "nothing could open the keystore",
             hint="add another slot first",
         )
-    return tuple(slot for slot in slots if slot.id != gone.id)
+    refuse_unrenewed(left)
+    return left
 
 
-def _associated(slot: Slot, store_id: bytes) -> bytes:
-    return store_id.hex().encode("ascii") + b"\n" + encode(slot.fields())
+def refuse_unrenewed(staying: Sequence[Slot]) -> None:
+    """Refuse to take access away while a slot that stays would give it back.
+
+    Raises:
+        SlotError: A slot came from format 1 and its owner has not written since.
+    """
+    names = ", ".join(slot.label for slot in staying if slot.unrenewed)
+    if names:
+        raise SlotError(
+            f"slots that come from format 1 and were not renewed yet: {names}; through "
+            "them, what is taken away could still be had",
+            hint="let the owner of each run `mlguard keys slots renew`, or remove "
+            f"them in the same command: {names}",
+        )
 
 
-def _read_slot(item: object) -> Slot:
-    kind = item.get("kind") if isinstance(item, dict) else None
-    if kind == PassphraseLock.kind:
-        fields = Fields(item, "slot", (*COMMON_FIELDS, *passphrase.FIELDS))
-        lock: Lock = PassphraseLock.read(fields)
-    elif kind == IdentityLock.kind:
-        fields = Fields(item, "slot", (*COMMON_FIELDS, *identity.FIELDS))
-        lock = IdentityLock.read(fields)
-    elif kind == TokenLock.kind:
-        fields = Fields(item, "slot", (*COMMON_FIELDS, *token.FIELDS))
-        lock = TokenLock.read(fields)
-    else:
+def _read_slot(item: object, version: int) -> Slot:
+    given = item if isinstance(item, dict) else {}
+    kind = given.get("kind")
+    if not isinstance(kind, str) or kind not in LOCKS:
         raise MalformedKeystore("a slot is of no known kind")
+    lock, names = LOCKS[kind]
+    unrenewed = version == 1 or "wrapped" in given
+    names = (*COMMON_FIELDS, *names, *(KEY_FIELDS if version > 1 else ()))
+    fields = Fields(item, "slot", (*names, "wrapped") if unrenewed else names)
+    size = WRAPPED_BYTES
     return Slot(
         id=fields.octets("id", ID_BYTES, ID_BYTES).hex(),
         label=fields.text("label", NAME, "a name"),
         created=fields.time("created"),
-        lock=lock,
-        wrapped=fields.octets("wrapped", WRAPPED_BYTES, WRAPPED_BYTES),
+        lock=lock.read(fields),
+        wrapped=fields.octets("wrapped", size, size) if unrenewed else None,
+        keys=_read_keys(fields, kind, unrenewed) if version > 1 else None,
+    )
+
+
+def _read_keys(fields: Fields, kind: str, unrenewed: bool) -> SlotKeys:
+    kem = fields.text("kem", KEM, "a known one")
+    by_identity = kind == IdentityLock.kind and not unrenewed
+    if kem != HYBRID and not by_identity:
+        raise fields.bad("kem", HYBRID)
+    seed = 0 if by_identity else WRAPPED_BYTES
+    public, sealed = PUBLIC_BYTES[kem], ENC_BYTES[kem] + KEY_BYTES + TAG_BYTES
+    return SlotKeys(
+        recipient=Recipient(
+            kem=kem,
+            public=fields.octets("public", public, public),
+            verify=fields.octets("verify", VERIFY_BYTES, VERIFY_BYTES),
+        ),
+        seed=fields.octets("seed", seed, seed),
+        sealed=fields.octets("sealed", sealed, sealed),
     )

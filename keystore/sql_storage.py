@@ -88,13 +88,20 @@ class SqlStorage(Storage):
             raise KeystoreNotFound(f"there is no keystore in {self.location}")
         return bytes(found[0])[: MAX_FILE_BYTES + 1]
 
-    def swap(self, old: Revision | None, data: bytes, check: Check) -> None:
-        """Replace the row if it is still the old one, after reading it back."""
+    def swap(
+        self, old: Revision | None, data: bytes, check: Check, *, keep: bool = True
+    ) -> None:
+        """Replace the row if it is still the old one, after reading it back.
+
+        Copies that the server makes are out of reach.
+        """
         with self._writing() as connection:
             if old is not None:
                 self._rename_state(connection, old)
             elif self.exists():
                 raise KeystoreExists(f"{self.location} already holds a keystore")
+            if not keep:
+                connection.execute(sql.delete(STATES).where(STATES.c.place != CURRENT))
             self._put(connection, data, check)
 
     def put_back(self, data: bytes, check: Check) -> None:
@@ -103,11 +110,6 @@ class SqlStorage(Storage):
             rows = sql.update(STATES).where(STATES.c.place == CURRENT)
             connection.execute(rows.values(place=_aside("replaced")))
             self._put(connection, data, check)
-
-    def drop_backup(self) -> None:
-        """Remove the former states. Copies the server made are out of reach."""
-        with self._writing() as connection:
-            connection.execute(sql.delete(STATES).where(STATES.c.place != CURRENT))
 
     def read_log(self, tail_bytes: int | None = None) -> bytes:
         """The lines of the log, or the last ones."""

@@ -2,7 +2,7 @@
 
 A swap names the revision it replaces and happens completely or not at all. A
 storage knows nothing of keys; what it holds is sealed.
-docs/spec/keystore-v1.md, section 7.
+docs/spec/keystore-v1.md and docs/spec/keystore-v2.md, section 7.
 """
 
 from abc import ABC, abstractmethod
@@ -54,7 +54,9 @@ class Storage(ABC):
         return self.read()[:size_bytes]
 
     @abstractmethod
-    def swap(self, old: Revision | None, data: bytes, check: Check) -> None:
+    def swap(
+        self, old: Revision | None, data: bytes, check: Check, *, keep: bool = True
+    ) -> None:
         """Replace the state `old` by `data`, or create it if `old` is None.
 
         Args:
@@ -62,6 +64,8 @@ class Storage(ABC):
             data: The new bytes.
             check: Raises when bytes are not a good store. What is put in the place
                 is read back, and is what was checked.
+            keep: Whether the old state is kept beside. If not, all former states are
+                gone before the new one is there: they hold what is taken away.
 
         Raises:
             RevisionChanged: The store is no longer at `old`.
@@ -75,14 +79,6 @@ class Storage(ABC):
 
         Raises:
             KeystoreNotWritable: The new state could not be saved.
-        """
-
-    @abstractmethod
-    def drop_backup(self) -> None:
-        """Remove the state before the last write: it may hold what was destroyed.
-
-        Raises:
-            KeystoreNotWritable: It is still there.
         """
 
     @abstractmethod

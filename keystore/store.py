@@ -1,7 +1,7 @@
 """The keystore: named, versioned secrets in one sealed place.
 
 How a store is made and opened; what can be done with it then is in `handle`,
-`key_verbs` and `slot_verbs`. Knows nothing of models. docs/spec/keystore-v1.md.
+`key_verbs` and `slot_verbs`. Knows nothing of models. docs/spec/keystore-v2.md.
 """
 
 import os
@@ -9,16 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from keystore import slots as slot_rules
+from keystore.draft import first_draft
 from keystore.errors import KeystoreError, KeystoreExists, KeystoreNotFound
 from keystore.file_storage import FileStorage
-from keystore.header import STORE_ID_BYTES, Header, take_apart
+from keystore.header import STORE_ID_BYTES, take_apart
 from keystore.key_verbs import KeyVerbs
-from keystore.log import LogKey
-from keystore.opened import OpenStore, naming, open_state, seal_state
+from keystore.log import TAIL_BYTES, Deed, LogKey
+from keystore.members import find_member
+from keystore.opened import OpenStore, Say, State, naming, open_state, seal_state
 from keystore.payload import Contents
 from keystore.pins import Pins, compare
-from keystore.sealing import KEY_BYTES
 from keystore.slot_verbs import SlotVerbs
 from keystore.slots import Opener
 from keystore.storage import Storage
@@ -47,6 +47,7 @@ class Keystore(KeyVerbs, SlotVerbs):
         *,
         label: str | None = None,
         pins: Pins | None = None,
+        say: Say | None = None,
     ) -> Self:
         """Make an empty keystore with one slot.
 
@@ -55,27 +56,27 @@ class Keystore(KeyVerbs, SlotVerbs):
             opener: The passphrase or identity that will open it.
             label: A name for its slot; the opener's kind if none is given.
             pins: Where to remember how far the store has come.
+            say: Called with what the user should know and need not decide.
 
         Raises:
             KeystoreExists: Something is already there.
             KeystoreNotWritable: It could not be saved.
         """
         storage = as_storage(place)
-        store_key, store_id = os.urandom(KEY_BYTES), os.urandom(STORE_ID_BYTES)
-        name = label or opener.kind
-        slot = slot_rules.wrap(store_key, opener, name, store_id=store_id)
-        header = Header(store_id=store_id, generation=1, slots=(slot,))
+        store_id = os.urandom(STORE_ID_BYTES)
+        draft = first_draft(opener, label or opener.kind, store_id)
         with storage.turn(10), naming(storage):
             _refuse_existing(storage)
             storage.set_log_aside()
-            line, head = LogKey(store_key, store_id).next_line(
-                b"", None, op="create", key="", version=0, generation=1
+            lines, head = LogKey(draft.store_key, store_id).next_lines(
+                b"", None, [Deed(op="create")], generation=1
             )
-            storage.append_log(line)
+            for line in lines:
+                storage.append_log(line)
             contents = replace(Contents.empty(), log=head)
-            state, data, check = seal_state(header, contents, store_key)
+            state, data, check = seal_state(draft.header, contents, draft.store_key)
             storage.swap(None, data, check)
-        return cls(OpenStore(storage, store_key, state, pins), slot)
+        return cls(OpenStore(storage, draft.member, state, pins, say=say))
 
     @classmethod
     def open(
@@ -85,6 +86,7 @@ class Keystore(KeyVerbs, SlotVerbs):
         *,
         pins: Pins | None = None,
         accept: bool = False,
+        say: Say | None = None,
     ) -> Self:
         """Open a keystore that exists.
 
@@ -93,6 +95,7 @@ class Keystore(KeyVerbs, SlotVerbs):
             opener: A passphrase or identity that opens it.
             pins: What was seen before; a store that went back is refused.
             accept: Take the store as it is now, whatever the pins say.
+            say: Called with what the user should know and need not decide.
 
         Raises:
             KeystoreNotFound: There is none.
@@ -101,7 +104,8 @@ class Keystore(KeyVerbs, SlotVerbs):
             WorkFactorTooHigh: It asks for more work than we allow; none was done.
             NoSlotOpens: Wrong passphrase or identity.
             TamperedKeystore: The opener fits, but the store was altered.
-            RolledBackKeystore: It is older, or another, than the one seen before.
+            RolledBackKeystore: It is older, or another, than the one seen before, or
+                its slots have another history.
         """
         storage = as_storage(place)
         with naming(storage):
@@ -109,12 +113,14 @@ class Keystore(KeyVerbs, SlotVerbs):
             pin = pins.recall(storage.location) if pins and not accept else None
             frame = take_apart(storage.read())
             header = frame.header
-            store_key, slot = slot_rules.unwrap(
-                header.slots, opener, store_id=header.store_id
-            )
-            state = open_state(frame, store_key)
+            member = find_member(header.slots, opener, header.store_id)
+            state = open_state(frame, member)
             compare(pin, state.pin)
-        return cls(OpenStore(storage, store_key, state, pins), slot)
+            elsewhere = pin.elsewhere if pin else 0
+            if pins and not pin:
+                elsewhere = _first_seen(storage, state, say)
+        opened = OpenStore(storage, member, state, pins, elsewhere=elsewhere, say=say)
+        return cls(opened)
 
 
 def as_storage(place: Path | Storage) -> Storage:
@@ -130,3 +136,14 @@ def _refuse_existing(storage: Storage) -> None:
     except KeystoreError:
         pass  # whatever it is, it is there
     raise KeystoreExists(f"{storage.location} already exists")
+
+
+def _first_seen(storage: Storage, state: State, say: Say | None) -> int:
+    """Say that nothing is remembered; give how many records are elsewhere."""
+    if say and state.header.generation > 1:
+        say(
+            f"{storage.location} was not seen from here before: if it is an older "
+            "copy, that cannot be noticed this time"
+        )
+    head = state.contents.log
+    return head.count if head and not storage.read_log(TAIL_BYTES) else 0

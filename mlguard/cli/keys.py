@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from keystore import Identity, IdentityError, Keystore, Passphrase, Token, check_name
-from mlguard.cli import key_lifecycle, key_listing, key_store
+from mlguard.cli import key_lifecycle, key_listing, key_slots, key_store
+from mlguard.cli.ask import warn
 from mlguard.cli.key_listing import Name
-from mlguard.cli.key_store import identity_at, slots_app, token_at
+from mlguard.cli.key_slots import identity_at, slots_app, token_at
 from mlguard.cli.unlock import FROM_TERMINAL, Unlock, pins, unlocking
 from mlguard.keys import ModelKey
 from mlguard.transforms import (
@@ -41,7 +42,7 @@ keys_app.command()(key_lifecycle.note)
 keys_app.command()(key_lifecycle.uses)
 keys_app.command()(key_lifecycle.export)
 keys_app.command("import")(key_lifecycle.import_)
-keys_app.command()(key_store.passwd)
+keys_app.command()(key_slots.passwd)
 keys_app.add_typer(slots_app, name="slots")
 keys_app.command()(key_store.backup)
 keys_app.command()(key_store.restore)
@@ -115,7 +116,7 @@ def _create(unlock: Unlock) -> Keystore:
         opener = unlock.opener(location)
     else:
         opener = identity_at(path)
-    store = Keystore.create(unlock.storage, opener, pins=pins())
+    store = Keystore.create(unlock.storage, opener, pins=pins(), say=warn)
     print(f"mlguard: made the keystore {store.location}", file=sys.stderr)
     return store
 
@@ -136,7 +137,7 @@ def _wants_recovery(recovery: bool | None) -> bool:
 
 
 def _print_recovery(store: Keystore) -> None:
-    identity = Identity.generate()
+    identity = Identity.generate(pq=True)
     store.add_slot(identity, label=RECOVERY_LABEL)
     groups = identity.reveal().split("-")
     print(f"Recovery identity {identity.id} of {store.location}")

@@ -28,7 +28,7 @@ from keystore import (
     TokenUri,
     storage_at,
 )
-from mlguard.cli.ask import Source, ask
+from mlguard.cli.ask import Source, ask, warn
 
 DEFAULT_KEYSTORE = str(Path(typer.get_app_dir("mlguard")) / "keystore.mlgk")
 IDENTITY_VARIABLE = "MLGUARD_IDENTITY_FILE"
@@ -130,7 +130,7 @@ class Unlock:
         if not self.storage.exists():
             raise KeystoreNotFound(f"there is no keystore at {self.storage.location}")
         opener = self.opener(self.storage.location)
-        return Keystore.open(self.storage, opener, pins=pins(), accept=accept)
+        return Keystore.open(self.storage, opener, pins=pins(), accept=accept, say=warn)
 
     def opener(self, location: str) -> Passphrase | Identity | Token:
         """What opens the keystore: the first source there is, or an answer.

@@ -190,7 +190,7 @@ def test_a_backup_is_restored(tour: Tour) -> None:
     assert len(made["sha256"]) == 64
     tour.keystore.write_bytes(b"")
     assert tour.type("keys", "list")[0] == 12
-    assert tour.json("keys", "restore", str(copy))["generation"] == 3
+    assert tour.json("keys", "restore", str(copy))["generation"] == 4
     assert [key["name"] for key in tour.json("keys", "list")["keys"]] == ["acme"]
 
 

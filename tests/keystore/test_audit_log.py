@@ -123,7 +123,7 @@ def test_a_lost_log_goes_on_and_the_gap_stays_visible(
 def test_a_change_that_failed_after_it_was_told_does_not_break_the_log(
     storage: MemoryStorage, identity: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise KeystoreNotWritable("no space")
 
     store = Keystore.open(storage, identity)

@@ -25,7 +25,7 @@ from keystore import (
 )
 from keystore.header import take_apart
 
-MAGIC = b"mlguard keystore 1\n"
+MAGIC = b"mlguard keystore 2\n"
 
 
 def repaired(data: bytes) -> bytes:
@@ -257,8 +257,9 @@ JSON = st.recursive(
     ),
     max_leaves=8,
 )
-FIELDS = ("generation", "slots", "store_id", "suite", "version")
-SLOT_FIELDS = ("created", "id", "identity_id", "kind", "label", "wrapped")
+FIELDS = ("chain", "generation", "slots", "store_id", "suite", "version")
+SLOT_FIELDS = ("created", "id", "identity_id", "kem", "kind", "label")
+SLOT_FIELDS += ("public", "sealed", "seed", "verify", "wrapped")
 
 
 @given(field=st.sampled_from(FIELDS), value=JSON)

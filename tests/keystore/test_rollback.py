@@ -139,7 +139,7 @@ def test_a_restored_store_goes_forward_and_is_no_alarm(
     path: Path, identity: Identity, copy: Path, pins: Pins
 ) -> None:
     Keystore.open(path, identity, pins=pins)
-    assert restore(path, copy, identity, pins=pins) == (2, 4)
+    assert restore(path, copy, identity, pins=pins) == (3, 5)
     store = Keystore.open(path, identity, pins=pins)
     assert store.names() == ("unet",)
     assert [each.op for each in store.log()][-1] == "restore"
@@ -174,7 +174,7 @@ def test_a_damaged_store_is_restored(
     path.unlink()
     if content is not None:
         path.write_bytes(content)
-    assert restore(path, copy, identity, pins=pins) == (2, 4)
+    assert restore(path, copy, identity, pins=pins) == (3, 5)
     assert Keystore.open(path, identity, pins=pins).names() == ("unet",)
 
 

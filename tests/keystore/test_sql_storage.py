@@ -126,7 +126,7 @@ def test_a_backup_is_a_file_and_goes_back_into_the_database(
 ) -> None:
     backup(store, tmp_path / "copy")
     store.add("second", SECRET)
-    assert restore(storage_at(url), tmp_path / "copy", identity) == (2, 4)
+    assert restore(storage_at(url), tmp_path / "copy", identity) == (3, 5)
     assert opened(url, identity).names() == ("unet",)
     assert opened(url, identity).check()[-1].op == "restore"
 
@@ -160,7 +160,7 @@ def test_a_busy_database_is_refused_after_a_while(
 
 def test_what_the_database_holds_is_sealed(store: Keystore) -> None:
     data = store._opened.storage.read()
-    assert data.startswith(b"mlguard keystore 1\n")
+    assert data.startswith(b"mlguard keystore 2\n")
     assert SECRET not in data
 
 

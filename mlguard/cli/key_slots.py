@@ -1,0 +1,147 @@
+"""`mlguard keys slots` and `passwd`: what opens the keystore."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keystore import Identity, Keystore, Recipient, Token
+from keystore.slots import Opener
+from mlguard.cli.unlock import Unlock, new_passphrase, unlocking
+from mlguard.cli.with_store import Json, answer, with_store
+
+slots_app = typer.Typer(no_args_is_help=True, help="What opens the keystore.")
+NewIdentity = Annotated[
+    Path | None,
+    typer.Option("--new-identity", help="An identity file; made if it is not there."),
+]
+NewPassphrase = Annotated[
+    Path | None,
+    typer.Option("--new-passphrase-file", help="Read it from a file, do not ask."),
+]
+NewToken = Annotated[
+    str | None,
+    typer.Option(
+        "--new-token", metavar="URI", help="A key on a token; made if not there."
+    ),
+]
+NewRecipient = Annotated[
+    str | None,
+    typer.Option(
+        "--recipient",
+        metavar="LINE",
+        help="The line that `mlguard identity new` printed for somebody.",
+    ),
+]
+Label = Annotated[str, typer.Argument(help="The slot's label.")]
+Labels = Annotated[list[str], typer.Argument(help="The labels of the slots.")]
+
+
+@slots_app.command("list")
+@with_store
+def list_slots(store: Keystore, json: Json = False) -> None:
+    """List what opens the keystore."""
+    _show_slots(store, as_json=json)
+
+
+@slots_app.command("add")
+@unlocking
+def add_slot(
+    label: Label,
+    recipient: NewRecipient = None,
+    new_identity: NewIdentity = None,
+    new_passphrase_file: NewPassphrase = None,
+    new_token: NewToken = None,
+    json: Json = False,
+    *,
+    unlock: Unlock,
+) -> None:
+    """Let one more passphrase, identity or key on a token open the keystore."""
+    with unlock.open() as store:
+        opener: Opener | Recipient
+        if recipient is not None:
+            opener = Recipient.parse(recipient)
+        elif new_token is not None:
+            opener = token_at(unlock, new_token)
+        elif new_identity is not None:
+            opener = identity_at(new_identity)
+        else:
+            opener = new_passphrase(store.location, new_passphrase_file)
+        store.add_slot(opener, label=label)
+        _show_slots(store, as_json=json)
+
+
+@slots_app.command("remove")
+@with_store
+def remove_slot(store: Keystore, labels: Labels, json: Json = False) -> None:
+    """Stop passphrases, identities or tokens from opening the keystore.
+
+    What is written from now on does not open with an old copy either. Someone who
+    opened it before may have kept the keys that were in it: rotate them too.
+    """
+    store.remove_slot(*labels)
+    _show_slots(store, as_json=json)
+
+
+@slots_app.command("renew")
+@with_store
+def renew_slot(store: Keystore, json: Json = False) -> None:
+    """Give the slot you open the keystore with keys of its own.
+
+    Needed once by each owner of a slot that comes from a keystore of format 1; every
+    other command that writes does it as well.
+    """
+    store.renew_slot()
+    _show_slots(store, as_json=json)
+
+
+@with_store
+def passwd(
+    store: Keystore,
+    label: Annotated[
+        str | None, typer.Option(help="Of which slot; the one you open it with.")
+    ] = None,
+    new_passphrase_file: NewPassphrase = None,
+    json: Json = False,
+) -> None:
+    """Change the passphrase of a slot.
+
+    The old one opens nothing that is written from now on, not even with an old copy.
+    """
+    new = new_passphrase(store.location, new_passphrase_file)
+    store.replace_slot(new, label=label)
+    _show_slots(store, as_json=json)
+
+
+def identity_at(path: Path) -> Identity:
+    """Read an identity file, or make one where there is none."""
+    if path.is_symlink() or path.exists():
+        return Identity.read(path)
+    identity = Identity.generate(pq=True)
+    identity.write(path)
+    typer.echo(
+        f"mlguard: made {path}: whoever has this file can open the keystore", err=True
+    )
+    return identity
+
+
+def token_at(unlock: Unlock, uri: str) -> Token:
+    """A key on a token; it is made if it is not there."""
+    token = unlock.key_on_token(uri)
+    if token.make_key():
+        typer.echo(f"mlguard: made {token}, which never leaves the token", err=True)
+    return token
+
+
+def _show_slots(store: Keystore, *, as_json: bool) -> None:
+    value = [
+        slot.lock.fields()
+        | {"label": slot.label, "id": slot.id, "kind": slot.kind}
+        | {"created": slot.created, "unrenewed": slot.keys is None or slot.unrenewed}
+        for slot in store.slots()
+    ]
+    lines = [
+        f"{slot.label:16}  {slot.kind:10}  {slot.created}  {slot.id}"
+        for slot in store.slots()
+    ]
+    answer({"slots": value}, "\n".join(lines), as_json=as_json)
