@@ -10,8 +10,8 @@ from keystore import Identity, Keystore, MemoryStorage, Passphrase
 from keystore.slots import Opener
 from tests.keystore.tokens import SoftToken
 
-FOLDER = Path(__file__).parents[1] / "vectors" / "keystore"
-FILES = sorted(FOLDER.glob("*.test"))
+FOLDERS = [Path(__file__).parents[1] / "vectors" / n for n in ("keystore", "keystore2")]
+FILES, FILES_2 = (sorted(folder.glob("*.test")) for folder in FOLDERS)
 
 
 @dataclass
@@ -52,6 +52,7 @@ def everything(store: Keystore) -> list[str]:
 
 def test_the_kit_is_there() -> None:
     assert len(FILES) >= 200
+    assert len(FILES_2) >= 80
 
 
 def test_the_kit_has_files_for_every_kind_of_opener() -> None:
@@ -62,7 +63,9 @@ def test_the_kit_has_files_for_every_kind_of_opener() -> None:
         assert {"success", "NoSlotOpens"} < expected
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", FILES + FILES_2, ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
 def test_every_file_opens_or_is_refused_as_the_kit_says(
     path: Path, request: pytest.FixtureRequest
 ) -> None:
