@@ -31,6 +31,7 @@ from keystore.errors import (
 )
 from keystore.header import CLAIM_BYTES, MAX_FILE_BYTES, claimed
 from keystore.storage import Check, Revision, RevisionChanged, Storage
+from keystore.system import expanded
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
@@ -42,7 +43,9 @@ class FileStorage(Storage):
     """A file, with `.lock`, `.bak` and `.log` beside it."""
 
     def __init__(self, path: Path) -> None:
-        self._path = Path(os.path.abspath(path.expanduser()))
+        # By one name, whatever links lead there: a pin is found by it.
+        given = Path(os.path.abspath(expanded(path)))
+        self._path = Path(os.path.realpath(given.parent)) / given.name
         self._backup = self._path.with_name(self._path.name + ".bak")
         self._log = self._path.with_name(self._path.name + ".log")
         self._lock = FileLock(f"{self._path}.lock", mode=FILE_MODE)

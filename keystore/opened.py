@@ -20,6 +20,7 @@ from keystore.errors import (
     MalformedKeystore,
     RolledBackKeystore,
     TamperedKeystore,
+    TamperedLog,
 )
 from keystore.header import (
     CLAIM_BYTES,
@@ -138,8 +139,34 @@ class OpenStore:
         self._member = None
         self.state = replace(self.state, contents=Contents.empty(), store_key=b"")
 
-    def change(self, edit: Edit) -> State:
+    def accept_log(self) -> None:
+        """Go on from an older state although the log tells of later ones.
+
+        Raises:
+            KeystoreNotWritable: It has to be written for that, and could not be.
+        """
+        tail = self.storage.read_log(TAIL_BYTES)
+        try:
+            told = self.state.log_key().generation_of(tail)
+        except TamperedLog:  # of a later store key
+            self.storage.set_log_aside()
+            self._say(f"{self.storage.location}: the log did not fit and was set aside")
+            head = self.state.contents.log
+            self.elsewhere = head.count if head else 0
+            self.pinned = self._remember()
+            return
+        if told > self.state.header.generation + 1:
+            accept = Deed(op="accept")
+            self.change(
+                lambda now: Change(now.header, now.contents, accept), after=told
+            )
+
+    def change(self, edit: Edit, *, after: int = 0) -> State:
         """Apply an edit to the newest state, log it, and save the result.
+
+        Args:
+            edit: What is changed.
+            after: A generation that the new one has to be above.
 
         Raises:
             KeystoreBusy: Our turn did not come in time.
@@ -152,7 +179,7 @@ class OpenStore:
         with self.storage.turn(self.busy_timeout_s), naming(self.storage):
             while True:
                 newest = self.newest()
-                draft, contents, deed = self._edited(newest, edit)
+                draft, contents, deed = self._edited(newest, edit, after)
                 state, data, check = seal_state(draft.header, contents, draft.store_key)
                 keep = not (draft.rekeyed or deed.erases)
                 try:
@@ -191,9 +218,11 @@ class OpenStore:
             raise RolledBackKeystore("its slots have another history than they had")
         return open_state(frame, self.member)
 
-    def _edited(self, now: State, edit: Edit) -> tuple[Draft, Contents, Deed]:
+    def _edited(
+        self, now: State, edit: Edit, after: int
+    ) -> tuple[Draft, Contents, Deed]:
         """What the next state is made of, once the log has been told."""
-        generation = following(now.header.generation)
+        generation = following(max(now.header.generation, after))
         header = replace(now.header, generation=generation)
         draft = Draft(header, now.store_key, self.member).current()
         if now.header.version != FORMAT:

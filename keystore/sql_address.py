@@ -18,6 +18,7 @@ from keystore.errors import (
     KeystoreNotReadable,
     MalformedKeystore,
 )
+from keystore.system import expanded
 
 DRIVERS = {"postgresql": "postgresql+psycopg", "sqlite": "sqlite+pysqlite"}
 SHOWN_QUERY = ("dbname", "host", "options", "port", "service", "user")
@@ -109,6 +110,6 @@ class Address:
                 "the URL of the keystore names no file",
                 hint="write sqlite:///FILE, with four slashes if FILE begins with one",
             )
-        path = Path(os.path.abspath(Path(name).expanduser()))
+        path = Path(os.path.abspath(expanded(Path(name))))
         self._url = self._url.set(database=str(path))
         return path

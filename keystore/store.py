@@ -111,15 +111,18 @@ class Keystore(KeyVerbs, SlotVerbs):
         with naming(storage):
             # Before the store: a writer at work must not look like a step back.
             pin = pins.recall(storage.location) if pins and not accept else None
+            first = pins is not None and not pin and not accept
             frame = take_apart(storage.read())
             header = frame.header
             member = find_member(header.slots, opener, header.store_id)
             state = open_state(frame, member)
             compare(pin, state.pin)
             elsewhere = pin.elsewhere if pin else 0
-            if pins and not pin:
+            if first:
                 elsewhere = _first_seen(storage, state, say)
         opened = OpenStore(storage, member, state, pins, elsewhere=elsewhere, say=say)
+        if accept:
+            opened.accept_log()
         return cls(opened)
 
 

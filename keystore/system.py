@@ -1,14 +1,50 @@
-"""What an operating system has, or has not: flags of `os.open`, and who we are."""
+"""What an operating system has, or has not: flags, folders, and who we are."""
 
 import os
+from pathlib import Path
+
+from keystore.errors import KeystoreNotFound
 
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 BINARY = getattr(os, "O_BINARY", 0)  # Windows would convert line ends
-POSIX = os.name == "posix"
 
 
 def user_id() -> int | None:
     """The effective user id; None where there is none, as on Windows."""
     return os.geteuid() if hasattr(os, "geteuid") else None
+
+
+def home_folders() -> tuple[Path, ...]:
+    """Where this user is at home: as the environment says, and as the system does.
+
+    The two differ where somebody set HOME. None, where there is no home at all.
+    """
+    found = []
+    try:
+        found.append(Path.home())
+    except RuntimeError:
+        pass
+    try:
+        import pwd
+
+        found.append(Path(pwd.getpwuid(os.getuid()).pw_dir))
+    except (ImportError, KeyError):
+        pass
+    return tuple(dict.fromkeys(found))
+
+
+def expanded(path: Path) -> Path:
+    """The path without ~.
+
+    Raises:
+        KeystoreNotFound: It names a home folder that does not exist.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise KeystoreNotFound(
+            f"{path} names a home folder that does not exist",
+            hint="name the keystore by a path, with --keystore or MLGUARD_KEYSTORE",
+        ) from None

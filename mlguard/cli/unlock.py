@@ -28,6 +28,7 @@ from keystore import (
     TokenUri,
     storage_at,
 )
+from keystore.system import home_folders
 from mlguard.cli.ask import Source, ask, warn
 
 DEFAULT_KEYSTORE = str(Path(typer.get_app_dir("mlguard")) / "keystore.mlgk")
@@ -199,10 +200,24 @@ def new_passphrase(location: str, file: Path | None) -> Passphrase:
     return Passphrase(source.read(f"New passphrase for {location}", confirm=True))
 
 
-def pins() -> Pins:
-    """Where it is remembered how far each keystore had come."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Pins(Path(state) / "mlguard" / "pins")
+def pins() -> Pins | None:
+    """Where it is remembered how far each keystore had come.
+
+    Also what is remembered in the place that is usual for this user is heeded, whatever
+    the environment says. None, and a word about it, where there is no place at all.
+    """
+    named = os.environ.get("XDG_STATE_HOME")
+    folders = [home / ".local" / "state" for home in home_folders()]
+    if named:
+        folders.insert(0, Path(named))
+    if not folders:
+        warn(
+            "there is no home folder, so nothing is remembered of the keystore: an "
+            "older copy put back would not be noticed; XDG_STATE_HOME can name a folder"
+        )
+        return None
+    first, *more = (folder / "mlguard" / "pins" for folder in folders)
+    return Pins(first, more=more)
 
 
 def unlocking(command: Callable[..., None]) -> Callable[..., None]:
