@@ -1,5 +1,6 @@
 """What an operating system has, or has not: flags, folders, and who we are."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -22,10 +23,8 @@ def home_folders() -> tuple[Path, ...]:
     The two differ where somebody set HOME. None, where there is no home at all.
     """
     found = []
-    try:
+    with contextlib.suppress(RuntimeError):
         found.append(Path.home())
-    except RuntimeError:
-        pass
     try:
         import pwd
 

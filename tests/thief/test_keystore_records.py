@@ -256,9 +256,8 @@ def test_a_store_that_was_copied_alone_verifies(
         Keystore.open(there, OWNER, pins=pins).add(f"k-{number}", SECRET)
     store = Keystore.open(there, OWNER, pins=pins)
     records = store.log()
-    assert [each.op for each in records] == (["arrive"] + ["add"] * writes)[
-        : 2 * writes
-    ]
+    expected = ["arrive"] + ["add"] * writes if writes else []
+    assert [each.op for each in records] == expected
     assert store.log_elsewhere(records) == 2
 
 
