@@ -18,6 +18,7 @@ from mlguard.errors import OutputError, OutputExists
 CHUNK_BYTES = 1 << 20  # read at a time, so that memory follows what is really there
 # So that a pipe is refused and not waited for. Windows has no such flag.
 NOT_WAITING = getattr(os, "O_NONBLOCK", 0)
+PRIVATE_FOLDER = 0o700  # permission bits of a folder for its owner's eyes
 # What link() says where a file system or a system has no hard links.
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
@@ -94,8 +95,13 @@ def refuse_existing(path: Path) -> None:
         raise OutputExists(f"{path} exists already")
 
 
-def prepare_output_folder(path: Path) -> None:
+def prepare_output_folder(path: Path, *, mode: int = 0o777) -> None:
     """Create a folder for results, or take one that is empty.
+
+    Args:
+        path: The folder.
+        mode: Permission bits if it is new, before the umask; those above it get the
+            usual ones.
 
     Raises:
         OutputExists: The path is a file, or a folder that holds something.
@@ -103,7 +109,7 @@ def prepare_output_folder(path: Path) -> None:
     """
     refuse_filled_folder(path)
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode, parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise OutputExists(f"{path} is not a folder") from None
     except OSError as error:

@@ -208,10 +208,10 @@ def make_run(
     torch.manual_seed(1)
     model = build_model(spec.model, spec.data.classes)
     save_file(model.state_dict(), path / MODEL)
-    if protection:
-        write_proofs(path, protection, KEY)
     if baseline:
         make_run(path / BASELINE, *overrides, protected=False)
+    if protection:
+        write_proofs(path, protection, KEY)
     return read_run(path)
 
 

@@ -44,7 +44,7 @@ class Trainer:
 
         if not self.resume or not (out / PROTECTION).exists():
             return None
-        _, protection = read_setup(out)
+        protection = read_setup(out).protection
         return protection.key_id if protection else None
 
     def protected(self, out: Path, held: HeldKey) -> None:

@@ -66,6 +66,7 @@ MAY_IMPORT = {
     | TORCH
     | {"mlguard.recipe", "mlguard.tasks", "mlguard.keys", "mlguard.transforms"}
     | {"mlguard.data", "mlguard.models", "mlguard.bundle", "mlguard.runtime"}
+    | {"mlguard.sealing"}
     | {"mlguard.foreign"}
     | {"accelerate", "matplotlib", "onnx", "pydantic", "safetensors"}
     | {"google.protobuf"},  # what onnx graphs are; comes with onnx

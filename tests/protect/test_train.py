@@ -23,8 +23,8 @@ from mlguard.errors import (
 )
 from mlguard.protect import read_run
 from mlguard.protect.key_work import blank_model
-from mlguard.protect.run_folder import read_model, write_model
-from mlguard.protect.training import Epoch, Step, checkpoint, loop
+from mlguard.protect.run_folder import kept, read_model, write_model
+from mlguard.protect.training import Epoch, Step, loop
 from mlguard.protect.training.checkpoint import Progress
 from tests.runs import (
     KEY,
@@ -86,6 +86,18 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(
 
 class PowerCut(Exception):
     """Stands for a kill: nothing after it runs."""
+
+
+def unfinished(path: Path) -> Path:
+    """A protected run that was killed after its first epoch was saved."""
+
+    def cut(event: Step | Epoch) -> None:
+        if isinstance(event, Epoch) and event.metrics["epoch"] == 2:
+            raise PowerCut
+
+    with pytest.raises(PowerCut):
+        small_run(path, watch=cut)
+    return path
 
 
 @pytest.mark.usefixtures("every_step")
@@ -207,16 +219,16 @@ def test_full_disk_while_saving_keeps_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "run"
-    real, written = checkpoint.atomic_write, 0
+    real, written = kept.atomic_write, 0
 
-    def fills_up(target: Path, data: bytes) -> None:
+    def fills_up(target: Path, data: bytes, *, mode: int) -> None:
         nonlocal written
         written += 1
         if written == 3:
             raise OutputError(f"cannot write {target}: No space left on device")
-        real(target, data)
+        real(target, data, mode=mode)
 
-    monkeypatch.setattr(checkpoint, "atomic_write", fills_up)
+    monkeypatch.setattr(kept, "atomic_write", fills_up)
     with pytest.raises(OutputError, match="No space left"):
         small_run(path, "train.checkpoint_s=1e-9")
     small_run(path, "train.checkpoint_s=1e-9", resume=True)
@@ -226,14 +238,14 @@ def test_full_disk_while_saving_keeps_the_last_checkpoint(
 def test_resuming_with_other_images_is_refused_and_changes_nothing(
     tmp_path: Path,
 ) -> None:
-    path = small_run(tmp_path / "run").path
-    (path / "checkpoint.safetensors").touch()
+    path = small_job(tmp_path / "run").train_baseline().path
+    (path / "checkpoint.kept").touch()
     file = path / "provenance.json"
     facts = json.loads(file.read_text())
     facts["data"]["train_fingerprint"] = "another"
     file.write_text(json.dumps(facts))
     with pytest.raises(DatasetError, match=r"not the images that .* was begun with"):
-        small_run(path, resume=True)
+        small_job(path, resume=True).train_baseline()
     assert json.loads(file.read_text()) == facts
 
 
@@ -283,12 +295,29 @@ def test_precision_that_the_device_lacks_is_refused(tmp_path: Path) -> None:
         small_run(tmp_path / "run", "train.precision=fp16")
 
 
-def test_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    small_run(path)
-    (path / "checkpoint.safetensors").write_bytes(b"\x00" * 100)
-    with pytest.raises(MalformedRun, match="damaged or belongs to another model"):
+@pytest.mark.parametrize("name", ["checkpoint.kept", "best.kept"])
+@pytest.mark.parametrize(
+    "damage", [b"", b"\x00" * 100, None], ids=["empty", "0", "bit"]
+)
+def test_damaged_checkpoint_is_refused(
+    tmp_path: Path, name: str, damage: bytes | None
+) -> None:
+    path = unfinished(tmp_path / "run")
+    whole = (path / name).read_bytes()
+    flipped = whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]
+    (path / name).write_bytes(flipped if damage is None else damage)
+    with pytest.raises(TamperedRun, match=r"\.kept is not what this run left"):
         small_run(path, resume=True)
+    (path / name).write_bytes(whole)
+    assert small_run(path, resume=True).load_model()
+
+
+def test_all_that_a_run_leaves_is_for_its_owner_alone(finished: Path) -> None:
+    path = unfinished(finished.parent / "private")
+    assert {file.name for file in path.iterdir()} >= {"checkpoint.kept", "best.kept"}
+    for folder in (path, finished):
+        assert folder.stat().st_mode & 0o077 == 0
+        assert all(file.stat().st_mode & 0o077 == 0 for file in folder.iterdir())
 
 
 def test_protected_model_needs_its_key(tmp_path: Path) -> None:
@@ -318,7 +347,7 @@ def test_key_is_not_applied_to_a_run_that_its_holder_did_not_make(
 
 def test_run_that_a_stranger_began_is_not_resumed(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run")
-    (run.path / "checkpoint.safetensors").touch()
+    (run.path / "checkpoint.kept").touch()
     (run.path / "proofs.json").unlink()
     with pytest.raises(TamperedRun, match=r"recipe\.toml is not what the holder"):
         small_run(run.path, resume=True)

@@ -10,10 +10,10 @@ from mlguard import recipe
 from mlguard.audit.findings import AuditedModel
 from mlguard.audit.log import USE
 from mlguard.audit.target.subject import Subject
-from mlguard.audit.target.target import Target, digest
+from mlguard.audit.target.target import Target
 from mlguard.audit.target.transforms import AuditTransforms
 from mlguard.keys import ModelKey
-from mlguard.protect.run_folder import MODEL, Run, protection_of
+from mlguard.protect.run_folder import Run, protection_of
 from mlguard.recipe import recipe_sha256
 
 
@@ -29,13 +29,13 @@ def target_of_run(
     """
     protection = protection_of(run)
     subkeys = key.for_model(protection.protection_id)
-    twin = run.baseline()
+    twin = run.baseline(key)
     data = run.provenance.get("data", {})
     number = data.get("train_images")
     return Target(
         subject=_subject(run),
-        model_sha256=digest(run.path / MODEL),
-        baseline_sha256=None if twin is None else digest(twin.path / MODEL),
+        model_sha256=run.weights_sha256,
+        baseline_sha256=None if twin is None else twin.weights_sha256,
         data=run.recipe.data,
         spec=run.recipe.transform,
         model=run.recipe.model,

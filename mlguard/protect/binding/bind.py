@@ -18,16 +18,24 @@ from typing import Any
 from torch import nn
 
 from mlguard.errors import BindingError, OutputError, OutputExists
-from mlguard.files import prepare_output_folder, refuse_filled_folder, sha256_of
+from mlguard.files import (
+    PRIVATE_FOLDER,
+    atomic_write,
+    prepare_output_folder,
+    read_bounded,
+    refuse_filled_folder,
+)
 from mlguard.keys import ModelKey, new_protection_id
 from mlguard.models import keyed, normalization_of, rewrite
 from mlguard.models.binding import norms_with_statistics
 from mlguard.protect import run_folder
 from mlguard.protect.binding.fold import compare, fold, stem_form, unfold
 from mlguard.protect.key_work import blank_model
-from mlguard.protect.run_folder import Protection, Run, read_plain, read_run, versions
+from mlguard.protect.run_folder import Protection, Run, read_run, versions
 from mlguard.recipe import Recipe, recipe_sha256
 from mlguard.transforms import TransformSet
+
+MAX_CURVES_BYTES = 1 << 26  # of metrics or their picture; a training has few epochs
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,7 @@ def bind_model(
     facts = {
         "stem": form or "",
         "tied": form == "lifted",
-        "source_sha256": sha256_of(plain.weights),
+        "source_sha256": plain.weights_sha256,
     }
     run = _write(draft, model, key, facts, plain)
     folded = recipe.model.batch_norm == "folded"
@@ -127,12 +135,11 @@ def rebind_run(
     difference, largest = compare(
         model, keyed(becomes), original, keyed(was), recipe=run.recipe
     )
-    twin = run.baseline()
-    plain = None if twin is None else read_plain(twin.path, build=run.build)
+    twin = run.baseline(old)
     known = run.provenance.get(run_folder.BOUND)
     facts = dict(known) if isinstance(known, dict) else {}
-    facts["source_sha256"] = sha256_of(run.path / run_folder.MODEL)
-    written = _write(draft, model, key, facts, plain)
+    facts["source_sha256"] = run.weights_sha256
+    written = _write(draft, model, key, facts, twin)
     return Bound(written, fold_ms, difference, largest)
 
 
@@ -160,7 +167,7 @@ def _write(
     assert protection is not None
     _check_form(model, draft)
     whole = draft.path.with_name(f".{secrets.token_hex(8)}.tmp")
-    prepare_output_folder(whole)
+    prepare_output_folder(whole, mode=PRIVATE_FOLDER)
     try:
         run_folder.write_json(whole / run_folder.PROVENANCE, _provenance(draft, facts))
         run_folder.write_setup(whole, draft.recipe, protection)
@@ -186,7 +193,7 @@ def _check_form(model: nn.Module, draft: Run) -> None:
 
 
 def _put(whole: Path, out: Path) -> None:
-    """Move a folder to a place where there is nothing, or an empty run_folder."""
+    """Move a folder to a place where there is nothing, or an empty folder."""
     try:
         whole.rename(out)
     except OSError as error:
@@ -209,7 +216,7 @@ def _provenance(draft: Run, facts: dict[str, Any]) -> dict[str, Any]:
 
 def _write_twin(plain: Run, twin: Path) -> None:
     """Put the plain model beside the bound one, so that an audit can compare."""
-    prepare_output_folder(twin)
+    prepare_output_folder(twin, mode=PRIVATE_FOLDER)
     run_folder.write_json(twin / run_folder.PROVENANCE, plain.provenance)
     run_folder.write_setup(twin, plain.recipe, None)
     source = plain.weights.parent
@@ -218,8 +225,10 @@ def _write_twin(plain: Run, twin: Path) -> None:
     try:
         for name in curves:
             if (source / name).exists():
-                shutil.copyfile(source / name, twin / name)
-        # No link: whoever trains on into the same file would change every twin.
-        shutil.copyfile(plain.weights, twin / run_folder.MODEL)
+                data = read_bounded(source / name, MAX_CURVES_BYTES)
+                atomic_write(twin / name, data, mode=run_folder.PRIVATE)
     except OSError as error:
-        raise OutputError(f"cannot write {twin}: {error.strerror}") from None
+        raise OutputError(f"cannot copy to {twin}: {error.strerror}") from None
+    # No link: whoever trains on into the same file would change every twin.
+    weights = plain.read_weights()
+    atomic_write(twin / run_folder.MODEL, weights, mode=run_folder.PRIVATE)

@@ -3,8 +3,10 @@
 Its files are named in names.py. Knows no training and no binding.
 """
 
+from mlguard.protect.run_folder.kept import Keeper
 from mlguard.protect.run_folder.names import (
     BASELINE,
+    BEST,
     BOUND,
     CHECKPOINT,
     CURVES,
@@ -15,7 +17,7 @@ from mlguard.protect.run_folder.names import (
     RECIPE,
 )
 from mlguard.protect.run_folder.plain import read_plain
-from mlguard.protect.run_folder.proofs import check_setup
+from mlguard.protect.run_folder.proofs import RUN, TWIN, is_old, read_proof
 from mlguard.protect.run_folder.provenance import machine, versions
 from mlguard.protect.run_folder.run import (
     Run,
@@ -33,51 +35,66 @@ from mlguard.protect.run_folder.secret import (
 )
 from mlguard.protect.run_folder.setup import (
     Protection,
-    read_provenance,
+    Setup,
     read_setup,
     write_json,
     write_metrics,
     write_setup,
 )
+from mlguard.protect.run_folder.unfinished import Unfinished
 from mlguard.protect.run_folder.weights import (
+    PRIVATE,
     contiguous,
     load_tensors,
     read_model,
+    size_of,
+    weights_limit,
     write_model,
+    write_tensors,
 )
 
 __all__ = [
     "BASELINE",
+    "BEST",
     "BOUND",
     "CHECKPOINT",
     "CURVES",
     "DIGEST",
     "METRICS",
     "MODEL",
+    "PRIVATE",
     "PROTECTION",
     "PROVENANCE",
     "RECIPE",
+    "RUN",
+    "TWIN",
+    "Keeper",
     "Protection",
     "Run",
+    "Setup",
+    "Unfinished",
     "begun_secret",
-    "check_setup",
     "contiguous",
     "decisive",
     "is_finished",
+    "is_old",
     "load_tensors",
     "machine",
     "protection_of",
     "read_model",
     "read_plain",
-    "read_provenance",
+    "read_proof",
     "read_run",
     "read_setup",
+    "size_of",
     "training_digest",
     "versions",
+    "weights_limit",
     "write_json",
     "write_metrics",
     "write_model",
     "write_proofs",
     "write_secret",
     "write_setup",
+    "write_tensors",
 ]

@@ -2,13 +2,14 @@
 
 recipe.toml         the resolved recipe
 protection.json     protection_id and key id; absent in a plain run
-proofs.json         that the holder of the key made the recipe and the model
+proofs.json         that the holder of the key made what is here; absent in a plain run
 provenance.json     data fingerprint, versions, machine
 metrics.jsonl       one line for each epoch
 model.safetensors   the weights the recipe's `keep` chose
 curves.png          the metrics as a picture
 training.secret     what a plain run draws from
-checkpoint.safetensors  only while training is unfinished
+checkpoint.kept     while training is unfinished: where it stands
+best.kept           the same: the best weights so far
 baseline/           the plain twin, a run folder of its own
 """
 
@@ -17,7 +18,10 @@ PROTECTION = "protection.json"
 PROVENANCE = "provenance.json"
 METRICS = "metrics.jsonl"
 MODEL = "model.safetensors"
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT = "checkpoint.kept"
+BEST = "best.kept"
+OLD_CHECKPOINT = "checkpoint.safetensors"  # of version 0.1
+PROOFS = "proofs.json"
 CURVES = "curves.png"
 BASELINE = "baseline"
 BOUND = "bound"  # in provenance.json: what binding did

@@ -7,7 +7,7 @@ from mlguard.errors import RunError
 from mlguard.protect.key_work import Build
 from mlguard.protect.run_folder.names import BASELINE, BOUND, PROTECTION
 from mlguard.protect.run_folder.run import Run, read_run
-from mlguard.protect.run_folder.setup import read_provenance
+from mlguard.protect.run_folder.setup import read_setup
 from mlguard.recipe import Recipe
 
 
@@ -35,8 +35,8 @@ def read_plain(
             raise RunError(f"{path} is a run folder and has a recipe of its own")
         run = read_run(path, build=build)
         if run.protection is not None:
-            raise _protected(path, path)
-        return run
+            raise _protected(path, run.path)
+        return _pinned(run)
     if recipe is None:
         raise RunError(
             f"{path} is not a run folder",
@@ -46,7 +46,17 @@ def read_plain(
     if (path.parent / PROTECTION).exists():
         raise _protected(path, path.parent)
     facts = {"data": {"kind": recipe.data.kind}, "resumed": []}
-    return Run(path.parent, _with_classes(recipe), None, facts, build, path.name)
+    named = _with_classes(recipe)
+    return _pinned(Run(path.parent, named, None, facts, build, path.name))
+
+
+def _pinned(run: Run) -> Run:
+    """The same run, its weights looked at: no others are taken from here on.
+
+    Time passes before they are used: somebody is asked for a passphrase.
+    """
+    _ = run.weights_sha256
+    return run
 
 
 def _with_classes(recipe: Recipe) -> Recipe:
@@ -64,7 +74,7 @@ def _with_classes(recipe: Recipe) -> Recipe:
 
 def _protected(given: Path, run: Path) -> RunError:
     """The refusal of a model that needs a key already."""
-    was_bound = BOUND in read_provenance(run)
+    was_bound = BOUND in read_setup(run).provenance
     plain, twin = "train a plain model with `mlguard train`", run / BASELINE
     if was_bound:
         plain = f"give the model another key with `mlguard rebind {run}`"

@@ -1,13 +1,16 @@
 """A finished run, read: under a key, or plain."""
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from mlguard.errors import MalformedRun
+from mlguard.errors import MalformedRun, TamperedRun
+from mlguard.files import sha256_of
 from mlguard.keys import ModelKey, ModelSubkeys
 from mlguard.protect.key_work import Build, channels_of, keyed_transforms
 from mlguard.protect.run_folder.names import (
@@ -15,16 +18,27 @@ from mlguard.protect.run_folder.names import (
     BOUND,
     CHECKPOINT,
     MODEL,
+    OLD_CHECKPOINT,
     RECIPE,
 )
-from mlguard.protect.run_folder.proofs import check_model, check_setup, prove
-from mlguard.protect.run_folder.secret import decisive
-from mlguard.protect.run_folder.setup import (
-    Protection,
-    read_provenance,
-    read_setup,
+from mlguard.protect.run_folder.proofs import (
+    RUN,
+    TWIN,
+    check,
+    claims_model,
+    is_old,
+    prove,
+    read_proof,
+    refuse_planted,
 )
-from mlguard.protect.run_folder.weights import read_model
+from mlguard.protect.run_folder.secret import decisive
+from mlguard.protect.run_folder.setup import Protection, read_setup
+from mlguard.protect.run_folder.weights import (
+    check_size,
+    parse_model,
+    read_whole,
+    weights_limit,
+)
 from mlguard.recipe import Recipe
 from mlguard.transforms import TransformSet
 
@@ -41,6 +55,7 @@ class Run:
         build: Makes the model, if the recipe's architecture does not.
         model_file: What its weights are called; they may lie in a folder of another
             program.
+        digests: SHA-256 of each file that the above was read from, in hex.
     """
 
     path: Path
@@ -49,6 +64,7 @@ class Run:
     provenance: dict[str, Any]
     build: Build | None = None
     model_file: str = MODEL
+    digests: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def weights(self) -> Path:
@@ -64,20 +80,69 @@ class Run:
         bound = self.provenance.get(BOUND)
         return isinstance(bound, dict) and bool(bound.get("tied"))
 
+    @cached_property
+    def weights_sha256(self) -> str:
+        """SHA-256 of the weights, in hex, as they were when first looked at.
+
+        From then on no others are taken: what was proved is what is used.
+
+        Raises:
+            MalformedRun: They are missing, or cannot be read.
+        """
+        check_size(self.weights, self._limit)
+        try:
+            return sha256_of(self.weights)
+        except OSError as error:
+            raise MalformedRun(
+                f"cannot read {self.weights}: {error.strerror}"
+            ) from None
+
+    def read_weights(self) -> bytes:
+        """The file of its weights, read once.
+
+        Raises:
+            MalformedRun: It is missing, cannot be read or is too large.
+            TamperedRun: It is not what it was when it was first looked at.
+        """
+        data = read_whole(self.weights, self._limit)
+        found = hashlib.sha256(data).hexdigest()
+        # Where the property above keeps what it found: nothing is read twice for it.
+        if self.__dict__.setdefault("weights_sha256", found) != found:
+            raise TamperedRun(f"{self.weights} was changed while it was in use")
+        return data
+
     def load_model(self) -> nn.Module:
         """The trained model, in eval mode, on the CPU.
 
         Raises:
-            MalformedRun: As `read_model`.
+            MalformedRun: The weights are missing, damaged or of another model.
+            TamperedRun: They are not what they were when they were first looked at.
         """
-        return read_model(self.weights, self.recipe, self.build)
+        return parse_model(self.read_weights(), self.weights, self.recipe, self.build)
 
-    def baseline(self) -> "Run | None":
-        """The plain twin, if one was trained.
+    def check(self, key: ModelKey) -> ModelSubkeys:
+        """The subkeys of the model, once it is proved that their holder made the run.
+
+        Raises:
+            WrongKey: The model was protected with another key.
+            TamperedRun: The holder of the key did not make this run.
+            MalformedRun: This is a plain run, which needs no key.
+        """
+        subkeys = protection_of(self).subkeys(key)
+        check(self.path, self._proof, subkeys, self._all_digests, role=RUN)
+        return subkeys
+
+    def baseline(self, key: ModelKey | None = None) -> "Run | None":
+        """The plain twin, if there is one.
+
+        Args:
+            key: The key of this run: a twin that it does not vouch for is refused.
 
         Raises:
             MalformedRun: It was trained on other images or by another recipe, so
                 that a comparison with it would not be fair.
+            WrongKey: The model was protected with another key.
+            TamperedRun: The holder of the key did not make the twin.
         """
         folder = self.path / BASELINE
         if not (folder / MODEL).exists():
@@ -89,6 +154,10 @@ class Run:
                 f"{self.path}",
                 hint="delete it and train it again with `mlguard protect --baseline`",
             )
+        # Version 0.1 vouched for no twin.
+        if key is not None and not is_old(self._proof):
+            subkeys = protection_of(self).subkeys(key)
+            check(folder, twin._proof, subkeys, twin._all_digests, role=TWIN)
         return twin
 
     def transform(self, key: ModelKey) -> TransformSet:
@@ -97,12 +166,9 @@ class Run:
         Raises:
             WrongKey: The model was protected with another key.
             TamperedRun: The holder of the key did not make this run.
-            MalformedRun: This is a baseline run, which needs no key.
+            MalformedRun: This is a plain run, which needs no key.
         """
-        subkeys = protection_of(self).subkeys(key)
-        check_setup(self.path, subkeys, recipe=self.path / RECIPE)
-        check_model(self.path, subkeys, model=self.path / MODEL)
-        return self.derive(subkeys)
+        return self.derive(self.check(key))
 
     def derive(self, subkeys: ModelSubkeys) -> TransformSet:
         """What any key's subkeys do for this model, be it the correct key or not.
@@ -122,13 +188,26 @@ class Run:
         return dict(self._channels)
 
     @cached_property
+    def _proof(self) -> dict[str, Any]:
+        return read_proof(self.path)
+
+    @property
+    def _all_digests(self) -> dict[str, str]:
+        return {**self.digests, MODEL: self.weights_sha256}
+
+    @cached_property
+    def _limit(self) -> int:
+        return weights_limit(self.recipe, self.build)
+
+    @cached_property
     def _channels(self) -> dict[str, int]:
         return channels_of(self.recipe, self.build)  # builds the model
 
 
 def is_finished(path: Path) -> bool:
     """Whether training in a folder came to its end."""
-    return (path / MODEL).exists() and not (path / CHECKPOINT).exists()
+    unfinished = any((path / name).exists() for name in (CHECKPOINT, OLD_CHECKPOINT))
+    return (path / MODEL).exists() and not unfinished
 
 
 def protection_of(run: Run) -> Protection:
@@ -156,29 +235,45 @@ def read_run(path: Path, *, build: Build | None = None) -> Run:
     Raises:
         MalformedRun: It is not a run folder, is damaged, or is not finished.
     """
-    if (path / CHECKPOINT).exists() or not (path / MODEL).exists():
-        if (path / RECIPE).exists():
+    if not is_finished(path):
+        if not (path / RECIPE).exists():
             raise MalformedRun(
-                f"training in {path} is not finished",
-                hint="go on with `mlguard protect … --resume`",
+                f"{path} is not a run folder",
+                hint="give the --out of `mlguard protect` or `mlguard bind`",
             )
+        if (path / MODEL).exists() and claims_model(read_proof(path)):
+            raise refuse_planted(path)
         raise MalformedRun(
-            f"{path} is not a run folder",
-            hint="give the --out of `mlguard protect` or `mlguard bind`",
+            f"training in {path} is not finished",
+            hint="go on with `mlguard protect … --resume`",
         )
-    recipe, protection = read_setup(path)
-    return Run(path, recipe, protection, read_provenance(path), build)
+    setup = read_setup(path)
+    return Run(
+        path,
+        setup.recipe,
+        setup.protection,
+        setup.provenance,
+        build,
+        digests=setup.digests,
+    )
 
 
 def write_proofs(path: Path, protection: Protection, key: ModelKey) -> None:
-    """Prove with the key that its holder made what is in the folder so far.
+    """Prove with the key what its holder has just written into a new folder.
+
+    Only for a folder that nobody else could write to: what lies there is read.
 
     Raises:
         WrongKey: The run was begun with another key.
         OutputError: There is no space, or the folder is not writable.
     """
     subkeys = protection.subkeys(key)
-    prove(path, subkeys, recipe=path / RECIPE, model=path / MODEL)
+    for folder, role in ((path, RUN), (path / BASELINE, TWIN)):
+        if (folder / RECIPE).exists():
+            digests = read_setup(folder).digests
+            if (folder / MODEL).exists():
+                digests[MODEL] = sha256_of(folder / MODEL)
+            prove(folder, subkeys, digests, role=role)
 
 
 def _fair_terms(run: Run) -> tuple[object, ...]:

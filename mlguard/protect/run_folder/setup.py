@@ -1,9 +1,12 @@
 """What must be known of a run before its first step: recipe, protection, provenance."""
 
+import hashlib
 import json
-from dataclasses import dataclass
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mlguard.errors import MalformedRun, RecipeError, WrongKey
 from mlguard.files import atomic_write, read_bounded
@@ -14,7 +17,10 @@ from mlguard.protect.run_folder.names import (
     PROVENANCE,
     RECIPE,
 )
+from mlguard.protect.run_folder.weights import PRIVATE
 from mlguard.recipe import MAX_RECIPE_BYTES, Recipe, dump_recipe, parse_recipe
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,71 +51,111 @@ class Protection:
         return key.for_model(self.protection_id)
 
 
-def read_setup(path: Path) -> tuple[Recipe, Protection | None]:
-    """The recipe and the protection of a run folder, finished or not.
+@dataclass(frozen=True)
+class Setup:
+    """What is known of a run before its first step, finished or not.
+
+    Attributes:
+        recipe: The resolved recipe.
+        protection: Which key the model needs; None of a plain run.
+        provenance: Where the data and the model come from.
+        digests: SHA-256 of each file that this was read from, by its name, in hex.
+    """
+
+    recipe: Recipe
+    protection: Protection | None
+    provenance: dict[str, Any]
+    digests: dict[str, str] = field(default_factory=dict)
+
+
+def read_setup(path: Path) -> Setup:
+    """Read the setup of a run folder, each file once.
 
     Raises:
-        MalformedRun: One of them is missing or damaged.
+        MalformedRun: A file is missing or damaged.
     """
+    digests: dict[str, str] = {}
+
+    def read(name: str, limit: int) -> bytes:
+        data = read_bounded(path / name, limit)
+        digests[name] = hashlib.sha256(data).hexdigest()
+        return data
+
     try:
-        text = read_bounded(path / RECIPE, MAX_RECIPE_BYTES).decode()
+        text = read(RECIPE, MAX_RECIPE_BYTES).decode()
         recipe = parse_recipe(text, name=str(path / RECIPE))
     except (OSError, UnicodeDecodeError, RecipeError) as error:
         raise MalformedRun(f"{path} is not a run folder: {error}") from None
-    file = path / PROTECTION
-    return recipe, _read_protection(file) if file.exists() else None
+    protection = None
+    if os.path.lexists(path / PROTECTION):
+        protection = _parsed(_protection, read, path / PROTECTION)
+    provenance = _parsed(_provenance, read, path / PROVENANCE)
+    return Setup(recipe, protection, provenance, digests)
 
 
 def write_setup(path: Path, recipe: Recipe, protection: Protection | None) -> None:
-    """Write what must be known before the first step.
+    """Write recipe and protection, which must be known before the first step.
 
     Raises:
         OutputError: There is no space, or the folder is not writable.
     """
     if protection is not None:
-        fields = {
-            "protection_id": protection.protection_id.hex(),
-            "key_id": protection.key_id,
-            "key_name": protection.key_name,
-        }
-        write_json(path / PROTECTION, fields)
-    atomic_write(path / RECIPE, dump_recipe(recipe).encode())
-
-
-def read_provenance(path: Path) -> dict[str, Any]:
-    """What `provenance.json` of a run folder says.
-
-    Raises:
-        MalformedRun: It is missing or damaged.
-    """
-    file = path / PROVENANCE
-    try:
-        facts = json.loads(read_bounded(file, MAX_JSON_BYTES).decode())
-        if isinstance(facts["data"], dict) and isinstance(facts["resumed"], list):
-            return dict(facts)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass
-    raise MalformedRun(f"{file} is missing or damaged")
+        text = protection_text(protection)
+        atomic_write(path / PROTECTION, text.encode(), mode=PRIVATE)
+    atomic_write(path / RECIPE, dump_recipe(recipe).encode(), mode=PRIVATE)
 
 
 def write_metrics(path: Path, lines: list[dict[str, Any]]) -> None:
     """Write metrics.jsonl, one line of JSON for each epoch."""
-    atomic_write(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    atomic_write(
+        path, "".join(json.dumps(line) + "\n" for line in lines).encode(), mode=PRIVATE
+    )
 
 
 def write_json(path: Path, fields: dict[str, Any]) -> None:
     """Write a small JSON file for people and programs."""
-    atomic_write(path, (json.dumps(fields, indent=2) + "\n").encode())
+    atomic_write(path, json_text(fields).encode(), mode=PRIVATE)
 
 
-def _read_protection(path: Path) -> Protection:
+def json_text(fields: dict[str, Any]) -> str:
+    """A small JSON file for people and programs."""
+    return json.dumps(fields, indent=2) + "\n"
+
+
+def protection_text(protection: Protection) -> str:
+    """What `protection.json` says."""
+    return json_text(
+        {
+            "protection_id": protection.protection_id.hex(),
+            "key_id": protection.key_id,
+            "key_name": protection.key_name,
+        }
+    )
+
+
+def _parsed(
+    parse: Callable[[Any], T | None], read: Callable[[str, int], bytes], file: Path
+) -> T:
+    """What a small JSON file says, or a refusal."""
     try:
-        fields = json.loads(read_bounded(path, MAX_JSON_BYTES).decode())
-        protection_id = bytes.fromhex(fields["protection_id"])
-        key_id, key_name = fields["key_id"], fields["key_name"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise MalformedRun(f"{path} is damaged") from None
+        found = parse(json.loads(read(file.name, MAX_JSON_BYTES).decode()))
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        found = None
+    if found is None:
+        raise MalformedRun(f"{file} is missing or damaged")
+    return found
+
+
+def _protection(fields: Any) -> Protection | None:
+    protection_id = bytes.fromhex(fields["protection_id"])
+    key_id, key_name = fields["key_id"], fields["key_name"]
     texts = isinstance(key_id, str) and isinstance(key_name, str)
     if len(protection_id) != PROTECTION_ID_BYTES or not texts:
-        raise MalformedRun(f"{path} is damaged")
+        return None
     return Protection(protection_id, key_id, key_name)
+
+
+def _provenance(fields: Any) -> dict[str, Any] | None:
+    if isinstance(fields["data"], dict) and isinstance(fields["resumed"], list):
+        return dict(fields)
+    return None

@@ -1,15 +1,22 @@
 """The weights of a run, in and out of a safetensors file."""
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from mlguard.errors import MalformedRun
-from mlguard.files import atomic_write
+from mlguard.files import atomic_write, read_bounded
 from mlguard.protect.key_work import Build, blank_model
 from mlguard.recipe import Recipe
+
+PRIVATE = 0o600  # permission bits of all that a run writes
+HEADER_BYTES = 1 << 24  # more than the names of any model's tensors take
+WIDEST = 2  # how many times as wide as the model's own a file's numbers may be
 
 
 def read_model(path: Path, recipe: Recipe, build: Build | None = None) -> nn.Module:
@@ -21,8 +28,25 @@ def read_model(path: Path, recipe: Recipe, build: Build | None = None) -> nn.Mod
         MalformedRun: The file is missing, cannot be read, is damaged, or holds the
             weights of another model.
     """
+    data = read_whole(path, weights_limit(recipe, build))
+    return parse_model(data, path, recipe, build)
+
+
+def parse_model(
+    data: bytes, path: Path, recipe: Recipe, build: Build | None = None
+) -> nn.Module:
+    """As `read_model`, from the bytes of a file that was read.
+
+    Raises:
+        MalformedRun: As `read_model`.
+    """
+    try:
+        tensors = load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise MalformedRun(
+            f"{path} is damaged, or no safetensors file: {error}"
+        ) from None
     model = blank_model(recipe, build)
-    tensors = _read_tensors(path)
     problem = load_tensors(model, tensors)
     if problem:
         raise MalformedRun(
@@ -33,9 +57,20 @@ def read_model(path: Path, recipe: Recipe, build: Build | None = None) -> nn.Mod
     return model.eval()
 
 
-def write_model(path: Path, model: nn.Module) -> None:
-    """Write the weights of a model as safetensors."""
-    atomic_write(path, save(contiguous(model.state_dict())))
+def write_model(path: Path, model: nn.Module) -> str:
+    """Write the weights of a model as safetensors; their SHA-256, in hex."""
+    return write_tensors(path, model.state_dict())
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write tensors as safetensors for their owner's eyes; their SHA-256, in hex.
+
+    Raises:
+        OutputError: There is no space, or the folder is not writable.
+    """
+    data = save(contiguous(tensors))
+    atomic_write(path, data, mode=PRIVATE)
+    return hashlib.sha256(data).hexdigest()
 
 
 def load_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> str:
@@ -48,23 +83,60 @@ def load_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> str:
     if keys.missing_keys:
         return f"tensor {keys.missing_keys[0]} is missing"
     if keys.unexpected_keys:
-        return f"there is a tensor {keys.unexpected_keys[0]!r:.100} too many"
+        return f"there is a tensor {min(keys.unexpected_keys)!r:.100} too many"
     return ""
 
 
-def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors as safetensors stores them: on the CPU, in the plain memory layout."""
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def weights_limit(recipe: Recipe, build: Build | None = None) -> int:
+    """The most bytes that a file of a recipe's weights may have.
+
+    So a file that pretends to be huge is refused before any of it is read.
+    """
+    # What has no numbers is made at once; a model of one's own may not know how.
+    with torch.device("cpu" if build else "meta"):
+        model = blank_model(recipe, build)
+    return HEADER_BYTES + WIDEST * size_of(model)
+
+
+def size_of(model: nn.Module) -> int:
+    """How many bytes the tensors of a model take."""
+    tensors: dict[str, Tensor] = model.state_dict()
+    return sum(value.numel() * value.element_size() for value in tensors.values())
+
+
+def read_whole(path: Path, limit: int) -> bytes:
+    """Read a file of tensors that nobody vouches for yet.
+
+    Raises:
+        MalformedRun: It is missing, cannot be read, is larger, or is no file.
+    """
+    check_size(path, limit)
     try:
-        return dict(load_file(path))
+        return read_bounded(path, limit)
+    except OSError as error:
+        raise MalformedRun(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def check_size(path: Path, limit: int) -> None:
+    """Refuse a file before any of it is read.
+
+    Raises:
+        MalformedRun: It is missing or larger than that.
+    """
+    try:
+        size = path.stat().st_size
     except FileNotFoundError:
         raise MalformedRun(f"{path}: no such file") from None
     except OSError as error:
         raise MalformedRun(f"cannot read {path}: {error.strerror or error}") from None
-    except (SafetensorError, ValueError) as error:
+    if size > limit:
         raise MalformedRun(
-            f"{path} is damaged, or no safetensors file: {error}"
-        ) from None
+            f"{path} has {size} bytes, and the weights of this model have at most "
+            f"{limit}",
+            hint="the recipe must be that of the weights",
+        )

@@ -1,4 +1,4 @@
-"""The state of an unfinished training run, in one safetensors file without pickle.
+"""The state of an unfinished training run, in one file that the run vouches for.
 
 No random state is kept: the data order, the augmentation and the dropout of a step
 are functions of the training secret and the step's number.
@@ -10,17 +10,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn, optim
 
 from mlguard import recipe
 from mlguard.errors import MalformedRun
-from mlguard.files import atomic_write
-from mlguard.protect.run_folder import contiguous
+from mlguard.protect.run_folder import Keeper, size_of
 
 MODEL = "model."
 OPTIMIZER = "optimizer."
+OPTIMIZER_STATES = 3  # at most, for each number of the model
+NOTES_BYTES = 1 << 26  # names of tensors, and a line for every epoch
 
 
 @dataclass
@@ -61,7 +60,11 @@ class Progress:
 
 
 def write_checkpoint(
-    path: Path, progress: Progress, model: nn.Module, optimizer: optim.Optimizer
+    path: Path,
+    keeper: Keeper,
+    progress: Progress,
+    model: nn.Module,
+    optimizer: optim.Optimizer,
 ) -> None:
     """Write the state of a training run, whole or not at all.
 
@@ -73,23 +76,21 @@ def write_checkpoint(
         for name, value in state.items():
             if isinstance(value, Tensor):
                 tensors[f"{OPTIMIZER}{index}.{name}"] = value
-    metadata = {"progress": json.dumps(asdict(progress))}
-    atomic_write(path, save(contiguous(tensors), metadata))
+    keeper.write(path, tensors, json.dumps(asdict(progress)))
 
 
 def read_checkpoint(
-    path: Path, model: nn.Module, optimizer: optim.Optimizer
+    path: Path, keeper: Keeper, model: nn.Module, optimizer: optim.Optimizer
 ) -> Progress:
     """Load the state of a training run into the model and the optimizer.
 
     Raises:
-        MalformedRun: The file is damaged, or was written for another model.
+        TamperedRun: It is not what this run left.
+        MalformedRun: It cannot be read, or was written for another model.
     """
+    tensors, note = keeper.read(path, limit=checkpoint_limit(model))
     try:
-        with safe_open(path, framework="pt") as file:
-            names = file.keys()  # safe_open is no mapping, though it has keys
-            progress = Progress(**json.loads(file.metadata()["progress"]))
-            tensors = {name: file.get_tensor(name) for name in names}
+        progress = Progress(**json.loads(note))
         model.load_state_dict(_under(MODEL, tensors))
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in _under(OPTIMIZER, tensors).items():
@@ -97,12 +98,18 @@ def read_checkpoint(
             state.setdefault(int(index), {})[field_name] = value
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError):
+    except (KeyError, TypeError, ValueError, RuntimeError):
         raise MalformedRun(
-            f"{path} is damaged or belongs to another model",
-            hint="delete the run folder and start again",
+            f"{path} belongs to another model",
+            hint="the code of the model, or the version of mlguard, is not the one "
+            "that the run was begun with; begin again in another folder",
         ) from None
     return progress
+
+
+def checkpoint_limit(model: nn.Module) -> int:
+    """The most bytes that a checkpoint may have: the model, its optimizer, notes."""
+    return (1 + OPTIMIZER_STATES) * size_of(model) + NOTES_BYTES
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mlguard.files import atomic_write
+from mlguard.protect.run_folder import PRIVATE
 from mlguard.protect.training.validate import validation_score_name
 from mlguard.tasks import Task
 
@@ -36,4 +37,4 @@ def draw_curves(path: Path, lines: list[dict[str, Any]], task: Task) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
-    atomic_write(path, picture.getvalue())
+    atomic_write(path, picture.getvalue(), mode=PRIVATE)

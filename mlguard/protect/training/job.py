@@ -20,14 +20,22 @@ from mlguard.errors import (
     RunError,
     WeightsError,
 )
-from mlguard.files import prepare_output_folder, refuse_filled_folder
+from mlguard.files import PRIVATE_FOLDER, prepare_output_folder, refuse_filled_folder
 from mlguard.keys import ModelKey, ModelSubkeys, TrainingSecret, new_protection_id
 from mlguard.models import NO_KEY, Condition, keyed, normalization_of
 from mlguard.models.binding import fold_permutations
 from mlguard.protect import run_folder
 from mlguard.protect.device import new_accelerator
 from mlguard.protect.key_work import Build, channels_of, keyed_transforms, new_model
-from mlguard.protect.run_folder import Protection, Run
+from mlguard.protect.run_folder import (
+    RUN,
+    TWIN,
+    Keeper,
+    Protection,
+    Run,
+    Setup,
+    Unfinished,
+)
 from mlguard.protect.training.events import Watcher
 from mlguard.protect.training.lock_loss import Derive, LockLoss
 from mlguard.protect.training.loop import Training, check_batch, train
@@ -63,20 +71,22 @@ class _Under:
 
     Attributes:
         key: What the run draws from; None draws from the operating system.
-        protection: Which key the model needs; None for a plain one.
+        protection: Which key the model needs; None of a plain one.
+        proving: What proves the run; None of a plain run that is nobody's twin.
         transforms: What the key does.
         lock: What lock training adds to the loss.
     """
 
     key: ModelKey | None = None
     protection: Protection | None = None
+    proving: ModelSubkeys | None = None
     transforms: TransformSet = field(default_factory=TransformSet)
     lock: LockLoss | None = None
 
-    def prove(self, path: Path) -> None:
-        """Prove what is in the run folder so far, if there is a key to do it with."""
-        if self.key is not None and self.protection is not None:
-            run_folder.write_proofs(path, self.protection, self.key)
+    def keeper(self, secret: TrainingSecret) -> Keeper:
+        """What vouches for the state of the run until it is finished."""
+        role = RUN if self.protection is not None else TWIN
+        return Keeper(self.proving or secret, role)
 
 
 @dataclass(frozen=True)
@@ -139,18 +149,17 @@ class Job:
             MlguardError: As `train`, `open_split` and `build_model`.
         """
         begun = self._begun()
-        protection = begun[1] if begun else self._new_protection(key, key_name)
+        protection = begun.protection if begun else self._new_protection(key, key_name)
         if protection is None:
             raise MalformedRun(f"{self.path} is a baseline run, which needs no key")
         subkeys = protection.subkeys(key)
-        if begun:
-            recipe = self.path / run_folder.RECIPE
-            run_folder.check_setup(self.path, subkeys, recipe=recipe)
+        if begun and self._is_done(begun, subkeys, RUN):
+            return run_folder.read_run(self.path, build=self.build)
         channels = channels_of(self.recipe, self.build)
-        transforms = keyed_transforms(self.recipe.transform, channels)
-        lock = self._lock(subkeys, transforms.derive)
-        under = _Under(key, protection, transforms.derive(subkeys), lock)
-        return self._train(under, begun=begun is not None)
+        keyed_by = keyed_transforms(self.recipe.transform, channels)
+        lock = self._lock(subkeys, keyed_by.derive)
+        derived = keyed_by.derive(subkeys)
+        return self._train(_Under(key, protection, subkeys, derived, lock), begun)
 
     def train_baseline(self, key: ModelKey | None = None) -> Run:
         """Train a plain model, or with a key the plain twin of a protected one.
@@ -158,26 +167,48 @@ class Job:
         Args:
             key: The key of the protected model: its twin starts from the same weights
                 and sees the same images in the same order. It needs no key to be used,
-                and is as good as a public ancestor to whoever gets it.
+                and is as good as a public ancestor to whoever gets it. In the folder
+                `baseline` of a protected run, the run vouches for it.
 
         Raises:
             MlguardError: As `protect`.
         """
         begun = self._begun()
-        if begun and begun[1] is not None:
+        if begun and begun.protection is not None:
             raise MalformedRun(f"{self.path} is a protected run, not a baseline")
-        return self._train(_Under(key), begun=begun is not None)
+        proving = None if key is None else self._subkeys_above(key)
+        if begun and self._is_done(begun, proving, TWIN):
+            return run_folder.read_run(self.path, build=self.build)
+        return self._train(_Under(key, proving=proving), begun)
+
+    def _subkeys_above(self, key: ModelKey) -> ModelSubkeys | None:
+        """The subkeys of the protected run in whose folder this twin is."""
+        above = self.path.parent
+        twin = self.path.name == run_folder.BASELINE
+        # What version 0.1 protected has no place for the proof of a twin.
+        if not twin or run_folder.is_old(run_folder.read_proof(above)):
+            return None
+        protection = run_folder.read_setup(above).protection
+        return None if protection is None else protection.subkeys(key)
+
+    def _is_done(self, begun: Setup, proving: ModelSubkeys | None, role: str) -> bool:
+        """Whether the run to resume is finished, and is what its holder left."""
+        if proving is None:
+            return run_folder.is_finished(self.path)
+        unfinished = Unfinished(self.path, Keeper(proving, role), proving)
+        limit = run_folder.weights_limit(self.recipe, self.build)
+        return unfinished.is_done(begun, limit=limit)
 
     @cached_property
     def _accelerator(self) -> Accelerator:
         return new_accelerator(self.device, self.recipe.train.precision)
 
-    def _begun(self) -> tuple[Recipe, Protection | None] | None:
+    def _begun(self) -> Setup | None:
         """The setup of the run to resume; None if there is none to resume."""
         if self.resume and (self.path / run_folder.RECIPE).exists():
             setup = run_folder.read_setup(self.path)
             self._accelerator.wait_for_everyone()
-            if run_folder.decisive(setup[0]) != run_folder.decisive(self.recipe):
+            if run_folder.decisive(setup.recipe) != run_folder.decisive(self.recipe):
                 raise MalformedRun(
                     f"{self.path} was begun with another recipe",
                     hint="give the recipe and the --set values it was begun with, "
@@ -198,11 +229,10 @@ class Job:
         shared = self._from_the_first(new_protection_id())
         return Protection(shared, key.key_id, key_name)
 
-    def _secret(self, key: ModelKey | None, *, begun: bool) -> TrainingSecret:
+    def _secret(self, key: ModelKey | None, begun: Setup | None) -> TrainingSecret:
         """What the run draws from, the same in every process."""
         if begun:
-            facts = run_folder.read_provenance(self.path)
-            return run_folder.begun_secret(self.path, facts, key)
+            return run_folder.begun_secret(self.path, begun.provenance, key)
         if key is not None:
             return key.for_training(run_folder.training_digest(self.recipe))
         drawn = TrainingSecret.generate().reveal()
@@ -213,29 +243,28 @@ class Job:
         tensor = torch.tensor(list(drawn), dtype=torch.uint8)
         return bytes(broadcast(tensor.to(self._accelerator.device)).cpu().tolist())
 
-    def _train(self, under: _Under, *, begun: bool) -> Run:
-        if begun and run_folder.is_finished(self.path):
-            return run_folder.read_run(self.path, build=self.build)
+    def _train(self, under: _Under, begun: Setup | None) -> Run:
         training_set, validation_set = self._open("train"), self._open("validation")
         check_batch(
             self.recipe.train.batch,
             images=len(training_set),
             processes=self._accelerator.num_processes,
         )
-        secret = self._secret(under.key, begun=begun)
+        secret = self._secret(under.key, begun)
         with SecretWeights(secret):
             model = new_model(self.recipe, self.build)
         fold_permutations(model, under.transforms.channels)
+        unfinished = Unfinished(self.path, under.keeper(secret), under.proving)
         if self._accelerator.is_main_process:
             data = self._data_facts(training_set, validation_set)
             if begun:
-                self._add_to_provenance(data)
+                self._go_on(unfinished, begun, data)
             else:
-                self._write_setup(under, secret, data)
+                self._begin(unfinished, under, secret, data)
             if under.protection is not None:
                 self.begun(under.protection)
         self._accelerator.wait_for_everyone()
-        train(
+        best = train(
             Training(
                 path=self.path,
                 model=model,
@@ -246,14 +275,14 @@ class Job:
                 normalization=normalization_of(self.recipe.model),
                 accelerator=self._accelerator,
                 secret=secret,
+                keeper=unfinished.keeper,
                 watch=self.watch,
                 workers=self.recipe.data.workers,
                 lock=under.lock,
             )
         )
         if self._accelerator.is_main_process:
-            under.prove(self.path)
-            (self.path / run_folder.CHECKPOINT).unlink()
+            unfinished.finish(best)
         self._accelerator.wait_for_everyone()
         return run_folder.read_run(self.path, build=self.build)
 
@@ -323,11 +352,15 @@ class Job:
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
 
-    def _write_setup(
-        self, under: _Under, secret: TrainingSecret, data: dict[str, Any]
+    def _begin(
+        self,
+        unfinished: Unfinished,
+        under: _Under,
+        secret: TrainingSecret,
+        data: dict[str, Any],
     ) -> None:
         """Write what must be known before the first step."""
-        prepare_output_folder(self.path)
+        prepare_output_folder(self.path, mode=PRIVATE_FOLDER)
         origin = {}
         if under.key is None:
             run_folder.write_secret(self.path, secret)
@@ -343,16 +376,14 @@ class Job:
             **self._session_facts(),
             "resumed": [],
         }
-        run_folder.write_json(self.path / run_folder.PROVENANCE, facts)
-        run_folder.write_setup(self.path, self.recipe, under.protection)
-        under.prove(self.path)
+        unfinished.begin(Setup(self.recipe, under.protection, facts))
 
-    def _add_to_provenance(self, data: dict[str, Any]) -> None:
-        facts = run_folder.read_provenance(self.path)
-        if facts["data"] != data:
+    def _go_on(
+        self, unfinished: Unfinished, begun: Setup, data: dict[str, Any]
+    ) -> None:
+        if begun.provenance["data"] != data:
             raise DatasetError(
                 f"these are not the images that {self.path} was begun with",
                 hint="give the --data it was begun with, unchanged",
             )
-        facts["resumed"].append(self._session_facts())
-        run_folder.write_json(self.path / run_folder.PROVENANCE, facts)
+        unfinished.go_on(begun, self._session_facts())

@@ -27,9 +27,11 @@ from mlguard.models import Condition, Normalization, logits_of, output_of
 from mlguard.models.conditions import blended
 from mlguard.protect import run_folder
 from mlguard.protect.device import enough_memory
+from mlguard.protect.run_folder import Keeper
 from mlguard.protect.training.batches import training_loader
 from mlguard.protect.training.checkpoint import (
     Progress,
+    checkpoint_limit,
     read_checkpoint,
     write_checkpoint,
 )
@@ -59,6 +61,7 @@ class Training:
         normalization: The mean and std of the model's starting weights.
         accelerator: From `new_accelerator`.
         secret: What order, crops and dropout are drawn from.
+        keeper: Writes and reads what an unfinished run keeps.
         watch: Told about steps and epochs, on the main process.
         workers: Processes that make batches, beside each training process.
         lock: Makes the model useless without the key, if the recipe asks for it.
@@ -73,6 +76,7 @@ class Training:
     normalization: Normalization
     accelerator: Accelerator
     secret: TrainingSecret
+    keeper: Keeper
     watch: Watcher
     workers: int = 0
     lock: LockLoss | None = None
@@ -83,8 +87,8 @@ class Training:
         return len(self.data) // self.spec.batch
 
 
-def train(training: Training) -> None:
-    """Train a model and leave its weights and metrics in a run folder.
+def train(training: Training) -> dict[str, Tensor]:
+    """Train a model, leave its metrics in a run folder, and give the best weights.
 
     If the folder holds a checkpoint, training goes on from it. The last checkpoint
     stays, as the sign of an unfinished run: `Job` takes it away.
@@ -94,7 +98,7 @@ def train(training: Training) -> None:
         RunError: The loss became infinite or not a number, or the device has too
             little memory, or the processes cannot share a batch evenly.
         Interrupted: Ctrl-C; the state is saved and `train` goes on from it.
-        MalformedRun: The checkpoint is damaged.
+        TamperedRun: The checkpoint, or the best weights, are not what the run left.
         OutputError: There is no space, or the folder is not writable.
     """
     spec, accelerator = training.spec, training.accelerator
@@ -117,7 +121,7 @@ def train(training: Training) -> None:
                     f"everything so far is saved in {training.path}",
                     hint="go on with the same command and --resume",
                 )
-    course.close()
+    return course.close()
 
 
 def check_batch(batch: int, *, images: int, processes: int) -> None:
@@ -147,13 +151,17 @@ class Course:
         self._accelerator = accelerator = training.accelerator
         self._task = training.data.base.task
         self._checkpoint = training.path / run_folder.CHECKPOINT
+        self._limit = checkpoint_limit(training.model)
         model = training.model.to(accelerator.device)
         model = model.to(memory_format=torch.channels_last)
         optimizer = new_optimizer(model, self._spec)
         resumed = self._checkpoint.exists()
         self._progress = Progress()
         if resumed:
-            self._progress = read_checkpoint(self._checkpoint, model, optimizer)
+            keeper = training.keeper
+            self._progress = read_checkpoint(self._checkpoint, keeper, model, optimizer)
+            if self._progress.best is not None:
+                self._read_best()
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         accelerator.wait_for_everyone()  # all have looked for a checkpoint
@@ -274,7 +282,8 @@ class Course:
         if self._accelerator.is_main_process:
             if better:
                 kept = self._accelerator.unwrap_model(self._model)
-                run_folder.write_model(training.path / run_folder.MODEL, kept)
+                best = training.path / run_folder.BEST
+                training.keeper.write(best, kept.state_dict())
             metrics = training.path / run_folder.METRICS
             run_folder.write_metrics(metrics, self._progress.metrics)
             training.watch(Epoch(epochs=self._spec.epochs, metrics=line))
@@ -301,18 +310,31 @@ class Course:
         if self._accelerator.is_main_process:
             model = self._accelerator.unwrap_model(self._model)
             write_checkpoint(
-                self._checkpoint, self._progress, model, self._optimizer.optimizer
+                self._checkpoint,
+                self._training.keeper,
+                self._progress,
+                model,
+                self._optimizer.optimizer,
             )
         self._accelerator.wait_for_everyone()
         self._saved = time.monotonic()
 
-    def close(self) -> None:
-        """Draw the curves. The checkpoint stays; whoever asked for training ends it."""
+    def close(self) -> dict[str, Tensor]:
+        """Draw the curves, and give the best weights.
+
+        The checkpoint stays; whoever asked for training ends it.
+        """
         self._accelerator.wait_for_everyone()
         if self._accelerator.is_main_process:
             curves = self._training.path / run_folder.CURVES
             draw_curves(curves, self._progress.metrics, self._task)
         self._accelerator.wait_for_everyone()
+        return self._read_best()
+
+    def _read_best(self) -> dict[str, Tensor]:
+        """The best weights so far, if they are those that this run left."""
+        file = self._training.path / run_folder.BEST
+        return self._training.keeper.read(file, limit=self._limit)[0]
 
 
 def step_seed(secret: TrainingSecret, step: int, process: int) -> int:

@@ -1,0 +1,119 @@
+"""A run folder while it is being made: what was written, and the proof of it.
+
+Signs only what this process wrote, or what was read and found under an older proof.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mlguard.files import atomic_write, sha256_of
+from mlguard.keys import ModelSubkeys
+from mlguard.protect.run_folder.kept import Keeper
+from mlguard.protect.run_folder.names import (
+    BEST,
+    CHECKPOINT,
+    MODEL,
+    PROTECTION,
+    PROVENANCE,
+    RECIPE,
+)
+from mlguard.protect.run_folder.proofs import check, claims_model, prove, read_proof
+from mlguard.protect.run_folder.run import is_finished
+from mlguard.protect.run_folder.setup import Setup, json_text, protection_text
+from mlguard.protect.run_folder.weights import PRIVATE, check_size, write_tensors
+from mlguard.recipe import dump_recipe
+
+RESUMED = "resumed"  # in provenance.json: every session after the first
+
+
+@dataclass
+class Unfinished:
+    """A run folder that somebody writes.
+
+    Attributes:
+        path: The folder.
+        keeper: Writes and reads what it keeps until it is finished.
+        proving: The subkeys that prove what is in it; None of a plain run.
+        digests: SHA-256 of what was written so far, by the file's name.
+    """
+
+    path: Path
+    keeper: Keeper
+    proving: ModelSubkeys | None = None
+    digests: dict[str, str] = field(default_factory=dict)
+
+    def begin(self, setup: Setup) -> None:
+        """Write what must be known before the first step, and prove it.
+
+        Raises:
+            OutputError: There is no space, or the folder is not writable.
+        """
+        self._write(PROVENANCE, json_text(setup.provenance))
+        if setup.protection is not None:
+            self._write(PROTECTION, protection_text(setup.protection))
+        self._write(RECIPE, dump_recipe(setup.recipe))
+        self._prove()
+
+    def go_on(self, setup: Setup, session: dict[str, Any]) -> None:
+        """Note that another session goes on with what was begun and checked."""
+        self.digests = dict(setup.digests)
+        sessions = [*setup.provenance[RESUMED], session]
+        self._write(PROVENANCE, json_text(setup.provenance | {RESUMED: sessions}))
+
+    def finish(self, weights: dict[str, Tensor]) -> None:
+        """Write the weights, prove all that is there, and forget how it came about."""
+        self.digests[MODEL] = write_tensors(self.path / MODEL, weights)
+        self._prove()
+        clear(self.path)
+
+    def is_done(self, setup: Setup, *, limit: int) -> bool:
+        """Whether the run is finished; refuses one that the key does not vouch for.
+
+        Nothing is signed here, and what an unfinished run leaves is cleared away from
+        a finished one: training was killed at its very end, or somebody put it there.
+
+        Args:
+            setup: What was read of it.
+            limit: The most bytes that its weights may have.
+
+        Raises:
+            TamperedRun: The holder of the key did not make what is there.
+            MalformedRun: The weights cannot be read.
+        """
+        if self.proving is None:
+            done = is_finished(self.path)
+        else:
+            proof = read_proof(self.path)
+            done = claims_model(proof)
+            digests = setup.digests | {PROVENANCE: _as_begun(setup)}
+            if done:
+                check_size(self.path / MODEL, limit)
+                digests = setup.digests | {MODEL: sha256_of(self.path / MODEL)}
+            check(self.path, proof, self.proving, digests, role=self.keeper.role)
+        if done:
+            clear(self.path)
+        return done
+
+    def _write(self, name: str, text: str) -> None:
+        atomic_write(self.path / name, text.encode(), mode=PRIVATE)
+        self.digests[name] = hashlib.sha256(text.encode()).hexdigest()
+
+    def _prove(self) -> None:
+        if self.proving is not None:
+            prove(self.path, self.proving, self.digests, role=self.keeper.role)
+
+
+def clear(path: Path) -> None:
+    """Take away what only an unfinished run holds."""
+    for name in (CHECKPOINT, BEST):
+        (path / name).unlink(missing_ok=True)
+
+
+def _as_begun(setup: Setup) -> str:
+    """The digest of provenance.json before any session was added to it."""
+    text = json_text(setup.provenance | {RESUMED: []})
+    return hashlib.sha256(text.encode()).hexdigest()
