@@ -3,16 +3,15 @@
 
 import { readFileSync, writeFileSync } from "node:fs";
 
-import { ModelKey, Session } from "../src/index.js";
+import { Identity, ModelKey, Session } from "../src/index.js";
 
 const [what, bundle, key, image, height, width, out] = process.argv.slice(2);
 const ort = await import(what);
 const bytes = (path) => new Uint8Array(readFileSync(path));
 try {
-  const session = await Session.open(ort, bytes(bundle), ModelKey.parse(readFileSync(key, "utf8")), {
-    name: bundle,
-    logSeverityLevel: 3,
-  });
+  const text = readFileSync(key, "utf8");
+  const opener = text.includes("MLGUARD-IDENTITY") ? Identity.parse(text) : ModelKey.parse(text);
+  const session = await Session.open(ort, bytes(bundle), opener, { name: bundle });
   const found = await session.predict(bytes(image), Number(height), Number(width));
   writeFileSync(out, typeof found === "number" ? Uint8Array.of(found) : found);
 } catch (refusal) {

@@ -5,6 +5,7 @@
 import { fromHex, fromUtf8, hex, sameSecret, utf8 } from "./bytes.js";
 import { hmac256, sha256, shake } from "./crypto.js";
 import { BundleError, MalformedBundle, TamperedBundle, WrongKey } from "./errors.js";
+import { openGrant } from "./grant.js";
 import { checkGraph } from "./graph.js";
 import { withTensors } from "./inline.js";
 import { parseCanonical } from "./json.js";
@@ -25,12 +26,15 @@ const MAX_TENSORS = 100_000;
  * Read a bundle and open it with its key, in memory.
  *
  * @param {Uint8Array} file the whole bundle
- * @param {ModelKey} key
+ * @param {ModelKey|Identity} key the owner's model key, or a customer's identity
+ * @param {object} given `name` in refusals; for an identity what `openGrant` takes
  * @returns {Promise<object>} manifest; preprocess and model as ONNX; `preprocessData` and
  *   `modelData`, the tensors outside each graph by location; transform; selftest image
  */
-export async function openBundle(file, key, name = "the bundle") {
-  return formatOf(file, name) === 1 ? open1(file, key, name) : open2(file, key, name);
+export async function openBundle(file, key, { name = "the bundle", ...given } = {}) {
+  if (formatOf(file, name) === 2) return open2(file, key, name, given);
+  if (!key.forModel) throw new WrongKey(`${name} is of format 1, which is issued to nobody`);
+  return open1(file, key, name);
 }
 
 async function open1(file, key, name) {
@@ -70,19 +74,16 @@ async function open1(file, key, name) {
   };
 }
 
-async function open2(file, key, name) {
+async function open2(file, key, name, given) {
   const first = first2(file, name);
   refuseNewer(first.content, name);
   const manifest = parseManifest(first.content, 2, name);
   const members = unpack2(file, named2(manifest, first), name);
-  const owned = key.forModel ? checkId(manifest, key, name) : key;
-  if (manifest.issued !== (owned.contentKey !== undefined)) {
-    throw new WrongKey(
-      manifest.issued
-        ? `${name} was issued to a customer, and opens with his identity`
-        : `${name} is the owner's own file, and opens with the model key`,
-    );
+  if (key.forModel && manifest.issued) {
+    throw new WrongKey(`${name} was issued to a customer; the model key does not open it`);
   }
+  const about = { manifest, manifestBytes: first.content, members, name };
+  const owned = key.forModel ? checkId(manifest, key, name) : await openGrant(about, key, given);
   const salt = fromHex(manifest.salt);
   const fileKey = manifest.issued
     ? new FileKey(owned.contentKey, salt)

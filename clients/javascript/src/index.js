@@ -3,5 +3,6 @@
 
 export * from "./errors.js";
 export { openBundle } from "./bundle.js";
+export { Identity } from "./identity.js";
 export { ModelKey } from "./keys.js";
 export { Session } from "./session.js";

@@ -13,11 +13,11 @@ export class Session {
    *
    * @param {object} ort onnxruntime-node or onnxruntime-web
    * @param {Uint8Array} file the bundle
-   * @param {ModelKey} key
-   * @param {object} options for onnxruntime, and `name` of the bundle in refusals
+   * @param {ModelKey|Identity} key
+   * @param {object} given as for `openBundle`, and `options` for onnxruntime
    */
-  static async open(ort, file, key, { name, ...options } = {}) {
-    const bundle = await openBundle(file, key, name);
+  static async open(ort, file, key, { options = {}, ...given } = {}) {
+    const bundle = await openBundle(file, key, given);
     const session = new Session();
     session.#ort = ort;
     session.manifest = bundle.manifest;
@@ -89,7 +89,7 @@ export class Session {
 
 async function load(ort, graph, data, options) {
   const externalData = data.map(({ path, data: bytes }) => ({ path, data: bytes }));
-  return ort.InferenceSession.create(graph, { ...options, externalData });
+  return ort.InferenceSession.create(graph, { logSeverityLevel: 3, ...options, externalData });
 }
 
 /** Pixels as the model takes them where no key acts on images. */
