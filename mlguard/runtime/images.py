@@ -46,28 +46,50 @@ def read_image(
     Raises:
         ImageError: There is no such file, it is damaged, or of a kind not listed here.
     """
-    content = _read(path)
+    return decode_image(
+        _read(path), name=str(path), max_pixels=max_pixels, notice=notice
+    )
+
+
+def decode_image(
+    content: bytes,
+    *,
+    name: str,
+    max_pixels: int = MAX_PIXELS,
+    notice: Callable[[str], None] | None = None,
+) -> NDArray[np.uint8]:
+    """Read one image from memory, as a server gets it; as `read_image`.
+
+    Args:
+        content: An image file.
+        name: What to call it in a refusal.
+        max_pixels: Refuse larger images, before they are decoded.
+        notice: Called with one line for each conversion that loses something.
+
+    Raises:
+        ImageError: It is damaged, or of a kind not listed here.
+    """
 
     def tell(words: str) -> None:
         if notice is not None:
-            notice(f"{path}: {words}")
+            notice(f"{name}: {words}")
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd EXIF and of size
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                _check(image, path, max_pixels)
+                _check(image, name, max_pixels)
                 rgb = decode_rgb(image, tell)
     except Image.DecompressionBombError as error:
-        raise _huge(path, str(error).partition(",")[0]) from None
+        raise _huge(name, str(error).partition(",")[0]) from None
     except UnknownMode as mode:
         raise ImageError(
-            f"{path} has pixels of mode {mode}, expected 8-bit grey or colour",
+            f"{name} has pixels of mode {mode}, expected 8-bit grey or colour",
             hint="convert it to 8-bit RGB; only you know how its values scale",
         ) from None
     except DAMAGED:
         raise ImageError(
-            f"{path} cannot be read as an image",
+            f"{name} cannot be read as an image",
             hint="it may be damaged; open it "
             f"in another program, or use one of {', '.join(FORMATS)}",
         ) from None
@@ -83,20 +105,20 @@ def _read(path: Path) -> bytes:
         raise ImageError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _check(image: Image.Image, path: Path, max_pixels: int) -> None:
+def _check(image: Image.Image, name: str, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise _huge(
-            path, f"{width}×{height} pixels, at most {max_pixels} are predicted"
+            name, f"{width}×{height} pixels, at most {max_pixels} are predicted"
         )
     # Pillow calls a JPEG with a preview behind it, as phones write them, MPO.
     # Not counted: `n_frames` walks a whole file, 300,000 directories of a TIFF too.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise ImageError(
-            f"{path} has more than one frame, expected one image",
+            f"{name} has more than one frame, expected one image",
             hint="save the frame you mean as an image of its own",
         )
 
 
-def _huge(path: Path, found: str) -> ImageError:
-    return ImageError(f"{path}: {found}", hint="scale it down, or cut it into tiles")
+def _huge(name: str, found: str) -> ImageError:
+    return ImageError(f"{name}: {found}", hint="scale it down, or cut it into tiles")
