@@ -1,6 +1,7 @@
 """A whole report made by hand, and tiny runs, for the tests of the audit room."""
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,15 +9,29 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from mlguard.audit.findings.attacks import AttackSection, NotRun
+from mlguard.audit.attacks import Attack, Scene
+from mlguard.audit.findings.attacks import (
+    AdversaryImages,
+    AttackSection,
+    Campaign,
+    Control,
+    NotRun,
+    Outcome,
+)
 from mlguard.audit.findings.audited import AuditedModel, Machine, Material
-from mlguard.audit.findings.bootstrap import Measured, NearbyCounts, find
+from mlguard.audit.findings.bootstrap import find
+from mlguard.audit.findings.conditions import Measured, NearbyCounts, NearbyPoint
 from mlguard.audit.findings.flags import flags_of
 from mlguard.audit.findings.numbers import Findings
-from mlguard.audit.findings.outcomes import AdversaryImages, Campaign, Control, Outcome
 from mlguard.audit.findings.stolen_value import find_attacks
-from mlguard.audit.findings.verdicts import Verdict
+from mlguard.audit.findings.verdicts import Limit, Verdict, decide, limits_of
+from mlguard.audit.log import SCHEMA as LOG_SCHEMA
+from mlguard.audit.log import AuditLog, Started, measured_of
+from mlguard.audit.measure import measure
 from mlguard.audit.report.schema import AuditReport
+from mlguard.audit.run import Audit, AuditPlan, Watch
+from mlguard.audit.run import audit as run_audit
+from mlguard.audit.target import AuditTransforms, Subject, Target, target_of_run
 from mlguard.keys import ModelKey
 from mlguard.protect.run_folder import (
     BASELINE,
@@ -29,12 +44,14 @@ from mlguard.protect.run_folder import (
     write_proofs,
     write_setup,
 )
+from mlguard.recipe import Audit as AuditSettings
 from mlguard.recipe import Recipe, parse_recipe
 from mlguard.tasks import Segmentation, Task
 
 KEY = ModelKey(bytes(range(32)))
 OTHER_KEY = ModelKey(bytes(range(1, 33)))
 PROTECTION_ID = bytes(range(16))
+SECRET = bytes(range(32))  # of a proof
 NAMES = ("sky", "grass", "<tiger>")
 TASK = Segmentation(classes=3)
 
@@ -45,6 +62,7 @@ VERDICTS = tuple(
         measured=0.5,
         interval=None,
         threshold=0.4,
+        source="recipe",
         reasons=reasons,
     )
     for claim, answer, reasons in (
@@ -53,6 +71,8 @@ VERDICTS = tuple(
         ("key-search", "INCONCLUSIVE", ("few-images",)),
     )
 )
+
+LIMITS = limits_of(AuditSettings())
 
 RECIPE = """
 recipe = 1
@@ -110,8 +130,9 @@ def findings(**changes: object) -> Findings:
 
 def report(**changes: object) -> AuditReport:
     found = findings(**changes)
+    flags = flags_of(found)
     return AuditReport(
-        schema="mlguard.audit/3",
+        schema="mlguard.audit/4",
         created="2026-01-02T03:04:05Z",
         subject=AuditedModel(
             key_id="ab" * 8,
@@ -133,10 +154,10 @@ def report(**changes: object) -> AuditReport:
         machine=Machine(
             system="Linux", processor="a CPU", cores=2, threads=1, device="cpu"
         ),
-        flags=flags_of(found),
+        flags=flags,
         findings=found,
         attacks=None,
-        verdicts=(),
+        verdicts=decide(LIMITS, found, None, [flag.code for flag in flags]),
     )
 
 
@@ -154,7 +175,7 @@ def campaign(**changes: object) -> Campaign:
         "not_run": [
             NotRun(attack="exhaustive", reason="impossible", message="too many keys")
         ],
-        "source": AdversaryImages("validation", "ab" * 32, 64),
+        "source": AdversaryImages(split="validation", fingerprint="ab" * 32, images=64),
     }
     return Campaign(**(fields | changes))
 
@@ -183,9 +204,19 @@ def attacks(**changes: object) -> AttackSection:
 
 
 def attacked_report(**changes: object) -> AuditReport:
+    """A report with attacks, and the verdicts that follow."""
+    whole = report()
+    section = changes.get("attacks", attacks())
+    flags = flags_of(whole.findings, section)
+    codes = [flag.code for flag in flags]
+    verdicts = decide(LIMITS, whole.findings, section, codes)
+    fields = {"attacks": section, "flags": flags, "verdicts": verdicts}
+    return dataclasses.replace(whole, **(fields | changes))
+
+
+def claiming_report() -> AuditReport:
     """A report with attacks, and a claim of each answer."""
-    fields = {"attacks": attacks(), "verdicts": VERDICTS}
-    return dataclasses.replace(report(), **(fields | changes))
+    return dataclasses.replace(attacked_report(), verdicts=VERDICTS)
 
 
 def recipe(*overrides: str) -> Recipe:
@@ -229,3 +260,99 @@ class Pairs(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         return self.images[index], self.masks[index]
+
+
+def run_all(attack: Attack, scene: Scene) -> Iterator[Outcome]:
+    """Every outcome of an attack, group by group."""
+    for group in attack.variants(scene):
+        yield from attack.run(scene, group)
+
+
+def started(task: Task = TASK, images: int = 4, **changes: object) -> Started:
+    """The start of an audit made by hand."""
+    whole = report()
+    fields = {
+        "schema": LOG_SCHEMA,
+        "created": whole.created,
+        "subject": whole.subject,
+        "model_sha256": "12" * 32,
+        "baseline_sha256": None,
+        "material": whole.material,
+        "images": images,
+        "task": task.name,
+        "ignore_index": task.ignore_index,
+        "class_names": tuple(f"class {index}" for index in range(task.classes)),
+        "key_space_bits": 202.9,
+        "same_transform": 0,
+        "nearby": (),
+        "settings": AuditSettings(),
+        "limits": LIMITS,
+        "adversary": None,
+        "command": whole.command,
+        "trained_on_these": False,
+        "shown_by_weights": False,
+        "versions": whole.versions,
+        "machine": whole.machine,
+    }
+    return Started(**(fields | changes))
+
+
+def measured_by(
+    protected: Subject,
+    baseline: Subject | None,
+    dataset: torch.utils.data.Dataset,
+    tried: AuditTransforms,
+    *,
+    batch: int,
+    **others: object,
+) -> Measured:
+    """Count into a log that is thrown away."""
+    settings = AuditSettings(batch=batch).model_copy(
+        update={"incorrect_keys": len(tried.incorrect)}
+    )
+    first = started(
+        dataset.task,
+        len(dataset),
+        settings=settings,
+        baseline_sha256=None if baseline is None else "34" * 32,
+        same_transform=tried.same_transform,
+        nearby=tuple(
+            NearbyPoint(share=share, changed=tried.changed(some), number=len(some))
+            for share, some in tried.nearby
+        ),
+    )
+    log = AuditLog(first)
+    measure(protected, baseline, dataset, tried, log, **others)
+    return measured_of(log)
+
+
+def audit_run(
+    run: Run,
+    key: ModelKey,
+    dataset: torch.utils.data.Dataset,
+    *,
+    settings: AuditSettings,
+    **others: object,
+) -> Audit:
+    """Audit a run folder on the CPU."""
+    target = target_of_run(run, key, settings, torch.device("cpu"))
+    return audit_target(target, dataset, settings=settings, **others)
+
+
+def audit_target(
+    target: Target,
+    dataset: torch.utils.data.Dataset,
+    *,
+    settings: AuditSettings,
+    log: Path | None = None,
+    resume: bool = False,
+    watch: Watch | None = None,
+    claims: dict[str, float] | None = None,
+    **others: object,
+) -> Audit:
+    """Audit anything; its claims are the recipe's and the default ones."""
+    limits: tuple[Limit, ...] = limits_of(settings, claims)
+    plan = AuditPlan(
+        target=target, images=dataset, settings=settings, limits=limits, **others
+    )
+    return run_audit(plan, log, resume=resume, watch=watch)

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from mlguard.audit import report_folder, report_table, write_report
-from mlguard.audit.findings import exit_code
+from mlguard.audit.findings import UNMEASURED, exit_code
 from mlguard.audit.report import HTML, LOG, AuditReport, dump_report
 from mlguard.cli.audit_again import render_again
 from mlguard.cli.audit_options import AuditOptions
@@ -46,9 +46,10 @@ def audit(
         Path | None,
         typer.Option(
             "--from",
-            metavar="AUDIT.JSON",
-            help="Make the report of a finished audit again, without its pictures; "
-            "needs no RUN, no key and no images.",
+            metavar="AUDIT",
+            help="Make the report of a finished audit again, from audit.json or "
+            "audit.jsonl, without its pictures; needs no RUN and no images. With --key "
+            "its proof is checked.",
             show_default=False,
         ),
     ] = None,
@@ -95,6 +96,14 @@ def audit(
         str | None,
         typer.Option(help="Names of attacks, with commas; the recipe's if left out."),
     ] = None,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLAIM=NUMBER",
+            help="A threshold in place of the recipe's or the default, such as "
+            "stolen-value=0.3; can be given several times.",
+        ),
+    ] = None,
     ancestor: Annotated[
         Path | None,
         typer.Option(
@@ -128,15 +137,16 @@ def audit(
     RUN may be a bundle: onnxruntime runs it as a black box, attacks that need weights
     are left out with that reason, and there is no plain twin to compare with.
 
-    Exits with 30 if the recipe makes a claim that fails, 31 if one is inconclusive.
-    `mlguard audit compare A B` sets finished audits beside each other.
+    Every audit claims fidelity, little leakage, little stolen value and enough key
+    bits. Exits with 30 if a claim fails, with 31 if one is inconclusive or the numbers
+    are unproved. `mlguard audit compare A B` sets finished audits beside each other.
     """
     if source is not None:
-        again = render_again(ctx, source, out)
-        _print_report(again, out, json=json, private=False)
-        raise typer.Exit(exit_code(again.verdicts))
+        again, proved = render_again(ctx, source, out, key, unlock)
+        _print_report(again, out, json=json, private=False, proved=proved)
+        raise typer.Exit(exit_code(again.verdicts) if proved else UNMEASURED)
     if run is None:
-        raise typer.BadParameter("give a run folder or a bundle, or --from AUDIT.JSON")
+        raise typer.BadParameter("give a run folder or a bundle, or --from AUDIT")
     options = AuditOptions(
         split=split,
         device=device,
@@ -145,6 +155,7 @@ def audit(
         seed=seed,
         budget=budget,
         attacks=attacks,
+        claims=tuple(claim or ()),
     )
     task = _open_task(
         run,
@@ -161,13 +172,13 @@ def audit(
         model_key = read_model_key(key or task.key_name, unlock, key_id=task.key_id)
         with count_on_terminal("checking images") as count:
             task.check_images(count)
-        with audit_on_terminal() as (count, attacking):
-            found = task.run(model_key, count, attacking, log=out / LOG, resume=resume)
+        with audit_on_terminal() as watch:
+            found, secret = task.run(model_key, watch, log=out / LOG, resume=resume)
         status = exit_code(found.report.verdicts)
         if first:
-            write_report(folder, found.report, found.gallery)
+            write_report(folder, found.report, found.gallery, secret=secret)
     if first:
-        _print_report(found.report, out, json=json, private=examples > 0)
+        _print_report(found.report, out, json=json, private=examples > 0, proved=True)
     raise typer.Exit(status)
 
 
@@ -213,11 +224,13 @@ def _refuse_strays(what: str, **options: object) -> None:
             raise typer.BadParameter(f"--{name} does not go with {what}")
 
 
-def _print_report(report: AuditReport, out: Path, *, json: bool, private: bool) -> None:
+def _print_report(
+    report: AuditReport, out: Path, *, json: bool, private: bool, proved: bool
+) -> None:
     if json:
         typer.echo(dump_report(report).decode(), nl=False)
     else:
-        Console().print(report_table(report))
+        Console().print(report_table(report, proved=proved))
         if private:
             typer.echo(
                 "the page shows answers under the correct key: keep it as private as "

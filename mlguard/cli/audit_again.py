@@ -1,43 +1,114 @@
 """`mlguard audit --from`: a finished audit's report, made again from its numbers.
 
-Needs no key, no images and no torch.
+Needs no images and no torch; with the key it says whether the key's holder wrote them.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
-from mlguard.audit import report_folder, write_report
-from mlguard.audit.report import JSON, AuditReport, parse_report, report_content
+from mlguard.audit.findings import AuditedModel
+from mlguard.audit.log import PROOF_USE, USE, read_log
+from mlguard.audit.report import (
+    JSON,
+    LOG,
+    AuditReport,
+    check_proof,
+    dump_report,
+    parse_report,
+    report_content,
+    report_folder,
+    report_of,
+    write_report,
+)
+from mlguard.cli.model_key import read_model_key
+from mlguard.cli.unlock import Unlock
+from mlguard.keys import ModelSubkeys
 
-FITTING = {"source", "out", "json"}  # options that mean something beside --from
+# Options that mean something beside --from, those that open a keystore among them.
+FITTING = {"source", "out", "json", "key", *Unlock.__dataclass_fields__}
 
 
-def render_again(ctx: typer.Context, source: Path, out: Path) -> AuditReport:
-    """Write the report of an audit.json into a new folder.
+@dataclass(frozen=True)
+class _Source:
+    """A finished audit as it was read: the numbers, and whose key vouches for them."""
+
+    content: bytes
+    report: AuditReport
+    secret: bytes | None
+
+
+def render_again(
+    ctx: typer.Context, source: Path, out: Path, key: str | None, unlock: Unlock
+) -> tuple[AuditReport, bool]:
+    """Write the report of an audit.json, or of an audit.jsonl, into a new folder.
 
     Args:
         ctx: What was typed.
-        source: An audit.json, or the folder that holds one.
+        source: The file, or the folder that holds one; audit.json comes first.
         out: The new folder.
+        key: Name of the key that proves it; None reads it as unproved.
+        unlock: The keystore, and how to open it.
+
+    Returns:
+        The report, and whether it is proved.
 
     Raises:
         BadParameter: An option was given that only a new audit can follow.
-        ReportError: It is no audit, is damaged, or is of a newer schema.
+        ReportError: It is no audit, is damaged, is of another schema, or is not what
+            the holder of the key wrote.
         OutputExists: `out` holds something.
     """
     stray = [name for name in ctx.params if _typed(ctx, name) and name not in FITTING]
     if stray:
         raise typer.BadParameter(
-            "--from makes the report of a finished audit again: it goes with --out and "
-            f"--json alone, got {', '.join(sorted(stray))} too"
+            "--from makes the report of a finished audit again: it goes with --out, "
+            f"--json and --key alone, got {', '.join(sorted(stray))} too"
         )
-    file = source / JSON if source.is_dir() else source
-    content = report_content(file)
-    report = parse_report(content, name=str(file))
+    file = _file_of(source)
+    read = _read_log if file.suffix == Path(LOG).suffix else _read_json
+    found = read(file, key, unlock)
     with report_folder(out) as folder:
-        write_report(folder, report, None, content=content)
-    return report
+        write_report(
+            folder, found.report, None, secret=found.secret, content=found.content
+        )
+    return found.report, found.secret is not None
+
+
+def _file_of(source: Path) -> Path:
+    if not source.is_dir():
+        return source
+    return next(
+        (path for path in (source / JSON, source / LOG) if path.exists()),
+        source / JSON,
+    )
+
+
+def _read_json(file: Path, key: str | None, unlock: Unlock) -> _Source:
+    content = report_content(file)
+    report, secret = parse_report(content, name=str(file)), None
+    if key is not None:
+        secret = _subkeys(key, unlock, report.subject).derive(PROOF_USE)
+        check_proof(file.parent, file.name, content, secret)
+    return _Source(content, report, secret)
+
+
+def _read_log(file: Path, key: str | None, unlock: Unlock) -> _Source:
+    subkeys = None
+    if key is not None:
+        subkeys = _subkeys(key, unlock, read_log(file).started.subject)
+    log = read_log(file, None if subkeys is None else subkeys.derive(USE))
+    content = dump_report(report_of(log))
+    # Read back, so that what holds for a stranger's audit.json holds for his log.
+    report = parse_report(content, name=str(file))
+    secret = None if subkeys is None else subkeys.derive(PROOF_USE)
+    return _Source(content, report, secret)
+
+
+def _subkeys(name: str, unlock: Unlock, subject: AuditedModel) -> ModelSubkeys:
+    key = read_model_key(name, unlock, key_id=subject.key_id)
+    return key.for_model(bytes.fromhex(subject.protection_id))
 
 
 def _typed(ctx: typer.Context, name: str) -> bool:

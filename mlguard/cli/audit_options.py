@@ -15,6 +15,7 @@ class AuditOptions:
         seed: Of the keys tried, and of the attacks.
         budget: Its name.
         attacks: Their names, with commas.
+        claims: Thresholds, each as CLAIM=NUMBER.
     """
 
     split: str
@@ -24,3 +25,4 @@ class AuditOptions:
     seed: int | None
     budget: str | None
     attacks: str | None
+    claims: tuple[str, ...] = ()

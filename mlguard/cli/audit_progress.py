@@ -1,6 +1,6 @@
 """Two bars of an audit, on standard error, and what is said when it is stopped."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,28 +9,33 @@ from rich.progress import MofNCompleteColumn, Progress
 
 from mlguard.errors import Interrupted
 
-Bars = tuple[Callable[[int, int], None], Callable[[str, int], None]]
+
+class _Bars:
+    """A bar for predictions, and one for attacks; what `mlguard.audit.run` tells."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._predicted = bars.add_task("predicting", total=None)
+        self._attacked = bars.add_task("attacking", total=None, visible=False)
+
+    def predicting(self, done: int, total: int) -> None:
+        """So many predictions are made, of so many."""
+        self._bars.update(self._predicted, completed=done, total=total)
+
+    def attacking(self, name: str, done: int) -> None:
+        """An attack asked for so many predictions so far."""
+        self._bars.update(
+            self._attacked, description=name, completed=done, visible=True
+        )
 
 
 @contextmanager
-def audit_on_terminal() -> Iterator[Bars]:
-    """Give a callback for predictions (done, all), and one for attacks (name, done).
-
-    Shows nothing where standard error is not a terminal.
-    """
+def audit_on_terminal() -> Iterator[_Bars]:
+    """Shows nothing where standard error is not a terminal."""
     console = Console(stderr=True)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        predicting = bars.add_task("predicting", total=None)
-        attack = bars.add_task("attacking", total=None, visible=False)
-
-        def count(done: int, total: int) -> None:
-            bars.update(predicting, completed=done, total=total)
-
-        def attacking(name: str, done: int) -> None:
-            bars.update(attack, description=name, completed=done, visible=True)
-
-        yield count, attacking
+        yield _Bars(bars)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 `run_audit_task.py` makes the task of a run folder, `bundle_audit_task.py` of a bundle.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Literal, get_args
 
 from mlguard import recipe
 from mlguard.audit.attacks import check_names
-from mlguard.audit.findings import BUDGETS
-from mlguard.audit.run import Adversary, AttackProgress, Audit, audit_target
+from mlguard.audit.findings import BUDGETS, CLAIMS, Claim, Limit
+from mlguard.audit.run import Adversary, Audit, AuditPlan, Watch, audit
 from mlguard.audit.target import Target
 from mlguard.cli.audit_options import AuditOptions
 from mlguard.data import LabelledSet
@@ -34,9 +35,10 @@ class AuditTask:
         target_under: What is audited, given its key.
         key_name: What the owner's keystore calls the key.
         key_id: The key that the model was protected with.
-        dataset: The audited images.
-        settings: The [audit] section, as options changed it.
+        images: The audited images.
         split: Which images these are.
+        settings: The [audit] section, as options changed it.
+        limits: What is claimed.
         adversary: Whose images attacks use; None without a budget.
         examples: How many images the page shows.
         crew: The processes that share the work.
@@ -45,9 +47,10 @@ class AuditTask:
     target_under: Callable[[ModelKey], Target]
     key_name: str
     key_id: str
-    dataset: LabelledSet
-    settings: recipe.Audit
+    images: LabelledSet
     split: str
+    settings: recipe.Audit
+    limits: tuple[Limit, ...]
     adversary: Adversary | None
     examples: int
     crew: Crew = ALONE
@@ -58,33 +61,49 @@ class AuditTask:
         Raises:
             DatasetError: An image or a mask is missing, damaged, or has other classes.
         """
-        self.dataset.check(progress)
+        self.images.check(progress)
         if self.adversary is not None:
             self.adversary.dataset.check(progress)
 
     def run(
-        self,
-        key: ModelKey,
-        progress: Progress,
-        attack_progress: AttackProgress,
-        *,
-        log: Path,
-        resume: bool,
-    ) -> Audit:
-        """Measure, and give the report and its pictures."""
-        return audit_target(
-            self.target_under(key),
-            self.dataset,
+        self, key: ModelKey, watch: Watch, *, log: Path, resume: bool
+    ) -> tuple[Audit, bytes]:
+        """Measure; gives the report with its pictures, and what proves it."""
+        plan = AuditPlan(
+            target=self.target_under(key),
+            images=self.images,
             split=self.split,
             settings=self.settings,
+            limits=self.limits,
             adversary=self.adversary,
             examples=self.examples,
-            progress=progress,
-            attack_progress=attack_progress,
-            log=log,
-            resume=resume,
             crew=self.crew,
         )
+        found = audit(plan, log, resume=resume, watch=watch)
+        return found, plan.target.proof_secret
+
+
+def claims_of(options: AuditOptions) -> dict[Claim, float]:
+    """The thresholds that were given as options.
+
+    Raises:
+        RunError: One is not CLAIM=NUMBER, or there is no such claim.
+    """
+    found: dict[Claim, float] = {}
+    for text in options.claims:
+        name, _, number = text.partition("=")
+        claim = next((one for one in CLAIMS if one == name), None)
+        try:
+            threshold = float(number)
+        except ValueError:
+            threshold = -1.0
+        if claim is None or not 0 <= threshold < math.inf:
+            raise RunError(
+                f"--claim: expected CLAIM=NUMBER, with a claim of {', '.join(CLAIMS)}; "
+                f"got {text!r}"
+            )
+        found[claim] = threshold
+    return found
 
 
 def settings_of(settings: recipe.Audit, options: AuditOptions) -> recipe.Audit:

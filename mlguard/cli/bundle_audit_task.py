@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlguard import recipe
+from mlguard.audit.findings import limits_of
 from mlguard.audit.run import Adversary
 from mlguard.audit.target import check_data, data_of, target_of_bundle
 from mlguard.bundle import read_bundle
@@ -15,6 +16,7 @@ from mlguard.cli.audit_options import AuditOptions
 from mlguard.cli.audit_task import (
     PROCESSES,
     AuditTask,
+    claims_of,
     known_split,
     other_split,
     settings_of,
@@ -86,9 +88,10 @@ def open_bundle(
         ),
         key_name=key_name,
         key_id=bundle.manifest.key_id,
-        dataset=open_split(data, folder, split, seed=training_seed),
-        settings=settings,
+        images=open_split(data, folder, split, seed=training_seed),
         split=split,
+        settings=settings,
+        limits=limits_of(settings, claims_of(options)),
         adversary=adversary,
         examples=options.examples,
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from mlguard.audit.findings import limits_of
 from mlguard.audit.run import Adversary
 from mlguard.audit.target import target_of_run
 from mlguard.cli.audit_options import AuditOptions
@@ -12,6 +13,7 @@ from mlguard.cli.audit_task import (
     PROCESSES,
     AuditTask,
     Split,
+    claims_of,
     known_split,
     other_split,
     settings_of,
@@ -59,9 +61,10 @@ def open_run(
         target_under=lambda key: target_of_run(run, key, settings, device),
         key_name=protection.key_name,
         key_id=protection.key_id,
-        dataset=images(split),
-        settings=settings,
+        images=images(split),
         split=split,
+        settings=settings,
+        limits=limits_of(settings, claims_of(options)),
         adversary=adversary,
         # Only the first process draws the page.
         examples=options.examples if crew.first else 0,

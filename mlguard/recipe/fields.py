@@ -11,6 +11,7 @@ MAX_IMAGES = 1_000_000  # of a split
 MAX_BATCH = 65_536  # images
 MAX_EPOCHS = 100_000
 MAX_KEYS = 100_000
+MAX_KEY_BITS = 256  # of a model key; no transform has more that counts
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]

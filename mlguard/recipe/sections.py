@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from mlguard.recipe.data import Data
 from mlguard.recipe.fields import (
     MAX_BATCH,
+    MAX_KEY_BITS,
     MAX_KEYS,
     Epochs,
     Fraction,
@@ -127,9 +128,11 @@ class Audit(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     budget: Literal["none", "quick", "standard", "thorough"] = "none"
     attacks: Annotated[tuple[AttackName, ...], Field(min_length=1)] = BY_DEFAULT
-    # A claim is made by setting its threshold.
+    # A threshold that is set is a claim, or replaces that of a default one.
     min_fidelity: Fraction | None = None  # correct key / baseline
     max_leakage: Fraction | None = None  # of no key and of every random key
+    min_key_bits: Annotated[float, Field(ge=0, le=MAX_KEY_BITS)] | None = None
+    max_stolen_value: Fraction | None = None  # of every attack without the key's work
     max_key_search: Fraction | None = None  # stolen value, as the next two
     max_retraining: Fraction | None = None
     max_known_plaintext: Fraction | None = None

@@ -16,11 +16,11 @@ from mlguard.audit.attacks import Leaks, Pool, Scene
 from mlguard.audit.attacks.base import SplitReferee
 from mlguard.audit.attacks.integer_seeds import IntegerSeeds, published_transforms
 from mlguard.audit.findings.budgets import BUDGETS, Budget
-from mlguard.audit.log.file import read_events
-from mlguard.audit.log.recompute import attacks_of, findings_of
+from mlguard.audit.log import read_log
+from mlguard.audit.report import conclude
 from mlguard.audit.report.junit import junit_xml
 from mlguard.audit.report.schema import dump_report
-from mlguard.audit.run.audit import Adversary, Audit, audit_run, audit_target
+from mlguard.audit.run import Adversary, Audit
 from mlguard.audit.target.black_box import BlackBox
 from mlguard.audit.target.bundle import check_data, data_of, target_of_bundle
 from mlguard.bundle import Bundle, read_bundle
@@ -31,7 +31,16 @@ from mlguard.protect import Run
 from mlguard.protect.export import export_run
 from mlguard.recipe import Data
 from mlguard.tasks import Segmentation
-from tests.audits import KEY, OTHER_KEY, Pairs, make_run
+from tests.audits import (
+    KEY,
+    OTHER_KEY,
+    SECRET,
+    Pairs,
+    audit_run,
+    audit_target,
+    make_run,
+    run_all,
+)
 from tests.bundles import keyed_bundle, small_bundle
 
 TINY = Budget(
@@ -200,19 +209,19 @@ def test_a_claim_that_needs_weights_is_not_decided(attacked) -> None:
 def test_all_of_it_is_in_the_page_the_terminal_and_junit(attacked, tmp_path) -> None:
     audited = attacked[0]
     why = "it needs the weights, and a bundle is run as a black box"
-    assert why in render_page(audited.report, audited.gallery)
+    assert why in render_page(audited.report, audited.gallery, proved=True)
     terminal = io.StringIO()
-    Console(file=terminal, width=400).print(report_table(audited.report))
+    Console(file=terminal, width=400).print(report_table(audited.report, proved=True))
     assert why in terminal.getvalue()
-    assert why in junit_xml(audited.report).decode()
-    write_report(tmp_path, audited.report, audited.gallery)
+    assert why in junit_xml(audited.report, proved=True).decode()
+    write_report(tmp_path, audited.report, audited.gallery, secret=SECRET)
     assert read_report(tmp_path / "audit.json") == audited.report
 
 
 def test_the_log_alone_gives_the_findings(attacked) -> None:
-    log = read_events(attacked[1])
-    assert findings_of(log) == attacked[0].report.findings
-    assert attacks_of(log) == attacked[0].report.attacks
+    log = read_log(attacked[1])
+    assert conclude(log).findings == attacked[0].report.findings
+    assert conclude(log).attacks == attacked[0].report.attacks
 
 
 @pytest.mark.parametrize("kept", [2, 5])
@@ -315,7 +324,7 @@ def test_seeds_of_a_permuted_layer_are_tried_on_a_bundle_too() -> None:
         access="black-box",
         referee=SplitReferee(box, pairs, 2),
     )
-    outcomes = list(IntegerSeeds(seed=0, images=4, seeds=20).run(scene))
+    outcomes = list(run_all(IntegerSeeds(seed=0, images=4, seeds=20), scene))
     found = {one.variant: task.score_of(one.counts) for one in outcomes}
     assert set(found) == {"entropy", "cross-entropy"}
     assert found["cross-entropy"] == 1.0

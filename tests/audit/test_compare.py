@@ -12,7 +12,14 @@ from mlguard.audit.report.compare import dump_comparison as dump
 from mlguard.audit.report.compare_words import cells, render_comparison
 from mlguard.audit.report.schema import AuditReport, dump_report
 from mlguard.errors import ReportError
-from tests.audits import VERDICTS, attacked_report, attacks, images, report
+from tests.audits import (
+    VERDICTS,
+    attacked_report,
+    attacks,
+    claiming_report,
+    images,
+    report,
+)
 
 CODES = {
     "seed": ("different-seeds", lambda r: dataclasses.replace(r, seed=3)),
@@ -94,16 +101,17 @@ def test_other_images_are_never_in_the_same_table() -> None:
 def test_the_worst_answer_stands_for_the_claims(verdicts: tuple, worst: str) -> None:
     entry = Entry(1, "a", dataclasses.replace(report(), verdicts=verdicts))
     assert entry.worst_answer == worst
-    assert Entry(1, "a", attacked_report()).worst_answer == "INCONCLUSIVE"
+    assert Entry(1, "a", claiming_report()).worst_answer == "INCONCLUSIVE"
 
 
 def test_a_row_has_the_numbers_of_the_report() -> None:
-    row = cells(Entry(2, "acme", attacked_report()))
+    row = cells(Entry(2, "acme", claiming_report()))
     assert row[0] == "2. acme"
     assert row[3] == "0.818"
     assert row[8].startswith("100")
     assert row[9] == "1 INCONCLUSIVE, 1 FAIL, 1 PASS"
-    assert cells(Entry(1, "a", report()))[7:] == ("–", "–", "–")
+    bare = dataclasses.replace(report(), verdicts=())
+    assert cells(Entry(1, "a", bare))[7:] == ("–", "–", "–")
 
 
 class Page(HTMLParser):

@@ -12,8 +12,13 @@ from mlguard.audit.report.schema import AuditReport
 from tests.audits import VERDICTS, attacked_report, attacks, report
 
 
+def claiming() -> AuditReport:
+    """A report with attacks, and a claim of each answer."""
+    return dataclasses.replace(attacked_report(), verdicts=VERDICTS)
+
+
 def suite_of(written: AuditReport) -> ElementTree.Element:
-    (suite,) = ElementTree.fromstring(junit_xml(written))
+    (suite,) = ElementTree.fromstring(junit_xml(written, proved=True))
     return suite
 
 
@@ -26,7 +31,7 @@ def outcomes(suite: ElementTree.Element) -> dict[str, list[str]]:
 
 
 def test_every_claim_is_a_case() -> None:
-    assert outcomes(suite_of(attacked_report())) == {
+    assert outcomes(suite_of(claiming())) == {
         "fidelity": ["system-out"],
         "random-keys": ["failure"],
         "key-search": ["error"],
@@ -35,7 +40,7 @@ def test_every_claim_is_a_case() -> None:
 
 
 def test_the_counts_are_those_of_the_cases() -> None:
-    suite = suite_of(attacked_report())
+    suite = suite_of(claiming())
     counts = {key: suite.get(key) for key in ("tests", "failures", "errors", "skipped")}
     assert counts == {"tests": "4", "failures": "1", "errors": "1", "skipped": "1"}
 
@@ -50,19 +55,21 @@ def test_a_pipeline_stops_where_the_exit_code_stops_it(answers: tuple) -> None:
 
 
 def test_a_reason_is_in_the_words() -> None:
-    (error,) = suite_of(attacked_report()).iter("error")
+    (error,) = suite_of(claiming()).iter("error")
     assert error.get("type") == "INCONCLUSIVE"
     assert "0.500 (few-images)" in (error.get("message") or "")
 
 
-def test_without_a_claim_one_case_says_so() -> None:
-    suite = suite_of(report())
-    assert outcomes(suite) == {"claims": ["skipped"]}
-    assert suite.get("skipped") == "1"
+def test_an_unproved_report_stops_a_pipeline() -> None:
+    passed = dataclasses.replace(report(), verdicts=VERDICTS[:1])
+    (suite,) = ElementTree.fromstring(junit_xml(passed, proved=False))
+    assert outcomes(suite) == {"fidelity": ["system-out"], "proof": ["error"]}
+    assert (suite.get("tests"), suite.get("errors")) == ("2", "1")
+    assert outcomes(suite_of(passed)) == {"fidelity": ["system-out"]}
 
 
 def test_what_could_not_be_run_is_skipped_with_its_reason() -> None:
-    suite = suite_of(attacked_report())
+    suite = suite_of(claiming())
     (case,) = (c for c in suite.iter("testcase") if c.get("name") == "exhaustive")
     assert case.get("classname") == "mlguard.audit.not-run"
     assert [part.get("message") for part in case] == ["too many keys"]

@@ -5,7 +5,8 @@ import hmac
 import numpy as np
 import pytest
 
-from mlguard.audit.target.transforms import incorrect_key, incorrect_transforms
+from mlguard import recipe
+from mlguard.audit.target.transforms import AuditTransforms, incorrect_key
 from mlguard.keys import ModelSubkeys
 from mlguard.transforms import TransformSet, derive_transform
 from mlguard.transforms.choice import permutation
@@ -24,24 +25,37 @@ def shuffled(subkeys: ModelSubkeys) -> TransformSet:
     return TransformSet(derive_transform(("shf",), subkeys, 4))
 
 
-def ids(subkeys: object, seed: int) -> list[str]:
-    return [incorrect_key(subkeys, seed=seed, index=i).key_id for i in range(3)]
+def ids(subkeys: ModelSubkeys) -> list[str]:
+    return [incorrect_key(subkeys, index).key_id for index in range(3)]
 
 
-def test_the_same_seed_draws_the_same_keys_and_another_does_not() -> None:
-    assert ids(SUBKEYS, 0) == ids(SUBKEYS, 0)
-    assert not set(ids(SUBKEYS, 0)) & set(ids(SUBKEYS, 1))
-    assert len(set(ids(SUBKEYS, 0))) == 3
+def tried(seed: int, number: int = 1) -> AuditTransforms:
+    settings = recipe.Audit(seed=seed, incorrect_keys=number)
+    return AuditTransforms.derive(shuffled(SUBKEYS), shuffled, SUBKEYS, settings)
+
+
+def test_one_model_has_the_same_keys_and_another_has_others() -> None:
+    assert ids(SUBKEYS) == ids(SUBKEYS)
+    assert not set(ids(SUBKEYS)) & set(ids(KEY.for_model(bytes(16))))
+    assert len(set(ids(SUBKEYS))) == 3
+
+
+def test_no_owner_chooses_the_keys_tried_by_their_seed() -> None:
+    one, other = tried(0, number=2), tried(1, number=3)
+    both = zip(one.incorrect, other.incorrect[:2], strict=True)
+    assert all(same(*pair) for pair in both)
+    near, far = one.nearby[0][1], other.nearby[0][1]
+    assert all(same(*pair) for pair in zip(near, far, strict=True))
 
 
 def test_the_keys_tried_cannot_be_computed_without_the_correct_key() -> None:
     """Else a report that says which try scored best would hand that key out."""
-    assert not set(ids(SUBKEYS, 0)) & set(ids(OTHER_KEY.for_model(PROTECTION_ID), 0))
+    assert not set(ids(SUBKEYS)) & set(ids(OTHER_KEY.for_model(PROTECTION_ID)))
 
 
 def test_incorrect_transforms_are_derived_for_this_model_like_the_correct_one() -> None:
-    (first,) = incorrect_transforms(shuffled, SUBKEYS, seed=0, number=1)
-    key = incorrect_key(SUBKEYS, seed=0, index=0)
+    (first,) = tried(0).incorrect
+    key = incorrect_key(SUBKEYS, 0)
     assert same(first, shuffled(key.for_model(PROTECTION_ID)))
     assert not same(first, shuffled(SUBKEYS))
 
@@ -98,12 +112,12 @@ def test_a_mask_of_one_position_can_move_no_further_than_it_has_room() -> None:
 
 
 def test_incorrect_keys_are_the_ones_the_spec_says() -> None:
-    """HKDF written out by hand: docs/spec/audit-v1.md, section 2."""
+    """HKDF written out by hand: docs/spec/audit-v4.md, section 2."""
 
     def hkdf(secret: bytes, salt: bytes, info: str) -> bytes:
         extracted = hmac.digest(salt, secret, "sha256")
         return hmac.digest(extracted, info.encode() + b"\x01", "sha256")
 
-    use = "mlguard/v1/audit/seed=7/incorrect-key=2"
+    use = "mlguard/v1/audit/incorrect-key=2"
     secret = hkdf(KEY.reveal(), PROTECTION_ID, use)
-    assert incorrect_key(SUBKEYS, seed=7, index=2).reveal() == secret
+    assert incorrect_key(SUBKEYS, 2).reveal() == secret

@@ -11,24 +11,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from mlguard.audit.findings import AdversaryImages, NearbyPoint
 from mlguard.audit.findings.audited import Machine
+from mlguard.audit.log import AuditLog, open_log, read_log
 from mlguard.audit.log.events import (
-    SCHEMA,
     Attacked,
     AttackEnded,
     Controlled,
     Counted,
     Decided,
     Ended,
-    NearbyPoint,
-    Source,
+    LeftOut,
     Started,
     pack,
     unpack,
 )
-from mlguard.audit.log.file import AuditLog, open_log, read_events
-from mlguard.audit.log.recompute import attacks_of, findings_of
+from mlguard.audit.report import conclude, report_of
 from mlguard.errors import OutputError, OutputExists, ReportError
+from mlguard.tasks import Classification
 from tests.audits import (
     NAMES,
     VERDICTS,
@@ -40,32 +40,23 @@ from tests.audits import (
     recipe,
     report,
 )
+from tests.audits import started as made_start
 
 SECRET = bytes(range(32))
 
 
 def started(**changes: object) -> Started:
-    made = report()
     fields = {
-        "schema": SCHEMA,
         "created": "2026-01-02T03:04:05Z",
-        "subject": made.subject,
-        "model_sha256": "ab" * 32,
         "baseline_sha256": "cd" * 32,
-        "material": made.material,
-        "images": 4,
-        "task": "segmentation",
-        "ignore_index": 255,
         "class_names": NAMES,
-        "key_space_bits": 202.9,
-        "same_transform": 0,
         "nearby": (NearbyPoint(share=0.5, changed=0.5, number=2),),
-        "settings": recipe("audit.incorrect_keys=2").audit,
-        "adversary": Source(split="validation", fingerprint="ab" * 32, images=64),
-        "versions": made.versions,
-        "machine": made.machine,
+        "settings": recipe("audit.incorrect_keys=2", 'audit.budget="quick"').audit,
+        "adversary": AdversaryImages(
+            split="validation", fingerprint="ab" * 32, images=64
+        ),
     }
-    return Started(**(fields | changes))
+    return made_start(**(fields | changes))
 
 
 def stack() -> np.ndarray:
@@ -86,13 +77,9 @@ def whole_audit() -> list:
         *(Attacked.of(one, seconds) for one, seconds in found.outcomes),
         AttackEnded(attack="retraining"),
         *(Controlled.of(one) for one in found.controls),
+        LeftOut(not_run=tuple(found.not_run)),
         *(Decided(verdict=verdict) for verdict in VERDICTS),
-        Ended(
-            created="2026-01-02T03:04:06Z",
-            budget="quick",
-            not_run=tuple(found.not_run),
-            exit_code=31,
-        ),
+        Ended(created="2026-01-02T03:04:06Z", exit_code=31),
     ]
 
 
@@ -109,28 +96,52 @@ def test_every_line_is_one_json_object_with_its_event(path: Path) -> None:
     events = [json.loads(line)["event"] for line in path.read_text().splitlines()]
     assert events[:4] == ["start", "counts", "counts", "counts"]
     assert set(events) == {
-        *("start", "counts", "outcome", "attack", "control", "verdict", "end")
+        *("start", "counts", "outcome", "attack", "control"),
+        *("left-out", "verdict", "end"),
     }
 
 
 def test_findings_are_computed_again_from_the_events_alone(path: Path) -> None:
-    log = read_events(path)
-    assert findings_of(log) == report().findings
-    assert attacks_of(log) == attacked_report().attacks
+    log = read_log(path)
+    assert conclude(log).findings == report().findings
+    assert conclude(log).attacks == attacked_report().attacks
 
 
 def test_images_that_were_not_counted_are_missed(path: Path) -> None:
-    log = read_events(path)
+    log = read_log(path)
     del log.events[3]
     with pytest.raises(ReportError, match="image 3 was not counted"):
-        findings_of(log)
+        conclude(log)
 
 
 def test_a_log_without_an_end_has_no_section_of_attacks(path: Path) -> None:
-    log = read_events(path)
+    log = read_log(path)
+    log.events = [one for one in log.events if not isinstance(one, LeftOut)]
+    with pytest.raises(ReportError, match="did not come to their end"):
+        conclude(log)
+
+
+def test_a_log_without_an_end_has_no_report(path: Path) -> None:
+    log = read_log(path)
     del log.events[-1]
     with pytest.raises(ReportError, match="did not come to its end"):
-        attacks_of(log)
+        report_of(log)
+
+
+def test_the_log_alone_gives_the_report(path: Path) -> None:
+    found, same = report_of(read_log(path)), attacked_report()
+    assert (found.findings, found.attacks) == (same.findings, same.attacks)
+    assert (found.flags, found.verdicts) == (same.flags, same.verdicts)
+
+
+def test_a_log_is_read_with_the_key_of_its_owner_alone(path: Path) -> None:
+    assert read_log(path, SECRET).events == read_log(path).events
+    with pytest.raises(ReportError, match="line 1 is not what the holder of the key"):
+        read_log(path, bytes(32))
+
+
+def test_only_its_owner_reads_a_log(path: Path) -> None:
+    assert path.stat().st_mode & 0o077 == 0
 
 
 def test_what_was_known_is_known_again(path: Path) -> None:
@@ -164,7 +175,7 @@ def test_packed_counts_are_unpacked_equal(counts: np.ndarray) -> None:
 
 
 def test_a_classification_counts_two_numbers_an_image() -> None:
-    asked = started(task="classification", ignore_index=-1)
+    asked = made_start(Classification(3))
     counts = np.array([[0, 1], [2, 2], [1, 1], [0, 0]])
     assert (asked.split(pack(counts)) == counts).all()
     with pytest.raises(ReportError, match=r"outside 0 … 2"):
@@ -217,7 +228,7 @@ def test_a_line_that_was_being_written_is_dropped(
     path.write_bytes(b"".join(lines[:kept]) + lines[kept][:half])
     log = resumed(path)
     assert len(log.events) == max(1, kept) + bool(kept)  # a start, or a resume
-    assert len(read_events(path).events) == len(log.events)
+    assert len(read_log(path).events) == len(log.events)
     assert resumed(path).events[0] == started(), "what was added is in the chain"
 
 
@@ -323,7 +334,7 @@ def test_a_log_is_never_overwritten(path: Path) -> None:
 def test_to_resume_what_was_not_begun_begins_it(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     resumed(path)
-    assert [event.event for event in read_events(path).events] == ["start"]
+    assert [event.event for event in read_log(path).events] == ["start"]
 
 
 def test_two_audits_in_one_folder_notice_each_other(path: Path) -> None:
@@ -361,7 +372,7 @@ def test_a_file_that_is_no_log_is_refused(tmp_path: Path, content: bytes) -> Non
     path = tmp_path / "audit.jsonl"
     path.write_bytes(content)
     with pytest.raises(ReportError):
-        read_events(path)
+        read_log(path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes")
@@ -369,7 +380,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     os.mkfifo(path)
     with pytest.raises(ReportError, match="is no file of at most"):
-        read_events(path)
+        read_log(path)
     with pytest.raises(ReportError, match="is no file of at most"):
         resumed(path)
 
@@ -379,4 +390,4 @@ def test_a_longer_line_than_any_event_is_refused(
 ) -> None:
     monkeypatch.setattr("mlguard.audit.log.file.MAX_LINE_BYTES", 300)
     with pytest.raises(ReportError, match="a line is longer than 300"):
-        read_events(path)
+        read_log(path)

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from mlguard import metrics, recipe
-from mlguard.audit.measure.counting import measure
 from mlguard.audit.target.subject import Subject
 from mlguard.audit.target.transforms import AuditTransforms
 from mlguard.keys import ModelSubkeys
@@ -14,6 +13,7 @@ from mlguard.models import Normalization
 from mlguard.tasks import Segmentation
 from mlguard.transforms import NegativePositive, TransformSet, derive_transform
 from tests.audits import KEY, PROTECTION_ID, Pairs
+from tests.audits import measured_by as measure
 
 CPU = torch.device("cpu")
 

@@ -9,9 +9,9 @@ from mlguard.audit import read_report, report_folder, write_report
 from mlguard.audit.report.folder import STAGING
 from mlguard.audit.report.pictures import Gallery
 from mlguard.errors import OutputError, OutputExists
-from tests.audits import report
+from tests.audits import SECRET, report
 
-FILES = ["audit.html", "audit.json", "junit.xml"]
+FILES = ["audit.html", "audit.json", "audit.proof", "junit.xml"]
 
 
 def listed(folder: Path) -> list[str]:
@@ -21,7 +21,7 @@ def listed(folder: Path) -> list[str]:
 def test_the_files_appear_together(tmp_path: Path) -> None:
     out = tmp_path / "new" / "report"
     with report_folder(out) as folder:
-        write_report(folder, report(), Gallery())
+        write_report(folder, report(), Gallery(), secret=SECRET)
         assert listed(out) == []
     assert listed(out) == FILES
     assert listed(out.parent) == ["report"]
@@ -32,7 +32,7 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
     out = tmp_path / "report"
     out.mkdir()
     with report_folder(out) as folder:
-        write_report(folder, report(), Gallery())
+        write_report(folder, report(), Gallery(), secret=SECRET)
     assert listed(out) == FILES
 
 
@@ -49,7 +49,7 @@ def test_a_link_to_an_empty_folder_is_followed(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with report_folder(tmp_path / "link") as folder:
-        write_report(folder, report(), Gallery())
+        write_report(folder, report(), Gallery(), secret=SECRET)
     assert listed(tmp_path) == ["link", "real"]
     assert (tmp_path / "link").is_symlink()
     assert listed(tmp_path / "real") == FILES
@@ -60,7 +60,7 @@ def test_the_folder_one_stands_in_is_filled(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with report_folder(Path()) as folder:
-        write_report(folder, report(), Gallery())
+        write_report(folder, report(), Gallery(), secret=SECRET)
     assert listed(tmp_path) == FILES
 
 
@@ -82,7 +82,7 @@ def test_a_folder_that_cannot_be_replaced_is_filled(
     monkeypatch.setattr(os, "replace", within)
     monkeypatch.setattr(Path, "rmdir", busy)
     with report_folder(out) as folder:
-        write_report(folder, report(), Gallery())
+        write_report(folder, report(), Gallery(), secret=SECRET)
     assert listed(out) == FILES
 
 
@@ -101,13 +101,13 @@ def test_one_file_that_cannot_be_moved_takes_the_other_along(
         pytest.raises(OutputError, match="No space left"),
         report_folder(tmp_path) as folder,
     ):
-        write_report(folder, report(), Gallery())
+        write_report(folder, report(), Gallery(), secret=SECRET)
     assert listed(tmp_path) == []
 
 
 def test_what_came_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     def come(folder: Path) -> None:
-        write_report(folder, report(), Gallery())
+        write_report(folder, report(), Gallery(), secret=SECRET)
         (tmp_path / "audit.json").write_text("mine")
 
     with (
@@ -129,7 +129,7 @@ def test_an_unfinished_audit_is_taken_up_and_its_log_stays(tmp_path: Path) -> No
     unfinished(tmp_path, "audit.jsonl", "audit.html")
     (tmp_path / STAGING).mkdir()
     with report_folder(tmp_path, resume=True) as folder:
-        write_report(folder, report(), Gallery())
+        write_report(folder, report(), Gallery(), secret=SECRET)
     assert listed(tmp_path) == sorted([*FILES, "audit.jsonl"])
     assert (tmp_path / "audit.jsonl").read_text() == "mine"
     assert "<html" in (tmp_path / "audit.html").read_text()
@@ -179,8 +179,8 @@ def test_the_numbers_come_last_so_that_they_mean_the_report_is_whole(
 
     monkeypatch.setattr(os, "replace", watch)
     with report_folder(tmp_path) as folder:
-        write_report(folder, report(), Gallery())
-    assert moved == ["audit.html", "junit.xml", "audit.json"]
+        write_report(folder, report(), Gallery(), secret=SECRET)
+    assert moved == ["audit.html", "audit.proof", "junit.xml", "audit.json"]
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, ValueError])
@@ -209,5 +209,5 @@ def test_a_full_disk_is_refused_and_leaves_nothing(
         pytest.raises(OutputError, match="No space left"),
         report_folder(tmp_path / "report") as folder,
     ):
-        write_report(folder, report(), Gallery())
+        write_report(folder, report(), Gallery(), secret=SECRET)
     assert listed(tmp_path) == []

@@ -10,17 +10,17 @@ from safetensors.torch import save_file
 from mlguard.audit.attacks import base
 from mlguard.audit.attacks.controls import Controls
 from mlguard.audit.findings.budgets import BUDGETS, Budget
-from mlguard.audit.log.file import AuditLog, read_events
-from mlguard.audit.log.recompute import attacks_of, findings_of
+from mlguard.audit.log import AuditLog, read_log
 from mlguard.audit.measure import counting as measuring
+from mlguard.audit.report import conclude
 from mlguard.audit.report.schema import dump_report
-from mlguard.audit.run.audit import Adversary, Audit, audit_run
+from mlguard.audit.run import Adversary, Audit
 from mlguard.data import SHAPES_CLASS_NAMES, open_split
 from mlguard.errors import ReportError
 from mlguard.models import build_model
 from mlguard.protect.run_folder import Run
 from tests.audit.test_audit_run import secrets_of
-from tests.audits import KEY, make_run, recipe
+from tests.audits import KEY, audit_run, make_run, recipe
 
 TINY = Budget(
     search_images=2,
@@ -95,7 +95,7 @@ def test_the_log_has_every_event_in_its_order(whole: tuple[Audit, bytes]) -> Non
     counted = ["counts"] * 4  # 6 images, 4 at a time, of two models
     attacked = ["outcome", "outcome", "attack", "outcome", "attack"]
     trained = ["outcome"] * 8 + ["attack"]  # four variants, with 1 and 2 labels
-    rest = ["control", "control", "verdict", "end"]
+    rest = ["control", "control", "left-out", *["verdict"] * 4, "end"]
     assert events == ["start", *counted, *attacked, *trained, *rest]
 
 
@@ -103,9 +103,9 @@ def test_the_log_alone_gives_the_findings(
     whole: tuple[Audit, bytes], tmp_path: Path
 ) -> None:
     (tmp_path / "audit.jsonl").write_bytes(whole[1])
-    log = read_events(tmp_path / "audit.jsonl")
-    assert findings_of(log) == whole[0].report.findings
-    assert attacks_of(log) == whole[0].report.attacks
+    log = read_log(tmp_path / "audit.jsonl")
+    assert conclude(log).findings == whole[0].report.findings
+    assert conclude(log).attacks == whole[0].report.attacks
 
 
 def test_a_log_changes_no_finding(run: Run, whole: tuple[Audit, bytes]) -> None:
@@ -120,7 +120,7 @@ class Work:
         evaluate, score, train = (
             measuring.evaluate,
             base.SplitReferee.__call__,
-            Controls._train,
+            Controls.at,
         )
 
         def counting(*args, **kwargs):
@@ -137,7 +137,7 @@ class Work:
 
         patch.setattr(measuring, "evaluate", counting)
         patch.setattr(base.SplitReferee, "__call__", scoring)
-        patch.setattr(Controls, "_train", training)
+        patch.setattr(Controls, "at", training)
 
 
 # How many lines are there, and what is left to do: parts, scores, controls.
@@ -172,7 +172,7 @@ def test_wherever_it_is_stopped_it_goes_on_from_there(
     assert but_for_times(resumed) == but_for_times(whole[0])
     assert resumed.gallery == whole[0].gallery
     assert (work.parts, work.scored, work.trained) == left
-    assert findings_of(read_events(log)) == whole[0].report.findings
+    assert conclude(read_log(log)).findings == whole[0].report.findings
 
 
 @pytest.mark.parametrize("events", [2, 7, 13])
@@ -266,7 +266,7 @@ def test_no_secret_is_in_the_log(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     audit(secret, path)
     content = path.read_bytes()
-    log = read_events(path)
+    log = read_log(path)
     counted = [log.counts("protected", first, n) for first, n in ((0, 4), (4, 2))]
     unpacked = b"".join(np.asarray(one).tobytes() for one in counted)
     for name, value in secrets_of(secret).items():

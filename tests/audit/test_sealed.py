@@ -12,20 +12,20 @@ from rich.console import Console
 
 from mlguard.audit.attacks import ATTACKS
 from mlguard.audit.attacks.campaign import none_run
-from mlguard.audit.findings.attacks import AttackSection
-from mlguard.audit.findings.flags import access_flags
+from mlguard.audit.findings.attacks import AdversaryImages, AttackSection, Campaign
+from mlguard.audit.findings.flags import flags_of
 from mlguard.audit.findings.numbers import SEALED
-from mlguard.audit.findings.outcomes import AdversaryImages
 from mlguard.audit.findings.stolen_value import find_attacks
-from mlguard.audit.log.file import read_events
-from mlguard.audit.log.recompute import attacks_of, findings_of
+from mlguard.audit.findings.verdicts import decide
+from mlguard.audit.log import read_log
+from mlguard.audit.report import conclude
 from mlguard.audit.report.compare import Entry, compare, dump_comparison
 from mlguard.audit.report.compare_words import comparison_table, render_comparison
 from mlguard.audit.report.junit import junit_xml
 from mlguard.audit.report.page import render_page
 from mlguard.audit.report.schema import AuditReport, dump_report, parse_report
 from mlguard.audit.report.terminal import report_table
-from mlguard.audit.run.audit import Adversary, Audit, audit_target
+from mlguard.audit.run import Adversary, Audit
 from mlguard.audit.target.black_box import Unlocked
 from mlguard.audit.target.bundle import data_of, target_of_bundle
 from mlguard.bundle import TransformFacts
@@ -35,7 +35,7 @@ from mlguard.recipe import Audit as Settings
 from mlguard.runtime import Session
 from mlguard.tasks import Segmentation
 from tests.audit.test_page import Page
-from tests.audits import Pairs, measured, report
+from tests.audits import LIMITS, Pairs, audit_target, measured, report
 from tests.bundles import CLASSES, KEY, small_bundle
 
 NOTHING = {"baseline": None, "no_key": None, "incorrect": [], "nearby": []}
@@ -43,19 +43,22 @@ CONDITIONS = ("no key", "incorrect keys", "nearby keys")
 
 
 def no_attacks() -> AttackSection:
-    source = AdversaryImages("validation", "ab" * 32, 64)
+    source = AdversaryImages(split="validation", fingerprint="ab" * 32, images=64)
     names = [name for name in ATTACKS if name != "gradient"]
-    campaign = none_run(names, budget="quick", source=source)
+    campaign = Campaign("quick", [], [], none_run(names), source)
     return find_attacks(campaign, measured(**NOTHING), seed=0)
 
 
 def sealed_report() -> AuditReport:
     written = report(**NOTHING)
+    flags = flags_of(written.findings, no_attacks(), access="sealed")
+    codes = [flag.code for flag in flags]
     return dataclasses.replace(
         written,
         subject=dataclasses.replace(written.subject, access="sealed"),
-        flags=(*access_flags("sealed"), *written.flags),
+        flags=flags,
         attacks=no_attacks(),
+        verdicts=decide(LIMITS, written.findings, no_attacks(), codes),
     )
 
 
@@ -77,11 +80,11 @@ def test_no_attack_is_run_and_each_says_why() -> None:
 
 def test_every_form_of_the_report_says_it() -> None:
     written, terminal = sealed_report(), io.StringIO()
-    Console(file=terminal, width=400).print(report_table(written))
+    Console(file=terminal, width=400).print(report_table(written, proved=True))
     for text in (
-        render_page(written),
+        render_page(written, proved=True),
         terminal.getvalue(),
-        junit_xml(written).decode(),
+        junit_xml(written, proved=True).decode(),
         dump_report(written).decode(),
     ):
         assert SEALED in text.replace("&#39;", "'")
@@ -133,9 +136,8 @@ def test_a_sealed_bundle_is_measured_under_its_key_alone(sealed) -> None:
     left_out = {one.attack: one.reason for one in report.attacks.not_run}
     assert left_out.pop("integer-seeds") == "not-asked"
     assert set(left_out.values()) == {"sealed"}
-    assert [(one.claim, one.answer) for one in report.verdicts] == [
-        ("random-keys", "INCONCLUSIVE")
-    ]
+    answers = {one.claim: one.answer for one in report.verdicts}
+    assert answers["random-keys"] == "INCONCLUSIVE"
     assert parse_report(dump_report(report), name="audit.json") == report
 
 
@@ -159,8 +161,8 @@ def test_what_weights_show_counts_only_where_nobody_reads_them(
 
 def test_the_log_of_a_sealed_bundle_gives_its_findings(sealed) -> None:
     audited, path = sealed
-    assert findings_of(read_events(path)) == audited.report.findings
-    assert attacks_of(read_events(path)) == audited.report.attacks
+    assert conclude(read_log(path)).findings == audited.report.findings
+    assert conclude(read_log(path)).attacks == audited.report.attacks
 
 
 def test_its_pictures_are_the_key_holder_s_alone(sealed) -> None:
@@ -181,7 +183,7 @@ def test_no_other_condition_reaches_a_sealed_model() -> None:
 
 
 def test_its_page_is_well_formed() -> None:
-    page = Page(render_page(sealed_report()))
+    page = Page(render_page(sealed_report(), proved=True))
     assert page.all("table")
 
 

@@ -2,22 +2,23 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
-from mlguard.audit.attacks.base import Scene
-from mlguard.audit.attacks.campaign import _in_order
+from mlguard.audit.attacks import run_attacks
 from mlguard.audit.log.events import Attacked, AttackEnded
 from mlguard.audit.log.file import AuditLog
-from mlguard.audit.measure.counting import measure
-from mlguard.audit.measure.share import shared, tell
+from mlguard.audit.measure.share import dealt, shared, tell
 from mlguard.audit.target.transforms import AuditTransforms
 from mlguard.protect.crew import ALONE, Crew
+from mlguard.recipe import Audit as Settings
 from tests.audit.test_log import started
 from tests.audit.test_measure import INVERT, KEEP, KEEP_RED, pairs, subject
+from tests.audits import measured_by as measure
 from tests.audits import outcome
+from tests.audits import started as made_start
 from tests.planted import Noise, np_transform, scene_of
 
 
@@ -98,24 +99,33 @@ def test_counts_of_several_processes_are_those_of_one(size: int) -> None:
         assert (np.stack(found.incorrect) == np.stack(alone.incorrect)).all()
 
 
-def scene(**changes: object) -> Scene:
-    made = scene_of(Noise(), np_transform(), "np")
-    return Scene(**(vars(made) | {"asked": []} | changes))
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_every_piece_of_work_is_dealt_to_exactly_one_process(size: int) -> None:
+    work = list("abcdef")
+    hands = [list(dealt(Crew(rank, size), work)) for rank in range(size)]
+    assert len({len(hand) for hand in hands}) == 1, "all take part in every round"
+    rounds = [
+        piece for some in zip(*hands, strict=True) for hand in some for piece in hand
+    ]
+    assert rounds == work, "in the order in which one process alone does it"
 
 
-def test_every_outcome_is_wanted_by_exactly_one_process() -> None:
-    asked = [("everything", n, n) for n in (1, 4, 16)] + [("adapter", 4, 4)]
-    known = frozenset({("everything", 4, 4)})
-    scenes = [scene(crew=Crew(rank, 2), known=known) for rank in range(2)]
-    wanted = [[one.wants(*identity) for identity in asked] for one in scenes]
-    assert wanted == [[True, False, False, True], [False, False, True, False]]
+@pytest.mark.parametrize("size", [2, 3])
+def test_outcomes_of_several_processes_are_those_of_one(size: int) -> None:
+    settings = Settings(budget="quick", attacks=("without-key", "hill-climbing"))
+
+    def work(crew: Crew) -> list:
+        scene = scene_of(Noise(), np_transform(), "np")
+        log = AuditLog(made_start(scene.task, 8, settings=settings))
+        run_attacks(scene, log, crew=crew)
+        return log.events
+
+    alone = but_for_times(work(ALONE))
+    assert [but_for_times(found) for found in play(size, work)] == [alone] * size
 
 
-def test_outcomes_are_put_into_the_order_of_one_process_and_never_twice() -> None:
-    made = scene()
-    for images in (1, 4, 16):
-        made.wants("everything", images, images)
-    found = [attacked("everything", n) for n in (16, 1, 4, 1)]
-    again = [attacked("unasked", 2), *found, attacked("unasked", 2)]
-    order = [(one.variant, one.images) for one in _in_order(again, made)]
-    assert order == [*(("everything", n) for n in (1, 4, 16)), ("unasked", 2)]
+def but_for_times(events: list) -> list:
+    return [
+        replace(one, seconds=0.0) if isinstance(one, Attacked) else one
+        for one in events
+    ]

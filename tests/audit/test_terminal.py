@@ -8,7 +8,7 @@ from rich.console import Console
 from mlguard.audit import report_table
 from mlguard.audit.findings.bootstrap import NearbyCounts
 from mlguard.audit.report.terminal import attack_rows, rows
-from tests.audits import attacked_report, findings, images, report
+from tests.audits import attacked_report, claiming_report, findings, images, report
 
 
 def test_every_condition_is_a_row_and_ratios_are_to_the_baseline() -> None:
@@ -44,10 +44,12 @@ def test_without_a_twin_there_is_no_baseline_row() -> None:
 
 def test_the_table_ends_with_the_verdict_and_the_flags() -> None:
     out = io.StringIO()
-    Console(file=out, width=400).print(report_table(report()))
+    Console(file=out, width=400).print(report_table(report(), proved=True))
     number = len(report().flags)
     assert number
-    verdict, bits, *flags = out.getvalue().splitlines()[-2 - number :]
+    claims = len(report().verdicts)
+    assert claims
+    verdict, bits, *flags = out.getvalue().splitlines()[-2 - number - claims : -claims]
     assert verdict.startswith("With the correct key")
     assert bits == "Effective key space: 202.9 bits."
     assert all(flag.startswith("warning: ") for flag in flags)
@@ -55,7 +57,7 @@ def test_the_table_ends_with_the_verdict_and_the_flags() -> None:
 
 def test_attacks_are_a_table_and_claims_are_the_last_lines() -> None:
     out = io.StringIO()
-    Console(file=out, width=400).print(report_table(attacked_report()))
+    Console(file=out, width=400).print(report_table(claiming_report(), proved=True))
     shown = out.getvalue()
     assert "Who gets more" in shown
     assert "not run: exhaustive: too many keys" in shown
@@ -71,3 +73,9 @@ def test_an_attack_that_did_not_converge_has_a_star() -> None:
         for cells in attack_rows(dataclasses.replace(section, findings=(rough,)))
     ]
     assert names == ["hill-climbing, batch-norm *"]
+
+
+def test_a_table_that_nobody_vouches_for_begins_with_that() -> None:
+    out = io.StringIO()
+    Console(file=out, width=400).print(report_table(report(), proved=False))
+    assert out.getvalue().startswith("Unproved: nothing shows")

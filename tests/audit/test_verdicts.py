@@ -6,21 +6,70 @@ import pytest
 
 from mlguard import recipe
 from mlguard.audit.findings.numbers import Interval
-from mlguard.audit.findings.verdicts import Verdict, decide, exit_code
+from mlguard.audit.findings.verdicts import (
+    DEFAULTS,
+    Limit,
+    Verdict,
+    decide,
+    exit_code,
+    limits_of,
+)
 from tests.audits import VERDICTS, attacks, findings, outcome
 
 NO_ATTACK = attacks(outcomes=[])
 
 
 def answers(*flags: str, found=None, section=None, **limits: float) -> dict[str, tuple]:
-    settings = recipe.Audit(**limits)
     section = attacks() if section is None else section
-    decided = decide(settings, found or findings(), section, flags)
+    decided = decide(claimed(**limits), found or findings(), section, flags)
     return {one.claim: (one.answer, one.reasons) for one in decided}
 
 
-def test_without_a_threshold_nothing_is_decided() -> None:
-    assert answers() == {}
+def claimed(**limits: float) -> tuple[Limit, ...]:
+    """The claims that a recipe makes, without those that every audit makes."""
+    every = limits_of(recipe.Audit(**limits))
+    return tuple(limit for limit in every if limit.source == "recipe")
+
+
+def test_every_audit_makes_four_claims_and_says_so() -> None:
+    made = limits_of(recipe.Audit())
+    assert {one.claim: one.threshold for one in made} == DEFAULTS
+    assert {one.source for one in made} == {"default"}
+    assert len(DEFAULTS) == 4
+
+
+def test_an_option_outranks_the_recipe_and_the_recipe_the_default() -> None:
+    settings = recipe.Audit(min_fidelity=0.5, max_retraining=0.3)
+    made = limits_of(settings, {"fidelity": 0.7, "key-search": 0.1})
+    said = {one.claim: (one.threshold, one.source) for one in made}
+    assert said == {
+        "fidelity": (0.7, "option"),
+        "random-keys": (DEFAULTS["random-keys"], "default"),
+        "key-bits": (DEFAULTS["key-bits"], "default"),
+        "stolen-value": (DEFAULTS["stolen-value"], "default"),
+        "key-search": (0.1, "option"),
+        "retraining": (0.3, "recipe"),
+    }
+
+
+def test_a_key_that_can_be_tried_out_fails_without_any_recipe_saying_so() -> None:
+    """924 keys, found by trying them all, stolen value 1: not an empty list and 0."""
+    found = dataclasses.replace(findings(), key_space_bits=9.9)
+    tried = outcome("exhaustive", "entropy", "T3", right=0.9)
+    section = attacks(outcomes=[(tried, 1.0)])
+    decided = decide(limits_of(recipe.Audit()), found, section, ())
+    answered = {one.claim: one.answer for one in decided}
+    assert (answered["key-bits"], answered["stolen-value"]) == ("FAIL", "FAIL")
+    assert exit_code([one for one in decided if one.answer != "INCONCLUSIVE"]) == 30
+
+
+def test_what_needs_the_key_s_own_work_is_no_part_of_the_default_claim() -> None:
+    pair = outcome("known-plaintext", "one pair", "T6", right=0.9)
+    weak = outcome("hill-climbing", "entropy", "T3", right=0.3)
+    section = attacks(outcomes=[(pair, 0.1), (weak, 0.1)], not_run=[])
+    decided = decide(limits_of(recipe.Audit()), findings(), section, ())
+    (verdict,) = [one for one in decided if one.claim == "stolen-value"]
+    assert verdict.measured == section.findings[1].stolen_value
 
 
 @pytest.mark.parametrize(
@@ -82,8 +131,7 @@ def test_what_was_not_measured_is_inconclusive() -> None:
         "key-search": unmeasured,
         "retraining": unmeasured,
     }
-    settings = recipe.Audit(**limits)
-    decided = decide(settings, findings(baseline=None), None, ())
+    decided = decide(claimed(**limits), findings(baseline=None), None, ())
     assert {one.answer for one in decided} == {"INCONCLUSIVE"}
 
 
@@ -152,9 +200,9 @@ def test_tries_without_a_key_count_as_leakage_where_they_are_larger() -> None:
     section = attacks(outcomes=tries)
     found = findings()
     between = (found.leakage + section.findings[0].leakage) / 2
-    settings = recipe.Audit(max_leakage=between)
-    (plain,) = decide(settings, found, None, [])
-    (verdict,) = decide(settings, found, section, [])
+    limits = claimed(max_leakage=between)
+    (plain,) = decide(limits, found, None, [])
+    (verdict,) = decide(limits, found, section, [])
     assert plain.measured == found.leakage
     assert verdict.measured == section.findings[0].leakage
     assert plain.measured < verdict.measured

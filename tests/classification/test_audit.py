@@ -11,11 +11,12 @@ from rich.console import Console
 from mlguard.audit import read_report, render_page, report_table, write_report
 from mlguard.audit.findings.budgets import BUDGETS, Budget
 from mlguard.audit.report.schema import dump_report, parse_report
-from mlguard.audit.run.audit import Adversary, Audit, audit_run
+from mlguard.audit.run import Adversary, Audit
 from mlguard.data import open_split
 from mlguard.errors import DatasetError
 from mlguard.protect import Run
 from mlguard.recipe import BY_DEFAULT
+from tests.audits import SECRET, audit_run
 from tests.classification.conftest import KEY
 from tests.images import CLASSES
 
@@ -89,7 +90,7 @@ def test_the_file_is_read_back_equal(audited: Audit) -> None:
 
 
 def test_the_page_speaks_of_accuracy_alone(audited: Audit) -> None:
-    html = render_page(audited.report, audited.gallery)
+    html = render_page(audited.report, audited.gallery, proved=True)
     text = re.sub(r"<style>.*?</style>|<[^>]*>", " ", html, flags=re.S)
     assert SEGMENTED.findall(text) == []
     assert "Accuracy over 3 classes and 33 images" in text
@@ -101,13 +102,13 @@ def test_the_page_speaks_of_accuracy_alone(audited: Audit) -> None:
 def test_a_segmentation_s_words_would_be_found() -> None:
     from tests.audits import attacked_report
 
-    text = render_page(attacked_report())
+    text = render_page(attacked_report(), proved=True)
     assert len(SEGMENTED.findall(text)) > 5
 
 
 def test_the_terminal_speaks_of_accuracy_alone(audited: Audit) -> None:
     console = Console(width=120, file=io.StringIO(), record=True)
-    console.print(report_table(audited.report))
+    console.print(report_table(audited.report, proved=True))
     said = console.export_text()
     assert SEGMENTED.findall(said) == []
     assert "accuracy" in said
@@ -131,7 +132,7 @@ def test_pictures_show_each_user_s_answer(audited: Audit) -> None:
 
 
 def test_the_report_is_written_and_made_again(audited: Audit, tmp_path: Path) -> None:
-    write_report(tmp_path, audited.report, audited.gallery)
+    write_report(tmp_path, audited.report, audited.gallery, secret=SECRET)
     assert read_report(tmp_path / "audit.json") == audited.report
 
 
@@ -161,7 +162,7 @@ def test_a_class_without_images_is_named(audited: Audit) -> None:
     findings = audited.report.findings
     rest = dataclasses.replace(findings, class_counts=(11, 22, 0))
     assert rest.absent_classes == ("red",)
-    html = render_page(dataclasses.replace(audited.report, findings=rest))
+    html = render_page(dataclasses.replace(audited.report, findings=rest), proved=True)
     assert "in no image: nothing is said about it" in html
 
 
@@ -183,4 +184,4 @@ def test_a_thousand_classes_are_a_page(audited: Audit) -> None:
     )
     report = dataclasses.replace(audited.report, findings=large)
     read = parse_report(dump_report(report), name="audit.json")
-    assert "class 999" in render_page(read)
+    assert "class 999" in render_page(read, proved=True)

@@ -10,10 +10,10 @@ import pytest
 
 from mlguard.audit.report.schema import AuditReport, dump_report
 from mlguard.cli.app import run as mlguard
-from tests.audits import VERDICTS, attacked_report, report
+from tests.audits import report
 
 ROOT = Path(__file__).parents[2]
-FIRST = ROOT / "tests/vectors/audit-v1.json"
+UNPROVED = 31  # nobody vouches for the numbers, so no claim is decided
 
 
 def saved(folder: Path, written: AuditReport) -> Path:
@@ -30,7 +30,7 @@ def test_the_report_is_there_again_and_the_numbers_are_the_same_bytes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = saved(tmp_path, report())
-    assert again(source, tmp_path / "new") == 0
+    assert again(source, tmp_path / "new") == UNPROVED
     names = {path.name for path in (tmp_path / "new").iterdir()}
     assert names == {"audit.html", "audit.json", "junit.xml"}
     assert (tmp_path / "new/audit.json").read_bytes() == source.read_bytes()
@@ -42,33 +42,27 @@ def test_the_report_is_there_again_and_the_numbers_are_the_same_bytes(
 
 def test_a_folder_stands_for_its_audit_json(tmp_path: Path) -> None:
     saved(tmp_path, report())
-    assert again(tmp_path, tmp_path / "new") == 0
+    assert again(tmp_path, tmp_path / "new") == UNPROVED
 
 
 def test_json_is_the_numbers_and_nothing_else(tmp_path: Path, capsys) -> None:
     source = saved(tmp_path, report())
-    assert again(source, tmp_path / "new", "--json") == 0
+    assert again(source, tmp_path / "new", "--json") == UNPROVED
     assert capsys.readouterr().out == source.read_text()
 
 
-@pytest.mark.parametrize(
-    ("verdicts", "status"), [((), 0), (VERDICTS[:1], 0), (VERDICTS[:2], 30)]
-)
-def test_the_exit_code_is_that_of_the_audit(
-    tmp_path: Path, verdicts: tuple, status: int
-) -> None:
-    source = saved(tmp_path, replace(report(), verdicts=verdicts))
-    assert again(source, tmp_path / "new") == status
+def test_what_nobody_vouches_for_passes_nothing(tmp_path: Path, capsys) -> None:
+    assert again(saved(tmp_path, report()), tmp_path / "new") == UNPROVED
+    assert "Unproved: nothing shows" in " ".join(capsys.readouterr().out.split())
+    assert "Unproved" in (tmp_path / "new/audit.html").read_text()
+    assert 'type="UNPROVED"' in (tmp_path / "new/junit.xml").read_text()
 
 
-def test_unmeasured_outranks_failed(tmp_path: Path) -> None:
-    assert again(saved(tmp_path, attacked_report()), tmp_path / "new") == 31
-
-
-def test_a_report_of_the_first_schema_can_be_made_twice_over(tmp_path: Path) -> None:
-    assert again(FIRST, tmp_path / "one") == 0
-    assert again(tmp_path / "one", tmp_path / "two") == 0
-    assert (tmp_path / "two/audit.json").read_bytes() == FIRST.read_bytes()
+def test_a_report_can_be_made_twice_over(tmp_path: Path) -> None:
+    source = saved(tmp_path, report())
+    assert again(source, tmp_path / "one") == UNPROVED
+    assert again(tmp_path / "one", tmp_path / "two") == UNPROVED
+    assert (tmp_path / "two/audit.json").read_bytes() == source.read_bytes()
 
 
 def with_schema(path: Path, schema: str) -> None:
@@ -85,28 +79,6 @@ def test_a_newer_schema_is_refused_with_advice(tmp_path: Path, capsys) -> None:
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize(
-    ("edit", "words"),
-    [
-        ({"answer": "PASS"}, "there is a reason for doubt"),
-        ({"answer": "PASS", "reasons": []}, "is beyond the threshold 0.4"),
-        ({"answer": "PASS", "measured": None, "reasons": []}, "nothing was measured"),
-        ({"reasons": []}, "there is no reason"),
-        ({"claim": "fidelity"}, "answered twice"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_a_verdict_that_was_edited_into_a_pass_is_refused(
-    tmp_path: Path, capsys, edit: dict, words: str
-) -> None:
-    source = saved(tmp_path, attacked_report())
-    table = json.loads(source.read_text())
-    table["verdicts"][2] |= edit
-    source.write_text(json.dumps(table))
-    assert again(source, tmp_path / "new") == 40
-    assert words in capsys.readouterr().err
-
-
 def test_an_audit_json_cannot_command_the_terminal(tmp_path: Path, capsys) -> None:
     source = saved(tmp_path, replace(report(), command="mlguard \x1b]0;evil\x07"))
     assert again(source, tmp_path / "new") == 40
@@ -118,7 +90,7 @@ def test_an_audit_json_cannot_command_the_terminal(tmp_path: Path, capsys) -> No
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--key", "acme"], "got key too"),
+        (["--seed", "1"], "got seed too"),
         (["--budget", "quick", "--data", "x"], "got budget, data too"),
         (["run"], "got run too"),
     ],
@@ -148,9 +120,10 @@ def test_a_report_is_never_overwritten(tmp_path: Path, capsys) -> None:
 
 
 def test_it_needs_no_torch(tmp_path: Path) -> None:
-    words = ["audit", "--from", str(FIRST), "--out", str(tmp_path / "new")]
+    source = saved(tmp_path, report())
+    words = ["audit", "--from", str(source), "--out", str(tmp_path / "new")]
     probe = (
-        f"import sys; from mlguard.cli.app import run; assert not run({words!r}); "
+        f"import sys; from mlguard.cli.app import run; assert run({words!r}) == 31; "
         "sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, check=False)

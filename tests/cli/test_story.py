@@ -67,7 +67,7 @@ def test_masks_are_index_pngs_of_the_images_sizes(story: Path) -> None:
 def test_audit_reports_all_four_conditions(story: Path) -> None:
     report = json.loads((story / "report" / "audit.json").read_text())
     text = json.dumps(report)
-    assert report["schema"] == "mlguard.audit/3"
+    assert report["schema"] == "mlguard.audit/4"
     for condition in ("baseline", "correct", "no_key", "incorrect"):
         assert condition in text
 

@@ -7,7 +7,7 @@ import onnx
 import pytest
 import torch
 
-from mlguard.audit.run.audit import Adversary, audit_run
+from mlguard.audit.run import Adversary
 from mlguard.bundle import read_bundle
 from mlguard.data import open_split
 from mlguard.errors import MalformedBundle, RecipeError
@@ -19,6 +19,7 @@ from mlguard.protect.key_work import key_space_of
 from mlguard.runtime import Session
 from mlguard.runtime.providers import load_graph
 from mlguard.transforms.channels import order_slot, signs_slot
+from tests.audits import audit_run
 from tests.runs import KEY, OTHER_KEY, small_recipe, small_run
 
 LAYERS = ("stages.0.branch.2", "stages.2.branch.2")

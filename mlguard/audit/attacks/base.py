@@ -2,12 +2,12 @@
 
 An attack sees the stolen weights, its own images, and only those leaks that its rung
 says; it never sees the correct key, and the images it is scored on never reach it.
-docs/spec/audit-v2.md, section 2.
+docs/spec/audit-v4.md, section 6.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
 
 import torch
@@ -19,12 +19,33 @@ from mlguard.audit.findings import Access, Budget, Outcome
 from mlguard.audit.target import Subject
 from mlguard.data import LabelledSet, epoch_positions
 from mlguard.models import Condition, build_model, load_weights
-from mlguard.protect.crew import ALONE, Crew
 from mlguard.protect.evaluate import evaluate
 from mlguard.tasks import Counts, Task
 
-Identity = tuple[str, int, int]  # of an outcome: variant, images, labels
 Tick = Callable[[int], None]  # how much work was done, in predictions of one image
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the outcomes that an attack can have on a scene.
+
+    Attributes:
+        name: Which form of the attack: an objective, or what is trained.
+        images: The adversary's images it uses.
+        labels: How many of them come with masks.
+    """
+
+    name: str
+    images: int
+    labels: int = 0
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> Self:
+        """Which one an outcome is of."""
+        return cls(outcome.variant, outcome.images, outcome.labels)
+
+
+Group = tuple[Variant, ...]  # found together, for no more than one of them costs
 
 
 @dataclass(frozen=True)
@@ -104,10 +125,6 @@ class Scene:
         build: Makes the model, if the recipe's architecture does not; public.
         access: Whether attacks can have the weights, or predictions alone.
         tick: Told how the work goes.
-        known: Variant, images and labels of those outcomes of the attack that are
-            known already.
-        crew: The processes among which outcomes are shared out.
-        asked: Outcomes that the attack asked about, in its order.
     """
 
     stolen: Subject
@@ -121,22 +138,6 @@ class Scene:
     build: Callable[[], nn.Module] | None = None
     access: Access = "weights"
     tick: Tick = lambda work: None
-    known: frozenset[Identity] = frozenset()
-    crew: Crew = ALONE
-    asked: list[Identity] = field(default_factory=list)
-
-    def wants(self, variant: str, images: int, labels: int = 0) -> bool:
-        """Whether an outcome is to be found here; an attack may ask before it works.
-
-        It must then ask about every one, in the same order in every process. One that
-        does not ask does known work again, and the work of other processes, and
-        what it gives twice is dropped.
-        """
-        identity = (variant, images, labels)
-        if identity in self.known:
-            return False
-        self.asked.append(identity)
-        return (len(self.asked) - 1) % self.crew.size == self.crew.rank
 
     @property
     def public(self) -> recipe.Model:
@@ -191,5 +192,15 @@ class Attack(ABC):
         return ()
 
     @abstractmethod
-    def run(self, scene: Scene) -> Iterator[Outcome]:
-        """Run every variant; the same seed always gives the same outcomes."""
+    def variants(self, scene: Scene) -> Sequence[Group]:
+        """Everything it can find on this model, in groups that are found together.
+
+        The same scene has the same groups, in the same order, in every process.
+        """
+
+    @abstractmethod
+    def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
+        """Find the outcomes of one group, or of a part of it, in its order.
+
+        The same seed always gives the same outcomes, whatever else was run.
+        """

@@ -2,25 +2,21 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
-from mlguard.audit.attacks.base import Attack, Identity, Scene
+from mlguard.audit.attacks.base import Attack, Group, Scene, Variant
 from mlguard.audit.attacks.controls import Controls, has_ancestor
 from mlguard.audit.attacks.registry import ATTACKS
 from mlguard.audit.findings import (
     BUDGETS,
     SEALED,
-    AdversaryImages,
     Budget,
-    BudgetName,
-    Campaign,
     NotRun,
-    Outcome,
     share_of,
 )
-from mlguard.audit.log import Attacked, AttackEnded, AuditLog, Controlled, Event
-from mlguard.audit.measure import shared
+from mlguard.audit.log import Attacked, AttackEnded, AuditLog, Controlled, LeftOut
+from mlguard.audit.measure import dealt, shared
 from mlguard.errors import RunError
+from mlguard.protect.crew import ALONE, Crew
 
 NO_ANCESTOR = (
     "the weights that the recipe starts from are not a .safetensors file on this "
@@ -71,83 +67,61 @@ def pool_size(budget: Budget, trained_on: int = 0) -> int:
 
 def run_attacks(
     scene: Scene,
-    names: Sequence[str],
+    log: AuditLog,
     *,
-    budget: BudgetName,
-    seed: int,
-    source: AdversaryImages,
+    crew: Crew = ALONE,
     announce: Announce = lambda name: None,
-    log: AuditLog | None = None,
-) -> Campaign:
-    """Run attacks in the registry's order.
+) -> None:
+    """Run the attacks of an audit in the registry's order, then their controls.
 
     Args:
         scene: What the adversary has.
-        names: Of ATTACKS.
-        budget: Its name in BUDGETS.
-        seed: Of everything random in the attacks and their controls.
-        source: Where the pool comes from, for the report.
+        log: Which attacks, what is known already, and where every outcome goes.
+        crew: The processes that share the work; each gets all outcomes.
         announce: Told what is being run.
-        log: What is known already, and where every further outcome goes.
 
     Raises:
         RunError: One of the names is unknown.
         OutputError: The log cannot be written.
     """
-    check_names(names)
-    limits = BUDGETS[budget]
-    outcomes: list[tuple[Outcome, float]] = []
+    settings = log.started.settings
+    assert settings.budget != "none"
+    limits = BUDGETS[settings.budget]
+    check_names(settings.attacks)
     not_run: list[NotRun] = []
     for name, kind in ATTACKS.items():
-        attack = kind.within(limits, seed=seed)
-        left_out = _left_out(attack, scene, asked=name in names)
-        if left_out is None:
-            announce(name)
-            outcomes += _run(attack, scene, log)
-            not_run += [_impossible(name, why) for why in attack.left_out(scene)]
-            if attack.reads_statistics and scene.access == "black-box":
-                not_run.append(_weightless(name, NO_STATISTICS))
-        else:
+        attack = kind.within(limits, seed=settings.seed)
+        left_out = _left_out(attack, scene, asked=name in settings.attacks)
+        if left_out is not None:
             not_run.append(left_out)
-    controls = Controls(scene, limits, seed, log.controls() if log else {})
-    labels = sorted({outcome.labels for outcome, _ in outcomes} - {0})
-    if labels and scene.access == "black-box":
-        not_run.append(_weightless("controls", NO_CONTROL))
-        labels = []
-    if labels:
-        announce("controls")
-    _train(controls, labels, log)
-    if (
-        controls.done
-        and scene.public.weights != "none"
-        and not has_ancestor(scene.public)
-    ):
-        not_run.append(_impossible("ancestor-control", NO_ANCESTOR))
-    made = [controls.done[labels] for labels in sorted(controls.done)]
-    return Campaign(budget, outcomes, made, not_run, source)
+            continue
+        announce(name)
+        if not log.attack_ended(name):
+            _run(attack, scene, log, crew)
+        not_run += [_impossible(name, why) for why in attack.left_out(scene)]
+        if attack.reads_statistics and scene.access == "black-box":
+            not_run.append(_weightless(name, NO_STATISTICS))
+    not_run += _train_controls(scene, limits, log, crew, announce)
+    if log.left_out is None:
+        log.add(LeftOut(not_run=tuple(not_run)))
 
 
-def none_run(
-    names: Sequence[str], *, budget: BudgetName, source: AdversaryImages
-) -> Campaign:
+def none_run(names: Sequence[str]) -> tuple[NotRun, ...]:
     """The attacks on a sealed model: there is nothing to attack.
 
     Args:
         names: Of ATTACKS, those that were asked for.
-        budget: What was to be spent.
-        source: Where the adversary's images come from.
 
     Raises:
         RunError: One of the names is unknown.
     """
     check_names(names)
-    left_out = [
+    return tuple(
         NotRun(attack=name, reason="sealed", message=SEALED)
         if name in names
         else _not_asked(name)
         for name in ATTACKS
-    ]
-    return Campaign(budget, [], [], left_out, source)
+    )
 
 
 def _left_out(attack: Attack, scene: Scene, *, asked: bool) -> NotRun | None:
@@ -171,74 +145,45 @@ def _impossible(name: str, why: str) -> NotRun:
     return NotRun(attack=name, reason="impossible", message=why)
 
 
-def _run(
-    attack: Attack, scene: Scene, log: AuditLog | None
-) -> list[tuple[Outcome, float]]:
-    """Every outcome with the seconds since the one before it; known ones as known."""
-    outcomes = log.outcomes(attack.name) if log else []
-    if log is not None and log.attack_ended(attack.name):
-        return outcomes
-    known = frozenset(_identity(one) for one, _ in outcomes)
-    scene = replace(scene, known=known, asked=[])
-    for outcome, seconds in _found(attack, scene, log):
-        outcomes.append((outcome, seconds))
-    if log is not None:
-        log.add(AttackEnded(attack=attack.name))
-    return outcomes
+def _run(attack: Attack, scene: Scene, log: AuditLog, crew: Crew) -> None:
+    """Find what the log does not know; of several processes each takes a group."""
+    known = {Variant.of(outcome) for outcome, _ in log.outcomes(attack.name)}
+    missing = [
+        left
+        for group in attack.variants(scene)
+        if (left := tuple(one for one in group if one not in known))
+    ]
+    for own in dealt(crew, missing):
+        found = [one for group in own for one in _timed(attack, scene, group)]
+        log.add(*shared(crew, found))
+    log.add(AttackEnded(attack=attack.name))
 
 
-def _found(
-    attack: Attack, scene: Scene, log: AuditLog | None
-) -> Iterator[tuple[Outcome, float]]:
-    """What is not known yet, found by all processes together."""
-    if log is None:
-        yield from _timed(attack, scene)
-    elif scene.crew.size == 1:
-        for outcome, seconds in _timed(attack, scene):
-            log.add(Attacked.of(outcome, seconds))
-            yield outcome, seconds
-    else:
-        own = [Attacked.of(one, seconds) for one, seconds in _timed(attack, scene)]
-        for event in _in_order(shared(scene.crew, own), scene):
-            log.add(event)
-            yield event.outcome(log.started), event.seconds
-
-
-def _timed(attack: Attack, scene: Scene) -> Iterator[tuple[Outcome, float]]:
+def _timed(attack: Attack, scene: Scene, group: Group) -> Iterator[Attacked]:
+    """Every outcome with the seconds since the one before it."""
     since = time.monotonic()
-    for outcome in attack.run(scene):
+    for outcome in attack.run(scene, group):
         now = time.monotonic()
-        if _identity(outcome) not in scene.known:
-            yield outcome, now - since
+        yield Attacked.of(outcome, now - since)
         since = now
 
 
-def _in_order(events: Sequence[Event], scene: Scene) -> list[Attacked]:
-    """Each outcome once, in the order in which one process alone finds them."""
-    places = {identity: place for place, identity in enumerate(scene.asked)}
-    found: dict[Identity, Attacked] = {}
-    for event in events:
-        assert isinstance(event, Attacked)
-        found.setdefault((event.variant, event.images, event.labels), event)
-    order = sorted(found, key=lambda identity: places.get(identity, len(places)))
-    return [found[identity] for identity in order]
-
-
-def _train(controls: Controls, labels: Sequence[int], log: AuditLog | None) -> None:
-    """Train what is not known yet, each process its share."""
-    crew = controls.scene.crew
-    missing = [number for number in labels if number not in controls.done]
-    for start in range(0, len(missing), crew.size):
-        some = missing[start : start + crew.size]
-        own = some[crew.rank : crew.rank + 1]
-        made = [Controlled.of(controls.at(number)) for number in own]
-        if log is None:
-            continue
-        for event in shared(crew, made):
-            assert isinstance(event, Controlled)
-            controls.done[event.images] = event.control(log.started)
-            log.add(event)
-
-
-def _identity(outcome: Outcome) -> Identity:
-    return outcome.variant, outcome.images, outcome.labels
+def _train_controls(
+    scene: Scene, limits: Budget, log: AuditLog, crew: Crew, announce: Announce
+) -> list[NotRun]:
+    """Train the controls that are not known yet, and say which there cannot be."""
+    labels = sorted({one.labels for one in log.attempts} - {0})
+    if not labels:
+        return []
+    if scene.access == "black-box":
+        return [_weightless("controls", NO_CONTROL)]
+    announce("controls")
+    controls = Controls(scene, limits, log.started.settings.seed)
+    missing = [number for number in labels if number not in log.controls()]
+    for own in dealt(crew, missing):
+        made = [controls.at(number) for number in own]
+        log.add(*shared(crew, [Controlled.of(one) for one in made]))
+    start = scene.public
+    if start.weights != "none" and not has_ancestor(start):
+        return [_impossible("ancestor-control", NO_ANCESTOR)]
+    return []

@@ -4,7 +4,7 @@ Whoever has n labelled images can train a model without stealing one. Only what 
 attack gives beyond that is the theft's worth.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,22 +20,16 @@ from mlguard.models import NO_KEY
 from mlguard.tasks import Counts
 
 
-@dataclass
+@dataclass(frozen=True)
 class Controls:
-    """Controls of one scene, each trained once."""
+    """The controls of one scene."""
 
     scene: Scene
     budget: Budget
     seed: int
-    done: dict[int, Control] = field(default_factory=dict)
 
     def at(self, images: int) -> Control:
-        """The control with so many labelled images."""
-        if images not in self.done:
-            self.done[images] = self._train(images)
-        return self.done[images]
-
-    def _train(self, images: int) -> Control:
+        """Train the control with so many labelled images."""
         blank = self.scene.public.model_copy(update={"weights": "none"})
         scratch, settled = self._best(images, blank)
         ancestor = None

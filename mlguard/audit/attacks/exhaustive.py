@@ -1,13 +1,13 @@
 """Try every key there is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from mlguard.audit.attacks.base import Attack, Scene
-from mlguard.audit.attacks.search.best import best_outcomes, subset, wanted
+from mlguard.audit.attacks.base import Attack, Group, Scene
+from mlguard.audit.attacks.search.best import best_outcomes, subset, variants_of
 from mlguard.audit.attacks.search.guesses import GuessSpace, unsearchable
-from mlguard.audit.attacks.search.objectives import Judge, ObjectiveName, label_free
+from mlguard.audit.attacks.search.objectives import Judge, objectives_of
 from mlguard.audit.findings import Budget, Outcome
 
 
@@ -47,22 +47,13 @@ class Exhaustive(Attack):
             return ""
         return f"the key space has more than the {self.guesses:,} keys of this budget"
 
-    def run(self, scene: Scene) -> Iterator[Outcome]:
-        """Judge every guess once, with and without labels."""
+    def variants(self, scene: Scene) -> Sequence[Group]:
+        """With and without labels: every guess is judged once for both."""
+        return [variants_of(scene, objectives_of(scene.stolen.model), self.images)]
+
+    def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
+        """Judge every guess once, and score the best."""
         space = GuessSpace.of(scene.spec, scene.leaks.table())
-        free = label_free(scene.stolen.model)
         pool = subset(scene.pool, self.images)
-        both: tuple[ObjectiveName, ...] = (free, "cross-entropy")
-        mine = [one for one in both if wanted(scene, one, len(pool))]
-        if not mine:
-            return
-        yield from best_outcomes(
-            scene,
-            space,
-            Judge(scene, space, pool, both),
-            space.every(),
-            attack=self.name,
-            objectives=both,
-            mine=mine,
-            images=len(pool),
-        )
+        judge = Judge(scene, space, pool, objectives_of(scene.stolen.model))
+        yield from best_outcomes(scene, space, judge, space.every(), self.name, group)

@@ -1,13 +1,12 @@
 """Search for a key along a gradient: soften it, train it, make it hard again."""
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import torch
 
-from mlguard.audit.attacks.base import Attack, Scene
+from mlguard.audit.attacks.base import Attack, Group, Scene, Variant
 from mlguard.audit.attacks.search.best import subset
 from mlguard.audit.attacks.search.guesses import unsearchable
 from mlguard.audit.attacks.search.objectives import ObjectiveName, label_free
@@ -15,7 +14,6 @@ from mlguard.audit.attacks.search.relaxed import SoftKey
 from mlguard.audit.attacks.training.adapters import Adapters, too_large
 from mlguard.audit.attacks.training.learning import BATCH, Lesson
 from mlguard.audit.findings import Budget, Outcome
-from mlguard.audit.target import Subject
 from mlguard.models import Condition, keyed
 
 SOFT_RATE = 0.1  # learning rate of a softened key
@@ -80,19 +78,30 @@ class Gradient(Attack):
         why = _no_soft_key(scene)
         return (f"{SOFT}: {why}",) if why else ()
 
-    def run(self, scene: Scene) -> Iterator[Outcome]:
-        """Without labels, then with them."""
-        free = label_free(scene.stolen.model)
-        if not _no_soft_key(scene):
-            for objective in (free, LABELLED):
-                if self._wanted(scene, SOFT, objective):
-                    yield self._softened(scene, objective)
-        if self._wanted(scene, FREE, free):
-            yield self._free(scene, free)
+    def variants(self, scene: Scene) -> Sequence[Group]:
+        """A softened key without labels, then with them; free matrices without."""
+        return [(variant,) for variant in self._forms(scene)]
 
-    def _wanted(self, scene: Scene, what: str, objective: ObjectiveName) -> bool:
-        images, labels = self._images(scene, objective)
-        return scene.wants(f"{what}, {objective}", images, labels)
+    def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
+        """Train each."""
+        forms = self._forms(scene)
+        for variant in group:
+            what, objective = forms[variant]
+            train = self._softened if what == SOFT else self._free
+            yield train(scene, objective)
+
+    def _forms(self, scene: Scene) -> dict[Variant, tuple[str, ObjectiveName]]:
+        free = label_free(scene.stolen.model)
+        forms = [(FREE, free)]
+        if not _no_soft_key(scene):
+            forms = [(SOFT, free), (SOFT, LABELLED), *forms]
+        return {
+            Variant(f"{what}, {objective}", *self._images(scene, objective)): (
+                what,
+                objective,
+            )
+            for what, objective in forms
+        }
 
     def _images(self, scene: Scene, objective: ObjectiveName) -> tuple[int, int]:
         """How many images an objective is given, and how many with labels."""
@@ -101,7 +110,7 @@ class Gradient(Attack):
         return images, images if labelled else 0
 
     def _softened(self, scene: Scene, objective: ObjectiveName) -> Outcome:
-        lesson, subject = self._lesson(scene, objective), _frozen(scene)
+        lesson, subject = self._lesson(scene, objective), scene.stolen.copy()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             key = SoftKey(scene).to(subject.device)
@@ -118,7 +127,7 @@ class Gradient(Attack):
         return self._outcome(scene, SOFT, objective, found, settled, work)
 
     def _free(self, scene: Scene, objective: ObjectiveName) -> Outcome:
-        lesson, subject = self._lesson(scene, objective), _frozen(scene)
+        lesson, subject = self._lesson(scene, objective), scene.stolen.copy()
         tried: list[tuple[float, bool, Condition]] = []
         for rate in self.rates:
             adapters = Adapters.of(scene)
@@ -170,11 +179,6 @@ def _no_soft_key(scene: Scene) -> str:
     if "ffx" in methods and len(methods) > 1:
         return "chains of ffx with another method are not taken apart"
     return unsearchable(scene.spec) if methods else ""
-
-
-def _frozen(scene: Scene) -> Subject:
-    model = copy.deepcopy(scene.stolen.model).eval().requires_grad_(False)
-    return Subject(model, scene.stolen.normalization, scene.stolen.device)
 
 
 def _notes(scene: Scene) -> tuple[str, ...]:

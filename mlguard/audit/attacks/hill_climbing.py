@@ -1,13 +1,13 @@
 """Search for a key step by step: swap two entries, keep what looks better."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
 
-from mlguard.audit.attacks.base import Attack, Scene
-from mlguard.audit.attacks.search.best import found, subset, wanted
+from mlguard.audit.attacks.base import Attack, Group, Scene
+from mlguard.audit.attacks.search.best import found, subset, variants_of
 from mlguard.audit.attacks.search.guesses import (
     Guess,
     GuessSpace,
@@ -15,7 +15,7 @@ from mlguard.audit.attacks.search.guesses import (
     stepped,
     unsearchable,
 )
-from mlguard.audit.attacks.search.objectives import Judge, ObjectiveName, label_free
+from mlguard.audit.attacks.search.objectives import Judge, objectives_of
 from mlguard.audit.findings import Budget, Outcome
 from mlguard.data.draws import Draws
 
@@ -64,16 +64,18 @@ class HillClimbing(Attack):
         """Why it cannot run on this model, in words; empty if it can."""
         return unsearchable(scene.spec)
 
-    def run(self, scene: Scene) -> Iterator[Outcome]:
-        """Climb without labels, then with them."""
+    def variants(self, scene: Scene) -> Sequence[Group]:
+        """Without labels, then with them; each climbs on its own."""
+        both = variants_of(scene, objectives_of(scene.stolen.model), self.images)
+        return [(one,) for one in both]
+
+    def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
+        """Climb by each objective."""
         space = GuessSpace.of(scene.spec, scene.leaks.table())
         pool = subset(scene.pool, self.images)
-        objectives: tuple[ObjectiveName, ...] = (
-            label_free(scene.stolen.model),
-            "cross-entropy",
-        )
-        for number, objective in enumerate(objectives):
-            if not wanted(scene, objective, len(pool)):
+        for number, objective in enumerate(objectives_of(scene.stolen.model)):
+            variant = next((one for one in group if one.name == objective), None)
+            if variant is None:
                 continue
             judge = Judge(scene, space, pool, (objective,))
             climber = _Climber(space, judge, self.guesses)
@@ -87,9 +89,8 @@ class HillClimbing(Attack):
                 scene,
                 space,
                 guess,
-                attack=self.name,
-                objective=objective,
-                images=len(pool),
+                self.name,
+                variant,
                 queries=judge.queries,
                 converged=converged,
             )

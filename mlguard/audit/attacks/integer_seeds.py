@@ -4,7 +4,7 @@ There a key is `torch.manual_seed(seed)` and what `torch.randperm` gives next. W
 here makes the same permutations, to find them; nothing is ever protected with one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlguard import recipe
-from mlguard.audit.attacks.base import Attack, Pool, Scene
-from mlguard.audit.attacks.search.best import Space, best_outcomes, subset, wanted
+from mlguard.audit.attacks.base import Attack, Group, Pool, Scene
+from mlguard.audit.attacks.search.best import Space, best_outcomes, subset, variants_of
 from mlguard.audit.attacks.search.guesses import (
     Guess,
     Guesses,
@@ -28,7 +28,7 @@ from mlguard.audit.attacks.search.objectives import (
     Statistics,
     cross_entropy,
     entropy,
-    label_free,
+    objectives_of,
 )
 from mlguard.audit.attacks.training.adapters import feature_maps
 from mlguard.audit.findings import Budget, Outcome
@@ -84,14 +84,14 @@ class IntegerSeeds(Attack):
             return why
         return "" if len(spec.image_methods) + len(spec.layers) == 1 else ONE_KEY
 
-    def run(self, scene: Scene) -> Iterator[Outcome]:
-        """Judge the key of every seed once, with and without labels."""
+    def variants(self, scene: Scene) -> Sequence[Group]:
+        """With and without labels: every key is judged once for both."""
+        return [variants_of(scene, objectives_of(scene.stolen.model), self.images)]
+
+    def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
+        """Judge the key of every seed once, and score the best."""
         pool = subset(scene.pool, self.images)
-        free = label_free(scene.stolen.model)
-        both: tuple[ObjectiveName, ...] = (free, "cross-entropy")
-        mine = [one for one in both if wanted(scene, one, len(pool))]
-        if not mine:
-            return
+        both = objectives_of(scene.stolen.model)
         space: Space
         if scene.spec.image_methods:
             space = GuessSpace.of(scene.spec, scene.leaks.table())
@@ -104,16 +104,7 @@ class IntegerSeeds(Attack):
         guesses = (
             published_key(method, length, seed)[None] for seed in range(self.seeds)
         )
-        yield from best_outcomes(
-            scene,
-            space,
-            judge,
-            guesses,
-            attack=self.name,
-            objectives=both,
-            mine=mine,
-            images=len(pool),
-        )
+        yield from best_outcomes(scene, space, judge, guesses, self.name, group)
 
 
 def published_key(method: str, length: int, seed: int) -> NDArray[np.int64]:
@@ -197,7 +188,7 @@ class _LayerJudge:
         device = scene.stolen.device
         self._images, self._masks = pool.images.to(device), pool.masks.to(device)
         self._ignore_index = pool.ignore_index
-        self._objectives = objectives
+        self.objectives = objectives
         first = self._condition(np.arange(channels)[None])
         self._runs = scene.stolen.runs([NO_KEY, first])
         with torch.inference_mode():
@@ -221,7 +212,7 @@ class _LayerJudge:
             "entropy": entropy(logits),
             "batch-norm": statistics.mismatch,
         }
-        return torch.cat([scores[name].double().cpu() for name in self._objectives])
+        return torch.cat([scores[name].double().cpu() for name in self.objectives])
 
     def _condition(self, guess: Guess) -> Condition:
         return keyed(self._space.transforms(guess), self._subject.device)

@@ -1,6 +1,6 @@
 """Read the key off one image and the same image transformed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mlguard.audit.attacks.base import Attack, Scene
+from mlguard.audit.attacks.base import Attack, Group, Scene, Variant
 from mlguard.audit.attacks.leaks import NO_IMAGE_METHOD
 from mlguard.audit.attacks.search.guesses import GuessSpace
 from mlguard.audit.attacks.training.adapters import BlockAdapter
@@ -56,10 +56,12 @@ class KnownPlaintext(Attack):
             return "chains of ffx with another method are not taken apart"
         return ""
 
-    def run(self, scene: Scene) -> Iterator[Outcome]:
+    def variants(self, scene: Scene) -> Sequence[Group]:
+        """One."""
+        return [(Variant("one pair", 1),)]
+
+    def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
         """Recover the transform from the pool's first image, and use it."""
-        if not scene.wants("one pair", 1):
-            return
         image, size = scene.pool.images[0].numpy(), scene.spec.block_size
         transformed, methods = scene.leaks.pair(image), scene.spec.image_methods
         if methods == ("orthogonal",):

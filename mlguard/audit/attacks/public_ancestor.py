@@ -1,7 +1,6 @@
 """Match stolen weights with the public weights they come from, and read the key off."""
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -10,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlguard.audit.attacks.base import Attack, Scene
+from mlguard.audit.attacks.base import Attack, Group, Scene, Variant
 from mlguard.audit.attacks.controls import has_ancestor
 from mlguard.audit.attacks.search.assignment import Order, assign, cosines
 from mlguard.audit.attacks.search.best import subset
@@ -25,7 +24,6 @@ from mlguard.audit.attacks.training.adapters import (
 )
 from mlguard.audit.attacks.training.learning import Lesson, Trained, best_of_trained
 from mlguard.audit.findings import Budget, Outcome
-from mlguard.audit.target import Subject
 from mlguard.models import Condition, keyed, readers, rewrite
 from mlguard.models.conditions import Change
 from mlguard.transforms import ChannelPermutation, Transform, TransformSet
@@ -95,39 +93,42 @@ class PublicAncestor(Attack):
         """Places where the key acts and no weights can be compared."""
         return _Places.of(scene).unmatched
 
-    def run(self, scene: Scene) -> Iterator[Outcome]:
+    def variants(self, scene: Scene) -> Sequence[Group]:
+        """What was matched; and with labels, where that leaves something to learn."""
+        numbers = sorted(self.labelled) if _Places.of(scene).unknown(scene) else []
+        learned = [Variant(LEARNED, n, n) for n in numbers if n <= len(scene.pool)]
+        return [(one,) for one in (Variant(MATCHED, 0), *learned)]
+
+    def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
         """Match every place, use what was found, and learn what was not."""
         places = _Places.of(scene)
-        matched = places.condition(scene)
+        matched, unknown = places.condition(scene), places.unknown(scene)
         alike = min((one.alike for one in places.matched), default=0.0)
         notes = () if alike >= ALIKE else ("ancestor-unlike",)
-        if scene.wants(MATCHED, 0):
-            yield Outcome(
-                attack=self.name,
-                variant=MATCHED,
-                rung="T5",
-                images=0,
-                labels=0,
-                queries=0,
-                counts=scene.referee(scene.stolen.model, matched),
-                converged=True,
-                notes=notes,
-            )
-        unknown = places.unknown(scene)
-        for number in sorted(self.labelled) if unknown else ():
-            if number > len(scene.pool) or not scene.wants(LEARNED, number, number):
+        for variant in group:
+            if variant.name == MATCHED:
+                yield Outcome(
+                    attack=self.name,
+                    variant=MATCHED,
+                    rung="T5",
+                    images=0,
+                    labels=0,
+                    queries=0,
+                    counts=scene.referee(scene.stolen.model, matched),
+                    converged=True,
+                    notes=notes,
+                )
                 continue
             tried = [
-                self._learn(scene, matched, unknown, number, rate)
+                self._learn(scene, matched, unknown, variant.labels, rate)
                 for rate in self.rates
             ]
             yield best_of_trained(
                 scene,
                 tried,
-                attack=self.name,
-                variant=LEARNED,
+                self.name,
+                variant,
                 rung="T5",
-                labels=number,
                 steps=self.steps,
                 notes=notes,
             )
@@ -141,8 +142,7 @@ class PublicAncestor(Attack):
         rate: float,
     ) -> Trained:
         """Learn a matrix for every layer in `unknown`, the rest being matched."""
-        model = copy.deepcopy(scene.stolen.model).eval().requires_grad_(False)
-        subject = Subject(model, scene.stolen.normalization, scene.stolen.device)
+        subject = scene.stolen.copy()
         new = {
             layer: FeatureAdapter(channels).to(subject.device)
             for layer, channels in unknown.items()
@@ -152,7 +152,7 @@ class PublicAncestor(Attack):
         condition = replace(matched, features=features, transforms=None)
         lesson = Lesson(subset(scene.pool, number), self.steps, self.seed, scene.tick)
         settled = lesson.teach(subject, adapters.parameters(), condition, rate)
-        return scene.referee(model, condition), settled
+        return scene.referee(subject.model, condition), settled
 
 
 @dataclass(frozen=True)

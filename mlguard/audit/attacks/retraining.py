@@ -1,19 +1,19 @@
 """Train the stolen model on a few labelled images until it needs no key."""
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from torch import nn
 
-from mlguard.audit.attacks.base import Attack, Scene
+from mlguard.audit.attacks.base import Attack, Group, Scene, Variant
 from mlguard.audit.attacks.search.best import subset
 from mlguard.audit.attacks.training.adapters import Adapters, too_large
 from mlguard.audit.attacks.training.learning import Lesson, Trained, best_of_trained
 from mlguard.audit.findings import Budget, Outcome, share_of
-from mlguard.audit.target import Subject
 from mlguard.models import NO_KEY, last_layers, norms_after, readers
+
+EVERYTHING = "everything"
 
 
 @dataclass(frozen=True)
@@ -81,33 +81,39 @@ class Retraining(Attack):
             parts.append(f"adapters: {why}")
         return tuple(parts)
 
-    def run(self, scene: Scene) -> Iterator[Outcome]:
-        """Every variant, with more and more labelled images."""
+    def variants(self, scene: Scene) -> Sequence[Group]:
+        """Every part, with more and more labelled images."""
+        names = [EVERYTHING, *parts_of(scene)]
+        if not too_large(scene):
+            names.append(Adapters.of(scene).name)
+        return [
+            (Variant(name, number, number),)
+            for number in self.numbers(scene)
+            if number <= len(scene.pool)
+            for name in names
+        ]
+
+    def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
+        """Train each at every learning rate, and keep the best."""
         pieces = parts_of(scene)
-        for number in self.numbers(scene):
-            if number > len(scene.pool):
-                continue
-            pool = subset(scene.pool, number)
+        for variant in group:
+            pool = subset(scene.pool, variant.labels)
             lesson = Lesson(pool, self.steps, self.seed, scene.tick)
-            if scene.wants("everything", number, number):
-                everything = [self._everything(scene, lesson, r) for r in self.rates]
-                yield self._outcome(scene, "everything", number, everything)
-            for name, layers in pieces.items():
-                if scene.wants(name, number, number):
-                    parts = [self._part(scene, lesson, layers, r) for r in self.rates]
-                    yield self._outcome(scene, name, number, parts)
-            if too_large(scene):
-                continue
-            name = Adapters.of(scene).name
-            if scene.wants(name, number, number):
-                adapted = [self._adapter(scene, lesson, r) for r in self.adapter_rates]
-                yield self._outcome(scene, name, number, adapted)
+            if variant.name == EVERYTHING:
+                tried = [self._everything(scene, lesson, r) for r in self.rates]
+            elif variant.name in pieces:
+                layers = pieces[variant.name]
+                tried = [self._part(scene, lesson, layers, r) for r in self.rates]
+            else:
+                tried = [self._adapter(scene, lesson, r) for r in self.adapter_rates]
+            yield best_of_trained(
+                scene, tried, self.name, variant, rung="T4", steps=self.steps
+            )
 
     def _everything(self, scene: Scene, lesson: Lesson, rate: float) -> Trained:
-        model = copy.deepcopy(scene.stolen.model).train().requires_grad_(True)
-        subject = Subject(model, scene.stolen.normalization, scene.stolen.device)
-        settled = lesson.teach(subject, model.parameters(), NO_KEY, rate)
-        return scene.referee(model, NO_KEY), settled
+        subject = scene.stolen.copy(learns=True)
+        settled = lesson.teach(subject, subject.model.parameters(), NO_KEY, rate)
+        return scene.referee(subject.model, NO_KEY), settled
 
     def numbers(self, scene: Scene) -> list[int]:
         """With how many labelled images, in their order."""
@@ -123,8 +129,8 @@ class Retraining(Attack):
     def _trained_part(
         self, scene: Scene, lesson: Lesson, layers: tuple[str, ...], rate: float
     ) -> tuple[nn.Module, bool]:
-        model = copy.deepcopy(scene.stolen.model).eval().requires_grad_(False)
-        subject = Subject(model, scene.stolen.normalization, scene.stolen.device)
+        subject = scene.stolen.copy()
+        model = subject.model
         learned = [
             parameter
             for layer in layers
@@ -133,25 +139,11 @@ class Retraining(Attack):
         return model, lesson.teach(subject, learned, NO_KEY, rate)
 
     def _adapter(self, scene: Scene, lesson: Lesson, rate: float) -> Trained:
-        model = copy.deepcopy(scene.stolen.model).eval().requires_grad_(False)
-        subject = Subject(model, scene.stolen.normalization, scene.stolen.device)
+        subject = scene.stolen.copy()
         adapters = Adapters.of(scene)
         condition = adapters.condition
         settled = lesson.teach(subject, adapters.parameters(), condition, rate)
-        return scene.referee(model, condition), settled
-
-    def _outcome(
-        self, scene: Scene, variant: str, labels: int, tried: list[Trained]
-    ) -> Outcome:
-        return best_of_trained(
-            scene,
-            tried,
-            attack=self.name,
-            variant=variant,
-            rung="T4",
-            labels=labels,
-            steps=self.steps,
-        )
+        return scene.referee(subject.model, condition), settled
 
 
 def parts_of(scene: Scene) -> dict[str, tuple[str, ...]]:

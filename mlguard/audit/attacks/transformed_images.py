@@ -1,7 +1,7 @@
 """Recover a key from transformed images whose originals were never seen."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import quadratic_assignment
 
-from mlguard.audit.attacks.base import Attack, Scene
+from mlguard.audit.attacks.base import Attack, Group, Scene, Variant
 from mlguard.audit.attacks.search.assignment import Order
 from mlguard.audit.attacks.search.best import subset
 from mlguard.audit.attacks.search.guesses import Guess, GuessSpace, unsearchable
@@ -78,11 +78,14 @@ class TransformedImages(Attack):
             return "it needs images for both sides of the comparison"
         return ""
 
-    def run(self, scene: Scene) -> Iterator[Outcome]:
+    def variants(self, scene: Scene) -> Sequence[Group]:
+        """One."""
+        number = min(self.images, len(scene.pool) // 2)
+        return [(Variant("without originals", number),)]
+
+    def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
         """Find what is open, try it, and keep the best."""
         number = min(self.images, len(scene.pool) // 2)
-        if not scene.wants("without originals", number):
-            return
         space = GuessSpace.of(scene.spec, scene.leaks.table())
         own = subset(scene.pool, number)
         others = scene.pool.images[number : 2 * number].numpy()

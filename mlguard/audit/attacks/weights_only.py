@@ -1,7 +1,7 @@
 """Read a key off the structure of the weights into which it was folded."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from mlguard.audit.attacks.base import Attack, Scene
-from mlguard.audit.attacks.search.best import found, subset, wanted
+from mlguard.audit.attacks.base import Attack, Group, Scene
+from mlguard.audit.attacks.search.best import found, subset, variants_of
 from mlguard.audit.attacks.search.guesses import GuessSpace, unsearchable
 from mlguard.audit.attacks.search.objectives import Judge, ObjectiveName, label_free
 from mlguard.audit.attacks.stem.lifted import (
@@ -82,23 +82,19 @@ class WeightsOnly(Attack):
             return "the architecture's own stem is no convolution"
         return ""
 
-    def run(self, scene: Scene) -> Iterator[Outcome]:
+    def variants(self, scene: Scene) -> Sequence[Group]:
+        """One, named for what the choices that are left are judged by."""
+        stem, _, structure = _read(scene)
+        return [variants_of(scene, [_objective(scene, stem, structure)], self.images)]
+
+    def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
         """Read the structure, and try what it leaves open."""
-        pool = subset(scene.pool, self.images)
-        stem, plain = _lifted(scene.stolen.model), _plain(scene)
-        if stem is None or plain is None:
-            return
+        pool, (variant,) = subset(scene.pool, self.images), group
+        stem, plain, structure = _read(scene)
         space = GuessSpace.of(scene.spec, None)
-        structure = structure_of(stem, plain, moved="shf" in space.methods)
         fits = structure.zeros == 1.0
-        blurred = not fits and not too_wide(stem)
-        # Noise in a stem moves the statistics of channels that hardly vary.
-        objective: ObjectiveName = (
-            "entropy" if blurred else label_free(scene.stolen.model)
-        )
-        if not wanted(scene, objective, len(pool)):
-            return
-        if blurred:
+        objective = _objective(scene, stem, structure)
+        if _blurred(stem, structure):
             fit = StemFit.of(stem, plain, pool.images, scene.stolen.normalization)
             structure, fits = self._refined(structure, fit, space)
         judge = Judge(scene, space, pool, (objective,))
@@ -107,9 +103,8 @@ class WeightsOnly(Attack):
             scene,
             space,
             structure.guess(space, choice),
-            attack=self.name,
-            objective=objective,
-            images=len(pool),
+            self.name,
+            variant,
             queries=judge.queries,
             converged=fits,
         )
@@ -158,6 +153,24 @@ class WeightsOnly(Attack):
                     break
             ends.append((looks, choice))
         return min(ends, key=lambda end: end[0])[1]
+
+
+def _read(scene: Scene) -> tuple[LiftedStem, nn.Conv2d, Structure]:
+    """The stolen stem, the architecture's own, and what the zeros and ties say."""
+    stem, plain = _lifted(scene.stolen.model), _plain(scene)
+    assert stem is not None
+    assert plain is not None
+    moved = "shf" in scene.spec.image_methods
+    return stem, plain, structure_of(stem, plain, moved=moved)
+
+
+def _blurred(stem: LiftedStem, structure: Structure) -> bool:
+    return structure.zeros != 1.0 and not too_wide(stem)
+
+
+def _objective(scene: Scene, stem: LiftedStem, structure: Structure) -> ObjectiveName:
+    # Noise in a stem moves the statistics of channels that hardly vary.
+    return "entropy" if _blurred(stem, structure) else label_free(scene.stolen.model)
 
 
 def _lifted(model: nn.Module) -> LiftedStem | None:

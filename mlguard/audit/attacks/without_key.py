@@ -1,12 +1,12 @@
 """No key and random keys, by someone who knows a little more than to try just those."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from torch import Tensor
 
-from mlguard.audit.attacks.base import Attack, Scene
+from mlguard.audit.attacks.base import Attack, Group, Scene, Variant
 from mlguard.audit.attacks.leaks import NO_IMAGE_METHOD
 from mlguard.audit.attacks.search.guesses import SEARCHED, GuessSpace
 from mlguard.audit.findings import Budget, Outcome, Rung
@@ -55,16 +55,25 @@ class WithoutKey(Attack):
         """Why it cannot run on this model, in words; empty if it can."""
         return "" if scene.spec.image_methods else NO_IMAGE_METHOD
 
-    def run(self, scene: Scene) -> Iterator[Outcome]:
-        """Every form."""
-        groups: dict[tuple[str, Rung], list[Condition]] = {
-            (MATCHED, "T0"): [Condition(one) for one in gain_matched(scene)],
-            (METHOD, "T1"): self._random(scene, *_other_methods(scene)),
-            (SIZE, "T1"): self._random(scene, *_other_sizes(scene)),
+    def variants(self, scene: Scene) -> Sequence[Group]:
+        """Every form that there is for the methods of a scene."""
+        forms = {
+            MATCHED: gain_matched(scene),
+            METHOD: _other_methods(scene),
+            SIZE: _other_sizes(scene),
         }
-        for (variant, rung), conditions in groups.items():
-            if conditions and scene.wants(variant, 0):
-                yield self._best(scene, variant, rung, conditions)
+        return [(Variant(name, 0),) for name, some in forms.items() if some]
+
+    def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
+        """The best of the tries of each form."""
+        for variant in group:
+            if variant.name == MATCHED:
+                matched = [Condition(one) for one in gain_matched(scene)]
+                yield self._best(scene, MATCHED, "T0", matched)
+            else:
+                other = _other_methods if variant.name == METHOD else _other_sizes
+                conditions = self._random(scene, *other(scene))
+                yield self._best(scene, variant.name, "T1", conditions)
 
     def _random(self, scene: Scene, *spaces: GuessSpace) -> list[Condition]:
         conditions = []

@@ -4,18 +4,29 @@ Counts become scores, intervals and stolen values here; flags and verdicts are d
 from them. Knows no key, no file and no page.
 """
 
-from mlguard.audit.findings.attack_flags import attack_flags
 from mlguard.audit.findings.attacks import (
+    AdversaryImages,
     AttackFinding,
     AttackSection,
+    Attempt,
+    Campaign,
     Code,
+    Control,
     NotRun,
+    Outcome,
     Rung,
+    Trained,
 )
 from mlguard.audit.findings.audited import AuditedModel, Machine, Material, Sha256
-from mlguard.audit.findings.bootstrap import Measured, NearbyCounts, find
+from mlguard.audit.findings.bootstrap import find
 from mlguard.audit.findings.budgets import BUDGETS, Budget, BudgetName, share_of
-from mlguard.audit.findings.flags import NEARBY_SHARE, Flag, access_flags, flags_of
+from mlguard.audit.findings.conditions import (
+    Conditions,
+    Measured,
+    NearbyCounts,
+    NearbyPoint,
+)
+from mlguard.audit.findings.flags import NEARBY_SHARE, TOLD, Flag, flags_of
 from mlguard.audit.findings.numbers import (
     SEALED,
     STRICT,
@@ -29,32 +40,46 @@ from mlguard.audit.findings.numbers import (
     Positive,
     Ratio,
     Score,
+    leakage_of,
 )
-from mlguard.audit.findings.outcomes import AdversaryImages, Campaign, Control, Outcome
-from mlguard.audit.findings.stolen_value import find_attacks
+from mlguard.audit.findings.stolen_value import find_attacks, stolen_value_of
 from mlguard.audit.findings.verdicts import (
+    CLAIMS,
+    DEFAULTS,
+    FIELDS,
+    UNMEASURED,
     Answer,
+    Claim,
+    Limit,
     Verdict,
-    contradiction,
     decide,
     exit_code,
+    limits_of,
 )
 
 __all__ = [
     "BUDGETS",
+    "CLAIMS",
+    "DEFAULTS",
+    "FIELDS",
     "NEARBY_SHARE",
     "SEALED",
     "STRICT",
+    "TOLD",
+    "UNMEASURED",
     "Access",
     "AdversaryImages",
     "Answer",
     "AttackFinding",
     "AttackSection",
+    "Attempt",
     "AuditedModel",
     "Budget",
     "BudgetName",
     "Campaign",
+    "Claim",
     "Code",
+    "Conditions",
     "Control",
     "Count",
     "Findings",
@@ -62,11 +87,13 @@ __all__ = [
     "Fraction",
     "IncorrectKeys",
     "Interval",
+    "Limit",
     "Machine",
     "Material",
     "Measured",
     "NearbyCounts",
     "NearbyKeys",
+    "NearbyPoint",
     "NotRun",
     "Outcome",
     "Positive",
@@ -74,14 +101,15 @@ __all__ = [
     "Rung",
     "Score",
     "Sha256",
+    "Trained",
     "Verdict",
-    "access_flags",
-    "attack_flags",
-    "contradiction",
     "decide",
     "exit_code",
     "find",
     "find_attacks",
     "flags_of",
+    "leakage_of",
+    "limits_of",
     "share_of",
+    "stolen_value_of",
 ]

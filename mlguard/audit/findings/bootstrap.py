@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 
 from mlguard import metrics
+from mlguard.audit.findings.conditions import Measured, NearbyCounts
 from mlguard.audit.findings.numbers import (
     SEALED,
     Findings,
@@ -30,47 +31,6 @@ from mlguard.tasks import Counts, Floats, Task, Totals
 
 REPLICATES = 1000  # redraws of the images
 PERCENTILES = (2.5, 97.5)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NearbyCounts:
-    """Counts at one point of the curve of nearby keys.
-
-    Attributes:
-        share: Share of the transform's entries that was to change.
-        changed: Share that did change.
-        counts: One array for each transform tried.
-    """
-
-    share: float
-    changed: float
-    counts: Sequence[Counts]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """Counts of every condition, on the same images in the same order.
-
-    Attributes:
-        task: What was counted.
-        baseline: None where no baseline was trained.
-        no_key: None where the model is sealed; then there are no incorrect and no
-            nearby keys either.
-        same_transform: How many incorrect keys give the correct transform.
-    """
-
-    task: Task
-    baseline: Counts | None
-    correct: Counts
-    no_key: Counts | None
-    incorrect: Sequence[Counts]
-    nearby: Sequence[NearbyCounts]
-    same_transform: int
-
-    @property
-    def reference(self) -> Counts:
-        """What leakage is measured against."""
-        return self.correct if self.baseline is None else self.baseline
 
 
 def find(
@@ -92,7 +52,7 @@ def find(
     total = task.total(measured.correct)
     if not total[:, metrics.TRUTH].any():
         raise DatasetError("no pixel of the split is scored: every mask is ignored")
-    scale = Scale.of(measured, image_draws(len(measured.correct), seed=seed))
+    scale = Yardstick.of(measured, image_draws(len(measured.correct), seed=seed))
     baseline = measured.baseline
     fidelity, fidelity_interval = _fidelity(measured, scale)
     unauthorized = _unauthorized(measured, scale)
@@ -137,8 +97,8 @@ def image_draws(images: int, *, seed: int, replicates: int = REPLICATES) -> Floa
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scale:
-    """The two ends that leakage is measured between, and the shared redraws."""
+class Yardstick:
+    """The two ends that leakage is measured between, and the redraws all share."""
 
     task: Task
     floor: float
@@ -149,7 +109,7 @@ class Scale:
 
     @classmethod
     def of(cls, measured: Measured, draws: Floats) -> Self:
-        """The scale of an audit, under its redraws."""
+        """The yardstick of an audit, under its redraws."""
         task, reference = measured.task, measured.reference
         return cls(
             task=task,
@@ -200,7 +160,7 @@ class _Unauthorized:
     not_run: tuple[NotShown, ...] = ()
 
 
-def _unauthorized(measured: Measured, scale: Scale) -> _Unauthorized:
+def _unauthorized(measured: Measured, scale: Yardstick) -> _Unauthorized:
     if measured.no_key is None:
         left_out = (
             NotShown(condition="no key", message=SEALED),
@@ -220,7 +180,7 @@ def _unauthorized(measured: Measured, scale: Scale) -> _Unauthorized:
     )
 
 
-def _incorrect(measured: Measured, scale: Scale, redrawn: Floats) -> IncorrectKeys:
+def _incorrect(measured: Measured, scale: Yardstick, redrawn: Floats) -> IncorrectKeys:
     task = scale.task
     totals = np.stack([task.total(counts) for counts in measured.incorrect])
     scores = task.score(totals)
@@ -252,7 +212,7 @@ def _nearby(point: NearbyCounts, task: Task) -> NearbyKeys:
 
 
 def _fidelity(
-    measured: Measured, scale: Scale
+    measured: Measured, scale: Yardstick
 ) -> tuple[float, Interval] | tuple[None, None]:
     if measured.baseline is None or scale.reference <= 0:
         return None, None

@@ -1,7 +1,7 @@
 """Reasons to read an audit with care, found by rule from its findings.
 
 A flag never changes a number. Each has a stable code, listed in
-docs/spec/audit-v1.md, section 4.
+docs/spec/audit-v4.md, section 5.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from mlguard.audit.findings.attacks import AttackSection
 from mlguard.audit.findings.numbers import STRICT, Access, Findings, NearbyKeys
+from mlguard.audit.findings.stolen_value import MIN_MARGIN
 from mlguard.transforms import MIN_KEY_SPACE_BITS
 
 MIN_IMAGES = 30  # below this a bootstrap interval over images says little
@@ -18,6 +20,9 @@ MIN_INCORRECT_KEYS = 20  # below this the largest of them says little
 MIN_WORTH = 0.1  # score of the reference above the floor
 NEARBY_SHARE = 0.25  # of the key's entries wrong; up to this a key is nearly right
 NEARBY_LEAKAGE = 0.25  # mean leakage from which nearly right keys help a search
+STRONG_CONTROL = 0.5  # of the way from the floor to the correct key
+# What only somebody who had the model can raise: no number in a report says it.
+TOLD = ("training-images", "key-shown-by-weights")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +30,7 @@ class Flag:
     """A reason to read the findings with care.
 
     Attributes:
-        code: Stable name, listed in docs/spec/audit-v1.md, section 4.
+        code: Stable name, listed in docs/spec/audit-v4.md, section 5.
         message: The reason in words.
     """
 
@@ -35,8 +40,33 @@ class Flag:
     message: str
 
 
-def access_flags(access: Access) -> Iterator[Flag]:
-    """What an audit could not try, because of how it had the model."""
+def flags_of(
+    findings: Findings,
+    attacks: AttackSection | None = None,
+    *,
+    access: Access = "weights",
+    trained_on_these: bool = False,
+    shown_by_weights: bool = False,
+) -> tuple[Flag, ...]:
+    """Every reason that holds, the ones that can void the whole audit first.
+
+    Args:
+        findings: Of the first two rungs.
+        attacks: Of the rungs above; None where none was run.
+        access: How the model was looked at.
+        trained_on_these: Whether the model was trained on the audited images.
+        shown_by_weights: Whether the weights show what the key does to images.
+    """
+    return (
+        *_about_the_access(access),
+        *_told(findings, trained_on_these, shown_by_weights),
+        *_about_the_audit(findings),
+        *_about_the_model(findings),
+        *(() if attacks is None else _about_the_attacks(attacks, findings)),
+    )
+
+
+def _about_the_access(access: Access) -> Iterator[Flag]:
     if access == "black-box":
         yield Flag(
             code="black-box",
@@ -52,9 +82,21 @@ def access_flags(access: Access) -> Iterator[Flag]:
         )
 
 
-def flags_of(findings: Findings) -> tuple[Flag, ...]:
-    """Every reason that holds, the ones that can void the whole audit first."""
-    return (*_about_the_audit(findings), *_about_the_model(findings))
+def _told(
+    findings: Findings, trained_on_these: bool, shown_by_weights: bool
+) -> Iterator[Flag]:
+    if trained_on_these:
+        yield Flag(
+            code="training-images",
+            message="the model was trained on these images; "
+            f"{findings.vocabulary.score} on others is lower",
+        )
+    if shown_by_weights:
+        yield Flag(
+            code="key-shown-by-weights",
+            message="zeros and equal weights of the stem show what the key does to "
+            "images: it is not counted in the key space",
+        )
 
 
 def _about_the_audit(findings: Findings) -> Iterator[Flag]:
@@ -132,6 +174,38 @@ def _about_the_model(findings: Findings) -> Iterator[Flag]:
         yield Flag(
             code="unauthorized-not-below-correct",
             message="a try without the key scores as well as the correct key",
+        )
+
+
+def _about_the_attacks(section: AttackSection, findings: Findings) -> Iterator[Flag]:
+    floor, correct = findings.floor, findings.correct.score
+    if rough := [f for f in section.findings if not f.converged]:
+        names = ", ".join(dict.fromkeys(f"{f.attack} ({f.variant})" for f in rough))
+        yield Flag(
+            code="attack-not-converged",
+            message=f"{names}: the budget ended before the attack did; a larger one "
+            "may find more",
+        )
+    if rough_controls := [c.images for c in section.controls if not c.converged]:
+        numbers = ", ".join(map(str, rough_controls))
+        yield Flag(
+            code="control-not-converged",
+            message=f"the control with {numbers} labelled images was still learning: "
+            "with more steps it would be better, and the stolen value smaller",
+        )
+    limit = floor + STRONG_CONTROL * (correct - floor)
+    if strong := [c.images for c in section.controls if c.score > limit]:
+        yield Flag(
+            code="control-strong",
+            message=f"with {', '.join(map(str, strong))} labelled images a model "
+            "trained without the stolen weights already comes more than half of the "
+            "way to the correct key: these images say little about a theft",
+        )
+    if any(f.stolen_value is None for f in section.findings):
+        yield Flag(
+            code="nothing-to-steal",
+            message="some stolen values do not exist, because the control is within "
+            f"{MIN_MARGIN} {findings.vocabulary.score} of the correct key",
         )
 
 

@@ -2,7 +2,7 @@
 
 Every fraction is in [0, 1]. A score is mIoU for a segmentation and top-1 accuracy for a
 classification; these and the words fidelity, leakage and floor are defined in
-docs/spec/audit-v1.md, section 3, and docs/spec/audit-v3.md. None stands where a number
+docs/spec/audit-v4.md, sections 3 and 4. None stands where a number
 does not exist: the score of a class that no mask shows, or a ratio to a baseline that
 was not trained. Knows nothing of keys, files or pages.
 """
@@ -26,6 +26,16 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Ratio = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+
+
+def leakage_of(score: float, floor: float, reference: float) -> float | None:
+    """How far a score is from the floor (0) to the reference (1), clipped to [0, 1].
+
+    None where the reference is not above the floor: there is nothing to leak.
+    """
+    if reference <= floor:
+        return None
+    return min(1.0, max(0.0, (score - floor) / (reference - floor)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,24 +1,30 @@
 """From counts of attacks to findings: leakage, stolen value, intervals over images.
 
 Every attack and every control sees the same redraws of the images as the rest of the
-audit, so that their ratios are paired. docs/spec/audit-v2.md, section 3.
+audit, so that their ratios are paired. docs/spec/audit-v4.md, section 7.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from mlguard.audit.findings.attacks import AttackFinding, AttackSection, ControlFinding
+from mlguard.audit.findings.attacks import (
+    AttackFinding,
+    AttackSection,
+    Campaign,
+    Control,
+    ControlFinding,
+    Outcome,
+)
 from mlguard.audit.findings.bootstrap import (
-    Measured,
-    Scale,
+    Yardstick,
     image_draws,
     interval_of,
     known,
     ratio,
 )
+from mlguard.audit.findings.conditions import Measured
 from mlguard.audit.findings.numbers import Interval
-from mlguard.audit.findings.outcomes import Campaign, Control, Outcome
 from mlguard.tasks import Counts, Floats
 
 MIN_MARGIN = 0.05  # score of the correct key above a control; below, nothing to steal
@@ -32,7 +38,7 @@ def find_attacks(campaign: Campaign, measured: Measured, *, seed: int) -> Attack
         measured: What the rest of the audit counted, on the same images.
         seed: Of the redraws; the audit's.
     """
-    scale = Scale.of(measured, image_draws(len(measured.correct), seed=seed))
+    scale = Yardstick.of(measured, image_draws(len(measured.correct), seed=seed))
     values = _Values(scale, measured.correct, campaign.controls)
     redrawn = [values.redrawn(outcome) for outcome, _ in campaign.outcomes]
     findings = tuple(
@@ -45,7 +51,7 @@ def find_attacks(campaign: Campaign, measured: Measured, *, seed: int) -> Attack
         budget=campaign.budget,
         split=campaign.source.split,
         pool_fingerprint=campaign.source.fingerprint,
-        pool_images=campaign.source.number,
+        pool_images=campaign.source.images,
         findings=findings,
         controls=tuple(_control(one, scale) for one in campaign.controls),
         not_run=tuple(campaign.not_run),
@@ -68,11 +74,16 @@ def stolen_value(attack: Floats, control: Floats, correct: Floats) -> Floats:
     return np.maximum(value, 0.0)  # NaN stays NaN
 
 
+def stolen_value_of(attack: float, control: float, correct: float) -> float | None:
+    """The stolen value of one score; None where there is nothing to steal."""
+    return known(stolen_value(*map(np.asarray, (attack, control, correct))))
+
+
 class _Values:
     """Stolen values, each against the control that has as many labels."""
 
     def __init__(
-        self, scale: Scale, correct: Counts, controls: Sequence[Control]
+        self, scale: Yardstick, correct: Counts, controls: Sequence[Control]
     ) -> None:
         self._scale, self._correct = scale, correct
         self._controls = {control.images: control for control in controls}
@@ -89,7 +100,7 @@ class _Values:
     def value(self, outcome: Outcome) -> float | None:
         score = self._scale.task.score_of
         ends = score(outcome.counts), self.control(outcome.labels)
-        return known(stolen_value(*map(np.asarray, (*ends, score(self._correct)))))
+        return stolen_value_of(*ends, score(self._correct))
 
     def redrawn(self, outcome: Outcome) -> Floats:
         if outcome.labels in self._controls:
@@ -107,7 +118,7 @@ class _Values:
 
 
 def _finding(
-    outcome: Outcome, seconds: float, scale: Scale, values: _Values
+    outcome: Outcome, seconds: float, scale: Yardstick, values: _Values
 ) -> AttackFinding:
     score = scale.task.score_of(outcome.counts)
     return AttackFinding(
@@ -129,7 +140,7 @@ def _finding(
     )
 
 
-def _control(control: Control, scale: Scale) -> ControlFinding:
+def _control(control: Control, scale: Yardstick) -> ControlFinding:
     ancestor, score = control.ancestor, scale.task.score_of
     return ControlFinding(
         images=control.images,
@@ -141,7 +152,7 @@ def _control(control: Control, scale: Scale) -> ControlFinding:
     )
 
 
-def _best(control: Control, scale: Scale) -> float:
+def _best(control: Control, scale: Yardstick) -> float:
     return max(scale.task.score_of(counts) for counts in control.parts)
 
 

@@ -1,35 +1,63 @@
-"""Decide claims: numbers beside the thresholds that the recipe's owner set.
+"""Decide claims: numbers beside the thresholds that somebody set.
 
-A claim is made by setting its threshold in the recipe's [audit] section; nothing is
-decided that nobody claimed. A verdict is decided once, from findings and flags, before
-anything is rendered, and the exit code follows from the verdicts alone.
-docs/spec/audit-v2.md, section 5.
+Every audit makes four claims, and more where its recipe sets a threshold. Each says
+where its threshold comes from: the recipe, an option of the command, or the default. A
+verdict follows from findings and flags alone, so whoever has these can decide again;
+the exit code follows from the verdicts. docs/spec/audit-v4.md, section 8.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
 from mlguard import recipe
 from mlguard.audit.findings.attacks import AttackSection
-from mlguard.audit.findings.numbers import STRICT, Findings, Interval, Ratio
+from mlguard.audit.findings.numbers import STRICT, Findings, Interval, Ratio, leakage_of
+from mlguard.rules import ALL_ATTACKS
+from mlguard.transforms import MIN_KEY_SPACE_BITS
 
 Claim = Literal[
     "fidelity",
     "random-keys",
+    "key-bits",
+    "stolen-value",
     "key-search",
     "retraining",
     "known-plaintext",
     "public-ancestor",
 ]
+CLAIMS: tuple[Claim, ...] = get_args(Claim)
+Source = Literal["recipe", "option", "default"]
 Answer = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 Code = Annotated[str, Field(pattern="^[a-z][a-z-]*$")]
 
 NO_KEY_RUNGS = ("T0", "T1")
+TOLD_RUNG = "T6"  # has seen the key's work; its attacks have a claim of their own
 FAILED, UNMEASURED = 30, 31  # exit codes; the second outranks the first
 
+# What a protected model is for, where nobody says otherwise. Whoever has the weights
+# and no key should be left with little of the model's worth.
+DEFAULTS: dict[Claim, float] = {
+    "fidelity": 0.9,
+    "random-keys": 0.2,
+    "key-bits": MIN_KEY_SPACE_BITS,
+    "stolen-value": 0.2,
+}
+FIELDS: dict[Claim, str] = {  # of the recipe's [audit] section
+    "fidelity": "min_fidelity",
+    "random-keys": "max_leakage",
+    "key-bits": "min_key_bits",
+    "stolen-value": "max_stolen_value",
+    "key-search": "max_key_search",
+    "retraining": "max_retraining",
+    "known-plaintext": "max_known_plaintext",
+    "public-ancestor": "max_public_ancestor",
+}
+AT_LEAST: tuple[Claim, ...] = ("fidelity", "key-bits")  # the others are at most
+
+KNOWN_PLAINTEXT = ("known-plaintext", "transformed-images")
 ATTACKS_OF: dict[Claim, tuple[str, ...]] = {
     "key-search": (
         "exhaustive",
@@ -39,49 +67,93 @@ ATTACKS_OF: dict[Claim, tuple[str, ...]] = {
         "weights-only",
     ),
     "retraining": ("retraining",),
-    "known-plaintext": ("known-plaintext", "transformed-images"),
-    "public-ancestor": ("public-ancestor",),
+    "known-plaintext": KNOWN_PLAINTEXT,
+    "public-ancestor": ("public-ancestor", "known-initialization"),
+    "stolen-value": tuple(name for name in ALL_ATTACKS if name not in KNOWN_PLAINTEXT),
 }
 NOT_NEEDED = {"integer-seeds"}  # a key is none; where it ran, it counts
 DOUBTS = ("training-images", "reference-near-floor", "few-images")  # void any PASS
+OF_TRAINING = ("control-not-converged", "control-strong", "nothing-to-steal")
 DOUBTS_OF: dict[Claim, tuple[str, ...]] = {
-    "fidelity": (),
-    "random-keys": ("few-keys", "correct-below-baseline"),
-    "key-search": ("attack-not-converged", "correct-below-baseline"),
-    "retraining": (
+    "fidelity": DOUBTS,
+    "random-keys": (*DOUBTS, "few-keys", "correct-below-baseline"),
+    "key-bits": (),
+    "stolen-value": (
+        *DOUBTS,
         "attack-not-converged",
-        "control-not-converged",
-        "control-strong",
-        "nothing-to-steal",
+        *OF_TRAINING,
         "correct-below-baseline",
     ),
-    "known-plaintext": ("attack-not-converged", "correct-below-baseline"),
-    "public-ancestor": ("correct-below-baseline",),
+    "key-search": (*DOUBTS, "attack-not-converged", "correct-below-baseline"),
+    "retraining": (
+        *DOUBTS,
+        "attack-not-converged",
+        *OF_TRAINING,
+        "correct-below-baseline",
+    ),
+    "known-plaintext": (*DOUBTS, "attack-not-converged", "correct-below-baseline"),
+    "public-ancestor": (*DOUBTS, "correct-below-baseline"),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What became of one claim.
+class Limit:
+    """One claim, and how far its number may go.
 
     Attributes:
         claim: Its name.
-        answer: PASS, FAIL or INCONCLUSIVE.
-        measured: The number it is about; None where it was not measured.
-        interval: Its 95 % interval over images.
-        threshold: What the recipe allows.
-        reasons: Why it is INCONCLUSIVE: codes of flags, "not-measured", or
-            "interval-crosses-threshold".
+        threshold: The least it may be, for `fidelity` and `key-bits`; the most, for
+            the others.
+        source: Who set the threshold.
     """
 
     __pydantic_config__ = STRICT
 
     claim: Claim
+    threshold: Ratio
+    source: Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict(Limit):
+    """What became of one claim.
+
+    Attributes:
+        answer: PASS, FAIL or INCONCLUSIVE.
+        measured: The number it is about; None where it was not measured.
+        interval: Its 95 % interval over images.
+        reasons: Why it is INCONCLUSIVE: codes of flags, "not-measured", or
+            "interval-crosses-threshold".
+    """
+
     answer: Answer
     measured: Ratio | None
     interval: Interval | None
-    threshold: Ratio
     reasons: tuple[Code, ...]
+
+
+def limits_of(
+    settings: recipe.Audit, options: Mapping[Claim, float] | None = None
+) -> tuple[Limit, ...]:
+    """The claims of an audit: an option outranks the recipe, the recipe the default.
+
+    Args:
+        settings: The recipe's [audit] section.
+        options: Thresholds that were given on the command line.
+    """
+    chosen = []
+    for claim in CLAIMS:
+        sources: list[tuple[Source, float | None]] = [
+            ("option", (options or {}).get(claim)),
+            ("recipe", getattr(settings, FIELDS[claim])),
+            ("default", DEFAULTS.get(claim)),
+        ]
+        chosen += [
+            Limit(claim=claim, threshold=threshold, source=source)
+            for source, threshold in sources
+            if threshold is not None
+        ][:1]
+    return tuple(chosen)
 
 
 @dataclass(frozen=True)
@@ -93,20 +165,28 @@ class _Measured:
 
 
 def decide(
-    settings: recipe.Audit,
+    limits: Sequence[Limit],
     findings: Findings,
     attacks: AttackSection | None,
     flags: Sequence[str],
 ) -> tuple[Verdict, ...]:
-    """Decide every claim that the recipe makes.
+    """Decide every claim, in their order.
 
     Args:
-        settings: The recipe's [audit] section: a threshold that is set is a claim.
+        limits: The claims.
         findings: Of the first two rungs.
         attacks: What attacks found; None if none were run.
         flags: Codes of the flags that were raised.
     """
-    return tuple(_verdicts(settings, findings, attacks, set(flags)))
+    left, verdicts = set(flags), []
+    for limit in sorted(limits, key=lambda one: CLAIMS.index(one.claim)):
+        measured = _measured(limit.claim, findings, attacks)
+        verdict = _verdict(limit, measured, left)
+        if limit.claim == "fidelity" and verdict.answer == "PASS":
+            # Somebody said how far below the baseline is meant; it is not further.
+            left -= {"correct-below-baseline"}
+        verdicts.append(verdict)
+    return tuple(verdicts)
 
 
 def exit_code(verdicts: Sequence[Verdict]) -> int:
@@ -117,52 +197,20 @@ def exit_code(verdicts: Sequence[Verdict]) -> int:
     return FAILED if "FAIL" in answers else 0
 
 
-def contradiction(verdict: Verdict) -> str:
-    """Why the rules could not have given this answer; empty if they could."""
-    value, answer = verdict.measured, verdict.answer
-    if answer == "INCONCLUSIVE":
-        return "" if verdict.reasons else "there is no reason"
-    if verdict.reasons:
-        return "there is a reason for doubt"
-    if value is None:
-        return "nothing was measured"
-    beyond = _beyond(verdict.claim, value, verdict.threshold)
-    if beyond != (answer == "FAIL"):
-        side = "beyond" if beyond else "within"
-        return f"{value:.3f} is {side} the threshold {verdict.threshold:g}"
-    return ""
+def _measured(
+    claim: Claim, findings: Findings, attacks: AttackSection | None
+) -> _Measured:
+    if claim == "fidelity":
+        return _Measured(findings.fidelity, findings.fidelity_interval)
+    if claim == "random-keys":
+        return _leakage(findings, attacks)
+    if claim == "key-bits":
+        return _Measured(findings.key_space_bits, None)
+    return _worst_of(claim, attacks)
 
 
-def _verdicts(
-    settings: recipe.Audit,
-    findings: Findings,
-    attacks: AttackSection | None,
-    flags: set[str],
-) -> Iterator[Verdict]:
-    if settings.min_fidelity is not None:
-        measured = _Measured(findings.fidelity, findings.fidelity_interval)
-        verdict = _verdict("fidelity", measured, settings.min_fidelity, flags)
-        if verdict.answer == "PASS":
-            # The owner said how far below the baseline is meant, and it is not further.
-            flags = flags - {"correct-below-baseline"}
-        yield verdict
-    if settings.max_leakage is not None:
-        measured = _leakage(findings, attacks)
-        yield _verdict("random-keys", measured, settings.max_leakage, flags)
-    limits: dict[Claim, float | None] = {
-        "key-search": settings.max_key_search,
-        "retraining": settings.max_retraining,
-        "known-plaintext": settings.max_known_plaintext,
-        "public-ancestor": settings.max_public_ancestor,
-    }
-    for claim, limit in limits.items():
-        if limit is not None:
-            yield _verdict(claim, _worst_of(claim, attacks), limit, flags)
-
-
-def _verdict(
-    claim: Claim, measured: _Measured, threshold: float, flags: set[str]
-) -> Verdict:
+def _verdict(limit: Limit, measured: _Measured, flags: set[str]) -> Verdict:
+    claim, threshold = limit.claim, limit.threshold
     reasons: tuple[str, ...] = ()
     answer: Answer = "PASS"
     if measured.value is None:
@@ -180,6 +228,7 @@ def _verdict(
         measured=measured.value,
         interval=measured.interval,
         threshold=threshold,
+        source=limit.source,
         reasons=reasons,
     )
 
@@ -189,17 +238,17 @@ def _doubts(
 ) -> Iterator[str]:
     ends = measured.interval
     if ends is not None and _beyond(
-        claim, ends.low if claim == "fidelity" else ends.high, threshold
+        claim, ends.low if claim in AT_LEAST else ends.high, threshold
     ):
         yield "interval-crosses-threshold"
-    for code in (*DOUBTS, *DOUBTS_OF[claim]):
+    for code in DOUBTS_OF[claim]:
         of_another = code == "attack-not-converged" and measured.converged
         if code in flags and not of_another:
             yield code
 
 
 def _beyond(claim: Claim, value: float, threshold: float) -> bool:
-    return value < threshold if claim == "fidelity" else value > threshold
+    return value < threshold if claim in AT_LEAST else value > threshold
 
 
 def _leakage(findings: Findings, attacks: AttackSection | None) -> _Measured:
@@ -211,9 +260,7 @@ def _leakage(findings: Findings, attacks: AttackSection | None) -> _Measured:
     for one in attacks.findings:
         if one.rung in NO_KEY_RUNGS and (one.leakage or 0.0) > (worst.value or 0.0):
             low, high = (
-                min(
-                    1.0, max(0.0, (end - findings.floor) / (reference - findings.floor))
-                )
+                leakage_of(end, findings.floor, reference) or 0.0
                 for end in (one.score_interval.low, one.score_interval.high)
             )
             worst = _Measured(one.leakage, Interval(low=low, high=high))

@@ -9,18 +9,19 @@ from mlguard.audit.log.events import (
     Decided,
     Ended,
     Event,
+    LeftOut,
     Model,
-    NearbyPoint,
-    Source,
     Started,
     dump_event,
     pack,
     parse_event,
     unpack,
 )
-from mlguard.audit.log.file import USE, AuditLog, now, open_log
+from mlguard.audit.log.file import PROOF_USE, USE, AuditLog, now, open_log, read_log
+from mlguard.audit.log.recompute import attacks_of, measured_of
 
 __all__ = [
+    "PROOF_USE",
     "SCHEMA",
     "USE",
     "AttackEnded",
@@ -31,14 +32,16 @@ __all__ = [
     "Decided",
     "Ended",
     "Event",
+    "LeftOut",
     "Model",
-    "NearbyPoint",
-    "Source",
     "Started",
+    "attacks_of",
     "dump_event",
+    "measured_of",
     "now",
     "open_log",
     "pack",
     "parse_event",
+    "read_log",
     "unpack",
 ]

@@ -1,4 +1,4 @@
-"""The events of an audit, as lines of audit.jsonl. docs/spec/audit-log-v1.md.
+"""The events of an audit, as lines of audit.jsonl. docs/spec/audit-log-v2.md.
 
 An event holds counts of pixels, never an image, a key, or what a key makes of an
 image; findings are computed from counts, so whoever has the events can compute them
@@ -8,8 +8,8 @@ again. Knows no file and no torch.
 import base64
 import binascii
 import zlib
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
@@ -17,20 +17,23 @@ from pydantic import Field, TypeAdapter, ValidationError
 from mlguard import recipe
 from mlguard.audit.findings import (
     STRICT,
+    AdversaryImages,
+    Attempt,
     AuditedModel,
-    BudgetName,
     Code,
+    Conditions,
     Control,
     Count,
-    Fraction,
+    Limit,
     Machine,
     Material,
+    NearbyPoint,
     NotRun,
     Outcome,
     Positive,
     Ratio,
-    Rung,
     Sha256,
+    Trained,
     Verdict,
 )
 from mlguard.errors import ReportError
@@ -38,53 +41,13 @@ from mlguard.rules import MAX_CLASSES, TaskName
 from mlguard.tasks import Counts, Task, task_of
 from mlguard.validation import problems_of
 
-SCHEMA: Literal["mlguard.audit-log/1"] = "mlguard.audit-log/1"
+SCHEMA: Literal["mlguard.audit-log/2"] = "mlguard.audit-log/2"
 MAX_CELLS = 1 << 27  # of one event's counts: 512 MiB, before they are compressed
 
 Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
 Blob = Annotated[str, Field(pattern="^[A-Za-z0-9+/]*={0,2}$")]
 Model = Literal["baseline", "protected"]
 Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class NearbyPoint:
-    """A point of the curve of nearby keys.
-
-    Attributes:
-        share: Share of the transform's entries that was to change.
-        changed: Share that did.
-        number: How many transforms.
-    """
-
-    __pydantic_config__ = STRICT
-
-    share: Fraction
-    changed: Fraction
-    number: Positive
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Whose images attacks use.
-
-    Attributes:
-        split: What the split is called.
-        fingerprint: Of its files.
-        images: How many of them at most.
-        ancestor: SHA-256 of the public weights that the adversary was given; None
-            where there are only those that the recipe starts from.
-        weights: SHA-256 of those that the recipe starts from, where they are a file on
-            this machine and no others were given.
-    """
-
-    __pydantic_config__ = STRICT
-
-    split: str
-    fingerprint: Sha256
-    images: Positive
-    ancestor: Sha256 | None = None
-    weights: Sha256 | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +70,11 @@ class Started:
         same_transform: How many incorrect keys give the correct transform.
         nearby: The curve of nearby keys.
         settings: The recipe's [audit] section, as options changed it.
+        limits: The claims, and where their thresholds come from.
         adversary: Whose images attacks use; None where there are none.
+        command: What to type to audit it again; paths are placeholders.
+        trained_on_these: Whether the model was trained on the audited images.
+        shown_by_weights: Whether the weights show what the key does to images.
         versions: Of the packages that compute.
         machine: Where.
         event: "start".
@@ -115,7 +82,7 @@ class Started:
 
     __pydantic_config__ = STRICT
 
-    schema: Literal["mlguard.audit-log/1"]
+    schema: Literal["mlguard.audit-log/2"]
     created: Time = field(compare=False)
     subject: AuditedModel
     model_sha256: Sha256
@@ -132,18 +99,24 @@ class Started:
     same_transform: Count
     nearby: tuple[NearbyPoint, ...]
     settings: recipe.Audit
-    adversary: Source | None
+    limits: tuple[Limit, ...]
+    adversary: AdversaryImages | None
+    command: str
+    trained_on_these: bool
+    shown_by_weights: bool
     versions: dict[str, str]
     machine: Machine
     event: Literal["start"] = "start"
 
     @property
-    def conditions(self) -> int:
-        """Of the protected model: no key, the correct one, and all the others."""
-        if self.subject.access == "sealed":
-            return 1  # the correct key
-        nearby = sum(point.number for point in self.nearby)
-        return 2 + self.settings.incorrect_keys + nearby
+    def conditions(self) -> Conditions:
+        """Of the protected model."""
+        return Conditions(
+            sealed=self.subject.access == "sealed",
+            incorrect=self.settings.incorrect_keys,
+            nearby=self.nearby,
+            same_transform=self.same_transform,
+        )
 
     @property
     def asked(self) -> Task:
@@ -157,7 +130,7 @@ class Started:
         Shape:
             returns  (conditions, images, …), the rest as the task has it
         """
-        conditions = self.conditions if of == "protected" else 1
+        conditions = self.conditions.number if of == "protected" else 1
         return self._unpack(counts, (conditions, images))
 
     def split(self, counts: str) -> Counts:
@@ -191,8 +164,8 @@ class Counted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attacked:
-    """An attack ended with something; fields as in `Outcome`.
+class Attacked(Attempt):
+    """An attack ended with something.
 
     Attributes:
         seconds: How long it took.
@@ -200,49 +173,19 @@ class Attacked:
         event: "outcome".
     """
 
-    __pydantic_config__ = STRICT
-
-    attack: Code
-    variant: str
-    rung: Rung
-    images: Count
-    labels: Count
-    queries: Count
     seconds: Ratio
-    converged: bool
-    notes: tuple[Code, ...]
     counts: Blob
     event: Literal["outcome"] = "outcome"
 
     @classmethod
     def of(cls, outcome: Outcome, seconds: float) -> "Attacked":
         """The event of an outcome."""
-        return cls(
-            attack=outcome.attack,
-            variant=outcome.variant,
-            rung=outcome.rung,
-            images=outcome.images,
-            labels=outcome.labels,
-            queries=outcome.queries,
-            seconds=seconds,
-            converged=outcome.converged,
-            notes=outcome.notes,
-            counts=pack(outcome.counts),
-        )
+        counts = pack(outcome.counts)
+        return cls(**_shared(outcome, Attempt), seconds=seconds, counts=counts)
 
     def outcome(self, started: Started) -> Outcome:
         """The outcome of an event."""
-        return Outcome(
-            attack=self.attack,
-            variant=self.variant,
-            rung=self.rung,
-            images=self.images,
-            labels=self.labels,
-            queries=self.queries,
-            counts=started.split(self.counts),
-            converged=self.converged,
-            notes=self.notes,
-        )
+        return Outcome(**_shared(self, Attempt), counts=started.split(self.counts))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,20 +204,17 @@ class AttackEnded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Controlled:
-    """A control was trained; fields as in `Control`, counts packed.
+class Controlled(Trained):
+    """A control was trained; counts packed.
 
     Attributes:
+        scratch: As in `Control`.
+        ancestor: As in `Control`.
         event: "control".
     """
 
-    __pydantic_config__ = STRICT
-
-    images: Positive
     scratch: Blob
     ancestor: Blob | None
-    queries: Count
-    converged: bool
     event: Literal["control"] = "control"
 
     @classmethod
@@ -282,23 +222,34 @@ class Controlled:
         """The event of a control."""
         ancestor = control.ancestor
         return cls(
-            images=control.images,
+            **_shared(control, Trained),
             scratch=pack(control.scratch),
             ancestor=None if ancestor is None else pack(ancestor),
-            queries=control.queries,
-            converged=control.converged,
         )
 
     def control(self, started: Started) -> Control:
         """The control of an event."""
         ancestor = self.ancestor
         return Control(
-            images=self.images,
+            **_shared(self, Trained),
             scratch=started.split(self.scratch),
             ancestor=None if ancestor is None else started.split(ancestor),
-            queries=self.queries,
-            converged=self.converged,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """Every attack and control that can be run was run.
+
+    Attributes:
+        not_run: What was left out, and why.
+        event: "left-out".
+    """
+
+    __pydantic_config__ = STRICT
+
+    not_run: tuple[NotRun, ...]
+    event: Literal["left-out"] = "left-out"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,8 +288,6 @@ class Ended:
 
     Attributes:
         created: UTC, to the second.
-        budget: Of the attacks; None where none was asked for.
-        not_run: What was left out of them, and why.
         exit_code: What the audit ends with.
         event: "end".
     """
@@ -346,17 +295,28 @@ class Ended:
     __pydantic_config__ = STRICT
 
     created: Time
-    budget: BudgetName | None
-    not_run: tuple[NotRun, ...]
     exit_code: Count
     event: Literal["end"] = "end"
 
 
 Event = Annotated[
-    Started | Counted | Attacked | AttackEnded | Controlled | Resumed | Decided | Ended,
+    Started
+    | Counted
+    | Attacked
+    | AttackEnded
+    | Controlled
+    | LeftOut
+    | Resumed
+    | Decided
+    | Ended,
     Field(discriminator="event"),
 ]
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def _shared(of: Attempt | Trained, base: type) -> dict[str, Any]:
+    """The fields that an event has in common with what it is about."""
+    return {field.name: getattr(of, field.name) for field in fields(base)}
 
 
 def dump_event(event: Event) -> bytes:

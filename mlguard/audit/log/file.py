@@ -3,7 +3,7 @@
 Each line is authenticated with a subkey of the correct key, together with all lines
 before it. An audit that goes on computes no finding from a line that its owner's key
 did not write, or from one of another run, other images or other settings; a line that
-was being written when the machine stopped is dropped. docs/spec/audit-log-v1.md.
+was being written when the machine stopped is dropped. docs/spec/audit-log-v2.md.
 """
 
 import hmac
@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from mlguard.audit.findings import Control, Outcome
+from mlguard.audit.findings import Control, NotRun, Outcome
 from mlguard.audit.log.events import (
     Attacked,
     AttackEnded,
@@ -25,6 +25,7 @@ from mlguard.audit.log.events import (
     Counted,
     Ended,
     Event,
+    LeftOut,
     Model,
     Resumed,
     Started,
@@ -36,6 +37,7 @@ from mlguard.files import NOT_WAITING
 from mlguard.tasks import Counts
 
 USE = "audit/log"  # of the subkey; docs/spec/keys-v1.md, section 3
+PROOF_USE = "audit/report"  # of the subkey that proves the report made of the log
 MAX_LINE_BYTES = 1 << 28  # more than an event's counts take, compressed
 MAX_LOG_BYTES = 1 << 32  # 100 keys and 5,000 images make some 20 MiB
 AGAIN = "begin again with another --out, or resume where the audit began"
@@ -60,7 +62,7 @@ class AuditLog:
     ) -> None:
         self.started = started
         self.events: list[Event] = []
-        self._secret, self._file, self._name = secret, file, name
+        self._secret, self._file, self.name = secret, file, name
         self._mac, self._end = b"", 0
 
     @classmethod
@@ -73,7 +75,7 @@ class AuditLog:
         """
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND
-            file = os.fdopen(os.open(path, flags, 0o644), "r+b", buffering=0)
+            file = os.fdopen(os.open(path, flags, 0o600), "r+b", buffering=0)
         except FileExistsError:
             raise OutputExists(f"{path} exists already") from None
         except OSError as error:
@@ -119,14 +121,14 @@ class AuditLog:
         try:
             if os.fstat(self._file.fileno()).st_size != self._end:
                 raise OutputError(
-                    f"{self._name} was written to by another process",
+                    f"{self.name} was written to by another process",
                     hint="let one audit at a time write to a folder",
                 )
             self._end += _write(self._file, lines)
             os.fsync(self._file.fileno())
         except OSError as error:
             raise OutputError(
-                f"cannot write {self._name}: {error.strerror}",
+                f"cannot write {self.name}: {error.strerror}",
                 hint="free some space, and go on with the same command and --resume",
             ) from None
 
@@ -144,9 +146,7 @@ class AuditLog:
         for event in self.events:
             if isinstance(event, Counted) and (event.of, event.first) == (of, first):
                 if event.images != images:
-                    raise ReportError(
-                        f"{self._name}: other images were counted at once"
-                    )
+                    raise ReportError(f"{self.name}: other images were counted at once")
                 return self.started.part(event.counts, of, images)
         return None
 
@@ -154,9 +154,14 @@ class AuditLog:
         """What an attack gave so far, each with the seconds it took."""
         return [
             (event.outcome(self.started), event.seconds)
-            for event in self.events
-            if isinstance(event, Attacked) and event.attack == attack
+            for event in self.attempts
+            if event.attack == attack
         ]
+
+    @property
+    def attempts(self) -> list[Attacked]:
+        """What attacks gave so far, as events."""
+        return [event for event in self.events if isinstance(event, Attacked)]
 
     def attack_ended(self, attack: str) -> bool:
         """Whether an attack has given everything."""
@@ -171,25 +176,39 @@ class AuditLog:
         }
 
     @property
-    def ended(self) -> bool:
-        """Whether everything was measured and decided."""
-        return any(isinstance(event, Ended) for event in self.events)
+    def left_out(self) -> tuple[NotRun, ...] | None:
+        """What attacks left out; None where they are not done."""
+        found = (e.not_run for e in self.events if isinstance(e, LeftOut))
+        return next(found, None)
+
+    @property
+    def ended(self) -> Ended | None:
+        """The end; None where not everything was measured and decided."""
+        return next((e for e in self.events if isinstance(e, Ended)), None)
+
+    def take_up(self, event: Event, body: bytes, line: bytes, *, check: bool) -> None:
+        """Take the next line of a file, as it was read.
+
+        Raises:
+            ReportError: It is not what the holder of the key left.
+        """
+        if check and not hmac.compare_digest(self._line(event, body), line):
+            raise ReportError(
+                f"{self.name}: line {len(self.events) + 1} is not what the holder "
+                "of the key left",
+                hint=AGAIN,
+            )
+        self.events.append(event)
 
     def _take_up(self, file: BinaryIO) -> None:
         end = 0
-        for line in _lines(file, self._name):
+        for line in _lines(file, self.name):
             end += len(line)
-            body = _body(line, self._name)
-            event = parse_event(body, name=self._name)
+            body = _body(line, self.name)
+            event = parse_event(body, name=self.name)
             if not self.events:
                 self._check_same(event)
-            if not hmac.compare_digest(self._line(event, body), line):
-                raise ReportError(
-                    f"{self._name}: line {len(self.events) + 1} is not what the holder "
-                    "of the key left",
-                    hint=AGAIN,
-                )
-            self.events.append(event)
+            self.take_up(event, body, line, check=True)
         os.ftruncate(file.fileno(), end)  # what was half-written
         self._end = end
         if not self.events:
@@ -199,11 +218,11 @@ class AuditLog:
 
     def _check_same(self, first: Event) -> None:
         if not isinstance(first, Started):
-            raise ReportError(f"{self._name}: the first line is not a start")
+            raise ReportError(f"{self.name}: the first line is not a start")
         other = _differences(_table(first), _table(self.started))
         if other:
             raise ReportError(
-                f"{self._name} is of another audit: {'; '.join(other)}", hint=AGAIN
+                f"{self.name} is of another audit: {'; '.join(other)}", hint=AGAIN
             )
 
     def _line(self, event: Event, body: bytes | None = None) -> bytes:
@@ -242,23 +261,31 @@ def open_log(
         log.close()
 
 
-def read_events(path: Path) -> AuditLog:
-    """Read a log without its key: nothing says that it is what was written.
+def read_log(path: Path, secret: bytes | None = None) -> AuditLog:
+    """Read a finished log, to make its report again.
+
+    Args:
+        path: audit.jsonl.
+        secret: The subkey of USE, to check that the holder of the key wrote every
+            line; None does not check.
 
     Raises:
-        ReportError: It is no log, or is damaged.
+        ReportError: It is no log, is damaged, or the holder of the key did not write
+            it.
     """
     try:
         flags = os.O_RDONLY | NOT_WAITING
         with open(os.open(path, flags), "rb", buffering=0) as file:
-            bodies = [_body(line, str(path)) for line in _lines(file, str(path))]
+            lines = list(_lines(file, str(path)))
     except OSError as error:
         raise ReportError(f"cannot read {path}: {error.strerror}") from None
+    bodies = [_body(line, str(path)) for line in lines]
     events = [parse_event(body, name=str(path)) for body in bodies]
     if not events or not isinstance(events[0], Started):
         raise ReportError(f"{path}: the first line is not a start")
-    log = AuditLog(events[0], name=str(path))
-    log.events = events
+    log = AuditLog(events[0], secret=secret or b"", name=str(path))
+    for event, body, line in zip(events, bodies, lines, strict=True):
+        log.take_up(event, body, line, check=secret is not None)
     return log
 
 

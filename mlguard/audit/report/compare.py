@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mlguard.audit.findings import Answer, Material
+from mlguard.audit.report.audit_report import AuditReport
 from mlguard.audit.report.folder import JSON
-from mlguard.audit.report.schema import AuditReport, read_report
+from mlguard.audit.report.schema import read_report
 from mlguard.audit.report.words import subject_line
 from mlguard.errors import ReportError
 

@@ -1,10 +1,11 @@
 """Write a report: files that appear together, or not at all.
 
-audit.json   the numbers; docs/spec/audit-v3.md
+audit.json   the numbers; docs/spec/audit-v4.md
 audit.html   the same for people, one page that needs nothing else
 junit.xml    the verdicts for a CI system
+audit.proof  that the holder of the key wrote these
 
-Beside them, and there while the audit still runs, lies audit.jsonl: `log.py`.
+Beside them, and there while the audit still runs, lies audit.jsonl: the room `log`.
 """
 
 import os
@@ -13,10 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mlguard.audit.report.audit_report import AuditReport
 from mlguard.audit.report.junit import junit_xml
 from mlguard.audit.report.page import render_page
 from mlguard.audit.report.pictures import Gallery
-from mlguard.audit.report.schema import AuditReport, dump_report
+from mlguard.audit.report.proofs import PROOF, proof_of
+from mlguard.audit.report.schema import dump_report
 from mlguard.errors import OutputError, OutputExists
 from mlguard.files import atomic_write, prepare_output_folder, refuse_existing
 
@@ -25,7 +28,13 @@ HTML = "audit.html"
 JUNIT = "junit.xml"
 LOG = "audit.jsonl"
 STAGING = ".report.tmp"
-UNFINISHED = {LOG, HTML, JUNIT, STAGING}  # what an audit that was stopped may leave
+UNFINISHED = {
+    LOG,
+    HTML,
+    JUNIT,
+    PROOF,
+    STAGING,
+}  # what an audit that was stopped may leave
 
 
 @contextmanager
@@ -119,19 +128,31 @@ def write_report(
     report: AuditReport,
     gallery: Gallery | None,
     *,
+    secret: bytes | None,
     content: bytes | None = None,
 ) -> None:
-    """Write audit.json, audit.html and junit.xml into a folder.
+    """Write audit.json, audit.html and junit.xml into a folder, with their proof.
+
+    Only their owner may read them: they say how well which theft works.
 
     Args:
         folder: Must exist.
         report: The audit.
         gallery: The page's pictures; None where only an audit.json is left of them.
+        secret: The subkey of the proof; None where nobody proves the report, which
+            its page then says.
         content: The audit.json that `report` was read from, to be kept as it is.
 
     Raises:
         OutputError: There is no space, or the folder is not writable.
     """
-    atomic_write(folder / HTML, render_page(report, gallery).encode())
-    atomic_write(folder / JUNIT, junit_xml(report))
-    atomic_write(folder / JSON, dump_report(report) if content is None else content)
+    proved = secret is not None
+    files = {
+        HTML: render_page(report, gallery, proved=proved).encode(),
+        JUNIT: junit_xml(report, proved=proved),
+        JSON: dump_report(report) if content is None else content,
+    }
+    if secret is not None:
+        files = {PROOF: proof_of(files, secret), **files}
+    for name, data in files.items():
+        atomic_write(folder / name, data, mode=0o600)

@@ -3,7 +3,7 @@
 PASS is a test that passed and FAIL one that failed. INCONCLUSIVE is an `<error>` and
 not a `<skipped>`: what was claimed and could not be measured must stop a pipeline, and
 CI systems let a skipped test through. What could not be run and nobody claimed is
-skipped, with its reason. docs/spec/audit-v2.md, section 6, and audit-v3.md, section 5.
+skipped, with its reason. docs/spec/audit-v4.md, section 11.
 """
 
 import re
@@ -11,27 +11,32 @@ from collections.abc import Iterator
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from mlguard.audit.findings import Verdict
-from mlguard.audit.report.schema import AuditReport
-from mlguard.audit.report.terminal import verdict_words
+from mlguard.audit.report.audit_report import AuditReport
+from mlguard.audit.report.words import UNPROVED, verdict_words
 
 SUITE, CLASS = "mlguard audit", "mlguard.audit"
-NO_CLAIM = "the recipe's [audit] section makes no claim, so nothing was decided"
 
 # What XML 1.0 has no way to write, not even escaped.
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def junit_xml(report: AuditReport) -> bytes:
-    """One test case for each claim, or a skipped one; and one for what was not run."""
+def junit_xml(report: AuditReport, *, proved: bool) -> bytes:
+    """One test case for each claim, and one for what was not run.
+
+    Args:
+        report: The audit.
+        proved: Whether the holder of the key vouches for it; if not, that is an error.
+    """
     answers = [verdict.answer for verdict in report.verdicts]
     left_out = list(_not_run(report))
+    unproved = int(not proved)
     suite = Element(
         "testsuite",
         name=SUITE,
-        tests=str(max(1, len(answers)) + len(left_out)),
+        tests=str(len(answers) + unproved + len(left_out)),
         failures=str(answers.count("FAIL")),
-        errors=str(answers.count("INCONCLUSIVE")),
-        skipped=str(int(not answers) + len(left_out)),
+        errors=str(answers.count("INCONCLUSIVE") + unproved),
+        skipped=str(len(left_out)),
         timestamp=report.created.removesuffix("Z"),
         time="0",
     )
@@ -40,8 +45,8 @@ def junit_xml(report: AuditReport) -> bytes:
         SubElement(properties, "property", name=name, value=_writable(value))
     for verdict in report.verdicts:
         _add_case(suite, verdict)
-    if not answers:
-        SubElement(_case(suite, "claims"), "skipped", message=NO_CLAIM)
+    if unproved:
+        SubElement(_case(suite, "proof"), "error", type="UNPROVED", message=UNPROVED)
     for name, why in left_out:
         case = _case(suite, name, kind=f"{CLASS}.not-run")
         SubElement(case, "skipped", message=_writable(why))

@@ -14,15 +14,10 @@ from markupsafe import Markup, escape
 from mlguard.audit.findings import AttackFinding, Findings
 from mlguard.audit.report import words
 from mlguard.audit.report.attack_chart import attack_chart
+from mlguard.audit.report.audit_report import AuditReport
+from mlguard.audit.report.cells import attack_headings, attack_rows, rows
 from mlguard.audit.report.charts import conditions_chart, nearby_chart
 from mlguard.audit.report.pictures import Gallery, Picture
-from mlguard.audit.report.schema import AuditReport
-from mlguard.audit.report.terminal import (
-    attack_headings,
-    attack_rows,
-    rows,
-    verdict_words,
-)
 from mlguard.palette import palette
 from mlguard.transforms import said_bits
 
@@ -44,12 +39,15 @@ class ClassRow:
     scores: tuple[float | None, ...]
 
 
-def render_page(report: AuditReport, gallery: Gallery | None = None) -> str:
+def render_page(
+    report: AuditReport, gallery: Gallery | None = None, *, proved: bool
+) -> str:
     """Render the page.
 
     Args:
         report: The audit; every number comes from here.
         gallery: Pictures to show; None shows none, as when only audit.json is left.
+        proved: Whether the holder of the key vouches for the numbers.
     """
     findings = report.findings
     columns, classes = per_class(findings)
@@ -60,6 +58,7 @@ def render_page(report: AuditReport, gallery: Gallery | None = None) -> str:
         .get_template("audit.html")
         .render(
             report=report,
+            proved=proved,
             findings=findings,
             vocabulary=findings.vocabulary,
             gallery=gallery or Gallery(),
@@ -74,7 +73,6 @@ def render_page(report: AuditReport, gallery: Gallery | None = None) -> str:
             attack_rows=attack_rows(attacks) if attacks else [],
             attack_notes=_notes(found),
             attack_chart=attack_chart(attacks, findings) if attacks else None,
-            verdict_words=verdict_words,
             words=words,
         )
     )

@@ -6,9 +6,10 @@ from mlguard.audit.findings import (
     AttackFinding,
     AttackSection,
     Findings,
+    Verdict,
 )
+from mlguard.audit.report.audit_report import AuditReport
 from mlguard.audit.report.pictures import Gallery
-from mlguard.audit.report.schema import AuditReport
 from mlguard.rules import CHANNELS_METHOD
 
 NOTHING = "–"  # stands where a number does not exist
@@ -47,11 +48,31 @@ NOTES = {
 CLAIMS = {
     "fidelity": "fidelity at least",
     "random-keys": "leakage of no key and random keys at most",
+    "key-bits": "bits of the effective key space at least",
+    "stolen-value": "stolen value of every attack without the key's work at most",
     "key-search": "stolen value of key searches at most",
     "retraining": "stolen value of re-training at most",
     "known-plaintext": "stolen value of known plaintext at most",
-    "public-ancestor": "stolen value of matching a public ancestor at most",
+    "public-ancestor": "stolen value of matching known weights at most",
 }
+SOURCES = {
+    "recipe": "set by the recipe",
+    "option": "set by --claim",
+    "default": "the default",
+}
+UNPROVED = (
+    "Unproved: nothing shows that the holder of the key measured this. Whoever edits "
+    "the file can make it say anything that fits together; with the model key, "
+    "`mlguard audit --from … --key NAME` checks it"
+)
+
+
+def verdict_words(one: Verdict) -> str:
+    """A verdict's claim, number and reasons."""
+    measured = "not measured" if one.measured is None else f"{one.measured:.3f}"
+    why = f" ({', '.join(one.reasons)})" if one.reasons else ""
+    limit = f"{one.threshold:g} ({SOURCES[one.source]})"
+    return f"{CLAIMS[one.claim]} {limit}: {measured}{why}"
 
 
 def number(value: float | None) -> str:

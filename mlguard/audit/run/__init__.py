@@ -1,17 +1,12 @@
 """Audit a run or a bundle, from a model, a key and images to a report. Needs torch."""
 
-from mlguard.audit.run.audit import (
-    Adversary,
-    AttackProgress,
-    Audit,
-    audit_run,
-    audit_target,
-)
+from mlguard.audit.run.audit import Audit, Watch, audit
+from mlguard.audit.run.plan import Adversary, AuditPlan
 
 __all__ = [
     "Adversary",
-    "AttackProgress",
     "Audit",
-    "audit_run",
-    "audit_target",
+    "AuditPlan",
+    "Watch",
+    "audit",
 ]

@@ -1,36 +1,23 @@
-"""What is audited and where, in words that a log and a report share. Needs torch."""
+"""The first event of an audit: everything that its findings follow from."""
 
 import shlex
 
 from mlguard import __version__, recipe
-from mlguard.audit.findings import Machine, Material
-from mlguard.audit.log import SCHEMA, NearbyPoint, Source, Started, now
+from mlguard.audit.findings import Limit, Machine, Material, NearbyPoint
+from mlguard.audit.log import SCHEMA, Started, now
+from mlguard.audit.run.plan import AuditPlan
 from mlguard.audit.target import Target
-from mlguard.data import LabelledSet
 from mlguard.protect.run_folder import machine, versions
 
 
-def describe(
-    target: Target,
-    dataset: LabelledSet,
-    *,
-    split: str,
-    settings: recipe.Audit,
-    adversary: Source | None,
-) -> Started:
-    """The first event of an audit: everything that its findings follow from.
-
-    Args:
-        target: The protected model, and what every key does; of that, only how far
-            they are apart is told.
-        dataset: The audited images.
-        split: What to call the images.
-        settings: The recipe's [audit] section, as options changed it.
-        adversary: Whose images attacks use; None if there are none.
+def describe(plan: AuditPlan) -> Started:
+    """What is audited and how; of the keys, only how far they are apart is told.
 
     Raises:
         DatasetError: An image is damaged.
+        MalformedRun: A file of weights cannot be read.
     """
+    target, images = plan.target, plan.images
     transforms = target.transforms
     return Started(
         schema=SCHEMA,
@@ -40,13 +27,13 @@ def describe(
         baseline_sha256=target.baseline_sha256,
         material=Material(
             kind=target.data.kind,
-            split=split,
-            fingerprint=dataset.fingerprint,
+            split=plan.split,
+            fingerprint=images.fingerprint,
             size=target.data.size,
         ),
-        images=len(dataset),
-        task=dataset.task.name,
-        ignore_index=dataset.task.ignore_index,
+        images=len(images),
+        task=images.task.name,
+        ignore_index=images.task.ignore_index,
         class_names=target.data.class_names,
         key_space_bits=target.key_space_bits,
         same_transform=transforms.same_transform,
@@ -54,22 +41,28 @@ def describe(
             NearbyPoint(share=share, changed=transforms.changed(some), number=len(some))
             for share, some in transforms.nearby
         ),
-        settings=settings,
-        adversary=adversary,
+        settings=plan.settings,
+        limits=plan.limits,
+        adversary=plan.source(),
+        command=_command(plan),
+        trained_on_these=target.trained_fingerprint == images.fingerprint,
+        shown_by_weights=target.shown_by_weights,
         versions={"mlguard": __version__, **versions()},
         machine=_machine(target),
     )
 
 
-def command_of(target: Target, started: Started) -> str:
+def _command(plan: AuditPlan) -> str:
     """The command again; words in capitals stand for the reader's own paths."""
-    settings, source = started.settings, started.adversary
-    public = " --ancestor ANCESTOR" if source and source.ancestor else ""
-    data = "" if target.data.kind == "shapes" else " --data DATA"
+    settings = plan.settings
+    given = plan.budget is not None and plan.adversary and plan.adversary.ancestor
+    public = " --ancestor ANCESTOR" if given else ""
+    data = "" if plan.target.data.kind == "shapes" else " --data DATA"
     return (
-        f"{shlex.join(target.words)}{data} "
-        f"--split {started.material.split} --incorrect-keys {settings.incorrect_keys} "
-        f"--seed {settings.seed}{_attack_options(settings)}{public} --out REPORT"
+        f"{shlex.join(plan.target.words)}{data} "
+        f"--split {plan.split} --incorrect-keys {settings.incorrect_keys} "
+        f"--seed {settings.seed}{_attack_options(settings)}{public}"
+        f"{_claim_options(plan.limits)} --out REPORT"
     )
 
 
@@ -79,6 +72,11 @@ def _attack_options(settings: recipe.Audit) -> str:
     chosen = settings.attacks != recipe.BY_DEFAULT
     names = f" --attacks {','.join(settings.attacks)}" if chosen else ""
     return f" --budget {settings.budget}{names}"
+
+
+def _claim_options(limits: tuple[Limit, ...]) -> str:
+    given = [limit for limit in limits if limit.source == "option"]
+    return "".join(f" --claim {one.claim}={one.threshold:g}" for one in given)
 
 
 def _machine(target: Target) -> Machine:

@@ -8,55 +8,44 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlguard.audit.findings import Measured
-from mlguard.audit.measure import CORRECT, NO_KEY
 from mlguard.audit.report import Gallery, Picture, Row, demonstrate, percent
-from mlguard.audit.target import AuditTransforms, Subject
+from mlguard.audit.run.plan import AuditPlan
+from mlguard.audit.target import Subject
 from mlguard.data import LabelledSet
-from mlguard.models import NO_KEY as NOTHING_DONE
-from mlguard.models import Condition, keyed, logits_of
+from mlguard.models import NO_KEY, Condition, keyed, logits_of
 from mlguard.pictures import answer_png, image_png, mask_png
-from mlguard.recipe import Transform
 
 
 def draw_gallery(
-    protected: Subject,
-    baseline: Subject | None,
-    dataset: LabelledSet,
-    transforms: AuditTransforms,
-    measured: Measured,
-    *,
-    spec: Transform,
-    class_names: Sequence[str],
-    number: int,
+    protected: Subject, baseline: Subject | None, plan: AuditPlan, measured: Measured
 ) -> Gallery:
     """Draw the pictures of a report.
 
     Args:
         protected: The protected model.
         baseline: Its plain twin, if one was trained.
-        dataset: Labelled images.
-        transforms: What every key does; only predictions made with them are drawn.
+        plan: Which images, which keys, and how many pictures; only predictions made
+            with the keys are drawn.
         measured: What was counted, to choose the images and the best incorrect key.
-        spec: The recipe's [transform] section.
-        class_names: One name per class.
-        number: How many images; 0 draws nothing.
     """
+    dataset, transforms = plan.images, plan.target.transforms
+    spec, class_names = plan.target.spec, plan.target.data.class_names
     task = measured.task
-    chosen = example_images(task.shown(measured.correct), number)
+    chosen = example_images(task.shown(measured.correct), plan.examples)
     if not chosen:
         return Gallery()
     scores = [task.score_of(counts) for counts in measured.incorrect]
     users: list[tuple[str, Subject, Condition]] = [
-        (CORRECT, protected, keyed(transforms.correct, protected.device))
+        ("correct key", protected, keyed(transforms.correct, protected.device))
     ]
     if scores:
         best = keyed(transforms.incorrect[int(np.argmax(scores))], protected.device)
         users += [
-            (NO_KEY, protected, NOTHING_DONE),
+            ("no key", protected, NO_KEY),
             (f"best of {len(scores)} incorrect keys", protected, best),
         ]
     if baseline is not None:
-        users.insert(0, ("baseline", baseline, NOTHING_DONE))
+        users.insert(0, ("baseline", baseline, NO_KEY))
     first, _ = dataset[chosen[0]]
     return Gallery(
         transformed=demonstrate(first.numpy(), spec.image_methods, spec.block_size),

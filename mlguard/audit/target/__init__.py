@@ -4,7 +4,7 @@ from mlguard.audit.target.bundle import check_data, data_of, target_of_bundle
 from mlguard.audit.target.run_folder import target_of_run
 from mlguard.audit.target.subject import Subject
 from mlguard.audit.target.target import Target, digest
-from mlguard.audit.target.transforms import AuditTransforms, incorrect_transforms
+from mlguard.audit.target.transforms import AuditTransforms
 
 __all__ = [
     "AuditTransforms",
@@ -13,7 +13,6 @@ __all__ = [
     "check_data",
     "data_of",
     "digest",
-    "incorrect_transforms",
     "target_of_bundle",
     "target_of_run",
 ]

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from mlguard import recipe
 from mlguard.audit.findings import AuditedModel
-from mlguard.audit.log import USE
+from mlguard.audit.log import PROOF_USE, USE
 from mlguard.audit.target.black_box import BlackBox, Unlocked
 from mlguard.audit.target.subject import Subject
 from mlguard.audit.target.target import Target
@@ -76,6 +76,7 @@ def target_of_bundle(
         transforms=transforms,
         shown_by_weights=manifest.transform.shown_by_weights and not bundle.sealed,
         secret=subkeys.derive(USE),
+        proof_secret=subkeys.derive(PROOF_USE),
         load=lambda: box,
         load_baseline=lambda: None,
         device=torch.device("cpu"),

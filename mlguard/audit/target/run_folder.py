@@ -8,7 +8,7 @@ import torch
 
 from mlguard import recipe
 from mlguard.audit.findings import AuditedModel
-from mlguard.audit.log import USE
+from mlguard.audit.log import PROOF_USE, USE
 from mlguard.audit.target.subject import Subject
 from mlguard.audit.target.target import Target
 from mlguard.audit.target.transforms import AuditTransforms
@@ -45,6 +45,7 @@ def target_of_run(
         ),
         shown_by_weights=run.shown_by_weights,
         secret=subkeys.derive(USE),
+        proof_secret=subkeys.derive(PROOF_USE),
         load=lambda: Subject.load(run, device),
         load_baseline=lambda: None if twin is None else Subject.load(twin, device),
         device=device,

@@ -1,5 +1,6 @@
 """A model that is ready to be shown images. Needs torch."""
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +36,15 @@ class Subject:
         """
         normalization = normalization_of(run.recipe.model)
         return cls(run.load_model().to(device), normalization, device)
+
+    def copy(self, *, learns: bool = False) -> "Subject":
+        """A copy to train, or to train something beside: the original stays as it is.
+
+        Args:
+            learns: Whether its weights and statistics are learned; else it is fixed.
+        """
+        model = copy.deepcopy(self.model).train(learns).requires_grad_(learns)
+        return Subject(model, self.normalization, self.device)
 
     def runs(self, conditions: Iterable[Condition]) -> Runs:
         """What runs the model under conditions.

@@ -32,8 +32,9 @@ class Target:
         model: The recipe's [model] section; None where only a graph is known.
         build: Makes the model, if the recipe's architecture does not.
         transforms: What every key of the audit does.
-        shown_by_weights: Whether who has the weights reads off what is done to images.
+        shown_by_weights: Whether the weights show what is done to images.
         secret: Authenticates the log.
+        proof_secret: Proves the report.
         load: Gives the model in eval mode, a new one each time.
         load_baseline: Gives its plain twin, or None.
         device: Where to compute.
@@ -53,6 +54,7 @@ class Target:
     transforms: AuditTransforms
     shown_by_weights: bool
     secret: bytes
+    proof_secret: bytes
     load: Callable[[], Subject]
     load_baseline: Callable[[], Subject | None]
     device: torch.device

@@ -1,10 +1,10 @@
-"""Incorrect keys: drawn at random, the same ones for the same seed.
+"""What every key of an audit does: the correct one, incorrect ones, nearby ones.
 
-Each is a full model key, and what it does to an image is derived for this model just
-as the correct key's transform is. The draw starts from a subkey of the correct key:
-if it started from the public seed alone, any reader of the report could compute the
-key that scored best, and the report would hand it out.
-docs/spec/audit-v1.md, section 2.
+An incorrect key is a full model key, and what it does to an image is derived for this
+model just as the correct key's transform is. The draw starts from a subkey of the
+correct key and follows from the protected model alone: no reader of the report can
+compute the key that scored best, and no owner can choose the draw that flatters him.
+docs/spec/audit-v4.md, section 2.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,34 +18,14 @@ from mlguard.transforms import TransformSet
 from mlguard.transforms.nearby import changed_share, nearby, same
 
 
-def incorrect_key(subkeys: ModelSubkeys, *, seed: int, index: int) -> ModelKey:
+def incorrect_key(subkeys: ModelSubkeys, index: int) -> ModelKey:
     """Draw one incorrect key.
 
     Args:
         subkeys: Of the audited model under its correct key.
-        seed: The audit's seed.
-        index: Which of the seed's keys, from 0.
+        index: Which of the model's incorrect keys, from 0.
     """
-    return ModelKey(subkeys.derive(f"audit/seed={seed}/incorrect-key={index}"))
-
-
-def incorrect_transforms(
-    derive: Callable[[ModelSubkeys], TransformSet],
-    subkeys: ModelSubkeys,
-    *,
-    seed: int,
-    number: int,
-) -> list[TransformSet]:
-    """Derive what the incorrect keys do for this model.
-
-    Args:
-        derive: What a key's subkeys for this model do; `Run.derive`.
-        subkeys: Of the audited model under its correct key.
-        seed: The audit's seed.
-        number: How many keys.
-    """
-    keys = (incorrect_key(subkeys, seed=seed, index=i) for i in range(number))
-    return [derive(key.for_model(subkeys.protection_id)) for key in keys]
+    return ModelKey(subkeys.derive(f"audit/incorrect-key={index}"))
 
 
 @dataclass(frozen=True)
@@ -70,19 +50,28 @@ class AuditTransforms:
         subkeys: ModelSubkeys,
         settings: recipe.Audit,
     ) -> "AuditTransforms":
-        """Derive them all; the same seed gives the same ones."""
-        seed = settings.seed
-        incorrect = incorrect_transforms(
-            derive, subkeys, seed=seed, number=settings.incorrect_keys
-        )
+        """Derive them all; more keys begin with the same ones as fewer.
+
+        Args:
+            correct: What the correct key does.
+            derive: What a key's subkeys for this model do.
+            subkeys: Of the audited model under its correct key.
+            settings: How many of each.
+        """
+        incorrect = [
+            derive(incorrect_key(subkeys, index).for_model(subkeys.protection_id))
+            for index in range(settings.incorrect_keys)
+        ]
         curve = []
         for share in sorted(set(settings.nearby)):
-            uses = [
-                f"audit/seed={seed}/nearby={share}/{index}"
-                for index in range(settings.nearby_keys)
-            ]
             neighbours = [
-                nearby(correct, share, subkeys=subkeys, use=use) for use in uses
+                nearby(
+                    correct,
+                    share,
+                    subkeys=subkeys,
+                    use=f"audit/nearby={share}/{index}",
+                )
+                for index in range(settings.nearby_keys)
             ]
             curve.append((share, neighbours))
         return cls(correct, incorrect, curve)

@@ -14,6 +14,7 @@ from mlguard.audit.attacks.training.learning import BATCH, Lesson
 from mlguard.models import NO_KEY, Condition
 from mlguard.models.conditions import TorchTransform
 from mlguard.transforms import Compose, FormatPreserving
+from tests.audits import run_all
 from tests.planted import (
     TASK,
     Noise,
@@ -32,7 +33,7 @@ ATTACK = Gradient(seed=0, unlabelled=16, labelled=8, steps=150, rates=(2e-2,))
 
 
 def found(scene: Scene, attack: Gradient = ATTACK) -> dict[str, float]:
-    return {one.variant: TASK.score_of(one.counts) for one in attack.run(scene)}
+    return {one.variant: TASK.score_of(one.counts) for one in run_all(attack, scene)}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_weights_of_noise_give_nothing() -> None:
 
 def test_rungs_and_images_are_said() -> None:
     attack = Gradient(seed=0, unlabelled=6, labelled=4, steps=2)
-    outcomes = list(attack.run(scene_of(planted(NP), NP, "np")))
+    outcomes = list(run_all(attack, scene_of(planted(NP), NP, "np")))
     assert [(one.rung, one.images, one.labels) for one in outcomes] == [
         ("T3", 6, 0),
         ("T4", 4, 4),
@@ -89,7 +90,9 @@ def test_rungs_and_images_are_said() -> None:
 def test_the_same_seed_finds_the_same() -> None:
     def counts(seed: int) -> list[np.ndarray]:
         attack = Gradient(seed=seed, unlabelled=4, labelled=4, steps=3)
-        return [one.counts for one in attack.run(scene_of(planted(SHF), SHF, "shf"))]
+        return [
+            one.counts for one in run_all(attack, scene_of(planted(SHF), SHF, "shf"))
+        ]
 
     first, again, other = counts(0), counts(0), counts(1)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))

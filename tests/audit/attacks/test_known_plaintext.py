@@ -6,7 +6,7 @@ import torch
 
 from mlguard.audit.attacks.known_plaintext import KnownPlaintext, recover, solve
 from mlguard.transforms import Compose, FormatPreserving, derive_transform
-from tests.audits import KEY, OTHER_KEY, PROTECTION_ID
+from tests.audits import KEY, OTHER_KEY, PROTECTION_ID, run_all
 from tests.planted import TASK, Noise, np_transform, planted, scene_of, shf_transform
 
 METHODS = [("shf",), ("np",), ("ffx",), ("shf", "np"), ("np", "shf")]
@@ -64,7 +64,7 @@ def test_a_flat_image_leaves_a_choice_and_says_so(methods) -> None:
 )
 def test_a_recovered_transform_unlocks_a_planted_model(transform, method) -> None:
     scene = scene_of(planted(transform), transform, method)
-    (outcome,) = KnownPlaintext(seed=0).run(scene)
+    (outcome,) = run_all(KnownPlaintext(seed=0), scene)
     assert (outcome.rung, outcome.images, outcome.labels) == ("T6", 1, 0)
     assert TASK.score_of(outcome.counts) == 1.0
     assert outcome.converged
@@ -72,7 +72,7 @@ def test_a_recovered_transform_unlocks_a_planted_model(transform, method) -> Non
 
 def test_a_recovered_transform_of_noise_is_worth_nothing() -> None:
     scene = scene_of(Noise(), np_transform(), "np")
-    (outcome,) = KnownPlaintext(seed=0).run(scene)
+    (outcome,) = run_all(KnownPlaintext(seed=0), scene)
     assert TASK.score_of(outcome.counts) < 0.5
 
 

@@ -19,7 +19,7 @@ from mlguard.models import NO_KEY, Normalization, build_model, keyed, rewrite
 from mlguard.models.binding import fold_permutations
 from mlguard.protect.binding import fold
 from mlguard.transforms import ChannelPermutation, TransformSet, derive_transform
-from tests.audits import KEY, PROTECTION_ID
+from tests.audits import KEY, PROTECTION_ID, run_all
 from tests.planted import (
     CHANNELS,
     MIXED,
@@ -55,7 +55,7 @@ def test_a_permuted_layer_that_drifted_is_matched(tmp_path, signs: bool) -> None
         PlantedFeatures,
     )
     assert ATTACK.impossible(scene) == ""
-    (outcome,) = ATTACK.run(scene)
+    (outcome,) = run_all(ATTACK, scene)
     assert TASK.score_of(outcome.counts) > 0.9
     assert TASK.score_of(scene.referee(scene.stolen.model, NO_KEY)) < 0.8
     assert (outcome.rung, outcome.images, outcome.notes) == ("T5", 0, ())
@@ -71,7 +71,7 @@ def test_unrelated_weights_match_nothing_and_it_is_said(tmp_path) -> None:
     scene = with_ancestor(
         scene, tmp_path / "a.safetensors", unrelated.state_dict(), PlantedFeatures
     )
-    (outcome,) = ATTACK.run(scene)
+    (outcome,) = run_all(ATTACK, scene)
     assert TASK.score_of(outcome.counts) < 0.8
     assert outcome.notes == ("ancestor-unlike",)
 
@@ -96,7 +96,7 @@ def test_what_the_ancestor_does_not_know_is_learned(tmp_path) -> None:
     }
     scene = with_ancestor(scene, tmp_path / "a.safetensors", weights, headless)
     attack = dataclasses.replace(ATTACK, labelled=(8,), steps=200, rates=(1e-2,))
-    matched, learned = attack.run(scene)
+    matched, learned = run_all(attack, scene)
     scores = [TASK.score_of(one.counts) for one in (matched, learned)]
     assert scores[0] < 0.8
     assert scores[1] > 0.9
@@ -135,7 +135,7 @@ def test_a_key_folded_into_a_patch_stem_is_matched(
     scene = scene_of(bound, transform, *methods)
     build = functools.partial(PatchModel, block_size)
     scene = with_ancestor(scene, tmp_path / "a.safetensors", plain.state_dict(), build)
-    (outcome,) = ATTACK.run(scene)
+    (outcome,) = run_all(ATTACK, scene)
     correct = scene.referee(bound, keyed(TransformSet(transform)))
     assert abs(TASK.score_of(outcome.counts) - TASK.score_of(correct)) < 0.01
     assert outcome.notes == ()
@@ -167,7 +167,7 @@ def test_a_key_folded_into_a_lifted_stem_is_matched(
     path = tmp_path / "a.safetensors"
     scene = with_ancestor(scene, path, plain.state_dict(), None)
     public = scene.model.model_copy(update={"stem": "blocks", "batch_norm": batch_norm})
-    (outcome,) = ATTACK.run(dataclasses.replace(scene, model=public))
+    (outcome,) = run_all(ATTACK, dataclasses.replace(scene, model=public))
     keyed_counts = scene.referee(bound, keyed(TransformSet(transform)))
     assert abs(TASK.score_of(outcome.counts) - TASK.score_of(keyed_counts)) < 0.01
     assert outcome.notes == ()

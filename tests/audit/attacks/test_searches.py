@@ -13,6 +13,7 @@ from mlguard.audit.attacks.search.objectives import Judge
 from mlguard.data.draws import Draws
 from mlguard.models.conditions import TorchTransform
 from mlguard.transforms import FormatPreserving
+from tests.audits import run_all
 from tests.planted import TASK, Noise, np_transform, planted, scene_of, shf_transform
 
 NP, SHF = np_transform(), shf_transform()
@@ -27,7 +28,7 @@ def scores_of(outcomes: list[Outcome]) -> dict[str, float]:
 
 
 def test_every_mask_of_a_small_space_is_tried_and_the_planted_one_found() -> None:
-    outcomes = list(EXHAUSTIVE.run(scene_of(planted(NP), NP, "np")))
+    outcomes = list(run_all(EXHAUSTIVE, scene_of(planted(NP), NP, "np")))
     assert scores_of(outcomes) == {"batch-norm": 1.0, "cross-entropy": 1.0}
     assert {outcome.queries for outcome in outcomes} == {924 * 4}
     assert [(outcome.rung, outcome.labels) for outcome in outcomes] == [
@@ -38,7 +39,7 @@ def test_every_mask_of_a_small_space_is_tried_and_the_planted_one_found() -> Non
 
 @pytest.mark.parametrize("attack", [EXHAUSTIVE, CLIMB], ids=lambda one: one.name)
 def test_nothing_is_found_in_weights_of_noise(attack) -> None:
-    found = scores_of(list(attack.run(scene_of(Noise(), NP, "np"))))
+    found = scores_of(list(run_all(attack, scene_of(Noise(), NP, "np"))))
     assert all(score < 0.5 for score in found.values())
 
 
@@ -48,14 +49,14 @@ def test_nothing_is_found_in_weights_of_noise(attack) -> None:
 def test_climbing_finds_a_planted_key_with_and_without_labels(
     transform, method: str
 ) -> None:
-    outcomes = list(CLIMB.run(scene_of(planted(transform), transform, method)))
+    outcomes = list(run_all(CLIMB, scene_of(planted(transform), transform, method)))
     assert all(score > 0.95 for score in scores_of(outcomes).values())
     assert all(outcome.converged for outcome in outcomes)
 
 
 def test_climbing_says_that_its_budget_ended_before_it_did() -> None:
     short = HillClimbing(seed=0, images=4, guesses=40, starts=1)
-    outcomes = list(short.run(scene_of(planted(SHF), SHF, "shf")))
+    outcomes = list(run_all(short, scene_of(planted(SHF), SHF, "shf")))
     assert not any(outcome.converged for outcome in outcomes)
     assert all(outcome.queries <= 4 * (40 + 33) for outcome in outcomes)
 
@@ -63,7 +64,7 @@ def test_climbing_says_that_its_budget_ended_before_it_did() -> None:
 def test_the_same_seed_climbs_the_same_way_and_another_does_not() -> None:
     def counts(seed: int) -> np.ndarray:
         climb = HillClimbing(seed=seed, images=4, guesses=60, starts=1)
-        return next(climb.run(scene_of(planted(SHF), SHF, "shf"))).counts
+        return next(run_all(climb, scene_of(planted(SHF), SHF, "shf"))).counts
 
     assert np.array_equal(counts(0), counts(0))
     assert not np.array_equal(counts(0), counts(1))
@@ -78,7 +79,7 @@ def test_a_space_larger_than_the_budget_is_left_alone_with_a_reason() -> None:
 
 def test_a_known_table_makes_ffx_a_search_over_masks() -> None:
     ffx = FormatPreserving(2, NP.mask, TABLE)
-    outcomes = list(CLIMB.run(scene_of(Noise(), ffx, "ffx")))
+    outcomes = list(run_all(CLIMB, scene_of(Noise(), ffx, "ffx")))
     assert all(outcome.notes == ("table-assumed-known",) for outcome in outcomes)
 
 
@@ -126,5 +127,5 @@ def test_a_model_without_statistics_is_judged_by_its_entropy() -> None:
     model = planted(NP)
     del model.norm
     model.norm = torch.nn.Identity()
-    (free, _) = EXHAUSTIVE.run(scene_of(model, NP, "np"))
+    (free, _) = run_all(EXHAUSTIVE, scene_of(model, NP, "np"))
     assert free.variant == "entropy"

@@ -23,7 +23,7 @@ from mlguard.transforms import (
     TransformSet,
     derive_transform,
 )
-from tests.audits import KEY, PROTECTION_ID, Pairs
+from tests.audits import KEY, PROTECTION_ID, Pairs, run_all
 from tests.planted import (
     TASK,
     Noise,
@@ -89,7 +89,7 @@ def natural_scene(transform, *methods: str) -> Scene:
 @pytest.mark.parametrize("size", [2, 4])
 def test_the_mask_of_np_is_in_the_correlations(size: int) -> None:
     scene = natural_scene(np_transform(size), "np")
-    (outcome,) = ATTACK.run(scene)
+    (outcome,) = run_all(ATTACK, scene)
     assert TASK.score_of(outcome.counts) > 0.95
     assert (outcome.rung, outcome.images, outcome.labels) == ("T6", 16, 0)
 
@@ -117,14 +117,14 @@ def test_the_mask_of_ffx_is_in_the_range() -> None:
     own = natural(32, seed=2)
     pool = Pool(own.images, own.masks, TASK.ignore_index)
     scene = dataclasses.replace(scene_of(Noise(), transform, "ffx"), pool=pool)
-    (outcome,) = ATTACK.run(scene)
+    (outcome,) = run_all(ATTACK, scene)
     correct = scene.referee(scene.stolen.model, keyed(TransformSet(transform)))
     assert np.array_equal(outcome.counts, correct)
     assert outcome.notes == ("table-assumed-known",)
 
 
 def test_weights_of_noise_give_nothing() -> None:
-    (outcome,) = ATTACK.run(scene_of(Noise(), np_transform(), "np"))
+    (outcome,) = run_all(ATTACK, scene_of(Noise(), np_transform(), "np"))
     assert TASK.score_of(outcome.counts) < 0.6
 
 
@@ -134,7 +134,7 @@ def test_the_originals_are_not_looked_at() -> None:
     seen = []
     pair = scene.leaks.pair
     scene.leaks.pair = lambda image: seen.append(image) or pair(image)
-    next(ATTACK.run(scene))
+    next(run_all(ATTACK, scene))
     own = {image.tobytes() for image in scene.pool.images[:16].numpy()}
     assert len(seen) == 16
     assert not own & {image.tobytes() for image in seen}

@@ -17,7 +17,7 @@ from mlguard.models import NO_KEY, Normalization, keyed
 from mlguard.models.binding import LiftedStem, find_stem, prepare_stem
 from mlguard.protect.binding import fold
 from mlguard.transforms import TransformSet, derive_transform
-from tests.audits import KEY, PROTECTION_ID
+from tests.audits import KEY, PROTECTION_ID, run_all
 from tests.planted import Noise, colour_images, np_transform, scene_of
 
 ATTACK = WeightsOnly(seed=0, images=8)
@@ -74,7 +74,7 @@ def bound_scene(methods: tuple[str, ...], size: int) -> tuple[Scene, TransformSe
 @pytest.mark.parametrize("methods", METHODS, ids="+".join)
 def test_the_whole_key_is_read_off_a_lifted_stem(methods, size: int) -> None:
     scene, transforms = bound_scene(methods, size)
-    (outcome,) = ATTACK.run(scene)
+    (outcome,) = run_all(ATTACK, scene)
     correct = scene.referee(scene.stolen.model, keyed(transforms))
     assert np.array_equal(outcome.counts, correct)
     assert not np.array_equal(correct, scene.referee(scene.stolen.model, NO_KEY))
@@ -84,7 +84,7 @@ def test_the_whole_key_is_read_off_a_lifted_stem(methods, size: int) -> None:
 
 def test_structure_costs_few_keys() -> None:
     scene, _ = bound_scene(("shf",), 4)
-    (outcome,) = ATTACK.run(scene)
+    (outcome,) = run_all(ATTACK, scene)
     assert outcome.queries <= 8 * 6 * 4 * 4 * 4  # images, options, classes, sweeps, …
 
 
@@ -96,7 +96,7 @@ def test_a_stem_that_is_none_any_more_does_not_fit() -> None:
         stem.windows.weight.add_(torch.randn_like(stem.windows.weight))
     moved = dataclasses.replace(scene.stolen, model=model)
     attack = dataclasses.replace(ATTACK, starts=1)
-    (outcome,) = attack.run(dataclasses.replace(scene, stolen=moved))
+    (outcome,) = run_all(attack, dataclasses.replace(scene, stolen=moved))
     plain = Strided().stem
     assert structure_of(stem, plain, moved=True).zeros < 0.9
     assert not outcome.converged
@@ -155,7 +155,7 @@ def test_noise_that_images_do_not_show_does_not_hide_the_key(
 def test_a_blurred_stem_is_read_by_the_attack() -> None:
     scene, transforms = bound_scene(("shf",), 2)
     attack = dataclasses.replace(ATTACK, images=32, starts=2)
-    (outcome,) = attack.run(blurred(scene, transforms, FREE))
+    (outcome,) = run_all(attack, blurred(scene, transforms, FREE))
     assert outcome.converged
 
 

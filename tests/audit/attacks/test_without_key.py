@@ -9,6 +9,7 @@ from mlguard.audit.attacks.without_key import WithoutKey, gain_matched
 from mlguard.models import NO_KEY
 from mlguard.models.conditions import plain
 from mlguard.transforms import FormatPreserving
+from tests.audits import run_all
 from tests.planted import (
     TASK,
     Noise,
@@ -38,12 +39,12 @@ class Inverted(nn.Module):
 def test_a_model_that_works_on_inverted_images_is_found_out() -> None:
     scene = scene_of(Inverted(), np_transform(4), "np")
     plainly = TASK.score_of(scene.referee(Inverted(), NO_KEY))
-    found = {one.variant: TASK.score_of(one.counts) for one in ATTACK.run(scene)}
+    found = {one.variant: TASK.score_of(one.counts) for one in run_all(ATTACK, scene)}
     assert found["gain-matched"] > plainly + 0.2
 
 
 def test_a_planted_key_gives_nothing_to_those_who_do_not_search() -> None:
-    outcomes = list(ATTACK.run(scene_of(planted(SHF), SHF, "shf")))
+    outcomes = list(run_all(ATTACK, scene_of(planted(SHF), SHF, "shf")))
     assert [(one.variant, one.rung) for one in outcomes] == [
         ("gain-matched", "T0"),
         ("another method", "T1"),
@@ -85,7 +86,7 @@ def test_a_key_that_leaves_images_alone_is_left_out() -> None:
 def test_the_same_seed_tries_the_same_keys() -> None:
     def counts(seed: int) -> list[np.ndarray]:
         attack = WithoutKey(seed=seed, tries=1)
-        return [one.counts for one in attack.run(scene_of(planted(NP), NP, "np"))]
+        return [one.counts for one in run_all(attack, scene_of(planted(NP), NP, "np"))]
 
     first, again, other = counts(0), counts(0), counts(1)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlguard.audit.attacks.base import Pool, Scene
+from mlguard.audit.attacks.base import Group, Pool, Scene, Variant
 from mlguard.audit.attacks.search.guesses import Guess, Guesses
 from mlguard.audit.findings import Outcome
 from mlguard.models import keyed
@@ -34,6 +34,10 @@ class Judged(Protocol):
     """Scores guesses; lower is better. Shape: (K, rows, L) to (objectives, K)."""
 
     queries: int  # predictions of one image so far
+
+    @property
+    def objectives(self) -> Sequence[str]:
+        """What it scores by, in the order of the scores."""
 
     def __call__(self, guesses: Guesses) -> Tensor:
         """Score guesses by every objective."""
@@ -71,11 +75,8 @@ def best_outcomes(
     space: Space,
     judge: Judged,
     guesses: Iterable[Guess],
-    *,
     attack: str,
-    objectives: Sequence[str],
-    mine: Collection[str],
-    images: int,
+    group: Group,
 ) -> Iterator[Outcome]:
     """Judge every guess once, and score the best by each objective.
 
@@ -85,23 +86,13 @@ def best_outcomes(
         judge: Scores them by all objectives, and counts the predictions.
         guesses: At least one.
         attack: Whose outcomes these are.
-        objectives: In the judge's order.
-        mine: Those whose outcome is to be found here.
-        images: How many the judge looks at.
+        group: Those that are to be found, each named for its objective.
     """
-    best = best_of(judge, guesses, objectives=len(objectives))
-    for objective, guess in zip(objectives, best, strict=True):
-        if objective in mine:
-            yield found(
-                scene,
-                space,
-                guess,
-                attack=attack,
-                objective=objective,
-                images=images,
-                queries=judge.queries,
-                converged=True,
-            )
+    best = best_of(judge, guesses, objectives=len(judge.objectives))
+    places = list(judge.objectives)
+    for variant in group:
+        guess = best[places.index(variant.name)]
+        yield found(scene, space, guess, attack, variant, queries=judge.queries)
 
 
 def subset(pool: Pool, number: int) -> Pool:
@@ -109,37 +100,35 @@ def subset(pool: Pool, number: int) -> Pool:
     return Pool(pool.images[:number], pool.masks[:number], pool.ignore_index)
 
 
-def wanted(scene: Scene, objective: str, images: int) -> bool:
-    """Whether what a search by an objective finds is not known yet."""
-    return scene.wants(objective, images, _labels(objective, images))
+def variants_of(scene: Scene, objectives: Sequence[str], images: int) -> Group:
+    """What searches by objectives can find, with so many images if there are."""
+    number = min(images, len(scene.pool))
+    return tuple(
+        Variant(one, number, number if one == "cross-entropy" else 0)
+        for one in objectives
+    )
 
 
 def found(
     scene: Scene,
     space: Space,
     guess: Guess,
-    *,
     attack: str,
-    objective: str,
-    images: int,
+    variant: Variant,
+    *,
     queries: int,
-    converged: bool,
+    converged: bool = True,
 ) -> Outcome:
     """Score a guess by what it gives, not by how many of its entries are right."""
     condition = keyed(space.transforms(guess), scene.stolen.device)
-    labels = _labels(objective, images)
     return Outcome(
         attack=attack,
-        variant=objective,
-        rung="T4" if labels else "T3",
-        images=images,
-        labels=labels,
+        variant=variant.name,
+        rung="T4" if variant.labels else "T3",
+        images=variant.images,
+        labels=variant.labels,
         queries=queries,
         counts=scene.referee(scene.stolen.model, condition),
         converged=converged,
         notes=("table-assumed-known",) if space.table is not None else (),
     )
-
-
-def _labels(objective: str, images: int) -> int:
-    return images if objective == "cross-entropy" else 0

@@ -31,6 +31,11 @@ def label_free(model: nn.Module) -> ObjectiveName:
     return "batch-norm" if fingerprints(model) else "entropy"
 
 
+def objectives_of(model: nn.Module) -> tuple[ObjectiveName, ...]:
+    """What a search judges by: without labels, then with them."""
+    return label_free(model), "cross-entropy"
+
+
 class Judge:
     """Score guesses in batches, every objective from one prediction.
 
@@ -52,7 +57,7 @@ class Judge:
         device = scene.stolen.device
         self._images, self._masks = pool.images.to(device), pool.masks.to(device)
         self._ignore_index = pool.ignore_index
-        self._objectives = tuple(objectives)
+        self.objectives = tuple(objectives)
         gpu = device.type == "cuda"
         room = IMAGES_AT_ONCE_GPU if gpu else IMAGES_AT_ONCE
         self._together = max(1, room // len(self._images))
@@ -89,7 +94,7 @@ class Judge:
             "entropy": lambda: entropy(logits),
             "batch-norm": lambda: statistics.mismatch,
         }
-        return torch.stack([found[name]().double().cpu() for name in self._objectives])
+        return torch.stack([found[name]().double().cpu() for name in self.objectives])
 
 
 def cross_entropy(logits: Tensor, masks: Tensor, ignore_index: int) -> Tensor:

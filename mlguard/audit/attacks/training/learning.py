@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mlguard.audit.attacks.base import Pool, Scene, Tick
+from mlguard.audit.attacks.base import Pool, Scene, Tick, Variant
 from mlguard.audit.attacks.search.objectives import ObjectiveName, Statistics, entropy
 from mlguard.audit.findings import Outcome, Rung
 from mlguard.audit.target import Subject
@@ -158,11 +158,10 @@ def _flipped(part: Tensor, flip: bool) -> Tensor:
 def best_of_trained(
     scene: Scene,
     tried: Sequence[Trained],
-    *,
     attack: str,
-    variant: str,
+    variant: Variant,
+    *,
     rung: Rung,
-    labels: int,
     steps: int,
     notes: tuple[str, ...] = (),
 ) -> Outcome:
@@ -174,17 +173,16 @@ def best_of_trained(
         attack: Its name in ATTACKS.
         variant: Which of its forms.
         rung: Of the ladder of adversaries.
-        labels: Labelled images that it had.
         steps: Of each training.
-        notes: Codes of docs/spec/audit-v2.md, section 4.
+        notes: Codes of docs/spec/audit-v4.md, section 7.
     """
     counts, converged = max(tried, key=lambda one: scene.task.score_of(one[0]))
     return Outcome(
         attack=attack,
-        variant=variant,
+        variant=variant.name,
         rung=rung,
-        images=labels,
-        labels=labels,
+        images=variant.images,
+        labels=variant.labels,
         queries=len(tried) * steps * BATCH,
         counts=counts,
         converged=converged,

@@ -1,0 +1,126 @@
+"""The conditions a protected model is shown under: their order, in one place.
+
+First no key, then the correct key, the incorrect keys by number, and the nearby keys
+point by point. A sealed model has the correct key alone. Knows only arrays.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlguard.audit.findings.numbers import STRICT, Fraction, Positive
+from mlguard.tasks import Counts, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearbyPoint:
+    """A point of the curve of nearby keys.
+
+    Attributes:
+        share: Share of the transform's entries that was to change.
+        changed: Share that did.
+        number: How many transforms.
+    """
+
+    __pydantic_config__ = STRICT
+
+    share: Fraction
+    changed: Fraction
+    number: Positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearbyCounts:
+    """Counts at one point of the curve of nearby keys.
+
+    Attributes:
+        share: Share of the transform's entries that was to change.
+        changed: Share that did change.
+        counts: One array for each transform tried.
+    """
+
+    share: float
+    changed: float
+    counts: Sequence[Counts]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Counts of every condition, on the same images in the same order.
+
+    Attributes:
+        task: What was counted.
+        baseline: None where no baseline was trained.
+        no_key: None where the model is sealed; then there are no incorrect and no
+            nearby keys either.
+        same_transform: How many incorrect keys give the correct transform.
+    """
+
+    task: Task
+    baseline: Counts | None
+    correct: Counts
+    no_key: Counts | None
+    incorrect: Sequence[Counts]
+    nearby: Sequence[NearbyCounts]
+    same_transform: int
+
+    @property
+    def reference(self) -> Counts:
+        """What leakage is measured against."""
+        return self.correct if self.baseline is None else self.baseline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """Which conditions there are.
+
+    Attributes:
+        sealed: Whether only the correct key can run the model.
+        incorrect: How many incorrect keys.
+        nearby: The curve of nearby keys.
+        same_transform: How many incorrect keys give the correct transform.
+    """
+
+    sealed: bool
+    incorrect: int
+    nearby: Sequence[NearbyPoint]
+    same_transform: int
+
+    @property
+    def number(self) -> int:
+        """How many, all together."""
+        if self.sealed:
+            return 1
+        return 2 + self.incorrect + sum(point.number for point in self.nearby)
+
+    def measured(
+        self, counts: Counts, *, baseline: Counts | None, task: Task
+    ) -> Measured:
+        """Name the counts of every condition.
+
+        Shape:
+            counts    (conditions, images, …)
+            baseline  (images, …)
+        """
+        waiting = iter(counts)
+        no_key = None if self.sealed else next(waiting)
+        correct = next(waiting)
+        tried = 0 if self.sealed else self.incorrect
+        incorrect = [next(waiting) for _ in range(tried)]
+        curve = () if self.sealed else self.nearby
+        nearby = [
+            NearbyCounts(
+                share=point.share,
+                changed=point.changed,
+                counts=[next(waiting) for _ in range(point.number)],
+            )
+            for point in curve
+        ]
+        return Measured(
+            task=task,
+            baseline=baseline,
+            correct=correct,
+            no_key=no_key,
+            incorrect=incorrect,
+            nearby=nearby,
+            same_transform=self.same_transform,
+        )

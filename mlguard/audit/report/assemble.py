@@ -1,0 +1,87 @@
+"""The report of an audit, from its log alone: no key, no model, no image, no torch."""
+
+from dataclasses import dataclass
+
+from mlguard.audit.findings import (
+    AttackSection,
+    Findings,
+    Flag,
+    Measured,
+    Verdict,
+    decide,
+    find,
+    flags_of,
+)
+from mlguard.audit.log import AuditLog, attacks_of, measured_of
+from mlguard.audit.report.audit_report import SCHEMA, AuditReport
+from mlguard.errors import ReportError
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """Everything that follows from what was measured."""
+
+    measured: Measured
+    findings: Findings
+    attacks: AttackSection | None
+    flags: tuple[Flag, ...]
+    verdicts: tuple[Verdict, ...]
+
+
+def conclude(log: AuditLog) -> Conclusion:
+    """Compute findings, flags and verdicts.
+
+    Raises:
+        ReportError: Some images were not counted, or the attacks were not ended.
+    """
+    started = log.started
+    measured = measured_of(log)
+    findings = find(
+        measured,
+        class_names=started.class_names,
+        key_space_bits=started.key_space_bits,
+        seed=started.settings.seed,
+    )
+    attacks = attacks_of(log)
+    flags = flags_of(
+        findings,
+        attacks,
+        access=started.subject.access,
+        trained_on_these=started.trained_on_these,
+        shown_by_weights=started.shown_by_weights,
+    )
+    codes = [flag.code for flag in flags]
+    verdicts = decide(started.limits, findings, attacks, codes)
+    return Conclusion(measured, findings, attacks, flags, verdicts)
+
+
+def report_of(log: AuditLog, conclusion: Conclusion | None = None) -> AuditReport:
+    """The report of an audit that came to its end.
+
+    Args:
+        log: Its events.
+        conclusion: What follows from them, if that is known already.
+
+    Raises:
+        ReportError: The audit did not come to its end.
+    """
+    if log.ended is None:
+        raise ReportError(
+            f"{log.name}: the audit did not come to its end",
+            hint="go on with it: the same command and --resume",
+        )
+    found, started = conclusion or conclude(log), log.started
+    return AuditReport(
+        schema=SCHEMA,
+        created=log.ended.created,
+        subject=started.subject,
+        material=started.material,
+        seed=started.settings.seed,
+        command=started.command,
+        versions=started.versions,
+        machine=started.machine,
+        flags=found.flags,
+        findings=found.findings,
+        attacks=found.attacks,
+        verdicts=found.verdicts,
+    )
