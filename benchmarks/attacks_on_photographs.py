@@ -83,7 +83,9 @@ def main() -> None:
             print(f"{attack.name}: {why}")
             continue
         since = time.monotonic()
-        for outcome in attack.run(scene):
+        groups = attack.variants(scene)
+        found = (one for group in groups for one in attack.run(scene, group))
+        for outcome in found:
             now = time.monotonic()
             print(
                 f"{outcome.attack:16} {outcome.variant:28} {outcome.rung} "

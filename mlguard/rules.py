@@ -30,6 +30,7 @@ AttackName = Literal[
     "hill-climbing",
     "gradient",
     "weights-only",
+    "known-initialization",
     "public-ancestor",
     "known-plaintext",
     "transformed-images",

@@ -20,7 +20,7 @@ from mlguard.cli.audit_task import (
 )
 from mlguard.data import LabelledSet, open_split
 from mlguard.errors import RunError
-from mlguard.models import fitting_weights
+from mlguard.models import build_model, fitting_weights
 from mlguard.protect.crew import ALONE, Crew
 from mlguard.protect.device import new_accelerator, pick_device
 from mlguard.protect.run_folder import Run, protection_of, read_run
@@ -93,8 +93,10 @@ def _ancestor(run: Run, path: Path | None) -> Path | None:
         raise RunError(
             f"--ancestor: expected a .safetensors file, got {str(path)!r}",
             hint="the weights of a plain model of the same architecture, such as "
-            "baseline/model.safetensors of another run",
+            "baseline/model.safetensors of this run or another",
         )
-    public = run.recipe.model.model_copy(update={"weights": str(path)})
-    fitting_weights(run.load_model(), public)
+    # As the architecture builds it: what binding does to it, it does to both.
+    blank = run.recipe.model.model_copy(update={"weights": "none"})
+    build = run.build or (lambda: build_model(blank, run.recipe.data.classes))
+    fitting_weights(build(), blank.model_copy(update={"weights": str(path)}))
     return path

@@ -173,7 +173,7 @@ def test_ctrl_c_before_anything_is_measured_leaves_nothing(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mlguard.audit.run.audit.describe", stop)
+    monkeypatch.setattr("mlguard.audit.run.auditing.describe", stop)
     assert audit() == 3
     assert "interrupted" in capsys.readouterr().err
     assert not (tmp_path / "report").exists()

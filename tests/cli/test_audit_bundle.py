@@ -147,11 +147,12 @@ def test_a_recipe_says_where_the_images_are_and_what_is_claimed(
     audit, folder, tmp_path, capsys
 ) -> None:
     recipe = ["--recipe", str(folder / "mine.toml")]
-    assert audit(*recipe, "--set", "audit.incorrect_keys=3") == 30
+    assert audit(*recipe, "--set", "audit.incorrect_keys=3") == UNDECIDED
     report = report_of(tmp_path)
     assert report.findings.images == 1, "the list that the recipe names"
     assert len(report.findings.incorrect.scores) == 3
-    assert [one.claim for one in report.verdicts] == ["random-keys"]
+    (own,) = [one for one in report.verdicts if one.source == "recipe"]
+    assert (own.claim, own.answer) == ("random-keys", "FAIL")
     assert "--recipe RECIPE --set audit.incorrect_keys=3 --data DATA" in report.command
     assert str(folder) not in (tmp_path / "report/audit.json").read_text()
     assert "FAIL" in capsys.readouterr().out

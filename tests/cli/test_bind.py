@@ -56,7 +56,8 @@ def test_bound_and_rebound_models_are_ordinary_runs(home: Path) -> None:
         ["predict", "again.mlgb", "images", "--key", "other", "--out", "others"],
         [*audit, "--out", "report"],
     ):
-        assert run(command) == 0, command
+        # Two keys on so few images decide no claim of an audit.
+        assert run(command) == (31 if command[0] == "audit" else 0), command
     one, other = (sorted((home / name).glob("*.png")) for name in ("masks", "others"))
     assert [p.read_bytes() for p in one] == [p.read_bytes() for p in other]
     findings = json.loads((home / "report" / "audit.json").read_text())["findings"]

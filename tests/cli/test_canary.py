@@ -230,7 +230,7 @@ def test_secrets_show_up_nowhere_in_a_tour_from_training_to_audit(tour: Tour) ->
     tour.type(*predict, "--key", "acme")
     tour.type(*predict[:-1], "stolen", "--key", "first", status=21)
     audit = ("audit", "run", "--device", "cpu", "--incorrect-keys", "2")
-    tour.type(*audit, "--out", "report")
+    tour.type(*audit, "--out", "report", status=31)  # two keys decide no claim
     figure = ("show-transform", "images/test-00000.png", "--recipe", "demo")
     tour.type(*figure, "--key", "acme", "--out", "figure.png")
     assert hits(tour.seen | tour.files()) == []

@@ -65,7 +65,8 @@ def test_predict_finds_the_version_a_bundle_was_made_for(tmp_path: Path) -> None
 
 def test_audit_and_export_find_the_version_a_run_was_made_for(tmp_path: Path) -> None:
     audit = ["audit", "run", "--incorrect-keys", "1", "--device", "cpu"]
-    assert run([*audit, "--out", str(tmp_path / "report")]) == 0
+    undecided = 31  # one key decides no claim
+    assert run([*audit, "--out", str(tmp_path / "report")]) == undecided
     assert run(["export", "run", "--out", str(tmp_path / "again.mlgb")]) == 0
 
 

@@ -46,7 +46,8 @@ def story(home: Path) -> Path:
         [*figure, "--key", "acme", "--out", "fig.png"],
     ]
     for command in commands:
-        assert run(command) == 0, command
+        # So few images of so small a model decide no claim of an audit.
+        assert run(command) == (31 if command[0] == "audit" else 0), command
     return home
 
 

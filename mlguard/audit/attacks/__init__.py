@@ -1,7 +1,7 @@
 """Attacks: what a thief with the weights does next. Needs torch.
 
 Every attack states its adversary, budget, success, limits and source, and gives numbers
-only. docs/spec/audit-v2.md, section 2.
+only. docs/spec/audit-v4.md, section 6.
 """
 
 from mlguard.audit.attacks.base import Attack, Pool, Scene, SplitReferee

@@ -5,6 +5,7 @@ from mlguard.audit.attacks.exhaustive import Exhaustive
 from mlguard.audit.attacks.gradient import Gradient
 from mlguard.audit.attacks.hill_climbing import HillClimbing
 from mlguard.audit.attacks.integer_seeds import IntegerSeeds
+from mlguard.audit.attacks.known_initialization import KnownInitialization
 from mlguard.audit.attacks.known_plaintext import KnownPlaintext
 from mlguard.audit.attacks.public_ancestor import PublicAncestor
 from mlguard.audit.attacks.retraining import Retraining
@@ -19,6 +20,7 @@ _KINDS: tuple[type[Attack], ...] = (
     HillClimbing,
     Gradient,
     WeightsOnly,
+    KnownInitialization,
     PublicAncestor,
     KnownPlaintext,
     TransformedImages,

@@ -25,6 +25,7 @@ class Budget:
         steps: Steps of each training, of 16 images each.
         rates: Learning rates tried when everything is trained; the best one counts.
         adapter_rates: The same for an adapter.
+        initial_seeds: Seeds whose initial weights are drawn.
     """
 
     search_images: int
@@ -36,6 +37,7 @@ class Budget:
     steps: int
     rates: tuple[float, ...]
     adapter_rates: tuple[float, ...]
+    initial_seeds: int = 10_000
 
 
 def share_of(share: float, trained_on: int) -> int:

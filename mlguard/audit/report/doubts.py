@@ -163,6 +163,9 @@ def _of_verdicts(report: AuditReport) -> Iterator[str]:
     for claim in DEFAULTS:
         if claim not in claims:
             yield f"the claim {claim}, which every audit makes, is not answered"
+    for one in report.verdicts:
+        if one.source == "default" and one.threshold != DEFAULTS.get(one.claim):
+            yield f"the threshold of {one.claim} is not the default, by its numbers"
     codes = [flag.code for flag in report.flags]
     access = report.subject.access
     raised = flags_of(report.findings, report.attacks, access=access)

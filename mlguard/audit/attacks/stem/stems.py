@@ -1,6 +1,6 @@
 """The layer that reads whole blocks of an image, where a key can be folded in."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,7 @@ class StemWeight:
     name: str
     weight: Tensor
 
-    def in_ancestor(self, public: dict[str, Tensor]) -> Tensor | None:
+    def in_ancestor(self, public: Mapping[str, Tensor]) -> Tensor | None:
         """The same weight of a plain model; None if it has none."""
         return public.get(f"{self.name}.weight")
 

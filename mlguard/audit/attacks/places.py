@@ -1,0 +1,183 @@
+"""Where the key acts: pair stolen weights with known ones, and read off what it did.
+
+A layer that reads what a key permutes has the columns of the known weights in the key's
+order, up to what training changed; one that reads inverted values has them with the
+other sign, and one that reads rotated blocks has them rotated.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mlguard.audit.attacks.base import Scene
+from mlguard.audit.attacks.search.assignment import Order, assign, cosines
+from mlguard.audit.attacks.search.guesses import GuessSpace
+from mlguard.audit.attacks.stem.stems import block_columns, stem_weight
+from mlguard.audit.attacks.training.adapters import (
+    MAX_LENGTH,
+    BlockAdapter,
+    feature_maps,
+)
+from mlguard.models import Condition, keyed, readers
+from mlguard.transforms import ChannelPermutation, Transform, TransformSet
+
+
+@dataclass(frozen=True)
+class Match:
+    """A permutation found at one place, "" for the image. Key material if right."""
+
+    layer: str
+    order: Order
+    negative: NDArray[np.bool_]
+    alike: float
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """An orthogonal map of centred blocks. Key material if right."""
+
+    matrix: NDArray[np.float64]
+    alike: float
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the key acts: what was matched, and what could not be, in words."""
+
+    matched: tuple[Match | Rotation, ...]
+    unmatched: tuple[str, ...]
+
+    @classmethod
+    def of(cls, scene: Scene, public: Mapping[str, Tensor]) -> "Places":
+        """Compare the stolen weights with others, wherever the key acts.
+
+        Args:
+            scene: Whose weights were stolen.
+            public: The others, in the form that the stolen model has, by its names.
+        """
+        matched: list[Match | Rotation] = []
+        unmatched = []
+        for layer in scene.spec.layers:
+            found = _match_channels(scene, public, layer)
+            if found is None:
+                unmatched.append(f"layer {layer}: the ancestor has no layer after it")
+            else:
+                matched.append(found)
+        if scene.spec.image_methods:
+            stem = _match_stem(scene, public)
+            if isinstance(stem, str):
+                unmatched.append(f"the image transform: {stem}")
+            else:
+                matched.append(stem)
+        return cls(tuple(matched), tuple(unmatched))
+
+    @property
+    def alike(self) -> float:
+        """How alike the weights are where they are least so: a mean cosine."""
+        return min((one.alike for one in self.matched), default=0.0)
+
+    def unknown(self, scene: Scene) -> dict[str, int]:
+        """Permuted layers that nothing was matched for, and their channels."""
+        known = {one.layer for one in self.matched if isinstance(one, Match)}
+        return {
+            layer: channels
+            for layer, channels in feature_maps(scene).items()
+            if layer not in known and channels <= MAX_LENGTH
+        }
+
+    def condition(self, scene: Scene) -> Condition:
+        """Do what was found, everywhere."""
+        image: Transform | None = None
+        adapter: BlockAdapter | None = None
+        channels = []
+        for one in self.matched:
+            if isinstance(one, Rotation):
+                adapter = _adapter(one.matrix, scene)
+            elif one.layer:
+                signs = np.where(one.negative, -1, 1).astype(np.float32)
+                own = signs if scene.spec.signs else None
+                channels.append(ChannelPermutation(one.layer, one.order, own))
+            else:
+                space = GuessSpace.of(scene.spec, None)
+                image = space.transform(space.signed(one.order, one.negative))
+        found = keyed(TransformSet(image, tuple(channels)), scene.stolen.device)
+        return (
+            found if adapter is None else replace(found, image=adapter, transforms=None)
+        )
+
+
+def _match_channels(
+    scene: Scene, public: Mapping[str, Tensor], layer: str
+) -> Match | None:
+    """Compare the input columns of the layers that read a feature map."""
+    own = scene.stolen.model.state_dict()
+    names = [f"{reader}.weight" for reader in readers(scene.stolen.model, layer)]
+    names = [name for name in names if name in public]
+    if not names:
+        return None
+    stolen, plain = (
+        np.concatenate([_columns(weights[name]) for name in names], axis=1)
+        for weights in (own, public)
+    )
+    return _match(layer, cosines(stolen, plain), signed=scene.spec.signs)
+
+
+def _match_stem(scene: Scene, public: Mapping[str, Tensor]) -> Match | Rotation | str:
+    """Compare the columns of the layer that reads whole blocks."""
+    methods, size = scene.spec.image_methods, scene.spec.block_size
+    if "ffx" in methods:
+        return "what ffx does is a table and is in no weight"
+    stolen = stem_weight(scene.stolen.model, size)
+    if stolen is None:
+        return "no layer reads whole blocks of the image, so nothing was folded"
+    plain = stolen.in_ancestor(public)
+    if plain is None:
+        return f"the ancestor has no {stolen.name}"
+    std = scene.stolen.normalization.std
+    own, public_columns = (
+        block_columns(weight, size, std) for weight in (stolen.weight, plain)
+    )
+    if methods == ("orthogonal",):
+        return _rotation(own, public_columns)
+    similarity = cosines(own, public_columns)
+    if "shf" not in methods:
+        similarity = np.diag(np.diag(similarity))
+    return _match("", similarity, signed="np" in methods, fixed="shf" not in methods)
+
+
+def _match(
+    layer: str, similarity: NDArray[np.float64], *, signed: bool, fixed: bool = False
+) -> Match:
+    """Pair columns; with signs, by the absolute value of their cosine."""
+    likeness = np.abs(similarity) if signed else similarity
+    order = np.arange(len(similarity)) if fixed else assign(likeness)
+    matched = similarity[np.arange(len(order)), order]
+    alike = float(np.mean(np.abs(matched) if signed else matched))
+    return Match(layer, order, (matched < 0) & signed, alike)
+
+
+def _rotation(stolen: NDArray[np.float64], plain: NDArray[np.float64]) -> Rotation:
+    """The rotation after which a stolen stem does what the plain one does."""
+    left, _, right = np.linalg.svd(stolen @ plain.T)
+    matrix = left @ right
+    turned = cosines(matrix.T @ stolen, plain)
+    return Rotation(matrix, float(np.diag(turned).mean()))
+
+
+def _adapter(matrix: NDArray[np.float64], scene: Scene) -> BlockAdapter:
+    """Rotate blocks around mid-grey, which `orthogonal` leaves where it is."""
+    adapter = BlockAdapter(scene.spec.block_size)
+    with torch.no_grad():
+        adapter.matrix.copy_(torch.from_numpy(matrix))
+        adapter.offset.copy_(torch.from_numpy(0.5 - 0.5 * matrix.sum(1)))
+    return adapter.to(scene.stolen.device).requires_grad_(False)
+
+
+def _columns(weight: Tensor) -> NDArray[np.float64]:
+    """One row for each input channel. Shape: (O, C, …) to (C, O·…)."""
+    values = weight.detach().double().cpu().transpose(0, 1).flatten(1)
+    return np.asarray(values.numpy())
