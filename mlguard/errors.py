@@ -5,6 +5,7 @@ MlguardError
 ├── DatasetError        images or masks that are missing, damaged or do not fit
 ├── ImageError          an image that cannot be read or predicted
 ├── WeightsError        a weights file or name that does not fit the model
+│   └── MalformedWeights not a .safetensors file, or one that is not bound or damaged
 ├── ModelFileError      a model file that cannot be read, run or taken apart
 ├── BindingError        what a key does cannot be folded into this model
 ├── RunError            a run folder that cannot be used as asked
@@ -64,6 +65,12 @@ class ImageError(MlguardError):
 
 class WeightsError(MlguardError):
     """A weights file or name does not fit the model."""
+
+
+class MalformedWeights(WeightsError):
+    """The file does not follow docs/spec/weights-v1.md."""
+
+    hint = "the file may be damaged in transfer; fetch it again from its owner"
 
 
 class ModelFileError(MlguardError):

@@ -89,6 +89,7 @@ EXIT_CODES = (
             errors.MalformedBundle,
             errors.TamperedBundle,
             errors.TamperedTensors,
+            errors.MalformedWeights,
         ),
     ),
     ExitCode(21, "wrong key", (errors.WrongKey,)),

@@ -1,0 +1,216 @@
+"""Open a bound file under its key: the header is vouched for, tensors follow.
+
+docs/spec/weights-v1.md, sections 3 and 4.
+"""
+
+import hmac
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+from mlguard.errors import MalformedWeights, TamperedTensors, WrongKey
+from mlguard.keys import ModelKey, ModelSubkeys
+from mlguard.sealing import FileKey, chunks_of, open_tensor
+from mlguard.weights.file import WeightsFile
+from mlguard.weights.header import Entry, Header
+
+PREFIX = "mlguard."
+VERSION = PREFIX + "weights"
+FORMAT = "1"
+MAC = PREFIX + "mac"
+MAC_LABEL = "weights/header"
+NO_MAC = "0" * 64
+TAG_DIGITS = 32
+# The fields of hex digits, and how many; of the tags a multiple.
+DIGITS = {
+    PREFIX + "protection_id": 32,
+    PREFIX + "key_id": 16,
+    PREFIX + "salt": 64,
+    PREFIX + "commitment": 64,
+    PREFIX + "tags": None,
+    MAC: 64,
+}
+NAMES = {VERSION, *DIGITS}
+HEX = re.compile(r"[0-9a-f]*")
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What a bound file says about its key. All of it is public.
+
+    Attributes:
+        protection_id: 16 bytes, the salt of this file's subkeys.
+        key_id: The public name of the model key.
+        salt: 32 bytes.
+        commitment: 32 bytes.
+        tags: Of every tensor's chunks, in their order.
+        mac: 32 bytes.
+    """
+
+    protection_id: bytes
+    key_id: str
+    salt: bytes
+    commitment: bytes
+    tags: tuple[bytes, ...]
+    mac: bytes
+
+    @classmethod
+    def of(cls, header: Header, *, name: str) -> Self:
+        """What the header of a bound file says.
+
+        Args:
+            header: Of the file.
+            name: What to call the file in a refusal.
+
+        Raises:
+            MalformedWeights: It is no bound file, a newer one, or a damaged one.
+        """
+        metadata = header.metadata
+        own = {key for key in metadata if key.startswith(PREFIX)}
+        if not own:
+            raise MalformedWeights(
+                f"{name} is a plain .safetensors file and not bound to a key",
+                hint="open it with the safetensors library, or bind it first with "
+                "`mlguard bind`",
+            )
+        version = metadata.get(VERSION)
+        if version is not None and version != FORMAT and version.isdigit():
+            raise MalformedWeights(
+                f"{name} is a bound file of format {version[:9]}, newer than this "
+                "program",
+                hint="update mlguard",
+            )
+        if own != NAMES or version != FORMAT:
+            raise MalformedWeights(
+                f"{name}: expected the metadata {sorted(NAMES)}, got {sorted(own)}"
+            )
+        for key, digits in DIGITS.items():
+            value = metadata[key]
+            if not HEX.fullmatch(value) or digits not in (None, len(value)):
+                raise MalformedWeights(f"{name}: {key} is not so many hex digits")
+        return cls(
+            protection_id=bytes.fromhex(metadata[PREFIX + "protection_id"]),
+            key_id=metadata[PREFIX + "key_id"],
+            salt=bytes.fromhex(metadata[PREFIX + "salt"]),
+            commitment=bytes.fromhex(metadata[PREFIX + "commitment"]),
+            tags=_tags(metadata[PREFIX + "tags"], header, name=name),
+            mac=bytes.fromhex(metadata[MAC]),
+        )
+
+
+class BoundFile:
+    """A bound file, unlocked: its header is what the owner wrote.
+
+    Tensors are checked one by one, when they are read.
+
+    Attributes:
+        name: The path it was read from.
+        entries: Its tensors by name, in the order of their bytes.
+        metadata: The owner's, without what a key needs.
+    """
+
+    def __init__(self, path: Path, key: ModelKey) -> None:
+        """Open a file under its key.
+
+        Raises:
+            MalformedWeights: The file does not follow the specification.
+            WrongKey: It was bound to another key.
+            TamperedTensors: Its header is not what the owner wrote.
+            OSError: It cannot be read.
+        """
+        self._file = file = WeightsFile(path)
+        self.name = file.name
+        binding = Binding.of(file.header, name=file.name)
+        if binding.key_id != key.key_id:
+            raise WrongKey(
+                f"{file.name} was bound to key {binding.key_id}, this is key "
+                f"{key.key_id}"
+            )
+        subkeys = key.for_model(binding.protection_id)
+        self._key = FileKey.of_owner(subkeys, binding.salt)
+        self._key.check(binding.commitment, name=file.name)
+        if not hmac.compare_digest(header_mac(self._key, file.raw), binding.mac):
+            raise TamperedTensors(f"{file.name}: the header is not what was sealed")
+        self.entries = {one.name: one for one in file.header.entries}
+        self.metadata = {
+            key: value
+            for key, value in file.header.metadata.items()
+            if not key.startswith(PREFIX)
+        }
+        self._places = _places(file.header, binding.tags)
+
+    def read(self, name: str, into: Any) -> None:
+        """Decrypt a tensor into a buffer; until this returns, it holds nothing.
+
+        Raises:
+            TamperedTensors: The tensor is not what was sealed here.
+        """
+        entry, (index, tags) = self.entries[name], self._places[name]
+
+        def decrypt(file: BinaryIO) -> None:
+            open_tensor(
+                self._key, index, entry.header, file, into, tags, name=self.name
+            )
+
+        self._file.at(entry, decrypt)
+
+    def close(self) -> None:
+        """Close the file. What was read stays."""
+        self._file.close()
+
+
+def header_mac(key: FileKey, raw: bytes) -> bytes:
+    """The MAC of a header, whatever its own field holds.
+
+    Raises:
+        TamperedTensors: The field does not stand there once, as the specification says.
+    """
+    needle = f'"{MAC}":"'.encode()
+    at = raw.find(needle) + len(needle)
+    if raw.count(needle) != 1:
+        raise TamperedTensors(f"the header has {raw.count(needle)} MACs, expected one")
+    zeroed = raw[:at] + NO_MAC.encode() + raw[at + len(NO_MAC) :]
+    return hmac.digest(key.key(MAC_LABEL), zeroed, "sha256")
+
+
+def bound_metadata(
+    subkeys: ModelSubkeys, salt: bytes, key: FileKey, tags: bytes
+) -> dict[str, str]:
+    """The metadata of a bound file, its MAC still zero."""
+    return {
+        VERSION: FORMAT,
+        PREFIX + "protection_id": subkeys.protection_id.hex(),
+        PREFIX + "key_id": subkeys.key_id,
+        PREFIX + "salt": salt.hex(),
+        PREFIX + "commitment": key.commitment.hex(),
+        PREFIX + "tags": tags.hex(),
+        MAC: NO_MAC,
+    }
+
+
+def tag_count(entries: tuple[Entry, ...]) -> int:
+    """How many tags tensors have together."""
+    return sum(chunks_of(one.size_bytes) for one in entries)
+
+
+def _tags(digits: str, header: Header, *, name: str) -> tuple[bytes, ...]:
+    expected = tag_count(header.entries)
+    if len(digits) != TAG_DIGITS * expected:
+        raise MalformedWeights(f"{name}: expected {expected} tags")
+    return tuple(
+        bytes.fromhex(digits[i : i + TAG_DIGITS])
+        for i in range(0, len(digits), TAG_DIGITS)
+    )
+
+
+def _places(
+    header: Header, tags: tuple[bytes, ...]
+) -> dict[str, tuple[int, tuple[bytes, ...]]]:
+    """The number and the tags of every tensor, by its name."""
+    found, at = {}, 0
+    for index, one in enumerate(header.entries):
+        stop = at + chunks_of(one.size_bytes)
+        found[one.name] = index, tags[at:stop]
+        at = stop
+    return found

@@ -1,0 +1,209 @@
+"""The header of a .safetensors file, strictly: one list of tensors, without holes.
+
+Knows no key and no framework. docs/spec/weights-v1.md, sections 1 and 2.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from mlguard.errors import MalformedWeights
+from mlguard.sealing import ELEMENT_BITS, TensorHeader
+
+MAX_HEADER_BYTES = 1 << 24  # more than 50,000 tensors
+MAX_AXES = 64
+MAX_SIZE = 1 << 46  # of an axis, and of a tensor's bytes
+MAX_NAME = 1024  # characters
+LENGTH_BYTES = 8
+ALIGNMENT = 64  # where the data begins, of files that we write
+METADATA = "__metadata__"
+FIELDS = {"dtype", "shape", "data_offsets"}
+
+# The number that ONNX gives a type, by what safetensors calls it.
+ELEMENT_TYPES = {
+    **{"BOOL": 9, "U8": 2, "I8": 3, "I16": 5, "U16": 4, "I32": 6, "U32": 12},
+    **{"I64": 7, "U64": 13, "F16": 10, "BF16": 16, "F32": 1, "F64": 11, "C64": 14},
+    **{"F8_E4M3": 17, "F8_E4M3FNUZ": 18, "F8_E5M2": 19, "F8_E5M2FNUZ": 20},
+    **{"F8_E8M0": 24, "F4": 23, "F6_E2M3": 27, "F6_E3M2": 28},
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a file.
+
+    Attributes:
+        name: In the file.
+        dtype: Its type, as safetensors calls it.
+        shape: Sizes of its axes; none of a scalar.
+        start: Where its bytes begin in the data.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int = 0
+
+    @property
+    def header(self) -> TensorHeader:
+        """As what it is sealed."""
+        return TensorHeader(self.name, ELEMENT_TYPES[self.dtype], self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes it has."""
+        return self.header.size_bytes
+
+    @property
+    def stop(self) -> int:
+        """Where its bytes end in the data."""
+        return self.start + self.size_bytes
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says about itself.
+
+    Attributes:
+        metadata: Strings by name.
+        entries: The tensors in the order of their bytes.
+    """
+
+    metadata: Mapping[str, str]
+    entries: tuple[Entry, ...]
+
+    @property
+    def data_bytes(self) -> int:
+        """How many bytes the tensors have."""
+        return self.entries[-1].stop if self.entries else 0
+
+
+def parse_header(raw: bytes, *, name: str) -> Header:
+    """Read a header, with whatever spaces stand behind it.
+
+    Args:
+        raw: Its bytes, without the length before it.
+        name: What to call the file in a refusal.
+
+    Raises:
+        MalformedWeights: It does not follow the specification.
+    """
+    try:
+        fields = json.loads(
+            raw.decode(),
+            object_pairs_hook=_once,
+            parse_float=_no_number,
+            parse_constant=_no_number,
+        )
+        if not isinstance(fields, dict):
+            raise ValueError("expected a JSON object")
+        metadata = _metadata(fields.pop(METADATA, {}))
+        entries = [_entry(key, value) for key, value in fields.items()]
+        return Header(metadata, in_order(entries))
+    except (ValueError, RecursionError) as problem:
+        reason = str(problem).partition("\n")[0][:200]
+        raise MalformedWeights(f"{name}: header: {reason}") from None
+
+
+def in_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Sort tensors by their places, and refuse holes and overlaps.
+
+    Raises:
+        ValueError: One does not begin where the one before it ends.
+    """
+    ordered = sorted(entries, key=lambda one: (one.start, one.stop, one.name.encode()))
+    expected = 0
+    for one in ordered:
+        if one.start != expected:
+            raise ValueError(
+                f"tensor {one.name!r} begins at {one.start}, expected {expected}"
+            )
+        expected = one.stop
+    return tuple(ordered)
+
+
+def write_header(metadata: Mapping[str, str], entries: Iterable[Entry]) -> bytes:
+    """Write a header with its length, and spaces to where the data may begin."""
+    fields: dict[str, Any] = {METADATA: dict(sorted(metadata.items()))}
+    for one in entries:
+        offsets = [one.start, one.stop]
+        fields[one.name] = {
+            "dtype": one.dtype,
+            "shape": list(one.shape),
+            "data_offsets": offsets,
+        }
+    raw = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+    raw += b" " * (-(LENGTH_BYTES + len(raw)) % ALIGNMENT)
+    return len(raw).to_bytes(LENGTH_BYTES, "little") + raw
+
+
+def check_name(name: str) -> None:
+    """Refuse names that a terminal could take for a command.
+
+    Raises:
+        ValueError: It is empty, too long, or not printable.
+    """
+    if not 0 < len(name) <= MAX_NAME or not name.isprintable():
+        raise ValueError(f"a tensor is named {name[:MAX_NAME]!r}")
+
+
+def _entry(name: str, fields: Any) -> Entry:
+    check_name(name)
+    if not isinstance(fields, dict) or set(fields) != FIELDS:
+        raise ValueError(f"expected {sorted(FIELDS)} of tensor {name!r}")
+    dtype, shape, offsets = (fields[key] for key in ("dtype", "shape", "data_offsets"))
+    if dtype not in ELEMENT_TYPES:
+        raise ValueError(f"tensor {name!r} is of the unknown type {str(dtype)[:40]!r}")
+    if not _whole(shape) or len(shape) > MAX_AXES:
+        raise ValueError(f"expected at most {MAX_AXES} sizes of tensor {name!r}")
+    if not _whole(offsets) or len(offsets) != 2:
+        raise ValueError(f"expected two offsets of tensor {name!r}")
+    found = Entry(name, dtype, tuple(shape), offsets[0])
+    check_size(found)
+    if found.stop != offsets[1]:
+        raise ValueError(
+            f"tensor {name!r} has {found.size_bytes} bytes by its type and shape, "
+            f"and {offsets[1] - offsets[0]} by its offsets"
+        )
+    return found
+
+
+def check_size(entry: Entry) -> None:
+    """Refuse tensors that are too large, or that end within a byte.
+
+    Raises:
+        ValueError: This one is.
+    """
+    elements = 1
+    for size in entry.shape:
+        elements *= size
+        if not 0 <= size <= MAX_SIZE or elements > MAX_SIZE:
+            raise ValueError(f"tensor {entry.name!r} is too large")
+    if elements * ELEMENT_BITS[ELEMENT_TYPES[entry.dtype]] % 8:
+        raise ValueError(f"tensor {entry.name!r} ends within a byte")
+
+
+def _whole(values: Any) -> bool:
+    return isinstance(values, list) and all(
+        type(one) is int and 0 <= one <= MAX_SIZE for one in values
+    )
+
+
+def _metadata(fields: Any) -> dict[str, str]:
+    if not isinstance(fields, dict) or not all(
+        isinstance(value, str) for value in fields.values()
+    ):
+        raise ValueError(f"expected an object of strings at {METADATA}")
+    return fields
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("one name stands twice")
+    return found
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text[:40]} is not an integer")

@@ -1,0 +1,153 @@
+"""Read bound files with the calls of the safetensors library, and a key more."""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from mlguard.errors import MalformedWeights, WeightsError
+from mlguard.keys import ModelKey
+from mlguard.weights.bound import BoundFile
+from mlguard.weights.frameworks import framework_of, make
+
+PathLike = str | os.PathLike[str]
+
+
+def load_file(
+    path: PathLike, key: ModelKey, *, framework: str = "np", device: Any = "cpu"
+) -> dict[str, Any]:
+    """Read all tensors of a bound file.
+
+    Args:
+        path: The bound file.
+        key: The key it was bound to.
+        framework: "np" for numpy arrays, "pt" for torch tensors.
+        device: Of torch: where the tensors go.
+
+    Returns:
+        The tensors by name, in the order of their bytes, as they were before binding.
+
+    Raises:
+        MalformedWeights: The file does not follow the specification, or cannot be read.
+        WrongKey: It was bound to another key.
+        TamperedTensors: It is not what its owner wrote.
+        WeightsError: It holds a type that the framework does not have.
+        MissingExtra: torch is asked for and not installed.
+
+    Example:
+        tensors = load_file("bound.safetensors", key)
+    """
+    with safe_open(path, key, framework, device) as file:
+        return file.get_tensors()
+
+
+class safe_open:  # noqa: N801  # as the library calls it
+    """Open a bound file, and read tensors as they are asked for.
+
+    Args:
+        path: The bound file.
+        key: The key it was bound to.
+        framework: As for `load_file`.
+        device: As for `load_file`.
+
+    Raises:
+        MalformedWeights: As `load_file`, and so the next two.
+        WrongKey: It was bound to another key.
+        TamperedTensors: Its header is not what its owner wrote.
+
+    Example:
+        with safe_open("bound.safetensors", key, framework="pt") as file:
+            weight = file.get_tensor("classifier.weight")
+    """
+
+    def __init__(
+        self,
+        path: PathLike,
+        key: ModelKey,
+        framework: str = "np",
+        device: Any = "cpu",
+    ) -> None:
+        self._framework, self._device = framework_of(framework), device
+        try:
+            self._file = BoundFile(Path(path), key)
+        except OSError as error:
+            raise MalformedWeights(
+                f"{path} cannot be read: {error.strerror}", hint=""
+            ) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def keys(self) -> list[str]:
+        """The names of the tensors."""
+        return sorted(self._file.entries)
+
+    def offset_keys(self) -> list[str]:
+        """The names of the tensors, in the order of their bytes."""
+        return list(self._file.entries)
+
+    def metadata(self) -> dict[str, str] | None:
+        """The texts that the owner wrote into the file; None if there are none."""
+        return dict(self._file.metadata) or None
+
+    def get_tensor(self, name: str) -> Any:
+        """Decrypt one tensor.
+
+        Raises:
+            WeightsError: There is no such tensor, or the framework has no such type.
+            TamperedTensors: It is not what was sealed here.
+            MissingExtra: torch is asked for and not installed.
+        """
+        entry = self._entry(name)
+        return make(
+            entry,
+            lambda into: self._file.read(name, into),
+            framework=self._framework,
+            device=self._device,
+            name=self._file.name,
+        )
+
+    def get_tensors(self) -> dict[str, Any]:
+        """Decrypt all tensors. Raises as `get_tensor`."""
+        return {name: self.get_tensor(name) for name in self.offset_keys()}
+
+    def get_slice(self, name: str) -> "Slice":
+        """A tensor of which a part will be asked for. Raises as `get_tensor`."""
+        entry = self._entry(name)
+        return Slice(self, name, entry.dtype, entry.shape)
+
+    def _entry(self, name: str) -> Any:
+        if name not in self._file.entries:
+            raise WeightsError(f"{self._file.name} has no tensor {name!r}")
+        return self._file.entries[name]
+
+
+class Slice:
+    """A tensor whose shape is known and whose bytes are not read yet.
+
+    A tag vouches for up to 64 MiB, so the whole tensor is decrypted for any part of it.
+    """
+
+    def __init__(
+        self, file: safe_open, name: str, dtype: str, shape: tuple[int, ...]
+    ) -> None:
+        self._file, self._name, self._dtype, self._shape = file, name, dtype, shape
+
+    def get_shape(self) -> list[int]:
+        """Sizes of the axes."""
+        return list(self._shape)
+
+    def get_dtype(self) -> str:
+        """The type, as safetensors calls it."""
+        return self._dtype
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._file.get_tensor(self._name)[index]

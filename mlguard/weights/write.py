@@ -1,0 +1,207 @@
+"""Write a bound file: tensors are encrypted one by one, and never lie plain on a disk.
+
+docs/spec/weights-v1.md, section 3.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mlguard.errors import OutputError, OutputExists, WeightsError
+from mlguard.files import put_new, refuse_existing
+from mlguard.keys import ModelKey, ModelSubkeys, new_protection_id
+from mlguard.sealing import FileKey, new_salt, seal_tensor
+from mlguard.weights.bound import MAC, PREFIX, bound_metadata, header_mac, tag_count
+from mlguard.weights.file import WeightsFile
+from mlguard.weights.frameworks import buffer_of, entry_of
+from mlguard.weights.header import (
+    LENGTH_BYTES,
+    MAX_HEADER_BYTES,
+    Entry,
+    check_name,
+    check_size,
+    write_header,
+)
+
+Read = Callable[[Entry], Any]  # a buffer of one tensor's plain bytes
+
+
+def bind_file(source: Path, out: Path, key: ModelKey) -> bytes:
+    """Bind a plain .safetensors file to a key.
+
+    Args:
+        source: The plain file; it stays as it is.
+        out: The bound file to write; nothing is there yet.
+        key: The key that opens it from now on.
+
+    Returns:
+        The protection id of the bound file, 16 bytes.
+
+    Raises:
+        MalformedWeights: The plain file does not follow the specification.
+        WeightsError: It is bound already.
+        OutputExists: There is something at `out`.
+        OutputError: There is no space, or the folder is not writable.
+        OSError: The plain file cannot be read.
+    """
+    refuse_existing(out)
+    file = WeightsFile(source)
+    if any(name.startswith(PREFIX) for name in file.header.metadata):
+        raise WeightsError(
+            f"{source} is bound to a key already",
+            hint="bind the plain file; `mlguard.weights.load_file` opens this one",
+        )
+
+    def read(entry: Entry) -> bytearray:
+        plain = bytearray(entry.size_bytes)
+        file.read(entry, plain)
+        return plain
+
+    try:
+        return write_bound(out, file.header.metadata, file.header.entries, read, key)
+    finally:
+        file.close()
+
+
+def save_file(
+    tensors: Mapping[str, Any],
+    path: str | os.PathLike[str],
+    key: ModelKey,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write tensors into a bound file, as `safetensors.numpy.save_file` does plainly.
+
+    Args:
+        tensors: numpy arrays or torch tensors, by name.
+        path: The file to write; nothing is there yet.
+        key: The key that opens it.
+        metadata: Texts that stay readable; they may not begin with "mlguard.".
+
+    Raises:
+        WeightsError: A tensor or a name that such a file does not take.
+        OutputExists: There is something at the path.
+        OutputError: There is no space, or the folder is not writable.
+    """
+    try:
+        entries = lay_out(tensors)
+        given = _checked(metadata or {})
+    except ValueError as problem:
+        raise WeightsError(f"{path}: {problem}") from None
+    write_bound(
+        Path(path), given, entries, lambda one: buffer_of(tensors[one.name]), key
+    )
+
+
+def lay_out(tensors: Mapping[str, Any]) -> tuple[Entry, ...]:
+    """Give every tensor its place: the widest types first, then by name.
+
+    Raises:
+        ValueError: A tensor or a name that such a file does not take.
+    """
+    entries = [entry_of(name, one) for name, one in tensors.items()]
+    widths = {one.name: max(1, _item_bytes(tensors[one.name])) for one in entries}
+    entries.sort(key=lambda one: (-widths[one.name], one.name))
+    placed, at = [], 0
+    for one in entries:
+        check_name(one.name)
+        check_size(one)
+        placed.append(Entry(one.name, one.dtype, one.shape, at))
+        at = placed[-1].stop
+    return tuple(sorted(placed, key=lambda one: (one.start, one.stop, one.name)))
+
+
+def write_bound(
+    out: Path,
+    metadata: Mapping[str, str],
+    entries: Sequence[Entry],
+    read: Read,
+    key: ModelKey,
+) -> bytes:
+    """Write a bound file whole or not at all.
+
+    Args:
+        out: The file; nothing is there yet.
+        metadata: The owner's.
+        entries: The tensors in the order of their bytes.
+        read: Gives a tensor's plain bytes.
+        key: The model key.
+
+    Returns:
+        The protection id of the file, 16 bytes.
+
+    Raises:
+        WeightsError: The header is larger than a reader takes.
+        OutputExists: There is something at `out`.
+        OutputError: There is no space, or the folder is not writable.
+    """
+    refuse_existing(out)
+    subkeys = key.for_model(new_protection_id())
+    # A name of its own and not the file's with an ending: that could be too long.
+    temporary = out.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            _write(file, metadata, tuple(entries), read, subkeys, name=str(out))
+            file.flush()
+            os.fsync(file.fileno())
+        put_new(temporary, out)
+    except FileExistsError:
+        raise OutputExists(f"{out} exists already") from None
+    except OSError as error:
+        raise OutputError(f"cannot write {out}: {error.strerror}") from None
+    finally:
+        with suppress(OSError):  # gone already, or never made
+            temporary.unlink()
+    return subkeys.protection_id
+
+
+def _write(
+    file: BinaryIO,
+    metadata: Mapping[str, str],
+    entries: tuple[Entry, ...],
+    read: Read,
+    subkeys: ModelSubkeys,
+    *,
+    name: str,
+) -> None:
+    """Room for the header first, then the tensors, then the header with their tags."""
+    salt = new_salt()
+    key = FileKey.of_owner(subkeys, salt)
+    zeros = bytes(16 * tag_count(entries))
+    header = _header(metadata, entries, bound_metadata(subkeys, salt, key, zeros))
+    if len(header) - LENGTH_BYTES > MAX_HEADER_BYTES:
+        raise WeightsError(
+            f"{name}: its header would have {len(header)} bytes, at most "
+            f"{MAX_HEADER_BYTES} are read",
+            hint="split the tensors into several files",
+        )
+    file.write(header)
+    tags: list[bytes] = []
+    for index, one in enumerate(entries):
+        tags += seal_tensor(key, index, one.header, read(one), file)
+    own = bound_metadata(subkeys, salt, key, b"".join(tags))
+    header = _header(metadata, entries, own)
+    own[MAC] = header_mac(key, header[LENGTH_BYTES:]).hex()
+    file.seek(0)
+    file.write(_header(metadata, entries, own))
+
+
+def _header(
+    metadata: Mapping[str, str], entries: tuple[Entry, ...], own: Mapping[str, str]
+) -> bytes:
+    return write_header({**metadata, **own}, entries)
+
+
+def _checked(metadata: Mapping[str, str]) -> Mapping[str, str]:
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise ValueError(f"metadata are texts by name, got {key!r}: {value!r}")
+        if key.startswith(PREFIX):
+            raise ValueError(f"metadata may not be called {key!r}")
+    return metadata
+
+
+def _item_bytes(tensor: Any) -> int:
+    return int(getattr(tensor, "itemsize", 1))
