@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlguard.cli.ask import warn
+from mlguard.cli.bind_weights import bind_weights, is_weights
 from mlguard.cli.extras import need
 from mlguard.cli.key_space import warn_of_small_key_space
 from mlguard.cli.model_key import open_model_key, open_model_keys
@@ -65,7 +66,9 @@ def bind(
 ) -> None:
     """Make a trained model need the key, without training, and write a run folder.
 
-    Of an .onnx file it writes the bundle, as `mlguard export` does.
+    Of an .onnx file it writes the bundle, as `mlguard export` does. With --out
+    NAME.safetensors, a .safetensors file of any model becomes a file of the same names,
+    shapes and types, every tensor sealed.
     """
     if is_onnx(model):
         if recipe or method or layers or block_size or fold_batch_norm:
@@ -83,6 +86,12 @@ def bind(
         )
         return
     refuse_onnx_options(about, example, freeze_inputs=freeze_inputs)
+    if is_weights(out):
+        others = {"--recipe": recipe, "--set": set_, "--block-size": block_size}
+        others |= {"--layers": layers, "--fold-batch-norm": fold_batch_norm}
+        others |= {"--method": method if method != "weights" else None}
+        bind_weights(model, key, out, unlock, others=others)
+        return
     if set_ and recipe is None:
         raise typer.BadParameter("--set goes with --recipe")
     settings = read_recipe(recipe, overrides=set_ or []) if recipe else None

@@ -153,7 +153,7 @@ def _entry(name: str, fields: Any) -> Entry:
     if not isinstance(fields, dict) or set(fields) != FIELDS:
         raise ValueError(f"expected {sorted(FIELDS)} of tensor {name!r}")
     dtype, shape, offsets = (fields[key] for key in ("dtype", "shape", "data_offsets"))
-    if dtype not in ELEMENT_TYPES:
+    if not isinstance(dtype, str) or dtype not in ELEMENT_TYPES:
         raise ValueError(f"tensor {name!r} is of the unknown type {str(dtype)[:40]!r}")
     if not _whole(shape) or len(shape) > MAX_AXES:
         raise ValueError(f"expected at most {MAX_AXES} sizes of tensor {name!r}")

@@ -10,6 +10,7 @@ ROOMS = [
     "mlguard.sealing",
     "mlguard.foreign",
     "mlguard.marks",
+    "mlguard.weights",
     "mlguard.transforms",
     "mlguard.data",
     "mlguard.models",

@@ -40,6 +40,8 @@ MAY_IMPORT = {
         "numpy",
         "pyffx",
     },
+    "mlguard.weights": COMMON
+    | {"mlguard.keys", "mlguard.sealing", "numpy", "torch", "ml_dtypes"},
     "mlguard.marks": {"mlguard.keys", "cryptography", "numpy"},
     "mlguard.data": COMMON
     | TORCH

@@ -1,0 +1,54 @@
+"""`mlguard bind` of a .safetensors file as it is: every tensor under the key."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import typer
+
+from mlguard.cli.model_key import open_model_key
+from mlguard.cli.unlock import Unlock
+from mlguard.errors import MalformedWeights
+
+SUFFIX = ".safetensors"
+USE = "weights"  # how the keystore's list of uses calls such a file
+
+
+def is_weights(out: Path) -> bool:
+    """Whether a file of weights is to be written, and not a run folder."""
+    return out.suffix == SUFFIX
+
+
+def bind_weights(
+    model: Path, key: str, out: Path, unlock: Unlock, *, others: Mapping[str, object]
+) -> None:
+    """Bind a plain .safetensors file to a key, whatever model it is of.
+
+    Args:
+        model: The plain file.
+        key: Name of the key in the keystore.
+        out: The bound file to write.
+        unlock: The keystore, and how to open it.
+        others: Options that were given, by their names; none of them fits.
+    """
+    if given := [name for name, value in others.items() if value]:
+        raise typer.BadParameter(
+            f"{given[0]} says how a run folder is bound; {out} becomes a file of "
+            "weights, all of them sealed",
+            param_hint="--out",
+        )
+    if model.suffix != SUFFIX:
+        raise typer.BadParameter(
+            f"{out} can only be made of a {SUFFIX} file, got {model}",
+            param_hint="--out",
+        )
+    from mlguard.weights import bind_file  # numpy, which `--help` does not need
+
+    with open_model_key(key, unlock) as held:
+        try:
+            protection_id = bind_file(model, out, held.key)
+        except OSError as error:
+            raise MalformedWeights(
+                f"{model} cannot be read: {error.strerror}", hint=""
+            ) from None
+        held.register(USE, protection_id.hex())
+    print(f"bound file: {out}")

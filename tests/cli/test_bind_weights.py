@@ -1,0 +1,89 @@
+"""`mlguard bind model.safetensors --out bound.safetensors` as a user types it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from keystore import Identity, Keystore
+from mlguard.cli.app import run
+from mlguard.keys import ModelKey
+from mlguard.weights import load_file
+
+PLAIN = {"w": np.arange(12, dtype="f4").reshape(3, 4)}
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLGUARD_KEYSTORE", "keystore.mlgk")
+    monkeypatch.setenv("MLGUARD_IDENTITY_FILE", "owner.identity")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    save_file(PLAIN, "model.safetensors")
+    assert run(["keygen", "acme"]) == 0
+
+
+def bind(*more: str, out: str = "bound.safetensors") -> int:
+    return run(["bind", "model.safetensors", "--key", "acme", "--out", out, *more])
+
+
+def test_a_bound_file_opens_with_the_key_and_the_keystore_knows_of_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert bind("--method", "weights") == 0
+    assert "bound file: bound.safetensors" in capsys.readouterr().out
+    with Keystore.open(
+        Path("keystore.mlgk"), Identity.read(Path("owner.identity"))
+    ) as s:
+        key, uses = ModelKey(s.get("acme")), s.info("acme").uses
+    assert (load_file("bound.safetensors", key)["w"] == PLAIN["w"]).all()
+    assert [use.kind for use in uses] == ["weights"]
+    assert uses[0].reference.encode() in Path("bound.safetensors").read_bytes()
+
+
+def words(refusal: str) -> str:
+    """A refusal without the frame and the line breaks of a terminal."""
+    return " ".join(refusal.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--layers", "one"], "--layers says how a run folder is bound"),
+        (["--recipe", "demo"], "--recipe says how a run folder is bound"),
+        (["--method", "shf"], "--method says how a run folder is bound"),
+        (["--fold-batch-norm"], "--fold-batch-norm says how a run folder"),
+    ],
+)
+def test_options_of_run_folders_are_refused(more, said: str, capsys) -> None:
+    assert bind(*more) == 2
+    assert said in words(capsys.readouterr().err)
+    assert not Path("bound.safetensors").exists()
+
+
+def test_what_is_no_safetensors_file_is_refused(capsys) -> None:
+    Path("model.safetensors").write_bytes(b"PK\3\4 a zip and no such file")
+    assert bind() == 20
+    assert "model.safetensors is no .safetensors file" in capsys.readouterr().err
+    assert not Path("bound.safetensors").exists()
+
+
+def test_a_run_folder_does_not_become_a_file_of_weights(capsys) -> None:
+    Path("folder").mkdir()
+    command = ["bind", "folder", "--key", "acme", "--out", "bound.safetensors"]
+    assert run(command) == 2
+    said = words(capsys.readouterr().err)
+    assert "bound.safetensors can only be made of a .safetensors file" in said
+
+
+def test_a_missing_file_is_a_sentence(capsys) -> None:
+    Path("model.safetensors").unlink()
+    assert bind() == 20
+    assert "model.safetensors cannot be read: No such file" in capsys.readouterr().err
+
+
+def test_what_is_there_is_not_written_over(capsys) -> None:
+    Path("bound.safetensors").write_text("mine")
+    assert bind() == 41
+    assert Path("bound.safetensors").read_text() == "mine"
