@@ -14,7 +14,7 @@ import typer
 
 from mlguard import __version__
 from mlguard.cli.commands import CommandTable
-from mlguard.cli.printable import tell
+from mlguard.cli.printable import say, tell
 from mlguard.cli.streams import lasting_streams, lost
 
 OK, INTERNAL_ERROR, INTERRUPTED, NO_SPACE = 0, 1, 3, 41  # rows of exit_codes.py
@@ -34,7 +34,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"mlguard {__version__}")
+        say(f"mlguard {__version__}")
         raise typer.Exit
 
 

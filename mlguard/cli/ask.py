@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keystore import PassphraseMissing, PassphraseRefused
+from mlguard.cli.printable import printable, warn
 
 MAX_FILE_BYTES = 4096  # a passphrase is a line; more is another file
 
@@ -104,11 +105,6 @@ def ask(question: str, *, hint: str = PassphraseMissing.hint) -> str:
             f"there is no terminal to ask on: {question.removesuffix(': ')}", hint=hint
         )
     try:
-        return getpass.getpass(question, stream=sys.stderr)
+        return getpass.getpass(printable(question), stream=sys.stderr)
     except EOFError:
         raise PassphraseMissing("nothing was typed", hint=hint) from None
-
-
-def warn(message: str) -> None:
-    """Say something that stops nothing."""
-    print(f"mlguard: warning: {message}", file=sys.stderr)

@@ -19,6 +19,7 @@ from mlguard.cli.audit_progress import audit_on_terminal, resumable
 from mlguard.cli.checking_progress import count_on_terminal
 from mlguard.cli.extras import need
 from mlguard.cli.model_key import read_model_key
+from mlguard.cli.printable import say, say_json
 from mlguard.cli.recipes import Overrides
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.recipe import MAX_KEYS
@@ -228,12 +229,12 @@ def _print_report(
     report: AuditReport, out: Path, *, json: bool, private: bool, proved: bool
 ) -> None:
     if json:
-        typer.echo(dump_report(report).decode(), nl=False)
+        say_json(dump_report(report).decode())
     else:
         Console().print(report_table(report, proved=proved))
         if private:
-            typer.echo(
+            say(
                 "the page shows answers under the correct key: keep it as private as "
                 "the model; --examples 0 makes one to hand on"
             )
-        typer.echo(f"report: {out / HTML}")
+        say(f"report: {out / HTML}")

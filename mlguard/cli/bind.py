@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlguard.cli.ask import warn
 from mlguard.cli.bind_weights import bind_weights, is_weights
 from mlguard.cli.extras import need
 from mlguard.cli.key_space import warn_of_small_key_space
@@ -18,6 +17,7 @@ from mlguard.cli.onnx_model import (
     is_onnx,
     refuse_onnx_options,
 )
+from mlguard.cli.printable import say, warn
 from mlguard.cli.recipes import Overrides
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.files import refuse_filled_folder
@@ -165,8 +165,8 @@ def _check_outside(out: Path, folder: Path) -> None:
 def _say(done: "Bound", whose: str) -> None:
     from mlguard.protect.key_work import key_space_of
 
-    print(f"bound model: {done.run.path}")
-    print(
+    say(f"bound model: {done.run.path}")
+    say(
         f"folded in {done.fold_ms:.0f} ms; logits differ from {whose} by at most "
         f"{done.difference:.1e}, the largest is {done.largest_logit:.2g}"
     )

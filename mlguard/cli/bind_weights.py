@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 
 from mlguard.cli.model_key import open_model_key
+from mlguard.cli.printable import say
 from mlguard.cli.unlock import Unlock
 from mlguard.errors import MalformedWeights
 
@@ -51,4 +52,4 @@ def bind_weights(
                 f"{model} cannot be read: {error.strerror}", hint=""
             ) from None
         held.register(USE, protection_id.hex())
-    print(f"bound file: {out}")
+    say(f"bound file: {out}")

@@ -13,6 +13,7 @@ from mlguard.audit.report import (
     read_audits,
     render_comparison,
 )
+from mlguard.cli.printable import say, say_json
 from mlguard.files import refuse_existing, write_new
 
 
@@ -40,8 +41,8 @@ def compare_audits(
     if out is not None:
         write_new(out, render_comparison(comparison).encode())
     if json:
-        typer.echo(dump_comparison(comparison).decode(), nl=False)
+        say_json(dump_comparison(comparison).decode())
         return
     Console().print(comparison_table(comparison))
     if out is not None:
-        typer.echo(f"page: {out}")
+        say(f"page: {out}")

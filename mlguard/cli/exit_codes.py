@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import keystore
 from keystore import errors as keystore_errors
 from mlguard import errors
+from mlguard.cli.printable import say
 
 INTERNAL_ERROR = 1
 INTERRUPTED = 3
@@ -153,4 +154,4 @@ def exit_code_of(refusal: Exception) -> int:
 def exit_codes() -> None:
     """Print what every exit status means."""
     for row in EXIT_CODES:
-        print(f"{row.number:3}  {row.meaning}")
+        say(f"{row.number:3}  {row.meaning}")

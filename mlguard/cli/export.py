@@ -16,6 +16,7 @@ from mlguard.cli.onnx_model import (
     is_onnx,
     refuse_onnx_options,
 )
+from mlguard.cli.printable import say
 from mlguard.cli.unlock import Unlock, unlocking
 
 
@@ -75,12 +76,12 @@ def export(
         report = export_run(protected, held.key, out, sealed=sealed)
         held.register("bundle", protection.protection_id.hex())
     how = "sealed" if sealed else "not sealed: whoever has the file has the weights"
-    print(f"{out}  {report.size_bytes / 1e6:.1f} MB  key {protection.key_id}  {how}")
+    say(f"{out}  {report.size_bytes / 1e6:.1f} MB  key {protection.key_id}  {how}")
     if protected.shown_by_weights and not sealed:
         spec = protected.recipe.transform
         bits = key_space_of(protected.recipe, protected.build, shown=True)
         warn_of_small_key_space(spec, bits, shown=True)
-    print(
+    say(
         f"parity: {report.agreement:.3%} of {report.unit} have the same class; logits "
         f"differ by at most {report.difference:.1e}, the largest is "
         f"{report.largest_logit:.1f}"

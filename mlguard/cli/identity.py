@@ -1,14 +1,13 @@
 """`mlguard identity`: a key pair that opens issued bundles and keystore slots."""
 
-import json as json_text
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from keystore import Identity
-from mlguard.cli.with_store import Json
+from mlguard.cli.printable import tell
+from mlguard.cli.with_store import Json, answer
 
 identity_app = typer.Typer(
     no_args_is_help=True, help="Identities: a key pair of your own, in a file."
@@ -34,7 +33,7 @@ def new(
     """
     identity = Identity.generate(pq=pq)
     identity.write(file)
-    print(f"mlguard: made {file}; it never leaves this machine", file=sys.stderr)
+    tell(f"mlguard: made {file}; it never leaves this machine")
     _print(identity, as_json=json)
 
 
@@ -46,4 +45,4 @@ def show(file: File, json: Json = False) -> None:
 
 def _print(identity: Identity, *, as_json: bool) -> None:
     value = {"id": identity.id, "recipient": identity.recipient}
-    print(json_text.dumps(value, indent=2) if as_json else identity.recipient)
+    answer(value, identity.recipient, as_json=as_json)

@@ -7,6 +7,7 @@ import typer
 
 from keystore import Identity, Keystore, Recipient, Token
 from keystore.slots import Opener
+from mlguard.cli.printable import tell
 from mlguard.cli.unlock import Unlock, new_passphrase, unlocking
 from mlguard.cli.with_store import Json, answer, with_store
 
@@ -119,9 +120,7 @@ def identity_at(path: Path) -> Identity:
         return Identity.read(path)
     identity = Identity.generate(pq=True)
     identity.write(path)
-    typer.echo(
-        f"mlguard: made {path}: whoever has this file can open the keystore", err=True
-    )
+    tell(f"mlguard: made {path}: whoever has this file can open the keystore")
     return identity
 
 
@@ -129,7 +128,7 @@ def token_at(unlock: Unlock, uri: str) -> Token:
     """A key on a token; it is made if it is not there."""
     token = unlock.key_on_token(uri)
     if token.make_key():
-        typer.echo(f"mlguard: made {token}, which never leaves the token", err=True)
+        tell(f"mlguard: made {token}, which never leaves the token")
     return token
 
 

@@ -1,8 +1,7 @@
 """Say how many distinct transforms a key can express, and warn when they are few."""
 
-import sys
-
 from mlguard import recipe
+from mlguard.cli.printable import tell, warn
 from mlguard.transforms import MIN_KEY_SPACE_BITS, said_bits
 
 
@@ -20,23 +19,21 @@ def warn_of_small_key_space(
     named = f"{'+'.join(spec.methods)} with {places_of(spec)}"
     if shown:
         named += "; what is done to images is not counted, for the weights show it"
-    print(f"effective key space: {said_bits(bits)}: {named}", file=sys.stderr)
+    tell(f"effective key space: {said_bits(bits)}: {named}")
     if shown:
         too = (
             "" if bits >= MIN_KEY_SPACE_BITS else " permute layers too (--layers auto);"
         )
-        print(
-            "mlguard: warning: the stem shows its part of the key to whoever holds the "
+        warn(
+            "the stem shows its part of the key to whoever holds the "
             "weights: its zeros and equal weights tell where every pixel went;"
-            f"{too} hand on nothing but a sealed bundle; docs/bind.md says what helps",
-            file=sys.stderr,
+            f"{too} hand on nothing but a sealed bundle; docs/bind.md says what helps"
         )
     elif bits < MIN_KEY_SPACE_BITS:
-        print(
-            f"mlguard: warning: below {MIN_KEY_SPACE_BITS} bits a thief can search "
+        warn(
+            f"below {MIN_KEY_SPACE_BITS} bits a thief can search "
             "for the transform itself, whatever the key; take a larger block_size, "
-            "shf, or channels of a wider layer",
-            file=sys.stderr,
+            "shf, or channels of a wider layer"
         )
 
 

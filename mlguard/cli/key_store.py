@@ -7,7 +7,7 @@ import typer
 
 import keystore as keystores
 from keystore import Keystore, Record
-from mlguard.cli.ask import warn
+from mlguard.cli.printable import warn
 from mlguard.cli.unlock import Unlock, pins, unlocking
 from mlguard.cli.with_store import Json, answer, with_store
 

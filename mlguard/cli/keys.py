@@ -8,9 +8,9 @@ import typer
 
 from keystore import Identity, IdentityError, Keystore, Passphrase, Token, check_name
 from mlguard.cli import key_lifecycle, key_listing, key_slots, key_store
-from mlguard.cli.ask import warn
 from mlguard.cli.key_listing import Name
 from mlguard.cli.key_slots import identity_at, slots_app, token_at
+from mlguard.cli.printable import say, tell, warn
 from mlguard.cli.unlock import FROM_TERMINAL, Unlock, pins, unlocking
 from mlguard.keys import ModelKey
 from mlguard.transforms import (
@@ -88,7 +88,7 @@ def keygen(
     key = ModelKey.generate()
     with store:
         store.add(name, key.reveal())
-    print(f"{name}  {key.key_id}  in {store.location}")
+    say(f"{name}  {key.key_id}  in {store.location}")
     _print_key_space((block_size,) if block_size else SHOWN_BLOCK_SIZES)
 
 
@@ -117,7 +117,7 @@ def _create(unlock: Unlock) -> Keystore:
     else:
         opener = identity_at(path)
     store = Keystore.create(unlock.storage, opener, pins=pins(), say=warn)
-    print(f"mlguard: made the keystore {store.location}", file=sys.stderr)
+    tell(f"mlguard: made the keystore {store.location}")
     return store
 
 
@@ -140,17 +140,17 @@ def _print_recovery(store: Keystore) -> None:
     identity = Identity.generate(pq=True)
     store.add_slot(identity, label=RECOVERY_LABEL)
     groups = identity.reveal().split("-")
-    print(f"Recovery identity {identity.id} of {store.location}")
-    print("Write it down or print it, and lock it away. It is not shown again.")
+    say(f"Recovery identity {identity.id} of {store.location}")
+    say("Write it down or print it, and lock it away. It is not shown again.")
     for first, last in SHEET_LINES:
-        print("    " + "-".join(groups[first:last]))
-    print("`mlguard keys list --identity -` asks for it.")
+        say("    " + "-".join(groups[first:last]))
+    say("`mlguard keys list --identity -` asks for it.")
 
 
 def _print_key_space(block_sizes: tuple[int, ...]) -> None:
     """What is left of 256 bits once a transform has used them."""
-    print(f"key space: the secret {SECRET_BITS} bits; what a transform keeps of it:")
-    print(" " * 12 + "".join(f"{f'M={size}':>10}" for size in block_sizes))
+    say(f"key space: the secret {SECRET_BITS} bits; what a transform keeps of it:")
+    say(" " * 12 + "".join(f"{f'M={size}':>10}" for size in block_sizes))
     weak = []
     for method in METHODS:
         fitting = [size for size in block_sizes if size in block_sizes_of([method])]
@@ -158,11 +158,10 @@ def _print_key_space(block_sizes: tuple[int, ...]) -> None:
             size: min(SECRET_BITS, key_space_bits([method], size)) for size in fitting
         }
         cells = (f"{bits[m]:10.1f}" if m in bits else f"{'–':>10}" for m in block_sizes)
-        print(f"  {method:10}" + "".join(cells))
+        say(f"  {method:10}" + "".join(cells))
         weak += [f"{method} M={m}" for m in fitting if bits[m] < MIN_KEY_SPACE_BITS]
     if weak:
-        print(
-            f"mlguard: warning: below {MIN_KEY_SPACE_BITS} bits a thief may try all "
-            f"transforms: {', '.join(weak)}",
-            file=sys.stderr,
+        warn(
+            f"below {MIN_KEY_SPACE_BITS} bits a thief may try all "
+            f"transforms: {', '.join(weak)}"
         )

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from keystore import KeyNotUsable, Keystore, KeystoreError
-from mlguard.cli.ask import warn
+from mlguard.cli.printable import warn
 from mlguard.cli.unlock import Unlock
 from mlguard.errors import WrongKey
 from mlguard.keys import KEY_BYTES, ModelKey

@@ -16,7 +16,7 @@ from rich.progress import track
 from mlguard.bundle import read_bundle
 from mlguard.cli.model_key import read_model_key
 from mlguard.cli.predict_classes import CSV, JSON, Answer, answer_of, write_answers
-from mlguard.cli.printable import printable
+from mlguard.cli.printable import say, warn
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.errors import ImageError
 from mlguard.files import atomic_write, prepare_output_folder
@@ -70,10 +70,10 @@ def predict(
     if classifies:
         refused = classify_all(session, paths, out, resize=resize)
         written = f"the classes of {len(paths) - len(refused)} of {len(paths)} images"
-        print(f"wrote {written} to {out / CSV} and {JSON}")
+        say(f"wrote {written} to {out / CSV} and {JSON}")
     else:
         refused = predict_all(session, paths, out, overlay=overlay, resize=resize)
-        print(f"wrote {len(paths) - len(refused)} of {len(paths)} masks to {out}")
+        say(f"wrote {len(paths) - len(refused)} of {len(paths)} masks to {out}")
     if refused:
         raise ImageError(
             f"refused {len(refused)} of {len(paths)} images; the others are done",
@@ -161,9 +161,9 @@ def _each(
     with _progress(list(paths)) as names:
         for name in names:
             try:
-                pixels = read_image(paths[name], notice=_warn)
+                pixels = read_image(paths[name], notice=warn)
             except ImageError as refusal:
-                _warn(f"{refusal}; {refusal.hint}" if refusal.hint else str(refusal))
+                warn(f"{refusal}; {refusal.hint}" if refusal.hint else str(refusal))
                 refused.append(name)
                 continue
             if not resize and _is_another_scale(pixels, session):
@@ -172,7 +172,7 @@ def _each(
     if scaled:
         height, width = session.manifest.image_size
         answers = "masks" if session.manifest.task == "segmentation" else "answers"
-        _warn(
+        warn(
             f"{_some(scaled)}: far from the {height} x {width} pixels the model was "
             f"trained at, so expect poor {answers}; --resize predicts at that size"
         )
@@ -232,10 +232,6 @@ def _progress(names: list[str]) -> Iterator[Iterator[str]]:
         disable=not console.is_terminal,
     )
     yield iter(bar)
-
-
-def _warn(message: str) -> None:
-    typer.echo(f"mlguard: warning: {printable(message)}", err=True)
 
 
 def _some(names: list[str], limit: int = 5) -> str:

@@ -4,6 +4,7 @@ Every command speaks through this module, and a test sees to it: names of files,
 and classes, and what stands in a stranger's file, reach the terminal escaped.
 """
 
+import json
 import sys
 
 
@@ -30,8 +31,19 @@ def say(line: str = "") -> None:
 
 def say_text(text: str) -> None:
     """Print a text of several lines; line breaks and tabs stay what they are."""
-    for line in text.splitlines():
+    for line in _lines(text):
         print("\t".join(map(printable, line.split("\t"))))
+
+
+def say_json(text: str) -> None:
+    """Print JSON; what does not simply show itself is written as JSON writes it."""
+    for line in _lines(text):
+        print("".join(x if x.isprintable() else json.dumps(x)[1:-1] for x in line))
+
+
+def _lines(text: str) -> list[str]:
+    """Lines by line feeds alone: no stranger makes a line with another character."""
+    return [one.removesuffix("\r") for one in text.removesuffix("\n").split("\n")]
 
 
 def tell(line: str) -> None:

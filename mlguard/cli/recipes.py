@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mlguard.cli.key_space import places_of
+from mlguard.cli.printable import say, say_text
 from mlguard.files import write_new
 from mlguard.recipe import read_recipe, recipe_text, shipped_recipes
 
@@ -26,7 +27,7 @@ def list_recipes() -> None:
         recipe = read_recipe(name)
         methods = "+".join(recipe.transform.methods)
         data = f"{recipe.data.kind} {recipe.data.size[0]}x{recipe.data.size[1]}"
-        print(
+        say(
             f"{name:18} {recipe.model.name:28} {data:16} "
             f"{methods} {places_of(recipe.transform)}"
         )
@@ -35,7 +36,7 @@ def list_recipes() -> None:
 @recipes_app.command()
 def show(name: Name) -> None:
     """Print a recipe with its explanations."""
-    print(recipe_text(name), end="")
+    say_text(recipe_text(name))
 
 
 @recipes_app.command()
@@ -48,4 +49,4 @@ def copy(name: Name, file: Path) -> None:
 def check(name: Name, set_: Overrides = None) -> None:
     """Check a recipe and say every problem it has."""
     read_recipe(name, overrides=set_ or [])
-    print(f"{name}: ok")
+    say(f"{name}: ok")

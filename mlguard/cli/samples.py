@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mlguard.cli.extras import need
+from mlguard.cli.printable import say
 from mlguard.cli.recipes import Overrides
 from mlguard.files import atomic_write, prepare_output_folder
 from mlguard.pictures import image_png
@@ -30,4 +31,4 @@ def samples(
         # The id of an image in a class folder has a slash, and a suffix of its own.
         name = f"{index + 1:04d}-{Path(id_).stem}" if "/" in id_ else id_
         atomic_write(out / f"{name}.png", image_png(image.numpy()))
-    print(f"{min(count, len(test))} images in {out}")
+    say(f"{min(count, len(test))} images in {out}")

@@ -7,6 +7,7 @@ import typer
 
 from mlguard.audit.report import transform_figure
 from mlguard.cli.model_key import read_model_key
+from mlguard.cli.printable import say
 from mlguard.cli.recipes import Overrides
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.files import refuse_existing, write_new
@@ -34,4 +35,4 @@ def show_transform(
     (pixels,) = read_image(image)
     model_key = read_model_key(key, unlock)
     write_new(out, transform_figure(pixels, settings, model_key))
-    typer.echo(f"{out}  (safe to share: it matches no protected model)")
+    say(f"{out}  (safe to share: it matches no protected model)")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlguard.cli.checking_progress import count_on_terminal
 from mlguard.cli.model_key import HeldKey
+from mlguard.cli.printable import say
 from mlguard.keys import ModelKey
 from mlguard.recipe import Recipe
 
@@ -93,4 +94,4 @@ class Trainer:
 
 def _say_where(text: str) -> None:
     if os.environ.get("RANK", "0") == "0":  # torchrun numbers its processes
-        print(text)
+        say(text)

@@ -1,6 +1,5 @@
 """Show how training goes: a live bar on a terminal, plain lines anywhere else."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from mlguard.cli.printable import tell
 from mlguard.errors import MissingExtra
 from mlguard.protect.training import Epoch, Step, Watcher
 from mlguard.tasks import SCORE_NAMES
@@ -150,4 +150,4 @@ class _Plain:
 
     def _say(self, text: str) -> None:
         self._spoke = time.monotonic()
-        print(f"{self._title}: {text}", file=sys.stderr, flush=True)
+        tell(f"{self._title}: {text}")

@@ -29,7 +29,8 @@ from keystore import (
     storage_at,
 )
 from keystore.system import home_folders
-from mlguard.cli.ask import Source, ask, warn
+from mlguard.cli.ask import Source, ask
+from mlguard.cli.printable import warn
 
 DEFAULT_KEYSTORE = str(Path(typer.get_app_dir("mlguard")) / "keystore.mlgk")
 IDENTITY_VARIABLE = "MLGUARD_IDENTITY_FILE"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 import typer
 
 from keystore import Keystore
+from mlguard.cli.printable import say_json, say_text
 from mlguard.cli.unlock import Unlock, with_options
 
 P = ParamSpec("P")
@@ -30,4 +31,4 @@ def with_store(
 
 def answer(value: object, text: str, *, as_json: bool) -> None:
     """Print an answer as a person or as a program wants it."""
-    print(json.dumps(value, indent=2) if as_json else text)
+    say_json(json.dumps(value, indent=2)) if as_json else say_text(text)

@@ -10,7 +10,7 @@ import pytest
 
 from mlguard.cli import app as cli
 from mlguard.cli.app import run
-from mlguard.cli.predict import _warn
+from mlguard.cli.printable import warn
 from tests.runs import SMALL
 
 ROOT = Path(__file__).parents[2]
@@ -177,7 +177,7 @@ def test_what_could_command_a_terminal_is_written_out(
 def test_warnings_of_predict_are_written_out_too(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    _warn("a\x1b[2J")
+    warn("a\x1b[2J")
     assert capsys.readouterr().err == "mlguard: warning: a\\x1b[2J\n"
 
 
