@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 AS_RGB = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
+STRIP_PIXELS = 1 << 20  # converted at a time
 WITH_ALPHA = ("LA", "PA", "La", "RGBA", "RGBa")
 
 # What Pillow's decoders raise on damaged files; they have no common base.
@@ -57,11 +58,21 @@ def decode_rgb(
         Exception: One of DAMAGED.
     """
     image.load()
-    rgb = _rgb(ImageOps.exif_transpose(image), notice or _ignore)
-    return np.asarray(rgb, dtype=np.uint8)
+    ImageOps.exif_transpose(image, in_place=True)
+    width, height = image.size
+    told: dict[str, None] = {}
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
+    # In strips: converting an image as a whole takes ten times the memory it ends in.
+    rows = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height)))
+        pixels[top : top + rows] = np.asarray(_rgb(strip, told.setdefault))
+    for words in told:
+        (notice or _ignore)(words)
+    return pixels
 
 
-def _rgb(image: Image.Image, notice: Callable[[str], None]) -> Image.Image:
+def _rgb(image: Image.Image, notice: Callable[[str], object]) -> Image.Image:
     if image.mode in SIXTEEN_BITS:
         notice("16-bit grey; the low byte of each pixel is dropped")
         high = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
@@ -75,7 +86,7 @@ def _rgb(image: Image.Image, notice: Callable[[str], None]) -> Image.Image:
     return image.convert("RGB")
 
 
-def _opaque(image: Image.Image, notice: Callable[[str], None]) -> Image.Image:
+def _opaque(image: Image.Image, notice: Callable[[str], object]) -> Image.Image:
     lowest, _ = image.getchannel("A").getextrema()
     if lowest == 255:
         return image.convert("RGB")

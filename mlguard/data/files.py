@@ -6,9 +6,12 @@ turned into colours, and a grey PNG of few bits is not stretched to 0…255.
 
 import hashlib
 import io
+import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +22,17 @@ from mlguard.data.labelled import Pair
 from mlguard.errors import DatasetError
 from mlguard.files import read_bounded
 from mlguard.images import DAMAGED, UnknownMode, decode_rgb
+from mlguard.rules import BYTE_MAX
 
 MAX_PIXELS = 1 << 26  # 67 megapixels; checked before anything is decoded
+LARGE_PIXELS = 1 << 24  # above it, one image at a time: it takes 7 bytes a pixel
+COUNTED = 1 << 20  # pixels counted at a time
 MAX_FILE_BYTES = 1 << 29  # 512 MiB: so many pixels at 8 bytes, not compressed at all
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 INDEX_HINT = "save masks as 8-bit PNG, grey or palette, whose numbers are the classes"
 _TRUECOLOUR = {2, 4, 6}  # PNG colour types: RGB, grey with alpha, RGBA
 _GREY = 0
+_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
     Raises:
         DatasetError: Not an image, cut short, or above MAX_PIXELS.
     """
-    with _open(content, path, "image") as image:
+    with _open(content, path, "image") as image, _turn(image):
         try:
             return decode_rgb(image)
         except UnknownMode as mode:
@@ -104,7 +111,7 @@ def decode_mask(content: bytes, path: Path) -> NDArray[np.uint8]:
         raise DatasetError(
             f"mask {path} is a {kind} PNG, expected 8-bit numbers", hint=INDEX_HINT
         )
-    with _open(content, path, "mask") as image:
+    with _open(content, path, "mask") as image, _turn(image):
         try:
             image.load()
             mask = np.asarray(image, dtype=np.uint8)
@@ -145,6 +152,12 @@ def _open(content: bytes, path: Path, what: str) -> Image.Image:
     return image
 
 
+def _turn(image: Image.Image) -> AbstractContextManager[object]:
+    """Let threads that decode large images wait for each other."""
+    large = image.width * image.height > LARGE_PIXELS
+    return _one_at_a_time if large else nullcontext()
+
+
 def _too_large(path: Path, what: str) -> DatasetError:
     return DatasetError(
         f"{what} {path} has more than {MAX_PIXELS} pixels",
@@ -160,7 +173,7 @@ def _damaged(path: Path, what: str, error: Exception) -> DatasetError:
 
 
 def _check_values(mask: NDArray[np.uint8], path: Path, spec: recipe.Data) -> None:
-    counts = np.bincount(mask.ravel(), minlength=256)
+    counts = count_values(mask)
     counts[spec.ignore_index] = 0
     strays = np.flatnonzero(counts[spec.classes :]) + spec.classes
     if strays.size:
@@ -171,6 +184,16 @@ def _check_values(mask: NDArray[np.uint8], path: Path, spec: recipe.Data) -> Non
             hint="data.class_names must name every class of the masks, and "
             "data.ignore_index the value of pixels without a label",
         )
+
+
+def count_values(values: NDArray[Any]) -> NDArray[np.int64]:
+    """How many pixels have each value 0 … 255. In parts: counting copies eightfold."""
+    flat = values.reshape(-1)
+    parts = (flat[i : i + COUNTED] for i in range(0, flat.size, COUNTED))
+    return sum(
+        (np.bincount(part, minlength=BYTE_MAX + 1) for part in parts),
+        start=np.zeros(BYTE_MAX + 1, dtype=np.int64),
+    )
 
 
 def _size(pixels: NDArray[np.uint8]) -> str:

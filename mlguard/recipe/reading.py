@@ -1,6 +1,7 @@
 """Read a recipe from TOML, and write it out again with every field."""
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -16,6 +17,14 @@ from mlguard.recipe.sections import Recipe
 from mlguard.validation import problems_of, shortened
 
 MAX_RECIPE_BYTES = 1 << 20  # a recipe is a page of text; anything larger is not one
+# A key of more parts than a recipe is deep: its table would be one within another, and
+# the time and the memory of the parser grow with the square of their number.
+MAX_KEY_PARTS = 32
+_PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.){0,256}+"|'[^'\n]{0,256}+')"""
+DEEP_KEY = re.compile(
+    rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_KEY_PARTS}}}"
+)
+TOO_DEEP = f"too much within each other: a key of more than {MAX_KEY_PARTS} parts"
 UNREADABLE = "holds a number with thousands of digits, or too much within each other"
 
 
@@ -100,6 +109,10 @@ def _override(table: dict[str, Any], override: str, name: str) -> None:
         table = table.setdefault(section, {})
         if not isinstance(table, dict):
             raise RecipeError(name, [f"--set {shown}: {section} is not a section"])
+    if DEEP_KEY.search(value):
+        raise RecipeError(
+            name, [f"--set {shown}: a key of more than {MAX_KEY_PARTS} parts"]
+        )
     try:
         table[field] = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
@@ -109,6 +122,8 @@ def _override(table: dict[str, Any], override: str, name: str) -> None:
 
 
 def _loads(text: str, name: str) -> dict[str, Any]:
+    if DEEP_KEY.search(text):
+        raise RecipeError(name, [TOO_DEEP])
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
