@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from keystore.errors import KeystoreNotReadable
 from keystore.log import TAIL_BYTES
+from keystore.system import CLOEXEC, NOFOLLOW, NONBLOCK
 
 COMPARED_BYTES = 64 * 1024  # at a time; a large store is not held once more
 
@@ -18,7 +19,7 @@ COMPARED_BYTES = 64 * 1024  # at a time; a large store is not held once more
 def open_regular(path: Path) -> BinaryIO:
     """Open a file to read it; links and things that are no files are refused."""
     # O_NONBLOCK: a named pipe at the path must not make us wait.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    flags = os.O_RDONLY | NOFOLLOW | CLOEXEC | NONBLOCK
     descriptor = os.open(path, flags)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -45,7 +46,7 @@ def start_writing(descriptor: int) -> None:
 
 def holds(path: Path, data: bytes) -> bool:
     """Whether a file read from its start to its end is these bytes."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | NOFOLLOW | CLOEXEC)
     at = 0
     with open(descriptor, "rb", buffering=0) as file:
         while chunk := file.read(COMPARED_BYTES):

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import glob
 import os
+import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +32,7 @@ from keystore.errors import (
 )
 from keystore.header import CLAIM_BYTES, MAX_FILE_BYTES, claimed
 from keystore.storage import Check, Revision, RevisionChanged, Storage
-from keystore.system import expanded
+from keystore.system import CLOEXEC, NOFOLLOW, POSIX, expanded, user_id
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
@@ -43,6 +44,13 @@ class FileStorage(Storage):
     """A file, with `.lock`, `.bak` and `.log` beside it."""
 
     def __init__(self, path: Path) -> None:
+        if not POSIX:
+            raise KeystoreNotReadable(
+                "a keystore in a file needs a POSIX system: its locks, its rights, and "
+                "links that are not followed",
+                hint="on Windows use WSL; identity files and issued bundles work there "
+                "without a keystore",
+            )
         # By one name, whatever links lead there: a pin is found by it.
         given = Path(os.path.abspath(expanded(path)))
         self._path = Path(os.path.realpath(given.parent)) / given.name
@@ -54,6 +62,21 @@ class FileStorage(Storage):
     def location(self) -> str:
         """The path."""
         return str(self._path)
+
+    def doubts(self) -> tuple[str, ...]:
+        """Say who else could replace the file."""
+        try:
+            found, folder = os.stat(self._path), os.stat(self._path.parent)
+        except OSError:
+            return ()
+        words = []
+        if found.st_uid not in (user_id(), 0):
+            words.append(f"it belongs to another user (uid {found.st_uid})")
+        if found.st_mode & 0o002:
+            words.append("every user can write it")
+        if folder.st_mode & 0o002 and not folder.st_mode & stat.S_ISVTX:
+            words.append("every user can replace it in its folder")
+        return tuple(words)
 
     def exists(self) -> bool:
         """Whether there is something at the path."""
@@ -120,7 +143,7 @@ class FileStorage(Storage):
 
     def append_log(self, line: bytes) -> None:
         """Add a line to `.log`, after cutting off what a crash left torn."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | NOFOLLOW | CLOEXEC
         try:
             log = os.open(self._log, flags, FILE_MODE)
             try:
@@ -172,7 +195,7 @@ class FileStorage(Storage):
 
     def _make_lock_file(self) -> None:
         # filelock takes a place where no file can be made for one in use, and waits.
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | NOFOLLOW | CLOEXEC
         with contextlib.suppress(FileExistsError):
             os.close(os.open(f"{self._path}.lock", flags, FILE_MODE))
 
@@ -200,7 +223,7 @@ class FileStorage(Storage):
     def _new_file(self, data: bytes, check: Check | None = None) -> Iterator[Path]:
         """A synced file with the data; proved to be good while the disk writes."""
         temporary = self._temporary()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOFOLLOW | CLOEXEC
         descriptor = os.open(temporary, flags, FILE_MODE)
         try:
             try:

@@ -14,7 +14,7 @@ from typing import NoReturn, Self
 from keystore.canonical import Fields
 from keystore.errors import IdentityError
 from keystore.key_pairs import KeyPairs
-from keystore.private_file import read_private, write_private
+from keystore.private_file import Say, read_private, write_private
 from keystore.recipient import HYBRID, X25519
 from keystore.sealing import KEY_BYTES, derive
 from keystore.textform import IDENTITY_1, IDENTITY_2, begins_with, from_text, to_text
@@ -138,14 +138,18 @@ class Identity:
         return cls(from_text(PREFIXES[HYBRID if pq else X25519], text), pq=pq)
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path, *, say: Say | None = None) -> Self:
         """Read an identity file that only its owner can read.
+
+        Args:
+            path: The file.
+            say: Called when others can read the file, though it is taken.
 
         Raises:
             IdentityError: Missing, a link, open to others, or damaged.
         """
         try:
-            return cls.parse(read_private(path))
+            return cls.parse(read_private(path, say=say))
         except IdentityError as refusal:
             if str(path) in str(refusal):
                 raise

@@ -1,25 +1,38 @@
 """Small text files that hold a secret: private when written, refused when not.
 
-Identity files and exported keys. docs/spec/keystore-v1.md, section 4.
+Identity files and exported keys. A file is taken as containers deliver it as well: read
+only, behind the links of a mounted Kubernetes Secret, or out of a pipe that is open
+already. docs/keystore/ci.md says which and why; docs/spec/keystore-v1.md, section 4.
 """
 
 import os
+import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from keystore.errors import IdentityError
+from keystore.system import BINARY, CLOEXEC, NOFOLLOW, NONBLOCK, user_id
 
 MAX_FILE_BYTES = 4096  # such a file is a few lines; more is some other file
 FILE_MODE = 0o600
+DESCRIPTOR = re.compile(r"/(?:dev/fd|proc/self/fd)/([0-9]{1,9})", re.ASCII)
+SECRET_LINK = re.compile(r"\.\.data/[^/]+")  # how Kubernetes mounts a Secret
+
+Say = Callable[[str], None]
 
 
-def read_private(path: Path) -> str:
+def read_private(path: Path, *, say: Say | None = None) -> str:
     """Read what is neither empty nor a comment, its lines joined.
+
+    Args:
+        path: The file; /dev/fd/N and /dev/stdin are read as they are.
+        say: Called when others can read the file, though it is taken.
 
     Raises:
         IdentityError: Missing, a link, open to others, or not such a file.
     """
-    text = _read(path)
+    text = _read(path, say)
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
@@ -34,7 +47,7 @@ def write_private(path: Path, line: str, *, comments: list[str]) -> None:
         IdentityError: Something is already there, or it cannot be written.
     """
     text = "".join(f"# {comment}\n" for comment in comments) + line + "\n"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOFOLLOW | CLOEXEC | BINARY
     try:
         descriptor = os.open(path, flags, FILE_MODE)
     except FileExistsError:
@@ -51,40 +64,83 @@ def write_private(path: Path, line: str, *, comments: list[str]) -> None:
         raise IdentityError(f"cannot write {path}: {error.strerror}") from None
 
 
-def _read(path: Path) -> str:
-    # O_NONBLOCK: a named pipe at the path must not make us wait.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+def _read(path: Path, say: Say | None) -> str:
     try:
-        descriptor = os.open(path, flags)
+        with open(_open(path), "rb") as file:
+            found = os.fstat(file.fileno())
+            piped = _descriptor_of(path) is not None and not stat.S_ISREG(found.st_mode)
+            if not piped:
+                _check_private(path, found, say)
+            data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         raise IdentityError(f"there is no file at {path}") from None
-    except OSError as error:
-        if path.is_symlink():
-            raise IdentityError(
-                f"{path} is a symbolic link", hint="name the file itself"
-            ) from None
-        raise IdentityError(f"cannot read {path}: {error.strerror}") from None
-    try:
-        with open(descriptor, "rb") as file:
-            _check_private(path, os.fstat(descriptor))
-            data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise IdentityError(f"cannot read {path}: {error.strerror}") from None
     if len(data) > MAX_FILE_BYTES:
         raise IdentityError(f"{path} is too long to be a file with one secret")
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise IdentityError(f"{path} is not text") from None
 
 
-def _check_private(path: Path, found: os.stat_result) -> None:
+def _open(path: Path) -> int:
+    inherited = _descriptor_of(path)
+    if inherited is not None:
+        return os.dup(inherited)  # who started us opened it: nobody can swap it
+    if path.is_symlink():
+        path = _behind_links(path)
+    # O_NONBLOCK: a named pipe at the path must not make us wait.
+    return os.open(path, os.O_RDONLY | NOFOLLOW | CLOEXEC | NONBLOCK | BINARY)
+
+
+def _descriptor_of(path: Path) -> int | None:
+    if str(path) == "/dev/stdin":
+        return 0
+    named = DESCRIPTOR.fullmatch(str(path))
+    return int(named[1]) if named else None
+
+
+def _behind_links(path: Path) -> Path:
+    """The file of a mounted Secret: its links are root's, and stay in their folder.
+
+    Any other link is refused: whoever can put a link there chooses what is read.
+    """
+    folder = path.parent.stat()
+    swappable = folder.st_mode & 0o022 and not folder.st_mode & stat.S_ISVTX
+    file = Path(os.path.realpath(path))
+    inside = file.is_relative_to(os.path.realpath(path.parent))
+    owners = {0, user_id()}
+    links = (path, path.parent / "..data")
+    if (
+        not SECRET_LINK.fullmatch(os.readlink(path))
+        or not inside
+        or swappable
+        or any(os.lstat(link).st_uid not in owners for link in links)
+    ):
+        raise IdentityError(
+            f"{path} is a symbolic link",
+            hint="name the file itself; only the links of a mounted Kubernetes Secret "
+            "are followed",
+        )
+    return file
+
+
+def _check_private(path: Path, found: os.stat_result, say: Say | None) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise IdentityError(f"{path} is not a regular file")
-    if found.st_uid not in (os.geteuid(), 0):
+    me = user_id()
+    if me is None:  # Windows tells rights otherwise
+        return
+    if found.st_uid not in (me, 0):
         raise IdentityError(f"{path} belongs to another user")
-    if found.st_mode & 0o077:
+    readable, mounted = found.st_mode & 0o044, not found.st_mode & 0o333
+    if readable and mounted:
+        if say is not None:
+            say(f"{path} can be read by other users of this machine")
+    elif found.st_mode & 0o077:
         raise IdentityError(
             f"{path} is open to other users (mode {stat.S_IMODE(found.st_mode):04o})",
-            hint=f"`chmod 600 {path}`, and think about who may have read it",
+            hint=f"`chmod 600 {path}`, and think about who may have read it; a mounted "
+            "secret may be 0400, 0440 or 0444",
         )

@@ -26,6 +26,7 @@ from keystore.errors import (
 from keystore.header import MAX_FILE_BYTES, claimed
 from keystore.sql_address import Address
 from keystore.storage import Check, Revision, RevisionChanged, Storage
+from keystore.system import CLOEXEC, NOFOLLOW
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
@@ -249,7 +250,7 @@ class SqlStorage(Storage):
         file = self._address.file
         if file is None or _is_file(file):
             return
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOFOLLOW | CLOEXEC
         try:
             file.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
             os.close(os.open(file, flags, FILE_MODE))

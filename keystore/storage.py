@@ -32,6 +32,10 @@ class Storage(ABC):
     def location(self) -> str:
         """The place in words, for prompts and refusals. No secret in it."""
 
+    def doubts(self) -> tuple[str, ...]:
+        """What the user should know about who else can change the place, in words."""
+        return ()
+
     @abstractmethod
     def exists(self) -> bool:
         """Whether there is anything in the place, good or damaged.

@@ -117,6 +117,8 @@ class Keystore(KeyVerbs, SlotVerbs):
             member = find_member(header.slots, opener, header.store_id)
             state = open_state(frame, member)
             compare(pin, state.pin)
+            if say and (doubts := storage.doubts()):
+                say(f"{storage.location}: {' and '.join(doubts)}")
             elsewhere = pin.elsewhere if pin else 0
             if first:
                 elsewhere = _first_seen(storage, state, say)

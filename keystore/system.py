@@ -12,6 +12,9 @@ NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 BINARY = getattr(os, "O_BINARY", 0)  # Windows would convert line ends
 
 
+POSIX = NOFOLLOW != 0 and hasattr(os, "geteuid")
+
+
 def user_id() -> int | None:
     """The effective user id; None where there is none, as on Windows."""
     return os.geteuid() if hasattr(os, "geteuid") else None

@@ -3,6 +3,7 @@
 A secret on the command line would be shown to everyone by `ps`.
 """
 
+import codecs
 import getpass
 import os
 import stat
@@ -81,6 +82,9 @@ class Source:
                 f"cannot read the {self.what} from {source}: {error.strerror}",
                 hint=self.hint,
             ) from None
+        if data.startswith(codecs.BOM_UTF8):
+            data = data.removeprefix(codecs.BOM_UTF8)
+            warn(f"left out the byte-order mark at the start of {source}")
         line, _, rest = data.partition(b"\n")
         if len(data) > MAX_FILE_BYTES or rest:
             raise PassphraseRefused(

@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from keystore import Identity
+from mlguard.cli.no_dumps import forbid_core_dumps
 from mlguard.cli.printable import tell
+from mlguard.cli.unlock import read_identity
 from mlguard.cli.with_store import Json, answer
 
 identity_app = typer.Typer(
@@ -31,6 +33,7 @@ def new(
     FILE stays with you, readable by you alone: whoever has it opens what was made for
     its recipient. The recipient is no secret.
     """
+    forbid_core_dumps()
     identity = Identity.generate(pq=pq)
     identity.write(file)
     tell(f"mlguard: made {file}; it never leaves this machine")
@@ -40,7 +43,7 @@ def new(
 @identity_app.command()
 def show(file: File, json: Json = False) -> None:
     """Print the recipient of an identity file."""
-    _print(Identity.read(file), as_json=json)
+    _print(read_identity(file, "its recipient"), as_json=json)
 
 
 def _print(identity: Identity, *, as_json: bool) -> None:

@@ -10,9 +10,11 @@ from keystore import Keystore, NotAllowed, read_private, write_private
 from keystore.textform import KEY_1, from_text, to_text
 from mlguard.cli.key_listing import Name, show_entry
 from mlguard.cli.model_key import parse_key_name
+from mlguard.cli.printable import warn
 from mlguard.cli.with_store import Json, answer, with_store
 from mlguard.keys import ModelKey
 
+LEAST_DISTINCT_BYTES = 16  # of 32; random ones have fewer once in 10^16 keys
 Versioned = Annotated[
     str, typer.Argument(metavar="NAME[@VERSION]", help="The primary one without @.")
 ]
@@ -178,7 +180,13 @@ def import_(
     json: Json = False,
 ) -> None:
     """Read a model key that `keys export` wrote."""
-    secret = ModelKey(from_text(KEY_1, read_private(file))).reveal()
+    secret = ModelKey(from_text(KEY_1, read_private(file, say=warn))).reveal()
+    if len(set(secret)) < LEAST_DISTINCT_BYTES:
+        raise NotAllowed(
+            f"the key in {file} is not random: only {len(set(secret))} of its bytes "
+            "differ from each other",
+            hint="`mlguard keys new NAME` draws a key",
+        )
     if version:
         store.add_version(name, secret)
     else:

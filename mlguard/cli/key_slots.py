@@ -7,7 +7,7 @@ import typer
 
 from keystore import Identity, Keystore, Recipient, Token
 from keystore.slots import Opener
-from mlguard.cli.printable import tell
+from mlguard.cli.printable import tell, warn
 from mlguard.cli.unlock import Unlock, new_passphrase, unlocking
 from mlguard.cli.with_store import Json, answer, with_store
 
@@ -117,7 +117,7 @@ def passwd(
 def identity_at(path: Path) -> Identity:
     """Read an identity file, or make one where there is none."""
     if path.is_symlink() or path.exists():
-        return Identity.read(path)
+        return Identity.read(path, say=warn)
     identity = Identity.generate(pq=True)
     identity.write(path)
     tell(f"mlguard: made {path}: whoever has this file can open the keystore")

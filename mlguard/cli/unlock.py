@@ -3,13 +3,14 @@
 What opens it, first found wins: `--token`, `--identity`, `--passphrase-fd`,
 `--passphrase-file`; then `MLGUARD_TOKEN`, `MLGUARD_IDENTITY_FILE`,
 `MLGUARD_PASSPHRASE_FILE`; then a question on the terminal. `--identity -` asks for an
-identity, such as the one on a recovery sheet. What is said on the command line thus
-beats the environment.
+identity, such as the one on a recovery sheet, or reads what is piped in. What is said
+on the command line thus beats the environment.
 """
 
 import functools
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -25,11 +26,13 @@ from keystore import (
     Pins,
     Storage,
     Token,
+    TokenError,
     TokenUri,
     storage_at,
 )
 from keystore.system import home_folders
 from mlguard.cli.ask import Source, ask
+from mlguard.cli.no_dumps import forbid_core_dumps
 from mlguard.cli.printable import warn
 
 DEFAULT_KEYSTORE = str(Path(typer.get_app_dir("mlguard")) / "keystore.mlgk")
@@ -38,6 +41,7 @@ PASSPHRASE_VARIABLE = "MLGUARD_PASSPHRASE_FILE"
 TOKEN_VARIABLE = "MLGUARD_TOKEN"
 PIN_VARIABLE = "MLGUARD_PIN_FILE"
 FROM_TERMINAL = Path("-")
+SHORT_PASSPHRASE = 12  # characters
 
 KeystorePlace = Annotated[
     str,
@@ -143,13 +147,12 @@ class Unlock:
             PassphraseRefused: The passphrase is empty, too long, or not text.
             TokenError: The URI names no key on a token.
         """
+        forbid_core_dumps()
         if self.token_uri is not None:
             return self.key_on_token(self.token_uri)
         path = self.identity_path
-        if path == FROM_TERMINAL:
-            return Identity.parse(ask(f"Identity for {location}: "))
         if path is not None:
-            return Identity.read(path)
+            return read_identity(path, location)
         return self.passphrase(location)
 
     @property
@@ -165,6 +168,8 @@ class Unlock:
     def key_on_token(self, uri: str) -> Token:
         """A key on a token, with its PIN read or asked for. Raises as `opener`."""
         parsed = TokenUri.parse(uri)
+        if self.token is None and uri == os.environ.get(TOKEN_VARIABLE):
+            check_module(parsed.module_path)
         source = Source(
             what="PIN",
             descriptor=self.pin_fd,
@@ -192,13 +197,60 @@ class Unlock:
             file=self.passphrase_file,
             variable=PASSPHRASE_VARIABLE,
         )
-        return Passphrase(source.read(f"Passphrase for {location}", confirm=confirm))
+        text = source.read(f"Passphrase for {location}", confirm=confirm)
+        return _new(text) if confirm else Passphrase(text)
+
+
+def read_identity(path: Path, location: str) -> Identity:
+    """Read an identity file; `-` is the terminal, or what is piped in.
+
+    Raises:
+        IdentityError: It is missing, unsafe or damaged.
+        PassphraseMissing: There is nothing to read from.
+    """
+    forbid_core_dumps()
+    if path != FROM_TERMINAL:
+        return Identity.read(path, say=warn)
+    if sys.stdin is None or sys.stdin.isatty():
+        return Identity.parse(ask(f"Identity for {location}: "))
+    return Identity.read(Path("/dev/stdin"), say=warn)
 
 
 def new_passphrase(location: str, file: Path | None) -> Passphrase:
     """Read a passphrase that replaces or joins another one. Raises as `opener`."""
     source = Source(what="passphrase", file=file)
-    return Passphrase(source.read(f"New passphrase for {location}", confirm=True))
+    return _new(source.read(f"New passphrase for {location}", confirm=True))
+
+
+def check_module(module_path: str) -> None:
+    """Refuse a library that the environment names, unless it is the system's.
+
+    It would run with the user's rights, and he may not know that it was named.
+
+    Raises:
+        TokenError: Somebody other than root could have put it there.
+    """
+    library = Path(os.path.realpath(module_path))
+    for path in (library, *library.parents):
+        try:
+            found = path.stat()
+        except OSError:
+            return  # not there: said when it is loaded
+        if found.st_uid != 0 or found.st_mode & 0o022:
+            raise TokenError(
+                f"{TOKEN_VARIABLE} names the library {module_path}, which others than "
+                f"the system could have put there: {path}",
+                hint="if you trust it, name the token with --token instead",
+            )
+
+
+def _new(text: str) -> Passphrase:
+    if len(text) < SHORT_PASSPHRASE:
+        warn(
+            f"the passphrase is short: whoever copies the keystore can try all of "
+            f"{len(text)} character{'s' * (len(text) != 1)}; take five random words"
+        )
+    return Passphrase(text)
 
 
 def pins() -> Pins | None:
