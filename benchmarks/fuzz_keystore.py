@@ -1,7 +1,8 @@
 """Throw millions of broken stores at the reader; only its own refusals may come out.
 
 Starts from good examples of each part of the format and from the test kit: the file,
-the header under a right checksum, the opened payload, the log, an identity. Flips,
+the header under a right checksum, the opened payload, the log, an identity, a
+recipient, and what is wrapped for one. Flips,
 cuts, repeats and splices bytes, and puts in what parsers stumble over.
 
     python benchmarks/fuzz_keystore.py --inputs 10000000 --processes 2
@@ -17,14 +18,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from keystore import Identity, Keystore, KeystoreError, MemoryStorage, TokenUri
+from keystore import (
+    Identity,
+    Keystore,
+    KeystoreError,
+    MemoryStorage,
+    Recipient,
+    TokenUri,
+    wrap,
+)
 from keystore.header import MAGIC, Header, take_apart
 from keystore.payload import Contents
 from keystore.textform import from_text
 from keystore.token import TokenLock
 
-KIT = Path(__file__).parents[1] / "tests" / "vectors" / "keystore"
+VECTORS = Path(__file__).parents[1] / "tests" / "vectors"
+KITS = (VECTORS / "keystore", VECTORS / "keystore2")
+LONGEST = 8000  # bytes of an example
 IDENTITY = Identity(bytes(range(32)))
+BOTH = (IDENTITY, Identity(bytes(range(32)), pq=True))
 URI = b"pkcs11:token=my%20team;object=k%c3%a9y;id=%01%ff?module-path=/usr/lib/hsm.so"
 EDITS = (1, 1, 1, 2, 4)  # in one input
 SPANS = (1, 2, 8, 64)  # bytes
@@ -86,10 +98,11 @@ def prepare() -> dict[str, Target]:
     store.add_use("acme", "run", "runs/acme")
     good = storage.read()
     frame = take_apart(good)
-    kit = [path.read_bytes().partition(b"\n\n")[2] for path in KIT.glob("*.test")]
+    files = [path for kit in KITS for path in kit.glob("*.test")]
+    kit = [path.read_bytes().partition(b"\n\n")[2] for path in files]
     headers = [data.split(b"\n")[2] for data in kit if data.count(b"\n") > 3]
     after = b"\n" + frame.mac + b"\n" + bytes(frame.payload)
-    log_key = store._opened.log_key()
+    log_key = store._opened.state.log_key()
 
     def read_file(data: bytes) -> None:
         Keystore.open(MemoryStorage(data), IDENTITY)
@@ -100,24 +113,29 @@ def prepare() -> dict[str, Target]:
         read_file(MAGIC + checksum + b"\n" + rest)
 
     def read_log(data: bytes) -> None:
-        for _ in log_key.records(data, None):
+        for _ in log_key.records(data, None, generation=store.generation):
             pass
 
     return {
-        "file": Target([good, *(data for data in kit if len(data) < 3000)], read_file),
+        "file": Target(
+            [good, *(data for data in kit if len(data) < LONGEST)], read_file
+        ),
         "header": Target(
-            [frame.header.encode(), *(h for h in headers if len(h) < 3000)], read_header
+            [frame.header.encode(), *(h for h in headers if len(h) < LONGEST)],
+            read_header,
         ),
         "payload": Target([store._opened.contents.encode()], read_payload),
         "log": Target([storage.log], read_log),
         "token": Target([token_header(frame.header).encode()], read_header),
         "uri": Target([URI], read_uri),
         "identity": Target([IDENTITY.reveal().encode()], read_identity),
+        "recipient": Target([each.recipient.encode() for each in BOTH], read_recipient),
+        "wrapped": Target([wrap(IDENTITY.recipient, b"key", b"")], read_wrapped),
     }
 
 
 def read_payload(data: bytes) -> None:
-    contents = Contents.decode(data)
+    contents = Contents.decode(data, 2)
     for name in contents.names():
         contents.entry(name)
     if contents.encode() != data:
@@ -146,6 +164,17 @@ def read_uri(data: bytes) -> None:
 
 def read_identity(data: bytes) -> None:
     from_text("MLGUARD-IDENTITY-1-", data.decode("utf-8", "replace"))
+
+
+def read_recipient(data: bytes) -> None:
+    found = Recipient.parse(data.decode("utf-8", "replace"))
+    if found.line() not in {each.recipient for each in BOTH}:
+        raise AssertionError("a recipient that nobody made")
+
+
+def read_wrapped(data: bytes) -> None:
+    if IDENTITY.unwrap(data, b"") != b"key":
+        raise AssertionError("something was opened that nobody wrapped")
 
 
 def mutate(draw: random.Random, examples: list[bytes]) -> bytes:

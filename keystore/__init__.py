@@ -45,6 +45,7 @@ from keystore.slots import Slot
 from keystore.storage import Storage
 from keystore.store import Keystore
 from keystore.token import Token
+from keystore.token_identity import TokenIdentity
 from keystore.token_uri import TokenUri
 
 __all__ = [
@@ -84,6 +85,7 @@ __all__ = [
     "TamperedLog",
     "Token",
     "TokenError",
+    "TokenIdentity",
     "TokenUri",
     "Use",
     "Version",

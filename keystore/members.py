@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from keystore.canonical import NAME, encode, now
 from keystore.errors import (
+    IdentityError,
     InvalidName,
     NoSlotOpens,
     TamperedKeystore,
@@ -170,6 +171,12 @@ def with_store_key(slot: Slot, store_key: bytes, store_id: bytes) -> Slot:
 
 
 def _of_recipient(recipient: Recipient, label: str) -> Slot:
+    if not recipient.verify:
+        raise IdentityError(
+            "the recipient is a key on a token: it opens issued bundles, and no slot "
+            "is made from its line",
+            hint="where the token is, `mlguard keys slots add NAME --new-token URI`",
+        )
     lock = IdentityLock(identity_id=recipient.id)
     keys = SlotKeys(recipient=recipient, seed=b"", sealed=b"")
     return Slot(id=_new_id(), label=label, created=now(), lock=lock, keys=keys)

@@ -93,7 +93,7 @@ def open_key(uri: TokenUri, pin: str) -> Iterator[TokenKey]:
     Raises:
         TokenError: The token or the key is missing, or the token refuses.
     """
-    with _session(uri, pin) as session:
+    with open_session(uri, pin) as session:
         found = _keys(session, uri)
         if len(found) != 1:
             raise TokenError(f"{uri}: expected one AES key, found {len(found)}")
@@ -106,7 +106,7 @@ def make_key(uri: TokenUri, pin: str) -> bool:
     Raises:
         TokenError: The token is missing or refuses.
     """
-    with _session(uri, pin, rw=True) as session:
+    with open_session(uri, pin, rw=True) as session:
         if _keys(session, uri):
             return False
         if not uri.object:
@@ -131,7 +131,14 @@ def make_key(uri: TokenUri, pin: str) -> bool:
 
 
 @contextmanager
-def _session(uri: TokenUri, pin: str, *, rw: bool = False) -> Iterator[pkcs11.Session]:
+def open_session(
+    uri: TokenUri, pin: str, *, rw: bool = False
+) -> Iterator[pkcs11.Session]:
+    """Log in to a token.
+
+    Raises:
+        TokenError: The token is missing or refuses.
+    """
     try:
         token = _token(pkcs11.lib(uri.module_path), uri)
         with token.open(rw=rw, user_pin=pin) as session:

@@ -246,6 +246,8 @@ def _read_slot(item: object, version: int) -> Slot:
         raise MalformedKeystore("a slot is of no known kind")
     lock, names = LOCKS[kind]
     unrenewed = version == 1 or "wrapped" in given
+    if unrenewed and given.get("mechanism") == token.ECDH:
+        raise MalformedKeystore("slot: mechanism is not one of format 1")
     names = (*COMMON_FIELDS, *names, *(KEY_FIELDS if version > 1 else ()))
     fields = Fields(item, "slot", (*names, "wrapped") if unrenewed else names)
     size = WRAPPED_BYTES

@@ -5,6 +5,7 @@ identity does: so a slot commits to its key whatever mechanism the token has. Re
 a slot needs no token. docs/spec/keystore-v1.md, section 11.
 """
 
+import importlib
 import os
 import re
 from dataclasses import dataclass, field
@@ -13,13 +14,19 @@ from typing import NoReturn
 
 from keystore.canonical import Fields
 from keystore.errors import TokenError
+from keystore.recipient import ENC_BYTES, P256, TAG_BYTES
 from keystore.sealing import KEY_BYTES
 from keystore.token_uri import TokenUri
 
 FIELDS = ("key_id", "mechanism", "nonce", "secret")
-MECHANISM = re.compile("aes-gcm|aes-kwp")
-NONCE_BYTES = {"aes-gcm": 12, "aes-kwp": 0}
-SECRET_BYTES = {"aes-gcm": KEY_BYTES + 16, "aes-kwp": KEY_BYTES + 8}
+ECDH = "ecdh-p256"  # of format 2: HPKE for a key pair on the token
+MECHANISM = re.compile("aes-gcm|aes-kwp|ecdh-p256")
+NONCE_BYTES = {"aes-gcm": 12, "aes-kwp": 0, ECDH: 0}
+SECRET_BYTES = {
+    "aes-gcm": KEY_BYTES + TAG_BYTES,
+    "aes-kwp": KEY_BYTES + 8,
+    ECDH: ENC_BYTES[P256] + KEY_BYTES + TAG_BYTES,
+}
 MAX_KEY_ID_BYTES = 64
 
 
@@ -111,7 +118,7 @@ class Token:
         Raises:
             TokenError: The token is missing or refuses.
         """
-        if not isinstance(lock, TokenLock):
+        if not isinstance(lock, TokenLock) or lock.mechanism == ECDH:
             return None
         with _driver().open_key(self._uri, self._pin) as key:
             if key.id != lock.key_id:
@@ -130,12 +137,20 @@ class Token:
         raise TypeError("a Token is never pickled")
 
 
-def _driver() -> ModuleType:
+def driver(module: str) -> ModuleType:
+    """What talks to tokens, which needs a package of its own.
+
+    Raises:
+        TokenError: The package is not installed.
+    """
     try:
-        from keystore import pkcs11_key
+        return importlib.import_module(f"keystore.{module}")
     except ModuleNotFoundError:
         raise TokenError(
             "the package python-pkcs11 is not installed",
             hint="install it with `pip install '.[pkcs11]'`",
         ) from None
-    return pkcs11_key
+
+
+def _driver() -> ModuleType:
+    return driver("pkcs11_key")

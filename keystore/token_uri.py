@@ -16,6 +16,7 @@ from keystore.errors import TokenError
 SCHEME = "pkcs11:"
 TOKEN_WORDS = ("token", "serial", "model", "manufacturer")
 WORDS = (*TOKEN_WORDS, "object", "id", "type")
+TYPES = ("secret-key", "private")
 EXAMPLE = "pkcs11:token=team;object=mlguard?module-path=/usr/lib/softhsm/libsofthsm2.so"
 
 
@@ -27,6 +28,7 @@ class TokenUri:
         module_path: The PKCS#11 library of the token's maker. It is code that runs:
             it comes from the user, never from a keystore.
         id: The key's CKA_ID.
+        private: Whether it names a key pair, type=private, and no AES key.
         object: The key's label.
     """
 
@@ -37,10 +39,16 @@ class TokenUri:
     manufacturer: str = ""
     object: str = ""
     id: bytes = b""
+    private: bool = False
 
     @classmethod
-    def parse(cls, text: str) -> "TokenUri":
+    def parse(cls, text: str, *, private: bool | None = None) -> "TokenUri":
         """Read a URI.
+
+        Args:
+            text: The URI.
+            private: Whether it has to be of type private, or of type secret-key; if
+                left out, either.
 
         Raises:
             TokenError: Not such a URI, or it holds a PIN.
@@ -55,8 +63,10 @@ class TokenUri:
             raise _refused(text, "it does not begin with pkcs11:")
         path, _, query = text.removeprefix(SCHEME).partition("?")
         words = _pairs(text, path, ";", WORDS)
-        if words.pop("type", "secret-key") != "secret-key":
-            raise _refused(text, "its type is not secret-key")
+        kind = words.pop("type", "private" if private else "secret-key")
+        expected = TYPES if private is None else (TYPES[private],)
+        if kind not in expected:
+            raise _refused(text, f"its type is not {' or '.join(expected)}")
         module = _pairs(text, query, "&", ("module-path",)).get("module-path", "")
         if not module:
             raise _refused(text, "it has no module-path")
@@ -65,6 +75,7 @@ class TokenUri:
         return cls(
             module_path=unquote(module),
             id=unquote_to_bytes(words.pop("id", "")),
+            private=kind == "private",
             **{name: unquote(value) for name, value in words.items()},
         )
 

@@ -5,27 +5,38 @@ from typing import Annotated
 
 import typer
 
-from keystore import Identity
+from keystore import Identity, TokenIdentity, TokenUri
 from mlguard.cli.no_dumps import forbid_core_dumps
 from mlguard.cli.printable import tell
-from mlguard.cli.unlock import read_identity
+from mlguard.cli.unlock import PinFd, PinFile, pin_of, read_identity
 from mlguard.cli.with_store import Json, answer
 
 identity_app = typer.Typer(
     no_args_is_help=True, help="Identities: a key pair of your own, in a file."
 )
-File = Annotated[Path, typer.Argument(help="The identity file.", metavar="FILE")]
+File = Annotated[Path | None, typer.Argument(help="The identity file.", metavar="FILE")]
+TokenKey = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        metavar="URI",
+        help="Instead of a file: a key pair on a PKCS#11 token, which never leaves it.",
+    ),
+]
 
 
 @identity_app.command()
 def new(
-    file: File,
+    file: File = None,
+    token: TokenKey = None,
     pq: Annotated[
         bool,
         typer.Option(
             "--pq", help="A hybrid key pair that a quantum computer does not open."
         ),
     ] = False,
+    pin_file: PinFile = None,
+    pin_fd: PinFd = None,
     json: Json = False,
 ) -> None:
     """Make an identity, and print its recipient: the line to give to others.
@@ -33,19 +44,49 @@ def new(
     FILE stays with you, readable by you alone: whoever has it opens what was made for
     its recipient. The recipient is no secret.
     """
+    _check_one(file, token)
     forbid_core_dumps()
-    identity = Identity.generate(pq=pq)
-    identity.write(file)
-    tell(f"mlguard: made {file}; it never leaves this machine")
-    _print(identity, as_json=json)
+    if token is not None:
+        if pq:
+            raise typer.BadParameter("--pq is for a file: tokens know P-256")
+        on_token = _on_token(token, pin_file, pin_fd)
+        made = on_token.make_key()
+        where = "never leaves the token" if made else "is there already"
+        tell(f"mlguard: {on_token} {where}")
+        _print(on_token, as_json=json)
+    elif file is not None:
+        identity = Identity.generate(pq=pq)
+        identity.write(file)
+        tell(f"mlguard: made {file}; it never leaves this machine")
+        _print(identity, as_json=json)
 
 
 @identity_app.command()
-def show(file: File, json: Json = False) -> None:
-    """Print the recipient of an identity file."""
-    _print(read_identity(file, "its recipient"), as_json=json)
+def show(
+    file: File = None,
+    token: TokenKey = None,
+    pin_file: PinFile = None,
+    pin_fd: PinFd = None,
+    json: Json = False,
+) -> None:
+    """Print the recipient of an identity."""
+    _check_one(file, token)
+    if token is not None:
+        _print(_on_token(token, pin_file, pin_fd), as_json=json)
+    elif file is not None:
+        _print(read_identity(file, "its recipient"), as_json=json)
 
 
-def _print(identity: Identity, *, as_json: bool) -> None:
+def _check_one(file: Path | None, token: str | None) -> None:
+    if (file is None) == (token is None):
+        raise typer.BadParameter("give a FILE, or --token URI, and not both")
+
+
+def _on_token(uri: str, pin_file: Path | None, pin_fd: int | None) -> TokenIdentity:
+    parsed = TokenUri.parse(uri, private=True)
+    return TokenIdentity(parsed, pin_of(parsed, pin_file, pin_fd))
+
+
+def _print(identity: Identity | TokenIdentity, *, as_json: bool) -> None:
     value = {"id": identity.id, "recipient": identity.recipient}
     answer(value, identity.recipient, as_json=as_json)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from keystore import Identity, Keystore, Recipient, Token
+from keystore import Identity, Keystore, Recipient, Token, TokenIdentity
 from keystore.slots import Opener
 from mlguard.cli.printable import tell, warn
 from mlguard.cli.unlock import Unlock, new_passphrase, unlocking
@@ -124,7 +124,7 @@ def identity_at(path: Path) -> Identity:
     return identity
 
 
-def token_at(unlock: Unlock, uri: str) -> Token:
+def token_at(unlock: Unlock, uri: str) -> Token | TokenIdentity:
     """A key on a token; it is made if it is not there."""
     token = unlock.key_on_token(uri)
     if token.make_key():

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from keystore import Identity, IdentityError, Keystore, Passphrase, Token, check_name
+from keystore import (
+    Identity,
+    IdentityError,
+    Keystore,
+    Passphrase,
+    Token,
+    TokenIdentity,
+    check_name,
+)
 from mlguard.cli import key_lifecycle, key_listing, key_slots, key_store
 from mlguard.cli.key_listing import Name
 from mlguard.cli.key_slots import identity_at, slots_app, token_at
@@ -107,7 +115,7 @@ def _refuse_missing_identity(unlock: Unlock) -> None:
 
 def _create(unlock: Unlock) -> Keystore:
     location, path = unlock.storage.location, unlock.identity_path
-    opener: Identity | Passphrase | Token
+    opener: Identity | Passphrase | Token | TokenIdentity
     if unlock.token_uri is not None:
         opener = token_at(unlock, unlock.token_uri)
     elif path is None:

@@ -27,6 +27,7 @@ from keystore import (
     Storage,
     Token,
     TokenError,
+    TokenIdentity,
     TokenUri,
     storage_at,
 )
@@ -138,7 +139,7 @@ class Unlock:
         opener = self.opener(self.storage.location)
         return Keystore.open(self.storage, opener, pins=pins(), accept=accept, say=warn)
 
-    def opener(self, location: str) -> Passphrase | Identity | Token:
+    def opener(self, location: str) -> Passphrase | Identity | Token | TokenIdentity:
         """What opens the keystore: the first source there is, or an answer.
 
         Raises:
@@ -165,19 +166,13 @@ class Unlock:
             return None
         return os.environ.get(TOKEN_VARIABLE) or None
 
-    def key_on_token(self, uri: str) -> Token:
+    def key_on_token(self, uri: str) -> Token | TokenIdentity:
         """A key on a token, with its PIN read or asked for. Raises as `opener`."""
         parsed = TokenUri.parse(uri)
         if self.token is None and uri == os.environ.get(TOKEN_VARIABLE):
             check_module(parsed.module_path)
-        source = Source(
-            what="PIN",
-            descriptor=self.pin_fd,
-            file=self.pin_file,
-            variable=PIN_VARIABLE,
-            hint=f"give --pin-file FILE or --pin-fd N, or set {PIN_VARIABLE}",
-        )
-        return Token(parsed, source.read(f"PIN for {parsed}"))
+        pin = pin_of(parsed, self.pin_file, self.pin_fd)
+        return TokenIdentity(parsed, pin) if parsed.private else Token(parsed, pin)
 
     @property
     def identity_path(self) -> Path | None:
@@ -199,6 +194,22 @@ class Unlock:
         )
         text = source.read(f"Passphrase for {location}", confirm=confirm)
         return _new(text) if confirm else Passphrase(text)
+
+
+def pin_of(uri: TokenUri, file: Path | None, descriptor: int | None) -> str:
+    """Read a token's PIN, or ask for it.
+
+    Raises:
+        PassphraseMissing: No source, and no terminal to ask on.
+    """
+    source = Source(
+        what="PIN",
+        descriptor=descriptor,
+        file=file,
+        variable=PIN_VARIABLE,
+        hint=f"give --pin-file FILE or --pin-fd N, or set {PIN_VARIABLE}",
+    )
+    return source.read(f"PIN for {uri}")
 
 
 def read_identity(path: Path, location: str) -> Identity:

@@ -174,7 +174,7 @@ def test_slots_are_listed_added_and_removed(tour: Tour) -> None:
 def test_a_passphrase_is_added_and_changed_without_a_terminal(tour: Tour) -> None:
     for word in ("old", "new"):
         (tour.folder / word).touch(0o600)
-        (tour.folder / word).write_text(word)
+        (tour.folder / word).write_text(f"{word}, and long enough")
     old = ("--new-passphrase-file", str(tour.folder / "old"))
     tour.json("keys", "slots", "add", "me", *old)
     new = ("--label", "me", "--new-passphrase-file", str(tour.folder / "new"))
