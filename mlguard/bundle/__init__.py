@@ -4,6 +4,7 @@ Knows no torch, and no onnx except in `preprocess_graph` and `signature`, which 
 export uses. docs/spec/bundle-v1.md and docs/spec/bundle-v2.md are the whole formats.
 """
 
+from mlguard.bundle.about import image_of, task_of
 from mlguard.bundle.bundle import Bundle, make_bundle, write_bundle
 from mlguard.bundle.bundle2 import Bundle2, FileSecrets, Graph, Unlocked, bundle2_of
 from mlguard.bundle.manifest import (
@@ -66,10 +67,12 @@ __all__ = [
     "bundle2_of",
     "check_key",
     "glimpse_bundle",
+    "image_of",
     "make_bundle",
     "read_bundle",
     "selftest_digest",
     "selftest_image",
+    "task_of",
     "write_bundle",
     "write_bundle2",
 ]

@@ -113,12 +113,6 @@ def unpack_first(file: BinaryIO, size: int, *, name: str) -> bytes:
     return _read_member(file, PLACES[0], size, name=name)[1]
 
 
-def packed_bytes(members: Mapping[str, int]) -> int:
-    """How many bytes `pack` gives for members of given sizes."""
-    headers = sum(LOCAL.size + CENTRAL.size + 2 * len(name) for name in members)
-    return headers + END.size + sum(members.values())
-
-
 def _check_total(size: int, *, name: str) -> None:
     if size > MAX_BUNDLE_BYTES:
         raise MalformedBundle(

@@ -13,7 +13,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from mlguard.bundle import read_bundle
+from mlguard.bundle import glimpse_bundle, task_of
 from mlguard.cli.model_key import read_model_key
 from mlguard.cli.predict_classes import CSV, JSON, Answer, answer_of, write_answers
 from mlguard.cli.printable import say, warn
@@ -54,8 +54,9 @@ def predict(
     CSV and as JSON.
     """
     found = find_images(images)
-    opened = read_bundle(bundle)
-    classifies = opened.manifest.task == "classification"
+    opened = glimpse_bundle(bundle)
+    task = task_of(opened.manifest)
+    classifies = task is not None and task.name == "classification"
     if classifies and overlay:
         raise ImageError(
             f"--overlay draws masks, and {bundle} gives an image one class",
@@ -142,7 +143,7 @@ def classify_all(
     def note(name: str, pixels: NDArray[np.uint8]) -> None:
         shown = _scaled_down(session, pixels) if resize else pixels
         (logits,) = session.logits(shown)
-        answers.append(answer_of(name, logits, session.manifest.class_names))
+        answers.append(answer_of(name, logits, session.class_names))
 
     refused = _each(session, paths, note, resize=resize)
     write_answers(out, answers)
@@ -170,8 +171,9 @@ def _each(
                 scaled.append(name)
             handle(name, pixels)
     if scaled:
-        height, width = session.manifest.image_size
-        answers = "masks" if session.manifest.task == "segmentation" else "answers"
+        height, width = _size(session)
+        classifies = session.task is not None and session.task.name == "classification"
+        answers = "answers" if classifies else "masks"
         warn(
             f"{_some(scaled)}: far from the {height} x {width} pixels the model was "
             f"trained at, so expect poor {answers}; --resize predicts at that size"
@@ -179,8 +181,16 @@ def _each(
     return refused
 
 
+def _size(session: Session) -> tuple[int, int]:
+    """Height and width in pixels that the model was trained at."""
+    if session.image is None:
+        raise AssertionError("asked of a bundle that takes no images")
+    height, width = session.image.size
+    return height, width
+
+
 def _is_another_scale(pixels: NDArray[np.uint8], session: Session) -> bool:
-    sides = zip(pixels.shape[-2:], session.manifest.image_size, strict=True)
+    sides = zip(pixels.shape[-2:], _size(session), strict=True)
     return any(max(a / b, b / a) > SCALE_TOLERANCE for a, b in sides)
 
 
@@ -198,7 +208,7 @@ def _predict(
 
 def _scaled_down(session: Session, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """An image at the size of training. Shape: (1, 3, H, W) uint8."""
-    height, width = session.manifest.image_size
+    height, width = _size(session)
     picture = Image.fromarray(np.ascontiguousarray(pixels[0].transpose(1, 2, 0)))
     small = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
     return small.transpose(2, 0, 1)[None]

@@ -2,6 +2,7 @@
 
 from mlguard.runtime.graphs import Graphs
 from mlguard.runtime.images import MAX_PIXELS, SUFFIXES, read_image
+from mlguard.runtime.options import Compute
 from mlguard.runtime.session import Session
 
-__all__ = ["MAX_PIXELS", "SUFFIXES", "Graphs", "Session", "read_image"]
+__all__ = ["MAX_PIXELS", "SUFFIXES", "Compute", "Graphs", "Session", "read_image"]

@@ -6,7 +6,9 @@ used. Here that is an error, unless the caller leaves the choice to us.
 
 import contextlib
 import io
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from mlguard.engine import ORT_ERRORS, onnxruntime
 from mlguard.errors import MalformedBundle, ProviderError
+from mlguard.runtime.options import Compute
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -26,12 +29,50 @@ PIXELS, VALUES, LOGITS = "pixels", "values", "logits"
 OPTIONS: dict[str, dict[str, str]] = {CUDA: {"use_tf32": "0"}}
 
 WARNING, FATAL = 2, 4  # onnxruntime's log severities
+# What onnxruntime says of a graph that is newer than itself.
+TOO_NEW = (
+    r"Opset (?P<opset>\d+) is under development.* is till opset (?P<till>\d+)"
+    r"|model IR version: (?P<ir>\d+), max supported IR version: (?P<most>\d+)"
+)
+
+
+@dataclass
+class Outside:
+    """What a graph is given from outside its file.
+
+    Attributes:
+        values: Tensors by name.
+        files: Bytes by location, of types that no tensor can be made of in Python.
+        keyed: Whether key material is among them.
+    """
+
+    values: dict[str, onnxruntime.OrtValue] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    keyed: bool = False
+
+    def add_slots(self, slots: Mapping[str, NDArray[Any]]) -> None:
+        """Add the tensors of key slots."""
+        for name, value in slots.items():
+            self.values[name] = onnxruntime.OrtValue.ortvalue_from_numpy(value)
+            self.keyed = True
+
+    def give(self, options: onnxruntime.SessionOptions) -> None:
+        """Hand everything to a session that is about to be made."""
+        if self.values:
+            options.add_external_initializers(
+                list(self.values), list(self.values.values())
+            )
+        if self.files:
+            contents = list(self.files.values())  # not copied: they must outlive this
+            options.add_external_initializers_from_files_in_memory(
+                list(self.files), contents, [len(content) for content in contents]
+            )
 
 
 def load_graph(
     graph: bytes,
     *,
-    provider: str,
+    provider: str = "cpu",
     name: str,
     slots: Mapping[str, NDArray[Any]] | None = None,
     threads: int = 0,
@@ -49,45 +90,141 @@ def load_graph(
         ProviderError: The provider is unknown, not installed or not usable here.
         MalformedBundle: onnxruntime cannot load the graph.
     """
-    for candidate in _candidates(provider):
+    outside = Outside()
+    outside.add_slots(slots or {})
+    return load(graph, Compute(provider, threads), outside, name=name)
+
+
+def load(
+    graph: bytes,
+    compute: Compute,
+    outside: Outside,
+    *,
+    name: str,
+    told: bool | None = None,
+) -> onnxruntime.InferenceSession:
+    """Load a graph and what it is given from outside.
+
+    Args:
+        graph: An ONNX file.
+        compute: How to compute.
+        outside: Its weights and the tensors of its key slots.
+        name: What to call the graph in a refusal.
+        told: Whether onnxruntime's own words are shown; by default not where key
+            material is among the tensors, for they name tensors.
+
+    Raises:
+        ProviderError: The provider is unknown, not installed or not usable here, or
+            the installed onnxruntime is too old for the graph.
+        MalformedBundle: onnxruntime cannot load the graph.
+    """
+    for candidate in _candidates(compute.provider):
         reason = ""
+        options = compute.session_options()
+        options.log_severity_level = FATAL  # every error is raised as well
+        outside.give(options)
+        own = OPTIONS.get(candidate, {}) | dict(compute.provider_options)
         try:
             with _quiet():
                 session = onnxruntime.InferenceSession(
                     graph,
-                    _options(slots or {}, threads),
-                    providers=[(candidate, OPTIONS.get(candidate, {}))],
+                    options,
+                    providers=[(candidate, own)],
                     enable_fallback=False,
                 )
         except ORT_ERRORS as error:
-            reason = f": {_first_line(error)}"
+            reason = _first_line(error)
+            _refuse_too_new(str(error), name=name)
             continue
+        session._model_bytes = b""
         if candidate in session.get_providers():
             return session
     if candidate != CPU:
         raise ProviderError(f"{candidate} cannot be used on this machine")
-    # Of a graph with key slots, the library's message is not shown: it names tensors.
-    raise MalformedBundle(f"{name} cannot be loaded{'' if slots else reason}")
+    shown = not outside.keyed if told is None else told
+    raise MalformedBundle(f"{name} cannot be loaded{f': {reason}' if shown else ''}")
+
+
+def _refuse_too_new(reason: str, *, name: str) -> None:
+    """Say that the installed onnxruntime is too old for a graph: that is no damage.
+
+    Raises:
+        ProviderError: It is.
+    """
+    found = re.search(TOO_NEW, reason, re.DOTALL)
+    if found is None:
+        return
+    asked, known = found.group("opset") or found.group("ir"), found.group("till")
+    what = "opset" if found.group("opset") else "file version"
+    raise ProviderError(
+        f"{name} needs {what} {asked} of ONNX; the installed onnxruntime "
+        f"{onnxruntime.__version__} knows none after {known or found.group('most')}",
+        hint="install a newer onnxruntime",
+    )
 
 
 def run_graph(
     session: onnxruntime.InferenceSession, output: str, feed: NDArray[Any]
-) -> NDArray[np.float32]:
-    """Run a graph of one input and give one of its outputs.
+) -> NDArray[Any]:
+    """Run a graph of one input and give one of its outputs, computing no other.
 
     Raises:
         ProviderError: onnxruntime gave up, for want of memory as a rule.
     """
     (source,) = session.get_inputs()
+    (result,) = run_feeds(session, [output], {source.name: feed}, partly=True)
+    return np.asarray(result)
+
+
+def run_feeds(
+    session: onnxruntime.InferenceSession,
+    outputs: Sequence[str],
+    feeds: Mapping[str, Any],
+    *,
+    partly: bool = False,
+) -> list[Any]:
+    """Run a graph and give some of its outputs.
+
+    Args:
+        session: The graph.
+        outputs: Names.
+        feeds: All inputs, by name.
+        partly: Compute nothing that these outputs do not need.
+
+    Raises:
+        ProviderError: onnxruntime gave up, for want of memory as a rule.
+    """
+    options = onnxruntime.RunOptions()
+    options.only_execute_path_to_fetches = partly
     try:
-        (result,) = session.run([output], {source.name: feed})
+        results: list[Any] = session.run(list(outputs), dict(feeds), options)
     except ORT_ERRORS as error:
-        shape = "×".join(map(str, feed.shape))
+        arrays = [feed for feed in feeds.values() if isinstance(feed, np.ndarray)]
+        shapes = ["×".join(map(str, array.shape)) or "one" for array in arrays]
         raise ProviderError(
-            f"cannot run on {shape} pixels: {_first_line(error)}",
+            f"cannot run on {', '.join(shapes)} pixels: {_first_line(error)}",
             hint="predict smaller images, or fewer at a time",
         ) from None
-    return np.asarray(result)
+    return results
+
+
+def run_values(
+    session: onnxruntime.InferenceSession,
+    outputs: Sequence[str],
+    values: Mapping[str, onnxruntime.OrtValue],
+) -> list[onnxruntime.OrtValue]:
+    """As `run_feeds`, for tensors that numpy has no type for.
+
+    Raises:
+        ProviderError: onnxruntime gave up.
+    """
+    try:
+        found: list[onnxruntime.OrtValue] = session.run_with_ort_values(
+            list(outputs), dict(values)
+        )
+    except ORT_ERRORS as error:
+        raise ProviderError(f"cannot run: {_first_line(error)}") from None
+    return found
 
 
 def _candidates(provider: str) -> list[str]:
@@ -104,18 +241,6 @@ def _candidates(provider: str) -> list[str]:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints what is missing
             onnxruntime.preload_dlls()
     return names
-
-
-def _options(
-    slots: Mapping[str, NDArray[Any]], threads: int
-) -> onnxruntime.SessionOptions:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = FATAL  # every error is raised as well
-    if slots:
-        values = [onnxruntime.OrtValue.ortvalue_from_numpy(v) for v in slots.values()]
-        options.add_external_initializers(list(slots), values)
-    return options
 
 
 @contextlib.contextmanager

@@ -4,6 +4,8 @@ The key is handed in and never looked up: this module knows no keystore.
 """
 
 import hmac
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,114 +14,192 @@ from numpy.typing import NDArray
 
 from mlguard.bundle import (
     Bundle,
-    Manifest,
-    check_key,
-    read_bundle,
-    selftest_digest,
+    Bundle2,
+    FileSecrets,
+    Glimpse,
+    ImageFacts,
+    TaskFacts,
+    Tensor2,
+    glimpse_bundle,
     selftest_image,
 )
-from mlguard.errors import MalformedBundle, ProviderError, ShapeError
-from mlguard.keys import ModelKey, ModelSubkeys
-from mlguard.runtime.providers import (
-    CPU,
-    LOGITS,
-    PIXELS,
-    VALUES,
-    load_graph,
-    run_graph,
-)
-from mlguard.transforms import pad_to_blocks
+from mlguard.errors import BundleError, MalformedBundle, ProviderError, ShapeError
+from mlguard.keys import ModelKey
+from mlguard.runtime.fit import fit_images
+from mlguard.runtime.one_graph import IMAGES, VALUES, OneGraph, class_axis, join
+from mlguard.runtime.opened import Opened, open_model
+from mlguard.runtime.options import Compute
+from mlguard.runtime.providers import CPU, load, run_feeds, run_graph, run_values
+from mlguard.runtime.types import datatype_of, fed, from_ort, is_odd, to_ort
 
-PER_PIXEL = 4  # axes of logits that are scores of pixels
-
-
-def crop(logits: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Take away the scores of what was padded; those of whole images stay.
-
-    Shape:
-        logits  (N, classes, H, W) or (N, classes)
-    """
-    return logits[:, :, :height, :width] if logits.ndim == PER_PIXEL else logits
+IMAGES_INPUT = "images"  # what `run` calls the image, whatever the model does
+GRAPHS = "model.onnx"  # what the joined graph is called
 
 
 class Session:
-    """A bundle, unlocked by its key and ready to predict.
+    """A bundle, unlocked by its key and ready to run.
+
+    Attributes:
+        manifest: Of the bundle, of either format.
+        image: How images become what the model takes; None if it takes none.
+        task: What its answer means; None if nothing is known of it.
 
     Example:
         session = Session.open(Path("acme.mlgb"), key)
         masks = session.predict(images)
+        tensors = session.run({"images": images})
     """
 
-    def __init__(self, bundle: Bundle, key: ModelKey, *, provider: str = "cpu") -> None:
+    def __init__(
+        self,
+        bundle: Bundle | Bundle2 | Glimpse,
+        key: ModelKey | FileSecrets,
+        *,
+        provider: str = "cpu",
+        compute: Compute | None = None,
+        bare: bool = False,
+    ) -> None:
         """Unlock a bundle that was read before; as `open`."""
-        name, manifest = bundle.name, bundle.manifest
-        subkeys = check_key(manifest, key, name=name)
-        self._block_size = manifest.transform.block_size
-        transforms = manifest.keyed.derive(subkeys)
-        slots = {} if transforms.image is None else transforms.image.slots()
-        if set(slots) != bundle.slots:
-            raise MalformedBundle(
-                f"{name}: expected key slots {sorted(slots)}, "
-                f"got {sorted(bundle.slots)}"
-            )
-        self.manifest: Manifest = manifest
-        self._preprocess = load_graph(
-            bundle.preprocess,
-            provider=provider,
-            name=f"{name}: preprocess.onnx",
-            slots=slots,
-        )
-        self._selftest(subkeys, name=name)
-        self._model = load_graph(
-            bundle.open_model(subkeys),  # in memory only, and not kept
-            provider=provider,
-            name=f"{name}: model.onnx",
-            slots=transforms.channel_slots(),
-        )
-        self._check_output(name)
+        how = compute or Compute(provider)
+        how.check(sealed=bundle.sealed, name=bundle.name)
+        opened = open_model(bundle, key)
+        if bare:
+            parts = replace(opened.parts, image=None, task=None, preprocess=None)
+            opened = replace(opened, parts=parts)
+        self.manifest = opened.manifest
+        self.image: ImageFacts | None = opened.parts.image
+        self.task: TaskFacts | None = opened.parts.task
+        self._graph = _joined(opened)
+        self._load(opened, how)
 
     @classmethod
-    def open(cls, path: Path, key: ModelKey, *, provider: str = "cpu") -> Self:
-        """Read a bundle, check it against the key, and load its graphs.
+    def open(
+        cls,
+        path: Path,
+        key: ModelKey | FileSecrets,
+        *,
+        provider: str = "cpu",
+        threads: int = 0,
+        inter_threads: int = 0,
+        options: Mapping[str, Any] | None = None,
+        provider_options: Mapping[str, str] | None = None,
+        bare: bool = False,
+    ) -> Self:
+        """Read a bundle, check it against the key, and load its graph.
 
         The check names a wrong key before anything runs. It is not what protects the
-        model: without the key's transform the model itself gives poor answers, and
-        `mlguard audit` measures how poor.
+        model: what does is that its weights are encrypted, and for the methods that
+        transform images or feature maps `mlguard audit` measures what they are worth.
 
         Args:
             path: The bundle.
-            key: The key it was made for.
+            key: The key it was made for; of an issued bundle, what its grant carries.
             provider: "cpu", "cuda", "auto" (CUDA if it works, else the CPU), or the
                 full name of an execution provider of onnxruntime.
+            threads: How many compute one operator; 0 takes what the machine, or the
+                container's CPU quota, allows.
+            inter_threads: How many operators run at a time; 0 leaves it to onnxruntime.
+            options: Attributes of onnxruntime's SessionOptions by name, and its
+                entries of configuration. Of a sealed bundle, none that writes it out.
+            provider_options: Of the execution provider; the same.
+            bare: The graph alone, with its own inputs and outputs: no preprocessing.
 
         Raises:
             WrongKey: The bundle was made for another key; both ids are named.
             MalformedBundle: The file does not follow the specification.
             TamperedBundle: The file is not what the key's owner wrote.
-            BundleError: The file cannot be read.
-            ProviderError: The provider is not available, or computes wrongly.
+            BundleError: The file cannot be read, or an option would write its model
+                to a disk in the clear.
+            ProviderError: The provider is not available, or computes wrongly; or the
+                installed onnxruntime is too old for the model.
         """
-        return cls(read_bundle(path), key, provider=provider)
+        compute = Compute(
+            provider, threads, inter_threads, options or {}, provider_options or {}
+        )
+        return cls(glimpse_bundle(path), key, compute=compute, bare=bare)
 
     @property
     def provider(self) -> str:
         """The execution provider in use, by onnxruntime's name."""
-        best: str = self._model.get_providers()[0]
+        best: str = self._session.get_providers()[0]
         return best
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, by their number; none if there are no classes."""
+        return () if self.task is None else self.task.class_names
+
+    @property
+    def inputs(self) -> tuple[Tensor2, ...]:
+        """What `run` takes. An image goes in as 8-bit pixels, under "images"."""
+        image = self.image
+        if image is None:
+            return self._inputs
+        pixels = Tensor2(
+            name=IMAGES_INPUT,
+            datatype="UINT8",
+            shape=(-1, image.channels, *(-1 for _ in image.size)),
+        )
+        return tuple(pixels if t.name == image.input else t for t in self._inputs)
+
+    @property
+    def outputs(self) -> tuple[Tensor2, ...]:
+        """What `run` gives."""
+        return self._outputs
+
+    def run(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
+        """Run the model on tensors of its inputs; give all its outputs.
+
+        Types that numpy does not know go in and come out as unsigned integers with the
+        same bits: uint16 for bfloat16, uint8 for floats of 8 bits and for packed
+        integers. Sequences are lists.
+
+        Args:
+            tensors: By the names of `inputs`. An image is uint8 (N, C, …) under
+                "images", of a size that the model takes: nothing is padded here.
+
+        Raises:
+            ShapeError: A tensor is missing, or one is not an input.
+            ProviderError: onnxruntime gave up, for want of memory as a rule.
+        """
+        expected = [one.name for one in self.inputs]
+        needed = set(expected) - self._optional
+        if needed - set(tensors) or set(tensors) - set(expected):
+            raise ShapeError(
+                f"expected tensors {', '.join(expected)}, got {', '.join(tensors)}"
+            )
+        names = [one.name for one in self._outputs]
+        about = {one.name: one for one in self.inputs}
+        feeds = {
+            self._called(name): fed(value, about[name])
+            for name, value in tensors.items()
+        }
+        return dict(zip(names, self._run(names, feeds), strict=True))
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.integer[Any]]:
         """Give every pixel a class, or every image if the model classifies.
 
         Shape:
-            images   (N, 3, H, W) uint8, RGB, any H and W
+            images   (N, 3, H, W) uint8, RGB, any H and W; (N, C, …) as the bundle says
             returns  (N, H, W) uint8, class ids in 0 … classes-1; or (N,) int64
 
         Raises:
             ShapeError: The images are not uint8 (N, 3, H, W).
+            BundleError: The bundle takes no images, or gives no classes.
             ProviderError: onnxruntime gave up, for want of memory as a rule.
         """
-        classes: NDArray[np.int64] = self.logits(images).argmax(axis=1)
-        return classes.astype(np.uint8) if classes.ndim > 1 else classes
+        image, task = self._for_classes()
+        fitted, back = fit_images(images, image)
+        if self._graph.classes is None:
+            axis = class_axis(image, task)
+            scores = self._scores(fitted, image, task)
+            found = np.moveaxis(scores, axis, 1).argmax(axis=1)
+        else:
+            (found,) = run_feeds(self._session, [self._graph.classes], {IMAGES: fitted})
+        if task.name == "classification":
+            return np.asarray(found)
+        masks = found if found.dtype != np.int64 else found.astype(np.uint8)
+        return np.asarray(back(masks))
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Give every pixel, or every image, a score for every class.
@@ -130,40 +210,141 @@ class Session:
 
         Raises:
             ShapeError: The images are not uint8 (N, 3, H, W).
+            BundleError: The bundle takes no images, or gives no classes.
             ProviderError: onnxruntime gave up, for want of memory as a rule.
         """
-        wrong_shape = images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape
-        if wrong_shape or images.dtype != np.uint8:
-            raise ShapeError(
-                f"expected images (N, 3, H, W) uint8, got {images.shape} {images.dtype}"
-            )
-        height, width = images.shape[2:]
-        padded = pad_to_blocks(images, self._block_size)
-        logits = run_graph(self._model, LOGITS, self._pixels(padded))
-        return crop(logits, height, width)
+        image, task = self._for_classes()
+        fitted, back = fit_images(images, image)
+        scores = self._scores(fitted, image, task)
+        if task.name == "classification":
+            return scores
+        first = np.moveaxis(scores, class_axis(image, task), 1)
+        return np.asarray(back(first), dtype=np.float32)
 
-    def _check_output(self, name: str) -> None:
-        """Refuse a model that answers something else than the manifest says."""
-        (expected,) = self.manifest.outputs
-        (found,) = (out.shape for out in self._model.get_outputs())
-        if len(found) != len(expected.shape) or found[1] != expected.shape[1]:
+    def _scores(
+        self, images: NDArray[np.uint8], image: ImageFacts, task: TaskFacts
+    ) -> NDArray[np.float32]:
+        """The scores, at the size of the images."""
+        name = self._graph.scores or task.output
+        (scores,) = run_feeds(self._session, [name], {IMAGES: images}, partly=True)
+        if task.stride > 1 and name == task.output:
+            for axis in range(2, scores.ndim):
+                scores = scores.repeat(task.stride, axis=axis)
+        return np.asarray(scores, dtype=np.float32)
+
+    def _for_classes(self) -> tuple[ImageFacts, TaskFacts]:
+        image, task = self.image, self.task
+        if image is None or task is None or task.name == "detection":
+            found = "no images" if image is None else "no class of each pixel or image"
+            raise BundleError(
+                f"{self._name} has {found}, so there is nothing to predict",
+                hint="`Session.run` takes and gives its tensors",
+            )
+        if len(self._inputs) > 1:
+            raise BundleError(
+                f"{self._name} takes more than an image, so `predict` does not do",
+                hint="`Session.run` takes all its tensors",
+            )
+        return image, task
+
+    def _load(self, opened: Opened, compute: Compute) -> None:
+        """Load the joined graph, and refuse one that is not what the bundle says."""
+        name = self._name = opened.name
+        outside = opened.outside
+        called = self._graph.slots  # empty where the graph is bare
+        outside.add_slots(
+            {called[old]: value for old, value in opened.slots.items() if called}
+        )
+        # The owner's key has vouched for the graph: what onnxruntime says of it may
+        # be shown, and no message of its holds a tensor's values.
+        self._session = load(
+            self._graph.content, compute, outside, name=f"{name}: {GRAPHS}", told=True
+        )
+        self._graph = replace(self._graph, content=b"")  # the plain model is not kept
+        if VALUES in {one.name for one in self._session.get_outputs()}:
+            self._selftest(opened)
+        self._inputs, self._outputs = opened.inputs, opened.outputs
+        self._check(opened)
+
+    def _check(self, opened: Opened) -> None:
+        """Refuse a model with other inputs or outputs than the manifest says."""
+        image = self.image
+        found_in = {one.name: one for one in self._session.get_inputs()}
+        found_out = {one.name: one for one in self._session.get_outputs()}
+        self._optional = {
+            name for name, one in found_in.items() if one.type.startswith("optional(")
+        }
+        for kind, listed, found in (
+            ("takes", opened.inputs, found_in),
+            ("gives", opened.outputs, found_out),
+        ):
+            for one in listed:
+                if image is not None and kind == "takes" and one.name == image.input:
+                    continue
+                _check_tensor(one, found.get(one.name), kind, name=self._name)
+        extra = set(found_in) - {one.name for one in opened.inputs} - {IMAGES}
+        if extra:
             raise MalformedBundle(
-                f"{name}: model.onnx gives logits of shape {found}, "
-                f"expected {list(expected.shape)}"
+                f"{self._name}: model.onnx takes {sorted(extra)[0]!r} too, which "
+                "manifest.json does not name"
             )
 
-    def _pixels(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return run_graph(self._preprocess, PIXELS, images)
+    def _run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
+        """Run, taking the way through OrtValues where numpy knows a type no name."""
+        inputs = {one.name: one.type for one in self._session.get_inputs()}
+        types = {one.name: one.type for one in self._session.get_outputs()}
+        words = [*inputs.values(), *(types[name] for name in names)]
+        if not any(map(is_odd, words)):
+            return run_feeds(self._session, names, feeds)
+        values = {name: to_ort(value, inputs[name]) for name, value in feeds.items()}
+        return [from_ort(one) for one in run_values(self._session, names, values)]
 
-    def _selftest(self, subkeys: ModelSubkeys, *, name: str) -> None:
+    def _called(self, name: str) -> str:
+        return IMAGES if self.image is not None and name == IMAGES_INPUT else name
+
+    def _selftest(self, opened: Opened) -> None:
         """Refuse a provider that computes another transform than the key's."""
-        image = selftest_image(self._block_size)
-        values = run_graph(self._preprocess, VALUES, image).astype(np.int32)
-        digest = selftest_digest(subkeys, values)
-        if hmac.compare_digest(digest, self.manifest.selftest):
+        image = self.image
+        if image is None or opened.digest is None or opened.selftest is None:
             return
-        provider = self._preprocess.get_providers()[0]
-        message = f"{name}: the self-test of preprocess.onnx failed on {provider}"
-        if provider == CPU:
+        block = 1 if image.transform is None else image.transform.block_size
+        values = run_graph(self._session, VALUES, selftest_image(block))
+        digest = opened.digest(values.astype(np.int32))
+        if hmac.compare_digest(digest, opened.selftest):
+            return
+        message = (
+            f"{self._name}: the self-test of preprocess.onnx failed on {self.provider}"
+        )
+        if self.provider == CPU:
             raise MalformedBundle(message)
         raise ProviderError(message, hint="try `--provider cpu`")
+
+
+def _joined(opened: Opened) -> OneGraph:
+    try:
+        return join(opened.parts)
+    except (ValueError, IndexError):
+        raise MalformedBundle(f"{opened.name}: {GRAPHS} is not an ONNX file") from None
+
+
+def _check_tensor(expected: Tensor2, found: Any, kind: str, *, name: str) -> None:
+    """Refuse another type or number of axes, or another fixed size."""
+    if found is None:
+        raise MalformedBundle(
+            f"{name}: {GRAPHS} {kind} no {expected.name!r}, which manifest.json names"
+        )
+    shape = list(found.shape) if isinstance(found.shape, list | tuple) else None
+    sizes = expected.shape
+    same = datatype_of(found.type) == expected.datatype
+    if same and sizes is not None and shape is not None:
+        same = len(shape) == len(sizes) and all(
+            asked == size
+            for asked, size in zip(sizes, shape, strict=True)
+            if asked >= 0 and isinstance(size, int)
+        )
+    if not same:
+        wanted = "any" if sizes is None else list(sizes)
+        raise MalformedBundle(
+            f"{name}: {GRAPHS} {kind} {expected.name} of shape {shape} and type "
+            f"{datatype_of(found.type)}, expected {wanted} {expected.datatype}"
+        )

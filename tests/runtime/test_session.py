@@ -21,6 +21,7 @@ from mlguard.errors import (
 )
 from mlguard.keys import ModelKey
 from mlguard.runtime import Session, providers
+from mlguard.runtime.one_graph import VALUES
 from mlguard.runtime.providers import load_graph
 from mlguard.transforms import derive_transform, pad_to_blocks
 from tests.bundles import (
@@ -186,7 +187,7 @@ def test_a_provider_that_computes_wrongly_is_refused(
     real = providers.run_graph
 
     def off_by_one(session: object, output: str, feed: np.ndarray) -> np.ndarray:
-        return real(session, output, feed) + (output == "values")
+        return real(session, output, feed) + (output == VALUES)
 
     monkeypatch.setattr("mlguard.runtime.session.run_graph", off_by_one)
     with pytest.raises(MalformedBundle, match=r"self-test of preprocess\.onnx failed"):

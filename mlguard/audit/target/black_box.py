@@ -100,8 +100,11 @@ class Unlocked(Subject):
     @classmethod
     def of(cls, session: Session) -> Self:
         """Run a bundle that its key has opened."""
-        given = session.manifest.normalization
-        normalization = Normalization(given.mean, given.std)
+        given = session.image
+        if given is None or given.colours != "RGB":
+            raise ValueError("a bundle that takes no RGB images is not audited")
+        mean, std = ((one[0], one[1], one[2]) for one in (given.mean, given.std))
+        normalization = Normalization(mean, std)
         return cls(Nothing().eval(), normalization, torch.device("cpu"), session)
 
     def runs(self, conditions: Iterable[Condition]) -> Runs:

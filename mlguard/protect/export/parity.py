@@ -16,7 +16,7 @@ from mlguard.errors import ParityError
 from mlguard.keys import ModelKey
 from mlguard.models import Normalization, keyed, logits_of, output_of
 from mlguard.runtime import Session
-from mlguard.runtime.session import PER_PIXEL, crop
+from mlguard.runtime.fit import PER_PIXEL, crop
 from mlguard.transforms import TransformSet, pad_to_blocks
 
 SHAPES = ((1, 3, 64, 96), (2, 3, 128, 80), (1, 3, 65, 97))

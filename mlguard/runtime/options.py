@@ -1,0 +1,138 @@
+"""How onnxruntime is to compute: threads, providers, its own options.
+
+What would write a model to a disk in the clear is refused for a sealed bundle. Threads
+follow what the container may use, which onnxruntime does not look at.
+"""
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlguard.engine import onnxruntime
+from mlguard.errors import BundleError, ProviderError
+
+CGROUP_2 = Path("/sys/fs/cgroup/cpu.max")
+CGROUP_1 = (
+    Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
+    Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+)
+MOST_THREADS = 4096
+
+# Session options that write the model, or its structure, into a file.
+WRITING = ("optimized_model_filepath", "enable_profiling", "profile_file_prefix")
+WRITING_ENTRIES = ("ep.context_", "session.save", "session.optimized_model")
+# Words in names of provider options that make a provider write what it compiled.
+WRITING_WORDS = ("cache", "dump", "save", "context", "profil", "serialize", "export")
+OFF = ("", "0", "false", "none", "off")
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How to compute; everything may be left to onnxruntime.
+
+    Attributes:
+        provider: "cpu", "cuda", "auto", or an execution provider's full name.
+        threads: How many compute one operator; 0 takes what the container allows.
+        inter_threads: How many operators run at a time; 0 leaves it to onnxruntime.
+        options: Attributes of onnxruntime's SessionOptions by name, and its entries
+            of configuration, whose names have a dot.
+        provider_options: Of the execution provider.
+    """
+
+    provider: str = "cpu"
+    threads: int = 0
+    inter_threads: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    provider_options: Mapping[str, str] = field(default_factory=dict)
+
+    def check(self, *, sealed: bool, name: str) -> None:
+        """Refuse what cannot be, and for a sealed bundle what would write it out.
+
+        Args:
+            sealed: Whether the bundle is.
+            name: What to call it in a refusal.
+
+        Raises:
+            ProviderError: A number of threads or an option that there is not.
+            BundleError: An option would write the model to a disk in the clear.
+        """
+        for what, count in (
+            ("threads", self.threads),
+            ("inter_threads", self.inter_threads),
+        ):
+            if not 0 <= count <= MOST_THREADS:
+                raise ProviderError(
+                    f"expected 0 to {MOST_THREADS} {what}, got {count}",
+                    hint="0 takes what this machine or container allows",
+                )
+        if sealed and (written := self._written()):
+            raise BundleError(
+                f"{name} is sealed, and {written} would write its model to a disk "
+                "in the clear",
+                hint="leave the option out, or export with `--no-seal`",
+            )
+
+    def session_options(self) -> onnxruntime.SessionOptions:
+        """Give onnxruntime's own.
+
+        Raises:
+            ProviderError: There is no such option.
+        """
+        made = onnxruntime.SessionOptions()
+        made.intra_op_num_threads = self.threads or threads_of_container()
+        made.inter_op_num_threads = self.inter_threads
+        for option, value in self.options.items():
+            try:
+                if "." in option:
+                    made.add_session_config_entry(option, str(value))
+                elif hasattr(made, option) and not option.startswith("_"):
+                    setattr(made, option, value)
+                else:
+                    raise TypeError("there is no such option")
+            except (TypeError, AttributeError, RuntimeError, ValueError) as error:
+                reason = str(error).partition("\n")[0]
+                raise ProviderError(
+                    f"session option {option!r}: {reason}",
+                    hint="onnxruntime.SessionOptions documents them",
+                ) from None
+        return made
+
+    def _written(self) -> str:
+        """The first option that writes the model out, or nothing."""
+        for option, value in self.options.items():
+            on = str(value).lower() not in OFF
+            if on and (option in WRITING or option.startswith(WRITING_ENTRIES)):
+                return f"session option {option!r}"
+        for option, text in self.provider_options.items():
+            on = str(text).lower() not in OFF
+            if on and any(word in option.lower() for word in WRITING_WORDS):
+                return f"provider option {option!r}"
+        return ""
+
+
+def threads_of_container() -> int:
+    """How many threads the CPU quota of this container allows; 0 if there is none.
+
+    onnxruntime counts the machine's cores, and a container of one core then has as many
+    threads in turn as its host has cores.
+    """
+    quota = _quota()
+    cores = os.cpu_count() or 1
+    return max(1, math.floor(quota)) if quota and quota < cores else 0
+
+
+def _quota() -> float | None:
+    """CPUs that the control group may use, as its kernel interface says."""
+    try:
+        limit, period = CGROUP_2.read_text().split()
+    except (OSError, ValueError):
+        try:
+            limit, period = (path.read_text().strip() for path in CGROUP_1)
+        except OSError:
+            return None
+    if not limit.isdigit() or not period.isdigit() or int(period) == 0:
+        return None  # "max", or -1
+    return int(limit) / int(period)

@@ -1,0 +1,187 @@
+"""Take ONNX files apart and put them together on the wire, without the onnx package.
+
+The runtime joins graphs that it has checked (graph_limits) to one; it needs no more of
+protocol buffers than fields and their bytes. Field numbers from onnx/onnx.proto.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+
+MODEL_IR, MODEL_GRAPH, MODEL_OPSET = 1, 7, 8
+OPSET_DOMAIN, OPSET_VERSION = 1, 2
+GRAPH_NODE, GRAPH_NAME, GRAPH_INITIALIZER = 1, 2, 5
+GRAPH_INPUT, GRAPH_OUTPUT = 11, 12
+NODE_INPUT, NODE_OUTPUT, NODE_NAME, NODE_OPERATOR, NODE_ATTRIBUTE = 1, 2, 3, 4, 5
+ATTRIBUTE_NAME, ATTRIBUTE_FLOAT, ATTRIBUTE_INT, ATTRIBUTE_TEXT = 1, 2, 3, 4
+ATTRIBUTE_INTS, ATTRIBUTE_TYPE = 8, 20
+TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW = 1, 2, 8, 9
+VALUE_NAME, VALUE_TYPE = 1, 2
+TYPE_TENSOR, TENSOR_ELEMENT, TENSOR_SHAPE, SHAPE_DIMENSION = 1, 1, 2, 1
+# AttributeProto.AttributeType
+IS_INT, IS_TEXT, IS_INTS = 2, 3, 7
+
+Field = tuple[int, int | memoryview, memoryview]  # number, value, and all of it
+
+
+def fields(data: memoryview) -> Iterator[Field]:
+    """The fields of a message that was checked before.
+
+    Raises:
+        ValueError: It is no message after all.
+    """
+    at = 0
+    while at < len(data):
+        start = at
+        tag, at = _read_varint(data, at)
+        kind = tag & 7
+        if kind == VARINT:
+            number, at = _read_varint(data, at)
+            yield tag >> 3, number, data[start:at]
+            continue
+        size = 4 if kind == FIXED32 else 8
+        if kind == BYTES:
+            size, at = _read_varint(data, at)
+        elif kind not in (FIXED32, FIXED64):
+            raise ValueError("no protocol buffer")
+        yield tag >> 3, data[at : at + size], data[start : at + size]
+        at += size
+
+
+def text_of(value: int | memoryview) -> str:
+    """A field that is text."""
+    return bytes(_bytes(value)).decode()
+
+
+def named(data: memoryview, number: int) -> str:
+    """The text of one field of a message, "" if it has none."""
+    found = [value for field, value, _ in fields(data) if field == number]
+    return text_of(found[-1]) if found else ""
+
+
+def renamed(
+    data: memoryview, numbers: Iterable[int], names: Mapping[str, str]
+) -> bytes:
+    """A message with the texts of some fields replaced; names not listed stay."""
+    chosen, parts = set(numbers), []
+    for number, value, whole in fields(data):
+        if number in chosen:
+            old = text_of(value)
+            parts.append(text(number, names.get(old, old)))
+        else:
+            parts.append(bytes(whole))
+    return b"".join(parts)
+
+
+def varint(number: int) -> bytes:
+    """A number on the wire; negative ones as 64 bits."""
+    number &= (1 << 64) - 1
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def integer(number: int, value: int) -> bytes:
+    """A field that is an integer."""
+    return varint(number << 3 | VARINT) + varint(value)
+
+
+def message(number: int, *content: bytes) -> bytes:
+    """A field that is a message, or bytes."""
+    return header(number, sum(map(len, content))) + b"".join(content)
+
+
+def header(number: int, size: int) -> bytes:
+    """What stands before a message of a given size."""
+    return varint(number << 3 | BYTES) + varint(size)
+
+
+def text(number: int, value: str) -> bytes:
+    """A field that is text."""
+    return message(number, value.encode())
+
+
+def node(operator: str, inputs: Iterable[str], output: str, **options: Any) -> bytes:
+    """A node of one output, as a field of a graph.
+
+    Args:
+        operator: Of the default domain.
+        inputs: Names; an empty one is left out.
+        output: Its name, and the node's.
+        options: Attributes: integers, texts, or lists of integers.
+    """
+    parts = [text(NODE_INPUT, name) for name in inputs]
+    parts += [text(NODE_OUTPUT, output), text(NODE_NAME, output)]
+    parts += [text(NODE_OPERATOR, operator)]
+    parts += [_attribute(name, value) for name, value in options.items()]
+    return message(GRAPH_NODE, *parts)
+
+
+def constant(name: str, value: NDArray[Any], kind: int) -> bytes:
+    """An initializer, as a field of a graph; `kind` is its type in ONNX."""
+    dims = [integer(TENSOR_DIMS, size) for size in value.shape]
+    raw = message(TENSOR_RAW, np.ascontiguousarray(value).tobytes())
+    parts = [*dims, integer(TENSOR_TYPE, kind), text(TENSOR_NAME, name), raw]
+    return message(GRAPH_INITIALIZER, *parts)
+
+
+def value(
+    number: int, name: str, kind: int, shape: Iterable[int | str] | None = None
+) -> bytes:
+    """An input or output of a graph; a free size of its shape has a name."""
+    parts = [integer(TENSOR_ELEMENT, kind)]
+    if shape is not None:
+        parts.append(message(TENSOR_SHAPE, *map(_dimension, shape)))
+    tensor = message(TYPE_TENSOR, *parts)
+    return message(number, text(VALUE_NAME, name), message(VALUE_TYPE, tensor))
+
+
+def _dimension(size: int | str) -> bytes:
+    content = text(2, size) if isinstance(size, str) else integer(1, size)
+    return message(SHAPE_DIMENSION, content)
+
+
+def opset(domain: str, version: int) -> bytes:
+    """An operator set, as a field of a model."""
+    return message(
+        MODEL_OPSET, text(OPSET_DOMAIN, domain), integer(OPSET_VERSION, version)
+    )
+
+
+def _attribute(name: str, value: int | str | list[int]) -> bytes:
+    if isinstance(value, str):
+        content, kind = text(ATTRIBUTE_TEXT, value), IS_TEXT
+    elif isinstance(value, int):
+        content, kind = integer(ATTRIBUTE_INT, value), IS_INT
+    else:
+        content = b"".join(integer(ATTRIBUTE_INTS, number) for number in value)
+        kind = IS_INTS
+    return message(
+        NODE_ATTRIBUTE,
+        text(ATTRIBUTE_NAME, name),
+        content,
+        integer(ATTRIBUTE_TYPE, kind),
+    )
+
+
+def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
+    result = shift = 0
+    while True:
+        byte = data[at]
+        result |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return result, at
+
+
+def _bytes(value: int | memoryview) -> memoryview:
+    if isinstance(value, int):
+        raise ValueError("no protocol buffer")
+    return value
