@@ -15,6 +15,7 @@ import typer
 from mlguard import __version__
 from mlguard.cli.commands import CommandTable
 from mlguard.cli.printable import say, tell
+from mlguard.cli.process import set_up, use_threads
 from mlguard.cli.streams import lasting_streams, lost
 
 OK, INTERNAL_ERROR, INTERRUPTED, NO_SPACE = 0, 1, 3, 41  # rows of exit_codes.py
@@ -44,12 +45,24 @@ def _root(
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Print it."),
     ] = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Threads that torch computes with; default: one a core, or what the "
+            "container may keep busy.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Bind vision models to a secret key, ship them as ONNX bundles, audit them."""
+    if threads is not None:
+        use_threads(threads)
 
 
 def main() -> None:
     """Run the command line and exit by the table of `mlguard exit-codes`."""
+    set_up()
     with lasting_streams() as output:
         status = run(sys.argv[1:])
         if output is not None:

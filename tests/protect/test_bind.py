@@ -231,6 +231,7 @@ def test_a_file_of_unnamed_classes_is_refused(tmp_path: Path, name: str) -> None
     with pytest.raises(RunError, match="does not name its classes") as refusal:
         read_plain(tmp_path / "model.safetensors", read_recipe(name))
     assert "--set 'data.class_names=[…]'" in refusal.value.hint
+    (tmp_path / "model.safetensors").touch()
     words = "data.class_names=['cat', 'dog']"
     named = read_recipe(name, overrides=[words])
     plain = read_plain(tmp_path / "model.safetensors", named)

@@ -212,6 +212,7 @@ def test_a_fingerprint_that_we_do_not_write_is_refused(
     done = finished(tmp_path / "run")
     fields = {"data": {"train_fingerprint": fingerprint}, "resumed": []}
     run_folder.write_json(done.path / run_folder.PROVENANCE, fields)
+    run_folder.write_proofs(done.path, PROTECTION, KEY)
     with pytest.raises(MalformedRun, match=r"provenance\.json does not fit .*finger"):
         export_run(run_folder.read_run(done.path), KEY, tmp_path / "acme.mlgb")
 
