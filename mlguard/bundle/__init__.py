@@ -7,6 +7,7 @@ export uses. docs/spec/bundle-v1.md and docs/spec/bundle-v2.md are the whole for
 from mlguard.bundle.about import image_of, task_of
 from mlguard.bundle.bundle import Bundle, make_bundle, write_bundle
 from mlguard.bundle.bundle2 import Bundle2, FileSecrets, Graph, Unlocked, bundle2_of
+from mlguard.bundle.describe import describe
 from mlguard.bundle.manifest import (
     AuditHeadline,
     Facts,
@@ -66,6 +67,7 @@ __all__ = [
     "bundle2_bytes",
     "bundle2_of",
     "check_key",
+    "describe",
     "glimpse_bundle",
     "image_of",
     "make_bundle",

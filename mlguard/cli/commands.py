@@ -87,6 +87,10 @@ COMMANDS = {
         "verify:verify",
         "Say who signed BUNDLE, after comparing every byte with what was signed.",
     ),
+    "inspect": Row(
+        "inspect_bundle:inspect",
+        "Show what FILE says of itself, without any key; nobody vouches for it.",
+    ),
     "predict": Row(
         "predict:predict",
         "Write a mask for every image, or its class if the bundle classifies.",

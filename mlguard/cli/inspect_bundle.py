@@ -1,0 +1,133 @@
+"""`mlguard inspect`: what a bundle shows without any key. Runs nothing."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlguard.bundle import Bundle2, describe, glimpse_bundle
+from mlguard.cli.printable import printable
+from mlguard.cli.with_store import Json, answer
+from mlguard.errors import MlguardError
+from mlguard.signing import read_envelope
+
+SHOWN = 8  # of a list, before it is cut short
+GRANT_FIELDS = (
+    "grant_id",
+    "licensee",
+    "recipient",
+    "issued",
+    "not_before",
+    "not_after",
+)
+
+
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="The bundle, NAME.mlgb.")],
+    json: Json = False,
+) -> None:
+    """Show what FILE says of itself, without any key; nobody vouches for it."""
+    found = glimpse_bundle(bundle)
+    facts: dict[str, Any] = {"file": str(bundle), "size": bundle.stat().st_size}
+    facts |= describe(found)
+    if isinstance(found, Bundle2) and found.grant is not None:
+        facts["grant"] = _grant(found.grant, name=str(bundle))
+    answer(facts, "\n".join(lines_of(facts)), as_json=json)
+
+
+def lines_of(facts: dict[str, Any]) -> list[str]:
+    """The facts as lines; no stranger's text begins or ends one of them."""
+    sealed = facts["sealed"]
+    told = "graph and weights" if sealed["graph"] else "weights, not the graph"
+    rows = [
+        ("bundle", f"{facts['file']}, format {facts['format']}, {facts['size']} bytes"),
+        ("sealed", told if sealed["weights"] else "no: whoever has the file has both"),
+        ("key", f"{facts['key_id']}, model {facts['protection_id']}"),
+        ("methods", ", ".join(facts["methods"]) or "none"),
+        ("key space", f"{facts['key_space_bits']:g} bits besides the seal"),
+        *_model(facts),
+        *_delivery(facts),
+        ("licence", _short(facts["licence"].replace("\n", " / ")) or "none given"),
+        ("audit", _audit(facts["audit"])),
+        ("made with", _short(_pairs(facts["provenance"]["versions"]))),
+    ]
+    lines = [f"{name:10} {printable(value)}" for name, value in rows]
+    return [*lines, "Nobody vouches for this without the key, or a trusted signature."]
+
+
+def _model(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [
+        ("takes", _tensors(facts["inputs"])),
+        ("gives", _tensors(facts["outputs"])),
+    ]
+    image, task, coverage = facts["image"], facts["task"], facts.get("coverage")
+    if image:
+        size = " x ".join(map(str, image["size"]))
+        rows.append(
+            ("image", f"{image['input']}: {image['colours']} {image['layout']}, {size}")
+        )
+    if task:
+        names = task["class_names"]
+        rows.append(
+            (
+                "task",
+                f"{task['name']}, {len(names)} classes: {_short(', '.join(names))}",
+            )
+        )
+    if coverage:
+        plain = coverage["plain"]
+        rows.append(
+            (
+                "covered",
+                f"{coverage['share']:.2%} of {coverage['size']} bytes of weights",
+            )
+        )
+        rows += [
+            ("plain", f"{one['name']}, {one['size']} bytes: {one['reason']}")
+            for one in plain[:SHOWN]
+        ]
+        if len(plain) > SHOWN:
+            rows.append(("plain", f"and {len(plain) - SHOWN} more"))
+    return rows
+
+
+def _delivery(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    if facts["issued"]:
+        grant = facts.get("grant") or {}
+        told = ", ".join(f"{name} {value}" for name, value in grant.items() if value)
+        rows.append(("issued", told or "to one customer, who has its grant elsewhere"))
+    if facts.get("signed"):
+        rows.append(("signed", "yes; `mlguard verify` says by whom"))
+    return rows
+
+
+def _tensors(tensors: list[dict[str, Any]]) -> str:
+    words = [f"{one['name']} {one['datatype']} {one['shape']}" for one in tensors]
+    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+    return _short("; ".join(words[:SHOWN])) + more
+
+
+def _audit(headline: dict[str, Any] | None) -> str:
+    if headline is None:
+        return "no headline"
+    words = [f"{name} {value}" for name, value in headline.items() if value is not None]
+    return ", ".join(words)
+
+
+def _pairs(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _short(text: str, most: int = 300) -> str:
+    return text if len(text) <= most else text[:most] + " …"
+
+
+def _grant(content: bytes, *, name: str) -> dict[str, Any] | None:
+    """What the grant says; whether its owner signed it is not looked at."""
+    try:
+        said = json.loads(read_envelope(content, name=name).payload)
+        return {field: said[field] for field in GRANT_FIELDS}
+    except (MlguardError, ValueError, TypeError, LookupError, RecursionError):
+        return None
