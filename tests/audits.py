@@ -289,6 +289,7 @@ def started(task: Task = TASK, images: int = 4, **changes: object) -> Started:
         "limits": LIMITS,
         "adversary": None,
         "command": whole.command,
+        "old_proof": False,
         "trained_on_these": False,
         "shown_by_weights": False,
         "versions": whole.versions,

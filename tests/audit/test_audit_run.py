@@ -14,7 +14,7 @@ from mlguard.errors import DatasetError, MalformedRun, RunError, WrongKey
 from mlguard.keys import KEY_BYTES, ModelSubkeys
 from mlguard.pictures import image_png
 from mlguard.protect.device import pick_device
-from mlguard.protect.run_folder import Run
+from mlguard.protect.run_folder import Run, read_run
 from mlguard.tasks import Segmentation
 from mlguard.transforms import derive_transform
 from tests.audits import (
@@ -225,3 +225,18 @@ def test_no_file_of_a_report_holds_a_secret(secret_run: Run, tmp_path: Path) -> 
         assert not any(secret in data for data in content), name
     assert any(KEY.key_id.encode() in data for data in content)
     assert read_report(tmp_path / "report/audit.json") == found.report
+
+
+def test_a_run_of_version_0_1_has_a_flag_that_passes_nothing() -> None:
+    run = read_run(Path(__file__).parents[1] / "golden/v0.1/run_shf")
+    found = audit(run).report
+    assert "old-proof" in {flag.code for flag in found.flags}
+    doubted = {one.claim for one in found.verdicts if "old-proof" in one.reasons}
+    assert not doubted & {"key-bits"}
+    assert all(
+        one.answer != "PASS" for one in found.verdicts if one.claim != "key-bits"
+    )
+
+
+def test_a_run_of_this_version_has_no_such_flag(audited: Audit) -> None:
+    assert "old-proof" not in {flag.code for flag in audited.report.flags}

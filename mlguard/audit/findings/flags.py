@@ -22,7 +22,7 @@ NEARBY_SHARE = 0.25  # of the key's entries wrong; up to this a key is nearly ri
 NEARBY_LEAKAGE = 0.25  # mean leakage from which nearly right keys help a search
 STRONG_CONTROL = 0.5  # of the way from the floor to the correct key
 # What only somebody who had the model can raise: no number in a report says it.
-TOLD = ("training-images", "key-shown-by-weights")
+TOLD = ("old-proof", "training-images", "key-shown-by-weights")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,7 @@ def flags_of(
     attacks: AttackSection | None = None,
     *,
     access: Access = "weights",
+    old_proof: bool = False,
     trained_on_these: bool = False,
     shown_by_weights: bool = False,
 ) -> tuple[Flag, ...]:
@@ -54,11 +55,13 @@ def flags_of(
         findings: Of the first two rungs.
         attacks: Of the rungs above; None where none was run.
         access: How the model was looked at.
+        old_proof: Whether the run's proof leaves out its twin and its provenance.
         trained_on_these: Whether the model was trained on the audited images.
         shown_by_weights: Whether the weights show what the key does to images.
     """
     return (
         *_about_the_access(access),
+        *(_old_proof() if old_proof else ()),
         *_told(findings, trained_on_these, shown_by_weights),
         *_about_the_audit(findings),
         *_about_the_model(findings),
@@ -80,6 +83,15 @@ def _about_the_access(access: Access) -> Iterator[Flag]:
             message="the model is sealed: this says what the holder of the key gets, "
             "and nothing about somebody who got hold of the opened model",
         )
+
+
+def _old_proof() -> Iterator[Flag]:
+    yield Flag(
+        code="old-proof",
+        message="the run is of version 0.1: its proof covers neither its plain twin "
+        "nor what is known of its training, so whoever could write to the folder could "
+        "change both; protect the model again",
+    )
 
 
 def _told(

@@ -29,7 +29,7 @@ Claim = Literal[
     "public-ancestor",
 ]
 CLAIMS: tuple[Claim, ...] = get_args(Claim)
-Source = Literal["recipe", "option", "default"]
+SetBy = Literal["recipe", "option", "default"]
 Answer = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 Code = Annotated[str, Field(pattern="^[a-z][a-z-]*$")]
 
@@ -72,7 +72,12 @@ ATTACKS_OF: dict[Claim, tuple[str, ...]] = {
     "stolen-value": tuple(name for name in ALL_ATTACKS if name not in KNOWN_PLAINTEXT),
 }
 NOT_NEEDED = {"integer-seeds"}  # a key is none; where it ran, it counts
-DOUBTS = ("training-images", "reference-near-floor", "few-images")  # void any PASS
+DOUBTS = (
+    "old-proof",
+    "training-images",
+    "reference-near-floor",
+    "few-images",
+)  # void any PASS
 OF_TRAINING = ("control-not-converged", "control-strong", "nothing-to-steal")
 DOUBTS_OF: dict[Claim, tuple[str, ...]] = {
     "fidelity": DOUBTS,
@@ -111,7 +116,7 @@ class Limit:
 
     claim: Claim
     threshold: Ratio
-    source: Source
+    source: SetBy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +148,7 @@ def limits_of(
     """
     chosen = []
     for claim in CLAIMS:
-        sources: list[tuple[Source, float | None]] = [
+        sources: list[tuple[SetBy, float | None]] = [
             ("option", (options or {}).get(claim)),
             ("recipe", getattr(settings, FIELDS[claim])),
             ("default", DEFAULTS.get(claim)),

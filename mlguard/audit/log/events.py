@@ -73,6 +73,7 @@ class Started:
         limits: The claims, and where their thresholds come from.
         adversary: Whose images attacks use; None where there are none.
         command: What to type to audit it again; paths are placeholders.
+        old_proof: Whether the run's proof leaves out its twin and its provenance.
         trained_on_these: Whether the model was trained on the audited images.
         shown_by_weights: Whether the weights show what the key does to images.
         versions: Of the packages that compute.
@@ -102,6 +103,7 @@ class Started:
     limits: tuple[Limit, ...]
     adversary: AdversaryImages | None
     command: str
+    old_proof: bool
     trained_on_these: bool
     shown_by_weights: bool
     versions: dict[str, str]

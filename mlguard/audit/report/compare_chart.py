@@ -1,11 +1,19 @@
 """The charts of a comparison; each audit is drawn with its number from the table."""
 
-import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from markupsafe import Markup
 
 from mlguard.audit.report.compare import Entry
+from mlguard.audit.report.labels_chart import (
+    Curve,
+    Line,
+    Point,
+    labels_plot,
+    labels_words,
+    retraining_of,
+)
 from mlguard.audit.report.svg import (
     BOTTOM,
     HEIGHT,
@@ -21,8 +29,6 @@ from mlguard.audit.report.svg import (
 STYLES = 8  # set0 … set7 in compare.css; the number beside a mark is what tells
 NEAR = (15.0, 12.0)  # user units; nearer labels would touch
 PLACES = ((13, 4), (-13, 4), (0, -10), (0, 19))  # where a number may stand
-INSET = 18.0  # user units between the plot's edges and the curves
-ATTACK = "retraining"
 
 
 def access_chart(entries: Sequence[Entry], name: str) -> Markup:
@@ -64,7 +70,7 @@ def access_chart(entries: Sequence[Entry], name: str) -> Markup:
             "middle",
         ),
     ]
-    taken: list[tuple[float, float]] = []
+    taken: list[Point] = []
     for entry in entries:
         body += _marks(entry, x(entry.report.findings.correct.score), scale, taken)
     said = "; ".join(_access(entry) for entry in entries)
@@ -74,51 +80,42 @@ def access_chart(entries: Sequence[Entry], name: str) -> Markup:
 
 def labels_chart(entries: Sequence[Entry], name: str) -> Markup | None:
     """Re-training against its budget of labelled images; None if none was run."""
-    curves = [(entry, curve) for entry in entries if (curve := _curve(entry))]
-    if not curves:
-        return None
-    values = [score for _, curve in curves for _, score in curve]
-    keys = [entry.report.findings.correct.score for entry, _ in curves]
-    vocabulary = entries[0].report.findings.vocabulary
-    scale = Scale.over([*values, *keys], vocabulary.score)
-    numbers = sorted({images for _, curve in curves for images, _ in curve})
-    first, last = math.log2(numbers[0]), math.log2(numbers[-1])
-
-    def x(images: int) -> float:
-        share = (math.log2(images) - first) / (last - first) if last > first else 0.5
-        return LEFT + INSET + (RIGHT - LEFT - 2 * INSET) * share
-
-    body = [
-        *scale.grid(),
-        scale.level(entries[0].report.findings.floor, "floor"),
-        *(label(x(n), BOTTOM + 17, str(n), "middle") for n in numbers),
-        label((LEFT + RIGHT) / 2, HEIGHT - 5, "labelled images", "middle"),
+    taken: list[Point] = []
+    lines = [
+        Line(
+            _style(entry),
+            curve,
+            str(entry.number),
+            partial(_number, entry, taken=taken),
+        )
+        for entry in entries
+        if (curve := _curve(entry))
     ]
-    taken: list[tuple[float, float]] = []
-    for entry, curve in curves:
-        style = _style(entry)
-        places = [(x(images), scale.y(score)) for images, score in curve]
-        line = " ".join(f"{left:.1f},{top:.1f}" for left, top in places)
-        body.append(tag("polyline", class_=f"line {style}", points=line))
-        body += [dot(left, top, style, radius=4) for left, top in places]
-        body.append(_number(entry, places[-1], taken))
-    said = "; ".join(
-        f"{entry.number}: " + ", ".join(f"{n} images {score:.3f}" for n, score in curve)
-        for entry, curve in curves
-    )
+    if not lines:
+        return None
+    retrained = {line.said for line in lines}
+    values = [score for line in lines for _, score in line.curve]
+    keys = [
+        entry.report.findings.correct.score
+        for entry in entries
+        if str(entry.number) in retrained
+    ]
+    first = entries[0].report.findings
+    scale = Scale.over([*values, *keys], first.vocabulary.score)
+    level, title = scale.level(first.floor, "floor"), first.vocabulary.title
     return chart(
         f"{name}-labels",
-        f"{vocabulary.title} after re-training",
-        f"{vocabulary.title}. {said}.",
-        body,
+        f"{title} after re-training",
+        f"{title}. {labels_words(lines)}.",
+        [*scale.grid(), level, *labels_plot(lines, scale)],
     )
 
 
 def _marks(
-    entry: Entry, x: float, scale: Scale, taken: list[tuple[float, float]]
+    entry: Entry, x: float, scale: Scale, taken: list[Point]
 ) -> Iterator[Markup]:
     if entry.best_try is None:
-        yield _number(entry, (x, scale.y(0)), taken)
+        yield _number(entry, taken, (x, scale.y(0)))
         return
     style, tried = _style(entry), scale.y(entry.best_try)
     highest = tried
@@ -127,12 +124,10 @@ def _marks(
         yield tag("line", class_=f"stem {style}", x1=x, x2=x, y1=tried, y2=highest)
         yield dot(x, highest, style, radius=5)
     yield dot(x, tried, f"ring {style}", radius=4.5)
-    yield _number(entry, (x, highest), taken)
+    yield _number(entry, taken, (x, highest))
 
 
-def _number(
-    entry: Entry, point: tuple[float, float], taken: list[tuple[float, float]]
-) -> Markup:
+def _number(entry: Entry, taken: list[Point], point: Point) -> Markup:
     """The audit's number beside a point, where no other number stands."""
     places = [(point[0] + right, point[1] + down) for right, down in PLACES]
     free = (place for place in places if not any(_near(place, one) for one in taken))
@@ -141,17 +136,16 @@ def _number(
     return label(*place, str(entry.number), "middle", "value")
 
 
-def _near(one: tuple[float, float], other: tuple[float, float]) -> bool:
+def _near(one: Point, other: Point) -> bool:
     return abs(one[0] - other[0]) < NEAR[0] and abs(one[1] - other[1]) < NEAR[1]
 
 
-def _curve(entry: Entry) -> list[tuple[int, float]]:
+def _curve(entry: Entry) -> Curve:
     """The best re-training for each number of labelled images."""
     best: dict[int, float] = {}
-    attacks = entry.report.attacks
-    for finding in attacks.findings if attacks else ():
-        if finding.attack == ATTACK and finding.labels:
-            best[finding.labels] = max(best.get(finding.labels, 0.0), finding.score)
+    for curve in retraining_of(entry.report.attacks).values():
+        for images, score in curve:
+            best[images] = max(best.get(images, 0.0), score)
     return sorted(best.items())
 
 

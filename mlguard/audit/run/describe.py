@@ -45,6 +45,7 @@ def describe(plan: AuditPlan) -> Started:
         limits=plan.limits,
         adversary=plan.source(),
         command=_command(plan),
+        old_proof=target.old_proof,
         trained_on_these=target.trained_fingerprint == images.fingerprint,
         shown_by_weights=target.shown_by_weights,
         versions={"mlguard": __version__, **versions()},

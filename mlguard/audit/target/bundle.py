@@ -81,6 +81,7 @@ def target_of_bundle(
         load_baseline=lambda: None,
         device=torch.device("cpu"),
         processor="" if session.provider.startswith("CPU") else session.provider,
+        old_proof=False,
         trained_on=0,
         trained_fingerprint=manifest.provenance.data_fingerprint,
         words=("mlguard", "audit", "BUNDLE", "--key", key_name, *data_words),

@@ -50,6 +50,7 @@ def target_of_run(
         load_baseline=lambda: None if twin is None else Subject.load(twin, device),
         device=device,
         processor="",
+        old_proof=run.old_proof,
         trained_on=number if isinstance(number, int) and number > 0 else 0,
         trained_fingerprint=data.get("train_fingerprint"),
         words=("mlguard", "audit", "RUN", "--key", protection.key_name),

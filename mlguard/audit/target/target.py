@@ -39,6 +39,7 @@ class Target:
         load_baseline: Gives its plain twin, or None.
         device: Where to compute.
         processor: What to call that in the report; empty for what torch calls it.
+        old_proof: Whether the run's proof leaves out its twin and its provenance.
         trained_on: How many images it was trained on; 0 if that is not known.
         trained_fingerprint: Of these images.
         words: The first words of the command that audits it again.
@@ -59,6 +60,7 @@ class Target:
     load_baseline: Callable[[], Subject | None]
     device: torch.device
     processor: str
+    old_proof: bool
     trained_on: int
     trained_fingerprint: str | None
     words: tuple[str, ...]

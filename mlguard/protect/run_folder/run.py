@@ -155,7 +155,7 @@ class Run:
                 hint="delete it and train it again with `mlguard protect --baseline`",
             )
         # Version 0.1 vouched for no twin.
-        if key is not None and not is_old(self._proof):
+        if key is not None and not self.old_proof:
             subkeys = protection_of(self).subkeys(key)
             check(folder, twin._proof, subkeys, twin._all_digests, role=TWIN)
         return twin
@@ -186,6 +186,11 @@ class Run:
             RecipeError: The model does not have the layers that the recipe names.
         """
         return dict(self._channels)
+
+    @property
+    def old_proof(self) -> bool:
+        """Whether its proof is of version 0.1, of recipe and weights alone."""
+        return is_old(self._proof)
 
     @cached_property
     def _proof(self) -> dict[str, Any]:
