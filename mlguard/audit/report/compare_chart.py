@@ -86,7 +86,7 @@ def labels_chart(entries: Sequence[Entry], name: str) -> Markup | None:
             _style(entry),
             curve,
             str(entry.number),
-            partial(_number, entry, taken=taken),
+            partial(_number, entry, taken),
         )
         for entry in entries
         if (curve := _curve(entry))
