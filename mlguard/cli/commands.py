@@ -60,6 +60,10 @@ COMMANDS = {
         "export:export",
         "Write RUN as a bundle, after comparing it with the model it came from.",
     ),
+    "selftest": Row(
+        "selftest:selftest",
+        "Open BUNDLE, compare what can be compared, and run it once.",
+    ),
     "issue": Row(
         "issue:issue_command",
         "Write a file that one customer opens, and nobody else.",

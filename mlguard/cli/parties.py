@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from keystore import (
-    Identity,
     IdentityError,
     KeyNotFound,
     KeyNotUsable,
@@ -19,6 +18,7 @@ from keystore import (
 from mlguard.cli.unlock import Unlock
 from mlguard.errors import SignatureNotTrusted, WrongKey
 from mlguard.files import read_bounded
+from mlguard.grants import Unwraps
 from mlguard.signing import PublicSigner, SigningKey, read_signer
 
 SIGNER = "signer"  # what the signing key is called, unless said otherwise
@@ -62,7 +62,7 @@ class Customer:
 class Holder:
     """The holder of an identity file, who can unwrap what was wrapped for him."""
 
-    identity: Identity
+    identity: Unwraps
 
     @property
     def recipient(self) -> str:

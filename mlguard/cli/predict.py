@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.progress import track
 
 from mlguard.bundle import glimpse_bundle, task_of
-from mlguard.cli.model_key import read_model_key
+from mlguard.cli.opening import GrantFile, KeyOption, ListFile, key_for
 from mlguard.cli.predict_classes import CSV, JSON, Answer, answer_of, write_answers
 from mlguard.cli.printable import say, warn
+from mlguard.cli.trust import Trusted
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.errors import ImageError
 from mlguard.files import atomic_write, prepare_output_folder
@@ -31,8 +32,8 @@ OVERLAYS = "overlays"  # folder inside --out
 def predict(
     bundle: Annotated[Path, typer.Argument(help="The bundle, NAME.mlgb.")],
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
-    key: Annotated[str, typer.Option(help="Name of the model key in the keystore.")],
     out: Annotated[Path, typer.Option(help="Folder for the answers; new or empty.")],
+    key: KeyOption = None,
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Write the masks over the images too.")
     ] = False,
@@ -45,10 +46,15 @@ def predict(
     provider: Annotated[
         str, typer.Option(help="cpu, cuda, auto, or an execution provider's name.")
     ] = "cpu",
+    grant: GrantFile = None,
+    revocations: ListFile = None,
+    signer: Trusted = None,
     *,
     unlock: Unlock,
 ) -> None:
     """Write a mask for every image, or its class if the bundle classifies.
+
+    A bundle of your own opens with --key, one that was issued to you with --identity.
 
     Masks are PNGs whose values are classes, with a palette; classes are one table, as
     CSV and as JSON.
@@ -63,8 +69,10 @@ def predict(
             hint="leave it out",
         )
     paths = {str(path): path for path in found} if classifies else by_mask_name(found)
-    model_key = read_model_key(key, unlock, key_id=opened.manifest.key_id)
-    session = Session(opened, model_key, provider=provider)
+    opener = key_for(
+        opened, key, unlock, grant=grant, revocations=revocations, signers=signer
+    )
+    session = Session(opened, opener, provider=provider)
     prepare_output_folder(out)
     if overlay:
         prepare_output_folder(out / OVERLAYS)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, runtime_checkable
 
 from mlguard.errors import MalformedBundle, WrongKey
 from mlguard.grants.texts import canonical
@@ -12,6 +12,7 @@ KEY_BYTES = 32
 MAX_USES = 1024
 
 
+@runtime_checkable
 class Unwraps(Protocol):
     """Whoever can unwrap what was wrapped for him; an identity is one."""
 

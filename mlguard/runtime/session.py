@@ -4,10 +4,11 @@ The key is handed in and never looked up: this module knows no keystore.
 """
 
 import hmac
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ from mlguard.bundle import (
     selftest_image,
 )
 from mlguard.errors import BundleError, MalformedBundle, ProviderError, ShapeError
+from mlguard.grants import Unwraps
+from mlguard.issuing import Conditions, open_issued
 from mlguard.keys import ModelKey
 from mlguard.runtime.fit import fit_images
 from mlguard.runtime.one_graph import IMAGES, VALUES, OneGraph, class_axis, join
@@ -76,8 +79,9 @@ class Session:
     def open(
         cls,
         path: Path,
-        key: ModelKey | FileSecrets,
+        key: ModelKey | FileSecrets | Unwraps,
         *,
+        conditions: Conditions | None = None,
         provider: str = "cpu",
         threads: int = 0,
         inter_threads: int = 0,
@@ -93,7 +97,9 @@ class Session:
 
         Args:
             path: The bundle.
-            key: The key it was made for; of an issued bundle, what its grant carries.
+            key: The key it was made for; of an issued bundle, an identity.
+            conditions: Under what an issued bundle is opened: trusted signers, a newer
+                grant, a list of revoked ones.
             provider: "cpu", "cuda", "auto" (CUDA if it works, else the CPU), or the
                 full name of an execution provider of onnxruntime.
             threads: How many compute one operator; 0 takes what the machine, or the
@@ -112,11 +118,21 @@ class Session:
                 to a disk in the clear.
             ProviderError: The provider is not available, or computes wrongly; or the
                 installed onnxruntime is too old for the model.
+            SignatureNotTrusted: An issued bundle is not signed by a trusted signer.
+            OutsideValidity: Its grant is not valid today, or was revoked.
         """
         compute = Compute(
             provider, threads, inter_threads, options or {}, provider_options or {}
         )
-        return cls(glimpse_bundle(path), key, compute=compute, bare=bare)
+        bundle = glimpse_bundle(path)
+        return cls(
+            bundle, _secrets(bundle, key, conditions), compute=compute, bare=bare
+        )
+
+    @property
+    def compared(self) -> bool:
+        """Whether a transform of images was compared with its owner's machine's."""
+        return self._compared
 
     @property
     def provider(self) -> str:
@@ -195,7 +211,7 @@ class Session:
             scores = self._scores(fitted, image, task)
             found = np.moveaxis(scores, axis, 1).argmax(axis=1)
         else:
-            (found,) = run_feeds(self._session, [self._graph.classes], {IMAGES: fitted})
+            (found,) = run_feeds(self._here(), [self._graph.classes], {IMAGES: fitted})
         if task.name == "classification":
             return np.asarray(found)
         masks = found if found.dtype != np.int64 else found.astype(np.uint8)
@@ -226,7 +242,7 @@ class Session:
     ) -> NDArray[np.float32]:
         """The scores, at the size of the images."""
         name = self._graph.scores or task.output
-        (scores,) = run_feeds(self._session, [name], {IMAGES: images}, partly=True)
+        (scores,) = run_feeds(self._here(), [name], {IMAGES: images}, partly=True)
         if task.stride > 1 and name == task.output:
             for axis in range(2, scores.ndim):
                 scores = scores.repeat(task.stride, axis=axis)
@@ -257,10 +273,12 @@ class Session:
         )
         # The owner's key has vouched for the graph: what onnxruntime says of it may
         # be shown, and no message of its holds a tensor's values.
+        self._process = os.getpid()
         self._session = load(
             self._graph.content, compute, outside, name=f"{name}: {GRAPHS}", told=True
         )
         self._graph = replace(self._graph, content=b"")  # the plain model is not kept
+        self._compared = False
         if VALUES in {one.name for one in self._session.get_outputs()}:
             self._selftest(opened)
         self._inputs, self._outputs = opened.inputs, opened.outputs
@@ -289,15 +307,35 @@ class Session:
                 "manifest.json does not name"
             )
 
+    def _here(self) -> Any:
+        """The graph, in the process that loaded it.
+
+        Raises:
+            ProviderError: The process forked since: the threads stayed behind, and the
+                graph would wait for them for ever.
+        """
+        if os.getpid() != self._process:
+            raise ProviderError(
+                f"{self._name} was opened before this process was forked",
+                hint="open the bundle in each worker, after the fork",
+            )
+        return self._session
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Session is never pickled: it holds an opened model; open the bundle in "
+            "each process"
+        )
+
     def _run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
         """Run, taking the way through OrtValues where numpy knows a type no name."""
         inputs = {one.name: one.type for one in self._session.get_inputs()}
         types = {one.name: one.type for one in self._session.get_outputs()}
         words = [*inputs.values(), *(types[name] for name in names)]
         if not any(map(is_odd, words)):
-            return run_feeds(self._session, names, feeds)
+            return run_feeds(self._here(), names, feeds)
         values = {name: to_ort(value, inputs[name]) for name, value in feeds.items()}
-        return [from_ort(one) for one in run_values(self._session, names, values)]
+        return [from_ort(one) for one in run_values(self._here(), names, values)]
 
     def _called(self, name: str) -> str:
         return IMAGES if self.image is not None and name == IMAGES_INPUT else name
@@ -311,6 +349,7 @@ class Session:
         values = run_graph(self._session, VALUES, selftest_image(block))
         digest = opened.digest(values.astype(np.int32))
         if hmac.compare_digest(digest, opened.selftest):
+            self._compared = True
             return
         message = (
             f"{self._name}: the self-test of preprocess.onnx failed on {self.provider}"
@@ -318,6 +357,22 @@ class Session:
         if self.provider == CPU:
             raise MalformedBundle(message)
         raise ProviderError(message, hint="try `--provider cpu`")
+
+
+def _secrets(
+    bundle: Bundle2 | Glimpse,
+    key: ModelKey | FileSecrets | Unwraps,
+    conditions: Conditions | None,
+) -> ModelKey | FileSecrets:
+    """What opens a bundle: a key as it is, or what an identity unwraps."""
+    if not isinstance(key, Unwraps):
+        return key
+    if not isinstance(bundle, Bundle2):
+        raise BundleError(
+            f"{bundle.name} is of format 1, which is issued to nobody",
+            hint="open it with the model key",
+        )
+    return open_issued(bundle, key, conditions)
 
 
 def _joined(opened: Opened) -> OneGraph:

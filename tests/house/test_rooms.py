@@ -59,6 +59,7 @@ MAY_IMPORT = {
     | {"mlguard.foreign", "safetensors"},  # in `leak`, the owner's side
     "mlguard.runtime": COMMON
     | {"mlguard.keys", "mlguard.transforms", "mlguard.bundle", "mlguard.sealing"}
+    | {"mlguard.grants", "mlguard.issuing"}  # an issued bundle opens with an identity
     | {"mlguard.images", "numpy", "mlguard.engine", "PIL"},
     "mlguard.foreign": COMMON
     | {"mlguard.keys", "mlguard.sealing", "mlguard.bundle", "google.protobuf"}

@@ -1,0 +1,117 @@
+"""What opens a bundle that a command was given: the owner's key, or an identity."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlguard.bundle import Bundle2, FileSecrets, Glimpse
+from mlguard.cli.model_key import read_model_key
+from mlguard.cli.parties import Holder
+from mlguard.cli.trust import trusted_signers
+from mlguard.cli.unlock import Unlock
+from mlguard.errors import BundleError, RecipeError
+from mlguard.files import read_bounded
+from mlguard.grants import Unwraps
+from mlguard.issuing import Conditions, SeenLists, open_issued
+from mlguard.keys import ModelKey
+
+MAX_FILE_BYTES = 1 << 20  # of a grant, of a list
+
+KeyOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of the model key in the keystore; for your own bundles.",
+        show_default=False,
+    ),
+]
+GrantFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--grant",
+        help="A newer grant than the one in the file; for issued bundles.",
+        show_default=False,
+    ),
+]
+ListFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--revocations",
+        help="The owner's list of revoked grants; for issued bundles.",
+        show_default=False,
+    ),
+]
+
+
+def key_for(
+    bundle: Glimpse | Bundle2,
+    key: str | None,
+    unlock: Unlock,
+    *,
+    grant: Path | None = None,
+    revocations: Path | None = None,
+    signers: list[Path] | None = None,
+) -> ModelKey | FileSecrets:
+    """Get what opens a bundle.
+
+    Args:
+        bundle: The bundle, of which the manifest was read.
+        key: Name of the model key, of the owner's own bundle.
+        unlock: What opens the keystore; of an issued bundle, the identity in it.
+        grant: A newer grant.
+        revocations: A list of revoked grants.
+        signers: Public keys to trust, instead of those kept on this machine.
+
+    Raises:
+        BundleError: The bundle is the owner's, and no key was named; or it was issued,
+            and there is no identity.
+        RecipeError: A file that was named cannot be read.
+        KeystoreError: The keystore or the identity does not open.
+        SignatureNotTrusted: An issued bundle is not signed by a trusted signer.
+        OutsideValidity: Its grant is not valid today, or was revoked.
+        WrongKey: It was made for another key or identity.
+    """
+    if isinstance(bundle, Bundle2) and bundle.manifest.issued:
+        conditions = Conditions(
+            signers=trusted_signers(signers),
+            grant=_content(grant, "grant"),
+            revocations=_content(revocations, "list of revoked grants"),
+            seen=SeenLists.of_user(),
+        )
+        return open_issued(bundle, holder_of(bundle.name, unlock), conditions)
+    if key is None:
+        raise BundleError(
+            f"{bundle.name} opens with its owner's model key, and none was named",
+            hint="give --key NAME; a file for an identity is made by `mlguard issue`",
+        )
+    return read_model_key(key, unlock, key_id=bundle.manifest.key_id)
+
+
+def holder_of(name: str, unlock: Unlock) -> Holder:
+    """The identity that a command was given.
+
+    Raises:
+        BundleError: There is none.
+        IdentityError: Its file is missing, unsafe or damaged.
+    """
+    if unlock.identity_path is None and unlock.token_uri is None:
+        raise BundleError(
+            f"{name} was issued to a customer, and opens with his identity",
+            hint="give --identity FILE",
+        )
+    opener = unlock.opener(name)
+    if not isinstance(opener, Unwraps):
+        raise BundleError(
+            f"{name} opens with an identity, and this is none",
+            hint="give --identity FILE",
+        )
+    return Holder(opener)
+
+
+def _content(path: Path | None, what: str) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return read_bounded(path, MAX_FILE_BYTES)
+    except OSError as error:
+        raise RecipeError(f"of the {what}", [f"{path}: {error.strerror}"]) from None
