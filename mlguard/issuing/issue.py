@@ -222,7 +222,7 @@ def model_of(opened: Unlocked, marker: "_Marker | None" = None) -> Model2:
         graph=graph.content,
         tensors=tensors,
         left=about.coverage.plain,
-        preprocess=opened.preprocess()[0] if keyed else None,
+        preprocess=opened.preprocess() if keyed else None,
     )
 
 
