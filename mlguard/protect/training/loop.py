@@ -42,6 +42,7 @@ from mlguard.protect.training.lock_loss import LockLoss
 from mlguard.protect.training.loss import cross_entropy_loss
 from mlguard.protect.training.optimizer import learning_rate, new_optimizer
 from mlguard.protect.training.validate import validate
+from mlguard.protect.training.workers import living_workers
 
 WATCH_S = 0.5  # seconds between two looks at the loss; each look waits for the device
 
@@ -96,7 +97,8 @@ def train(training: Training) -> dict[str, Tensor]:
     Raises:
         DatasetError: There are fewer images than one batch.
         RunError: The loss became infinite or not a number, or the device has too
-            little memory, or the processes cannot share a batch evenly.
+            little memory, or the processes cannot share a batch evenly, or one that
+            makes batches died.
         Interrupted: Ctrl-C; the state is saved and `train` goes on from it.
         TamperedRun: The checkpoint, or the best weights, are not what the run left.
         OutputError: There is no space, or the folder is not writable.
@@ -108,7 +110,8 @@ def train(training: Training) -> dict[str, Tensor]:
         processes=accelerator.num_processes,
     )
     course = Course(training)
-    with stop_on_signal() as stop, enough_memory("--set train.batch=N"):
+    memory = enough_memory("--set train.batch=N")
+    with stop_on_signal() as stop, memory, living_workers():
         for images, masks in course.batches:
             course.learn(images, masks)
             course.look()

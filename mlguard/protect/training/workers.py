@@ -1,0 +1,56 @@
+"""What the processes that make batches die of, in words."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlguard.errors import RunError
+
+SHARED_MEMORY = Path("/dev/shm")
+# How torch says that a worker is gone, or that a batch found no room on its way.
+DIED = re.compile(
+    r"DataLoader worker \(pid[^)]*\).*(killed by signal|exited unexpectedly)", re.S
+)
+NO_ROOM = re.compile(r"shared memory|unable to (mmap|write to file|resize)|shm", re.I)
+KILLED = re.compile(r"killed by signal: (Killed|Terminated)")
+
+
+@contextmanager
+def living_workers() -> Iterator[None]:
+    """Turn the death of a process that makes batches into a refusal.
+
+    Raises:
+        RunError: One died. What is most often behind it is said: batches travel
+            through shared memory, of which a container has 64 MB unless it is given
+            more; or there is too little memory, and the system killed it.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        said = f"{error} {error.__cause__ or ''}"  # how, and of what
+        if not DIED.search(said) and not NO_ROOM.search(said):
+            raise
+        if KILLED.search(said):
+            raise RunError(
+                "a process that makes batches was killed: there is too little memory, "
+                "or somebody ended it",
+                hint="take fewer with --set data.workers=N, or none with 0; go on with "
+                "--resume",
+            ) from None
+        raise RunError(
+            "a process that makes batches died. Batches travel through shared memory"
+            f"{_room()}, and it is probably too small",
+            hint="go on with --resume and --set data.workers=0, or start the container "
+            "with more of it, for docker --shm-size=2g",
+        ) from None
+
+
+def _room() -> str:
+    """How large the shared memory is, in brackets."""
+    try:
+        found = os.statvfs(SHARED_MEMORY)
+    except (OSError, AttributeError):
+        return ""
+    return f" ({SHARED_MEMORY}, {found.f_blocks * found.f_frsize / 1e6:.0f} MB)"
