@@ -82,6 +82,7 @@ class LabelledSet(torch.utils.data.Dataset[Sample]):
         self._size = spec.size
         self._cache = _Cache(len(self.ids), spec) if spec.cache else None
         self._fingerprint = ""
+        self._digests: dict[int, bytes] = {}  # of what was checked
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -103,13 +104,20 @@ class LabelledSet(torch.utils.data.Dataset[Sample]):
             returns  (H, W, 3) uint8 RGB image, (H, W) uint8 mask or () int64 class
 
         Raises:
-            DatasetError: The image or the mask is damaged, or they do not fit.
+            DatasetError: The image or the mask is damaged, or they do not fit, or they
+                are not those that were checked.
         """
         if not 0 <= index < len(self.ids):
             raise IndexError(f"image {index} of {len(self.ids)}")
         if self._cache and self._cache.filled[index]:
             return self._cache.images[index], np.asarray(self._cache.masks[index])
-        return self._resize(index, self._source.read(index))
+        pair = self._source.read(index)
+        if self._digests.get(index, pair.digest) != pair.digest:
+            raise DatasetError(
+                f"{self.ids[index]} was changed after it was checked",
+                hint="leave the images as they are until the command is done",
+            )
+        return self._resize(index, pair)
 
     @property
     def fingerprint(self) -> str:
@@ -169,6 +177,7 @@ class LabelledSet(torch.utils.data.Dataset[Sample]):
             pair = self._source.read(index)
         except DatasetError as refusal:
             return refusal
+        self._digests[index] = pair.digest
         if self._cache:
             self._resize(index, pair)
         labelled = bool((pair.mask != self.task.ignore_index).any())
