@@ -10,6 +10,7 @@ import { checkGraph } from "./graph.js";
 import { withTensors } from "./inline.js";
 import { parseCanonical } from "./json.js";
 import { parseManifest } from "./manifest.js";
+import { isPrintable } from "./schema.js";
 import { CHUNK_BYTES, FileKey, openBlob, openTensors, unseal1 } from "./sealing.js";
 import { channelSlots, deriveTransform } from "./transforms.js";
 import { first2, formatOf, unpack1, unpack2 } from "./zip.js";
@@ -99,6 +100,8 @@ async function open2(file, key, name, given) {
   const model = await blob(`graph.onnx${sealed}`, manifest.seal.graph);
   const graph = checkGraph(model, `${name}: graph.onnx`, { anyDomain: true });
   const weights = members["weights.bin"].content;
+  checkOpsets(graph.opsets, manifest.opsets, `${name}: graph.onnx`);
+  checkNames(graph, table, manifest.feature_maps, name);
   const plain = await openTensors(fileKey, table, weights, manifest.seal.weights, name);
   const slots = channelSlots(manifest.feature_maps, owned);
   const tensors = table.map((row, i) => ({ ...row, data: plain[i] }));
@@ -179,10 +182,11 @@ function parseTable(bytes, name) {
     refuse(problem.message);
   }
   if (!Array.isArray(rows) || rows.length > MAX_TENSORS) refuse("is not a list of tensors");
+  if (new Set(rows.map((row) => row?.name)).size !== rows.length) refuse("two tensors have one name");
   return rows.map((row) => {
     if (Object.keys(row).join() !== "name,shape,tags,type") refuse("a tensor has other fields");
     const bits = ELEMENT_BITS[row.type];
-    const sound = typeof row.name === "string" && row.name && bits
+    const sound = typeof row.name === "string" && row.name && row.name.length <= 1024 && isPrintable(row.name) && bits
       && Array.isArray(row.shape) && row.shape.every((side) => Number.isSafeInteger(side) && side >= 0);
     if (!sound) refuse("a tensor's name, type or shape is wrong");
     const size = Math.ceil((row.shape.reduce((a, b) => a * b, 1) * bits) / 8);
@@ -192,6 +196,26 @@ function parseTable(bytes, name) {
     if (!tagged) refuse("a tensor has other tags than its chunks need");
     return { ...row, size };
   });
+}
+
+function checkOpsets(found, expected, name) {
+  const same = found.size === Object.keys(expected).length
+    && [...found].every(([domain, version]) => expected[domain] === version);
+  if (!same) throw new MalformedBundle(`${name} has other operator sets than manifest.json says`);
+}
+
+/** Refuse a graph that points to other data outside than there is. */
+function checkNames(graph, table, maps, name) {
+  const slots = maps.flatMap(({ layer, signs }) =>
+    [`channels.order/${layer}`, ...(signs ? [`channels.signs/${layer}`] : [])]);
+  const expected = [...slots, ...table.map((row) => row.name)].sort();
+  if (expected.join("\0") !== [...graph.slots.keys()].sort().join("\0")) {
+    throw new MalformedBundle(`${name}: graph.onnx has other tensors outside than the table`);
+  }
+  const places = [...graph.slots.values()].map((slot) => slot.location);
+  if (new Set(places).size !== places.length) {
+    throw new MalformedBundle(`${name}: two tensors of graph.onnx have one place`);
+  }
 }
 
 /** Put tensors where a graph declares data outside; both must name the same. */

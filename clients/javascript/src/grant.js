@@ -4,6 +4,7 @@ import { concat, fromHex, hex, utf8 } from "./bytes.js";
 import { sha256 } from "./crypto.js";
 import { BundleError, Expired, MalformedBundle, NotYetValid, SignatureNotTrusted, WrongKey } from "./errors.js";
 import { parseCanonical } from "./json.js";
+import { and, check, hex as hexDigits, line, matching, oneOf, orNull, record, text, whole } from "./schema.js";
 import { readEnvelope, signerOf, verifyFiles } from "./signature.js";
 
 const PAYLOAD_TYPE = "application/vnd.mlguard.grant+json";
@@ -53,13 +54,30 @@ async function verifyWhole(members, signers, name) {
   await verifyFiles(signature.content, files, signers, name);
 }
 
+const day = check((v) => {
+  const found = typeof v === "string" && /^\d{4}-\d\d-\d\d$/.test(v) && new Date(`${v}T00:00:00Z`);
+  return found && !Number.isNaN(found.getTime()) && found.toISOString().startsWith(v);
+}, "a day as YYYY-MM-DD");
+const GRANT = and(
+  record({
+    format: oneOf("mlguard.grant/1"),
+    grant_id: hexDigits(32), bundle_sha256: hexDigits(64), protection_id: hexDigits(32), key_id: hexDigits(16),
+    signer: text(1, 4096), recipient: line(4000), licensee: line(200), terms: text(0, 64000),
+    issued: matching(/^\d{4}-\d\d-\d\dT[0-2]\d:[0-5]\d:[0-5]\dZ$/, 20),
+    not_before: orNull(day), not_after: orNull(day),
+    revocations: whole(0, Number.MAX_SAFE_INTEGER),
+    wrapped: matching(/^([0-9a-f]{2})*$/, 2 ** 19),
+  }),
+  [({ not_before: first, not_after: last }) => !first || !last || first <= last, "an end after the beginning"],
+);
+
 function parse(payload, what) {
   try {
     const grant = parseCanonical(payload);
-    if (grant.format !== "mlguard.grant/1" || typeof grant.signer !== "string") throw new Error();
+    GRANT(grant, what);
     return grant;
-  } catch {
-    throw new SignatureNotTrusted(`${what} is not a grant in its canonical spelling`);
+  } catch (problem) {
+    throw new SignatureNotTrusted(`${what} is not a grant: ${problem.message}`);
   }
 }
 
