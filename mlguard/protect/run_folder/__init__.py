@@ -41,7 +41,7 @@ from mlguard.protect.run_folder.setup import (
     write_metrics,
     write_setup,
 )
-from mlguard.protect.run_folder.unfinished import Unfinished
+from mlguard.protect.run_folder.unfinished import Unfinished, is_done
 from mlguard.protect.run_folder.weights import (
     PRIVATE,
     contiguous,
@@ -76,6 +76,7 @@ __all__ = [
     "begun_secret",
     "contiguous",
     "decisive",
+    "is_done",
     "is_finished",
     "is_old",
     "load_tensors",

@@ -70,34 +70,6 @@ class Unfinished:
         self._prove()
         clear(self.path)
 
-    def is_done(self, setup: Setup, *, limit: int) -> bool:
-        """Whether the run is finished; refuses one that the key does not vouch for.
-
-        Nothing is signed here, and what an unfinished run leaves is cleared away from
-        a finished one: training was killed at its very end, or somebody put it there.
-
-        Args:
-            setup: What was read of it.
-            limit: The most bytes that its weights may have.
-
-        Raises:
-            TamperedRun: The holder of the key did not make what is there.
-            MalformedRun: The weights cannot be read.
-        """
-        if self.proving is None:
-            done = is_finished(self.path)
-        else:
-            proof = read_proof(self.path)
-            done = claims_model(proof)
-            digests = setup.digests | {PROVENANCE: _as_begun(setup)}
-            if done:
-                check_size(self.path / MODEL, limit)
-                digests = setup.digests | {MODEL: sha256_of(self.path / MODEL)}
-            check(self.path, proof, self.proving, digests, role=self.keeper.role)
-        if done:
-            clear(self.path)
-        return done
-
     def _write(self, name: str, text: str) -> None:
         atomic_write(self.path / name, text.encode(), mode=PRIVATE)
         self.digests[name] = hashlib.sha256(text.encode()).hexdigest()
@@ -105,6 +77,40 @@ class Unfinished:
     def _prove(self) -> None:
         if self.proving is not None:
             prove(self.path, self.proving, self.digests, role=self.keeper.role)
+
+
+def is_done(
+    path: Path, setup: Setup, proving: ModelSubkeys | None, *, role: str, limit: int
+) -> bool:
+    """Whether a run is finished; refuses one that the key does not vouch for.
+
+    Nothing is signed here, and what an unfinished run leaves is cleared away from a
+    finished one: training was killed at its very end, or somebody put it there.
+
+    Args:
+        path: The run folder.
+        setup: What was read of it.
+        proving: The subkeys that prove it; None of a plain run.
+        role: "run" or "twin".
+        limit: The most bytes that its weights may have.
+
+    Raises:
+        TamperedRun: The holder of the key did not make what is there.
+        MalformedRun: The weights cannot be read.
+    """
+    if proving is None:
+        done = is_finished(path)
+    else:
+        proof = read_proof(path)
+        done = claims_model(proof)
+        digests = setup.digests | {PROVENANCE: _as_begun(setup)}
+        if done:
+            check_size(path / MODEL, limit)
+            digests = setup.digests | {MODEL: sha256_of(path / MODEL)}
+        check(path, proof, proving, digests, role=role)
+    if done:
+        clear(path)
+    return done
 
 
 def clear(path: Path) -> None:

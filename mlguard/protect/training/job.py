@@ -193,11 +193,8 @@ class Job:
 
     def _is_done(self, begun: Setup, proving: ModelSubkeys | None, role: str) -> bool:
         """Whether the run to resume is finished, and is what its holder left."""
-        if proving is None:
-            return run_folder.is_finished(self.path)
-        unfinished = Unfinished(self.path, Keeper(proving, role), proving)
         limit = run_folder.weights_limit(self.recipe, self.build)
-        return unfinished.is_done(begun, limit=limit)
+        return run_folder.is_done(self.path, begun, proving, role=role, limit=limit)
 
     @cached_property
     def _accelerator(self) -> Accelerator:

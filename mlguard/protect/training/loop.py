@@ -91,6 +91,8 @@ class Training:
 def train(training: Training) -> dict[str, Tensor]:
     """Train a model, leave its metrics in a run folder, and give the best weights.
 
+    Only the main process of `torchrun` gives them; the others give nothing.
+
     If the folder holds a checkpoint, training goes on from it. The last checkpoint
     stays, as the sign of an unfinished run: `Job` takes it away.
 
@@ -323,16 +325,18 @@ class Course:
         self._saved = time.monotonic()
 
     def close(self) -> dict[str, Tensor]:
-        """Draw the curves, and give the best weights.
+        """Draw the curves, and give the best weights, on the main process.
 
         The checkpoint stays; whoever asked for training ends it.
         """
+        best: dict[str, Tensor] = {}
         self._accelerator.wait_for_everyone()
         if self._accelerator.is_main_process:
             curves = self._training.path / run_folder.CURVES
             draw_curves(curves, self._progress.metrics, self._task)
+            best = self._read_best()
         self._accelerator.wait_for_everyone()
-        return self._read_best()
+        return best
 
     def _read_best(self) -> dict[str, Tensor]:
         """The best weights so far, if they are those that this run left."""
