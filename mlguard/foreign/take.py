@@ -159,7 +159,9 @@ class _Taker:
                 if tensor.data_location == TensorProto.EXTERNAL:
                     self.embed(tensor)
                 self.leave(where, size_of(tensor, name=self.name), what)
-            self.leave(where, _list_bytes(attribute), what)
+            size = _list_bytes(attribute)
+            if size >= MIN_BYTES:  # strides and axes are no weights
+                self.leave(where, size, what)
 
     def take(self, tensor: TensorProto, name: str) -> None:
         size = size_of(tensor, name=self.name)
