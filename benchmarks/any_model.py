@@ -33,9 +33,9 @@ from mlguard.bundle import Bundle2, glimpse_bundle
 from mlguard.engine import onnxruntime
 from mlguard.foreign import export_file
 from mlguard.foreign.compare import guesses, run, same
-from mlguard.foreign.sessions import FATAL
 from mlguard.keys import ModelKey
 from mlguard.runtime import Session
+from mlguard.runtime.providers import FATAL
 
 KEY = ModelKey(bytes(range(32)))
 OPENS, MIN_RUNS, RUN_S = 7, 5, 2.0

@@ -29,21 +29,10 @@ from mlguard.files import refuse_existing
 from mlguard.foreign.about import About
 from mlguard.foreign.lift import Lifted, Signature, lift_file
 from mlguard.keys import ModelKey, new_protection_id
+from mlguard.runtime.types import datatype_of
 from mlguard.sealing import PlainTensor
 
 PACKAGES = ("mlguard", "onnx", "onnxruntime", "onnxruntime-gpu")
-DATATYPES = {  # onnxruntime's words, in those of the Open Inference Protocol
-    "tensor(bool)": "BOOL",
-    "tensor(string)": "BYTES",
-    "tensor(bfloat16)": "BF16",
-    "tensor(float16)": "FP16",
-    "tensor(float)": "FP32",
-    "tensor(double)": "FP64",
-} | {
-    f"tensor({sign}int{bits})": f"{sign}int{bits}".upper()
-    for sign in ("", "u")
-    for bits in (8, 16, 32, 64)
-}
 
 
 @dataclass(frozen=True)
@@ -148,9 +137,7 @@ def _tensor(value: Signature) -> Tensor2:
         if sizes is None
         else tuple(n if isinstance(n, int) and n >= 0 else -1 for n in sizes)
     )
-    return Tensor2(
-        name=value.name, datatype=DATATYPES.get(value.kind, value.kind), shape=shape
-    )
+    return Tensor2(name=value.name, datatype=datatype_of(value.kind), shape=shape)
 
 
 def _left(lifted: Lifted) -> list[Uncovered]:

@@ -1,8 +1,6 @@
 """Run a model beside itself on random inputs, and see whether a bit differs."""
 
-import ctypes
 import itertools
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,32 +10,22 @@ import numpy as np
 from mlguard.engine import ORT_ERRORS, onnxruntime
 from mlguard.errors import ModelFileError, ParityError
 from mlguard.foreign.sessions import first_line
+from mlguard.runtime.types import (
+    BITS_OF,
+    BITS_OF_WORD,
+    ELEMENT_OF,
+    NUMPY_OF,
+    datatype_of,
+    from_ort,
+    is_odd,
+    to_ort,
+)
 
 # Sizes of free axes to try.
 SIDES = (64, 224, 32, 128, 256, 640, 16, 8, 4, 1, 512, 576, 1024, 48, 96, 160, 416)
+BYTE_HIGHEST = 100  # of 8-bit integers: most of their range
+ODD_HIGHEST = 56  # of the bits of floats without a numpy type: numbers near 1
 HIGHEST = (2, 256, 1)  # integers to try: ids and masks, then bytes, then zeros
-TENSOR = re.compile(r"tensor\((\w+)\)\Z")
-ELEMENT_TYPES = {  # how onnxruntime writes a type: numpy's type, ONNX's number
-    "float": ("f4", 1),
-    "double": ("f8", 11),
-    "float16": ("f2", 10),
-    "bfloat16": ("u2", 16),
-    "uint8": ("u1", 2),
-    "int8": ("i1", 3),
-    "uint16": ("u2", 4),
-    "int16": ("i2", 5),
-    "int32": ("i4", 6),
-    "int64": ("i8", 7),
-    "uint32": ("u4", 12),
-    "uint64": ("u8", 13),
-    "bool": ("?", 9),
-    "float8e4m3fn": ("u1", 17),
-    "float8e4m3fnuz": ("u1", 18),
-    "float8e5m2": ("u1", 19),
-    "float8e5m2fnuz": ("u1", 20),
-}
-WITHOUT_NUMPY = {"bfloat16", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz"}
-WITHOUT_NUMPY |= {"float8e4m3fn"}
 Load = Callable[[], onnxruntime.InferenceSession]
 
 
@@ -93,17 +81,16 @@ def compare(
 
 def run(session: onnxruntime.InferenceSession, feeds: Mapping[str, Any]) -> list[Any]:
     """Run a model; outputs of types that numpy does not know are their bytes."""
-    kinds = [value.type for value in (*session.get_inputs(), *session.get_outputs())]
-    found = {match[1] for kind in kinds if (match := TENSOR.match(kind))}
-    if not found & WITHOUT_NUMPY:
+    values = (*session.get_inputs(), *session.get_outputs())
+    if not any(is_odd(value.type) for value in values):
         return list(session.run(None, dict(feeds)))
-    values = {
-        value.name: _value(feeds[value.name], value.type)
+    given = {
+        value.name: to_ort(feeds[value.name], value.type)
         for value in session.get_inputs()
         if value.name in feeds
     }
     names = [value.name for value in session.get_outputs()]
-    return [_content(one) for one in session.run_with_ort_values(names, values)]
+    return [from_ort(one) for one in session.run_with_ort_values(names, given)]
 
 
 def same(one: Any, other: Any) -> bool:
@@ -150,10 +137,10 @@ def guesses(session: onnxruntime.InferenceSession) -> Iterator[dict[str, Any]]:
         sizes: dict[str, int] = {}
         feeds = {}
         for value in session.get_inputs():
-            if (match := TENSOR.match(value.type)) is None:
-                return
+            if not value.type.startswith("tensor("):
+                return  # nobody guesses sequences and maps
             shape = _shape(value.shape or [], side, sizes, every=every)
-            feeds[value.name] = _draw(draws, match[1], shape, highest)
+            feeds[value.name] = _draw(draws, value.type, shape, highest)
         yield feeds
 
 
@@ -186,36 +173,22 @@ def _shape(
 
 
 def _draw(
-    draws: np.random.Generator, kind: str, shape: tuple[int, ...], highest: int
+    draws: np.random.Generator, word: str, shape: tuple[int, ...], highest: int
 ) -> Any:
-    if kind == "string":
+    """A random tensor of onnxruntime's type `word`."""
+    number = ELEMENT_OF.get(datatype_of(word), BITS_OF_WORD.get(word, 0))
+    dtype = NUMPY_OF.get(number, BITS_OF.get(number))
+    if dtype is None:
+        return None
+    if dtype.kind == "O":
         return np.full(shape, "a", dtype=object)
-    dtype = np.dtype(ELEMENT_TYPES.get(kind, ("f4", 1))[0])
     if dtype.kind == "f":
         return draws.standard_normal(shape).astype(dtype)
-    if kind in WITHOUT_NUMPY:  # bits of numbers near 1
-        return draws.integers(0, 56, shape).astype(dtype)
-    if kind in ("uint8", "int8"):
-        highest = 100
+    if is_odd(word):
+        highest = ODD_HIGHEST
+    elif dtype.itemsize == 1 and dtype.kind != "b":
+        highest = BYTE_HIGHEST
     return draws.integers(0, highest, shape).astype(dtype)
-
-
-def _value(array: Any, kind: str) -> Any:
-    match = TENSOR.match(kind)
-    number = ELEMENT_TYPES[match[1]][1] if match and match[1] in ELEMENT_TYPES else 0
-    if match and match[1] in WITHOUT_NUMPY:
-        return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(array, number)
-    return onnxruntime.OrtValue.ortvalue_from_numpy(array)
-
-
-def _content(value: Any) -> Any:
-    """An answer's bytes, with its shape and type."""
-    if not value.has_value() or not value.is_tensor():
-        return value.numpy()
-    if value.data_type() == "tensor(string)":
-        return value.numpy()
-    data = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
-    return [value.data_type(), list(value.shape()), data]
 
 
 def _shapes(answer: Any) -> Any:

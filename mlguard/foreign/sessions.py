@@ -3,17 +3,14 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mlguard.engine import onnxruntime
-from mlguard.sealing import ELEMENT_BITS, PlainTensor
+from mlguard.runtime.providers import CPU, FATAL, Outside
+from mlguard.runtime.types import ort_tensor
+from mlguard.sealing import PlainTensor
 
-CPU = "CPUExecutionProvider"
-FATAL = 4  # onnxruntime's log severity
-# Types that OrtValue takes an array for: whole bytes, by the bytes of an element.
-ARRAYS = {1: "u1", 2: "<u2", 4: "<u4", 8: "<u8"}
 IN_ITS_SOURCE = re.compile(r"/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z])")
 
 
@@ -34,31 +31,20 @@ def load(
         options.graph_optimization_level = (
             onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         )
-    _add_tensors(options, tensors)
+    _outside(tensors).give(options)
     return onnxruntime.InferenceSession(model, options, providers=[CPU])
 
 
-def _add_tensors(
-    options: onnxruntime.SessionOptions, tensors: Sequence[PlainTensor]
-) -> None:
-    whole = [one for one in tensors if ELEMENT_BITS[one.element_type] // 8 in ARRAYS]
-    if whole:
-        values = [_value(tensor) for tensor in whole]
-        options.add_external_initializers([one.name for one in whole], values)
-    packed = [one for one in tensors if ELEMENT_BITS[one.element_type] // 8 == 0]
-    if packed:  # no array has a shape of half bytes; each is a file of its own
-        files = [np.frombuffer(one.data, np.uint8) for one in packed]
-        options.add_external_initializers_from_files_in_memory(
-            [one.name for one in packed], files, [file.nbytes for file in files]
-        )
-
-
-def _value(tensor: PlainTensor) -> Any:
-    width = ARRAYS[ELEMENT_BITS[tensor.element_type] // 8]
-    array = np.frombuffer(tensor.data, width).reshape(tensor.shape)
-    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
-        array, tensor.element_type
-    )
+def _outside(tensors: Sequence[PlainTensor]) -> Outside:
+    outside = Outside()
+    for tensor in tensors:
+        data = np.frombuffer(tensor.data, np.uint8)
+        value = ort_tensor(tensor.element_type, tensor.shape, data)
+        if value is None:  # several elements in a byte; its location is its name
+            outside.files[tensor.name] = data.tobytes()
+        else:
+            outside.values[tensor.name] = value
+    return outside
 
 
 def first_line(error: BaseException) -> str:

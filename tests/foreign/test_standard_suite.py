@@ -10,10 +10,11 @@ from collections.abc import Iterable
 import pytest
 from onnx import ModelProto
 
+from mlguard.engine import ORT_ERRORS
 from mlguard.errors import ModelFileError
 from mlguard.foreign import lift_model
 from mlguard.foreign.compare import run, same
-from mlguard.foreign.sessions import ORT_ERRORS, load
+from mlguard.foreign.sessions import load
 from tests.foreign.standard import Case, cases, with_inputs_held
 
 EQUAL, NOT_RUN, REFUSED = "equal", "onnxruntime does not run it", "refused"

@@ -62,7 +62,8 @@ MAY_IMPORT = {
     | {"mlguard.grants", "mlguard.issuing"}  # an issued bundle opens with an identity
     | {"mlguard.images", "numpy", "mlguard.engine", "PIL"},
     "mlguard.foreign": COMMON
-    | {"mlguard.keys", "mlguard.sealing", "mlguard.bundle", "google.protobuf"}
+    | {"mlguard.keys", "mlguard.sealing", "mlguard.bundle", "mlguard.runtime"}
+    | {"google.protobuf"}
     | {"numpy", "onnx", "mlguard.engine", "pydantic"},
     "mlguard.protect": COMMON
     | {"mlguard.validation"}
