@@ -129,7 +129,6 @@ def _check_revoked(
     name = "the list of revoked grants"
     found: Revocations = read_revocations(data, [signer], name=name)
     least = 0 if seen is None else seen.newest(signer)
-    # Remembered first: who is on it would otherwise be let in by the list before.
+    found.check(grant, seen=least, name=name)
     if seen is not None:
         seen.remember(signer, found.sequence)
-    found.check(grant, seen=least, name=name)

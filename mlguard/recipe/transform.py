@@ -5,11 +5,17 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from mlguard.recipe.fields import Layer, Section
-from mlguard.rules import CHANNELS_METHOD, ImageMethod, block_sizes_of, check_methods
+from mlguard.rules import (
+    CHANNELS_METHOD,
+    WEIGHTS_METHOD,
+    ImageMethod,
+    block_sizes_of,
+    check_methods,
+)
 
 MAX_LAYERS = 256
 
-Method = Literal[ImageMethod, "channels"]
+Method = Literal[ImageMethod, "channels", "weights"]
 
 
 class Transform(Section):
@@ -28,7 +34,16 @@ class Transform(Section):
     @property
     def image_methods(self) -> tuple[ImageMethod, ...]:
         """Those that work on images, in the order they are applied."""
-        return tuple(method for method in self.methods if method != CHANNELS_METHOD)
+        return tuple(
+            method
+            for method in self.methods
+            if method != CHANNELS_METHOD and method != WEIGHTS_METHOD
+        )
+
+    @property
+    def seals(self) -> bool:
+        """Whether every weight is sealed under the key, in every file."""
+        return WEIGHTS_METHOD in self.methods
 
     @property
     def image_block_size(self) -> int:
@@ -39,6 +54,10 @@ class Transform(Section):
     def _composable(self) -> Self:
         if not self.methods or len(set(self.methods)) != len(self.methods):
             raise ValueError("method: expected one or more different methods")
+        if WEIGHTS_METHOD in self.methods[:-1]:
+            raise ValueError(
+                "method: weights seals what the other methods leave, so it comes last"
+            )
         if self.image_methods:
             try:
                 check_methods(self.image_methods)

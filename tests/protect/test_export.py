@@ -36,6 +36,7 @@ from mlguard.protect.export import (
     facts_of,
     parity,
 )
+from mlguard.protect.export import graph as export_graph
 from mlguard.protect.key_work import channels_of, keyed_transforms
 from mlguard.recipe import Recipe, parse_recipe
 from mlguard.runtime import Session
@@ -354,7 +355,7 @@ def test_what_is_larger_than_protocol_buffers_is_refused(
     def refuse(**_: object) -> bytes:
         raise EncodeError("Failed to serialize proto")
 
-    monkeypatch.setattr(export, "scrub", lambda _: Mock(SerializeToString=refuse))
+    monkeypatch.setattr(export_graph, "scrub", lambda _: Mock(SerializeToString=refuse))
     with pytest.raises(BundleError, match="larger than the 2 GiB"):
         own_bundle(tmp_path, own_model())
 
@@ -367,7 +368,7 @@ def test_a_graph_that_is_no_valid_onnx_is_refused(
         plain.graph.node[0].op_type = "Unheard"
         return plain
 
-    monkeypatch.setattr(export, "scrub", spoiled)
+    monkeypatch.setattr(export_graph, "scrub", spoiled)
     with pytest.raises(ParityError, match="exported what is no valid ONNX: No Op regi"):
         own_bundle(tmp_path, own_model())
 

@@ -28,6 +28,7 @@ def target_of_run(
         TamperedRun: The holder of the key did not make this run.
     """
     protection = protection_of(run)
+    run = run.unlocked(key)
     subkeys = key.for_model(protection.protection_id)
     twin = run.baseline(key)
     data = run.provenance.get("data", {})

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from mlguard.errors import BindingError, OutputError, OutputExists
 from mlguard.files import (
@@ -25,13 +25,19 @@ from mlguard.files import (
     read_bounded,
     refuse_filled_folder,
 )
-from mlguard.keys import ModelKey, new_protection_id
+from mlguard.keys import ModelKey, ModelSubkeys, new_protection_id
 from mlguard.models import keyed, normalization_of, rewrite
 from mlguard.models.binding import norms_with_statistics
 from mlguard.protect import run_folder
 from mlguard.protect.binding.fold import compare, fold, stem_form, unfold
 from mlguard.protect.key_work import blank_model
-from mlguard.protect.run_folder import Protection, Run, read_run, versions
+from mlguard.protect.run_folder import (
+    Keeper,
+    Protection,
+    Run,
+    read_run,
+    versions,
+)
 from mlguard.recipe import Recipe, recipe_sha256
 from mlguard.transforms import TransformSet
 
@@ -122,7 +128,7 @@ def rebind_run(
         OutputError: There is no space, or the folder is not writable.
     """
     refuse_filled_folder(out)
-    was = run.transform(old)
+    was, run = run.transform(old), run.unlocked(old)
     original = run.load_model()
     protection = Protection(new_protection_id(), key.key_id, key_name)
     model, normalization = copy.deepcopy(original), normalization_of(run.recipe.model)
@@ -166,14 +172,16 @@ def _write(
     protection = draft.protection
     assert protection is not None
     _check_form(model, draft)
+    subkeys, seals = protection.subkeys(key), draft.recipe.transform.seals
     whole = draft.path.with_name(f".{secrets.token_hex(8)}.tmp")
     prepare_output_folder(whole, mode=PRIVATE_FOLDER)
     try:
         run_folder.write_json(whole / run_folder.PROVENANCE, _provenance(draft, facts))
         run_folder.write_setup(whole, draft.recipe, protection)
         if plain is not None:
-            _write_twin(plain, whole / run_folder.BASELINE)
-        run_folder.write_model(whole / run_folder.MODEL, model)
+            _write_twin(plain, whole / run_folder.BASELINE, subkeys, seals=seals)
+        keeper = Keeper(subkeys, run_folder.RUN, hidden=True) if seals else None
+        _write_weights(whole, model.state_dict(), keeper)
         run_folder.write_proofs(whole, protection, key)
         _put(whole, draft.path)
     except BaseException:
@@ -214,7 +222,17 @@ def _provenance(draft: Run, facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _write_twin(plain: Run, twin: Path) -> None:
+def _write_weights(
+    path: Path, tensors: dict[str, Tensor], keeper: Keeper | None
+) -> None:
+    """Write weights: sealed from the first byte, if they are to be."""
+    if keeper is None:
+        run_folder.write_tensors(path / run_folder.MODEL, tensors)
+    else:
+        keeper.write(path / run_folder.MODEL, tensors)
+
+
+def _write_twin(plain: Run, twin: Path, subkeys: ModelSubkeys, *, seals: bool) -> None:
     """Put the plain model beside the bound one, so that an audit can compare."""
     prepare_output_folder(twin, mode=PRIVATE_FOLDER)
     run_folder.write_json(twin / run_folder.PROVENANCE, plain.provenance)
@@ -229,6 +247,9 @@ def _write_twin(plain: Run, twin: Path) -> None:
                 atomic_write(twin / name, data, mode=run_folder.PRIVATE)
     except OSError as error:
         raise OutputError(f"cannot copy to {twin}: {error.strerror}") from None
+    if seals:
+        sealed = Keeper(subkeys, run_folder.TWIN, hidden=True)
+        return _write_weights(twin, plain.read_tensors(), sealed)
     # No link: whoever trains on into the same file would change every twin.
     weights = plain.read_weights()
-    atomic_write(twin / run_folder.MODEL, weights, mode=run_folder.PRIVATE)
+    return atomic_write(twin / run_folder.MODEL, weights, mode=run_folder.PRIVATE)

@@ -34,7 +34,7 @@ from mlguard.protect.export import example_images
 from mlguard.protect.key_work import blank_model
 from mlguard.protect.run_folder import Run
 from mlguard.recipe import Recipe, dump_recipe, parse_recipe
-from mlguard.rules import CHANNELS_METHOD
+from mlguard.rules import CHANNELS_METHOD, WEIGHTS_METHOD
 from mlguard.transforms import TransformSet
 
 IMAGES = 2  # compared
@@ -65,12 +65,13 @@ def bound_recipe(
     spec = plain.recipe.transform
     chosen = [str(method) for method in methods or spec.methods]
     if layers and CHANNELS_METHOD not in chosen:
-        chosen.append(CHANNELS_METHOD)
-    on_images = bool(set(chosen) - {CHANNELS_METHOD})
+        sealed = WEIGHTS_METHOD in chosen
+        chosen.insert(len(chosen) - sealed, CHANNELS_METHOD)
+    on_images = bool(set(chosen) - {CHANNELS_METHOD, WEIGHTS_METHOD})
     if plain.recipe.model.stem == "blocks" and not on_images:
         raise BindingError(
             f"the stem of {plain.weights} has the form of blocks, and "
-            f"`{CHANNELS_METHOD}` alone leaves images as they are",
+            f"`{'`, `'.join(chosen)}` leaves images as they are",
             hint="choose a method on images as well, such as orthogonal,channels",
         )
     named = layers or (spec.layers if CHANNELS_METHOD in chosen else ())

@@ -3,15 +3,16 @@
 from mlguard.protect.export.bundle import (
     bundle_model,
     check_exportable,
-    export_graph,
     export_run,
     facts_of,
 )
+from mlguard.protect.export.graph import cause_of, export_graph
 from mlguard.protect.export.parity import ParityReport, check_parity, example_images
 
 __all__ = [
     "ParityReport",
     "bundle_model",
+    "cause_of",
     "check_exportable",
     "check_parity",
     "example_images",

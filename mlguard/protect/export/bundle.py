@@ -6,17 +6,11 @@ exported graph is plain ONNX without a word of the owner's source code (scrub.py
 """
 
 import time
-import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import onnx
-import torch
-from google.protobuf.message import EncodeError
 from pydantic import ValidationError
 from torch import nn
-from torch.export import Dim
 
 from mlguard.bundle import (
     Bundle,
@@ -30,18 +24,16 @@ from mlguard.bundle import (
 )
 from mlguard.bundle.preprocess_graph import build_preprocess_graph
 from mlguard.errors import (
-    BundleError,
     MalformedRun,
     OutputError,
-    ParityError,
+    RunError,
 )
 from mlguard.files import refuse_existing
-from mlguard.foreign import scrub
 from mlguard.keys import ModelKey
 from mlguard.models import normalization_of
+from mlguard.protect.export.graph import export_graph, serialized
 from mlguard.protect.export.parity import ParityReport, check_parity
-from mlguard.protect.export.slot_folding import into_weights
-from mlguard.protect.export.slots import WithSlots, empty_slots, example_slots
+from mlguard.protect.export.sealed import export_sealed
 from mlguard.protect.run_folder import (
     PROVENANCE,
     RECIPE,
@@ -52,9 +44,6 @@ from mlguard.protect.run_folder import (
 )
 from mlguard.recipe import recipe_sha256
 from mlguard.validation import problems_of
-
-INPUT, OUTPUT = "pixels", "logits"
-EXAMPLE = (2, 3, 64, 96)  # neither 0 nor 1 is traced as a constant, nor H as W
 
 
 def export_run(
@@ -71,6 +60,7 @@ def export_run(
 
     Raises:
         OutputExists: Something is there already, or was put there in the meantime.
+        RunError: The run's method seals every weight, and no seal was asked for.
         MalformedRun: The run is a baseline, which has no key; or its weights are
             missing, damaged or of another model.
         WrongKey: The run was protected with another key.
@@ -82,8 +72,17 @@ def export_run(
     """
     protection = check_exportable(run, out)
     begun = time.perf_counter()
-    transform = run.transform(key)
-    model = run.load_model()
+    transform, run = run.transform(key), run.unlocked(key)
+    model, normalization = run.load_model(), normalization_of(run.recipe.model)
+    if run.recipe.transform.seals:
+        if sealed is False:
+            raise RunError(
+                "the method weights seals every weight, so nothing is left to write "
+                "without a seal",
+                hint="leave out --no-seal, or bind the plain model by another method",
+            )
+        report = export_sealed(run, model, key, out, transform)
+        return timed(report, begun, out)
     facts = facts_of(run)
     bundle = bundle_model(
         model,
@@ -93,9 +92,13 @@ def export_run(
         name=str(out),
         sealed=run.recipe.export.seal if sealed is None else sealed,
     )
-    normalization = normalization_of(run.recipe.model)
     report = check_parity(bundle, key, model, transform, normalization)
     write_bundle(out, bundle)
+    return timed(report, begun, out)
+
+
+def timed(report: ParityReport, begun: float, out: Path) -> ParityReport:
+    """The same report with the time since `begun`, and the size of the bundle."""
     return replace(
         report,
         export_s=time.perf_counter() - begun,
@@ -199,70 +202,9 @@ def bundle_model(
     )
     return make_bundle(
         facts,
-        preprocess=_serialized(preprocess),
-        model=_serialized(graph),
+        preprocess=serialized(preprocess),
+        model=serialized(graph),
         subkeys=key.for_model(protection_id),
         name=name,
         sealed=sealed,
     )
-
-
-def export_graph(
-    model: nn.Module, opset: int, feature_maps: Sequence[FeatureMapFacts] = ()
-) -> onnx.ModelProto:
-    """Export a model with free N, H and W, and take the exporter's traces out.
-
-    Args:
-        model: In eval mode, on the CPU; without any key.
-        opset: The operator set.
-        feature_maps: Where the graph gets key slots.
-
-    Raises:
-        ParityError: torch cannot export the model, or not as valid ONNX.
-        BundleError: The graph is larger than a bundle holds.
-    """
-    sizes = {0: Dim("N"), 2: Dim("H"), 3: Dim("W")}
-    slots = example_slots(feature_maps)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's exporter warns about torch
-            program = torch.onnx.export(
-                WithSlots(model, feature_maps).eval(),
-                (torch.rand(EXAMPLE), list(slots.values())),
-                dynamo=True,
-                opset_version=opset,
-                input_names=[INPUT, *slots],
-                output_names=[OUTPUT],
-                dynamic_shapes={INPUT: sizes, "slots": [None] * len(slots)},
-                external_data=False,
-                verbose=False,
-            )
-    except torch.onnx.OnnxExporterError as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ParityError(f"torch cannot export the model: {reason}") from None
-    if program is None:
-        raise ParityError("torch gave no graph")
-    graph = scrub(program.model_proto)
-    _check(graph)
-    empty_slots(graph, list(slots))
-    into_weights(graph, [one.layer for one in feature_maps])
-    return graph
-
-
-def _check(graph: onnx.ModelProto) -> None:
-    content = _serialized(graph)  # not left to the checker: it has no refusal for it
-    try:
-        onnx.checker.check_model(content, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ParityError(f"torch exported what is no valid ONNX: {reason}") from None
-
-
-def _serialized(graph: onnx.ModelProto) -> bytes:
-    try:
-        return bytes(graph.SerializeToString(deterministic=True))
-    except (EncodeError, ValueError):  # protocol buffers end at 2 GiB
-        raise BundleError(
-            "the model is larger than the 2 GiB a bundle holds",
-            hint="take an architecture with fewer parameters",
-        ) from None

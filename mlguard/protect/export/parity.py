@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mlguard.bundle import Bundle
+from mlguard.bundle import Bundle, Bundle2, Glimpse
 from mlguard.errors import ParityError
 from mlguard.keys import ModelKey
 from mlguard.models import Normalization, keyed, logits_of, output_of
@@ -49,7 +49,7 @@ class ParityReport:
 
 
 def check_parity(
-    bundle: Bundle,
+    bundle: Bundle | Bundle2 | Glimpse,
     key: ModelKey,
     model: nn.Module,
     transforms: TransformSet,

@@ -8,7 +8,7 @@ permutation costs nothing afterwards. The slots stay as they are.
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 from mlguard.transforms.channels import order_slot, signs_slot
 
@@ -23,7 +23,7 @@ def into_weights(model: ModelProto, layers: list[str]) -> None:
         layers: Whose feature maps the graph permutes.
     """
     for layer in layers:
-        graph = _Graph(model.graph)
+        graph = _Graph(model.graph, layers)
         found = graph.permutation(layer)
         if found is not None:
             _move(graph, layer, *found)
@@ -65,8 +65,9 @@ def _move(
 class _Graph:
     """A graph, and who reads what in it."""
 
-    def __init__(self, proto: GraphProto) -> None:
+    def __init__(self, proto: GraphProto, layers: list[str]) -> None:
         self.proto = proto
+        self.slots = {slot(one) for one in layers for slot in (order_slot, signs_slot)}
         self.readers: dict[str, list[NodeProto]] = {}
         for node in proto.node:
             for name in node.input:
@@ -111,8 +112,4 @@ class _Graph:
         groups = [one.i for one in node.attribute if one.name == "group"]
         weight = node.input[1] if node.op_type == "Conv" else ""
         tensor = self.weights.get(weight)
-        return (
-            groups in ([], [1])
-            and tensor is not None
-            and tensor.data_location != TensorProto.EXTERNAL
-        )
+        return groups in ([], [1]) and tensor is not None and weight not in self.slots

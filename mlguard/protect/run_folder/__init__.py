@@ -3,7 +3,7 @@
 Its files are named in names.py. Knows no training and no binding.
 """
 
-from mlguard.protect.run_folder.kept import Keeper
+from mlguard.protect.run_folder.kept import Keeper, is_kept
 from mlguard.protect.run_folder.names import (
     BASELINE,
     BEST,
@@ -78,6 +78,7 @@ __all__ = [
     "decisive",
     "is_done",
     "is_finished",
+    "is_kept",
     "is_old",
     "load_tensors",
     "machine",

@@ -36,6 +36,11 @@ TAG_BYTES = 16
 BYTE = 2  # the number of unsigned bytes in ONNX
 
 
+def is_kept(data: bytes) -> bool:
+    """Whether the bytes of a file of weights are what a Keeper wrote."""
+    return data.startswith(MAGIC)
+
+
 @dataclass(frozen=True)
 class Keeper:
     """Writes and reads what one run keeps.
@@ -76,7 +81,16 @@ class Keeper:
             TamperedRun: It is not what this run left.
             MalformedRun: It is missing, cannot be read or is too large.
         """
-        data = self._opened(path, read_whole(path, limit))
+        return self.parse(path, read_whole(path, limit))
+
+    def parse(self, path: Path, whole: bytes) -> tuple[dict[str, Tensor], str]:
+        """As `read`, from the bytes of a file that was read.
+
+        Raises:
+            TamperedRun: It is not what this run left.
+            MalformedRun: A later version of mlguard wrote it.
+        """
+        data = self._opened(path, whole)
         try:
             (header,) = struct.unpack_from("<Q", data)
             note = json.loads(data[8 : 8 + header])["__metadata__"]["note"]

@@ -2,17 +2,18 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from mlguard.errors import MalformedRun, TamperedRun
 from mlguard.files import sha256_of
 from mlguard.keys import ModelKey, ModelSubkeys
 from mlguard.protect.key_work import Build, channels_of, keyed_transforms
+from mlguard.protect.run_folder.kept import Keeper, is_kept
 from mlguard.protect.run_folder.names import (
     BASELINE,
     BOUND,
@@ -35,7 +36,8 @@ from mlguard.protect.run_folder.secret import decisive
 from mlguard.protect.run_folder.setup import Protection, read_setup
 from mlguard.protect.run_folder.weights import (
     check_size,
-    parse_model,
+    filled_model,
+    parse_tensors,
     read_whole,
     weights_limit,
 )
@@ -56,6 +58,7 @@ class Run:
         model_file: What its weights are called; they may lie in a folder of another
             program.
         digests: SHA-256 of each file that the above was read from, in hex.
+        keeper: Opens weights that are sealed; None until the key was shown.
     """
 
     path: Path
@@ -65,10 +68,11 @@ class Run:
     build: Build | None = None
     model_file: str = MODEL
     digests: Mapping[str, str] = field(default_factory=dict, repr=False)
+    keeper: Keeper | None = field(default=None, repr=False)
 
     @property
     def weights(self) -> Path:
-        """The file of its weights, safetensors."""
+        """The file of its weights: safetensors, sealed by the method `weights`."""
         return self.path / self.model_file
 
     @property
@@ -116,9 +120,43 @@ class Run:
 
         Raises:
             MalformedRun: The weights are missing, damaged or of another model.
-            TamperedRun: They are not what they were when they were first looked at.
+            TamperedRun: They are not what they were when they were first looked at, or
+                not what this run sealed.
         """
-        return parse_model(self.read_weights(), self.weights, self.recipe, self.build)
+        return filled_model(self.read_tensors(), self.weights, self.recipe, self.build)
+
+    def read_tensors(self) -> dict[str, Tensor]:
+        """The weights by name, opened if they are sealed.
+
+        Raises:
+            MalformedRun: They are missing or damaged, or sealed and no key was shown.
+            TamperedRun: As `load_model`.
+        """
+        data = self.read_weights()
+        if not is_kept(data):
+            return parse_tensors(data, self.weights)
+        if self.keeper is None:
+            raise MalformedRun(
+                f"{self.weights} is sealed, and its key was not shown",
+                hint="open the run with its key: `run.unlocked(key)`",
+            )
+        return self.keeper.parse(self.weights, data)[0]
+
+    def unlocked(self, key: ModelKey) -> "Run":
+        """The same run, its weights open to who asks. As `check`, which it does first.
+
+        Raises:
+            WrongKey: The model was protected with another key.
+            TamperedRun: The holder of the key did not make this run.
+            MalformedRun: This is a plain run, which needs no key.
+        """
+        return self._opened_by(Keeper(self.check(key), RUN))
+
+    def _opened_by(self, keeper: Keeper) -> "Run":
+        opened = replace(self, keeper=keeper)
+        # What was proved is what is used: the digest is not taken again.
+        opened.__dict__["weights_sha256"] = self.weights_sha256
+        return opened
 
     def check(self, key: ModelKey) -> ModelSubkeys:
         """The subkeys of the model, once it is proved that their holder made the run.
@@ -158,6 +196,7 @@ class Run:
         if key is not None and not self.old_proof:
             subkeys = protection_of(self).subkeys(key)
             check(folder, twin._proof, subkeys, twin._all_digests, role=TWIN)
+            twin = twin._opened_by(Keeper(subkeys, TWIN))
         return twin
 
     def transform(self, key: ModelKey) -> TransformSet:

@@ -40,12 +40,31 @@ def parse_model(
     Raises:
         MalformedRun: As `read_model`.
     """
+    return filled_model(parse_tensors(data, path), path, recipe, build)
+
+
+def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file that was read.
+
+    Raises:
+        MalformedRun: It is damaged, or no safetensors file.
+    """
     try:
-        tensors = load(data)
+        return dict(load(data))
     except (SafetensorError, ValueError, KeyError) as error:
         raise MalformedRun(
             f"{path} is damaged, or no safetensors file: {error}"
         ) from None
+
+
+def filled_model(
+    tensors: dict[str, Tensor], path: Path, recipe: Recipe, build: Build | None = None
+) -> nn.Module:
+    """The model of a recipe with these weights, in eval mode, on the CPU.
+
+    Raises:
+        MalformedRun: They are of another model.
+    """
     model = blank_model(recipe, build)
     problem = load_tensors(model, tensors)
     if problem:

@@ -83,10 +83,16 @@ class _Under:
     transforms: TransformSet = field(default_factory=TransformSet)
     lock: LockLoss | None = None
 
-    def keeper(self, secret: TrainingSecret) -> Keeper:
-        """What vouches for the state of the run until it is finished."""
+    def keeper(self, secret: TrainingSecret, *, seals: bool) -> Keeper:
+        """What vouches for the state of the run until it is finished.
+
+        Args:
+            secret: Of a run without a key.
+            seals: Whether the recipe's method seals weights; only a key can.
+        """
         role = RUN if self.protection is not None else TWIN
-        return Keeper(self.proving or secret, role)
+        hidden = seals and self.proving is not None
+        return Keeper(self.proving or secret, role, hidden)
 
 
 @dataclass(frozen=True)
@@ -251,7 +257,8 @@ class Job:
         with SecretWeights(secret):
             model = new_model(self.recipe, self.build)
         fold_permutations(model, under.transforms.channels)
-        unfinished = Unfinished(self.path, under.keeper(secret), under.proving)
+        keeper = under.keeper(secret, seals=self.recipe.transform.seals)
+        unfinished = Unfinished(self.path, keeper, under.proving)
         if self._accelerator.is_main_process:
             data = self._data_facts(training_set, validation_set)
             if begun:

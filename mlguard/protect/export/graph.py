@@ -1,0 +1,118 @@
+"""Step 6: a model as an ONNX graph, what permutes its feature maps left open."""
+
+import re
+import warnings
+from collections.abc import Sequence
+
+import onnx
+import torch
+from google.protobuf.message import EncodeError
+from torch import nn
+from torch.export import Dim
+
+from mlguard.bundle import FeatureMapFacts
+from mlguard.errors import BundleError, ParityError
+from mlguard.foreign import scrub
+from mlguard.protect.export.slot_folding import into_weights
+from mlguard.protect.export.slots import WithSlots, empty_slots, example_slots
+
+INPUT, OUTPUT = "pixels", "logits"
+EXAMPLE = (2, 3, 64, 96)  # neither 0 nor 1 is traced as a constant, nor H as W
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal
+
+
+def export_graph(
+    model: nn.Module, opset: int, feature_maps: Sequence[FeatureMapFacts] = ()
+) -> onnx.ModelProto:
+    """Export a model with free N, H and W, its key slots empty.
+
+    Args and raises: as `export_open_graph`.
+    """
+    graph = export_open_graph(model, opset, feature_maps)
+    close_slots(graph, feature_maps)
+    return graph
+
+
+def close_slots(
+    graph: onnx.ModelProto, feature_maps: Sequence[FeatureMapFacts]
+) -> None:
+    """Turn the inputs that permute feature maps into key slots. In place."""
+    empty_slots(graph, list(example_slots(feature_maps)))
+    into_weights(graph, [one.layer for one in feature_maps])
+
+
+def export_open_graph(
+    model: nn.Module, opset: int, feature_maps: Sequence[FeatureMapFacts] = ()
+) -> onnx.ModelProto:
+    """Export a model with free N, H and W, and take the exporter's traces out.
+
+    What permutes feature maps are inputs of the graph.
+
+    Args:
+        model: In eval mode, on the CPU; without any key.
+        opset: The operator set.
+        feature_maps: Where the graph gets key slots.
+
+    Raises:
+        ParityError: torch cannot export the model, or not as valid ONNX.
+        BundleError: The graph is larger than a bundle holds.
+    """
+    sizes = {0: Dim("N"), 2: Dim("H"), 3: Dim("W")}
+    slots = example_slots(feature_maps)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's exporter warns about torch
+            program = torch.onnx.export(
+                WithSlots(model, feature_maps).eval(),
+                (torch.rand(EXAMPLE), list(slots.values())),
+                dynamo=True,
+                opset_version=opset,
+                input_names=[INPUT, *slots],
+                output_names=[OUTPUT],
+                dynamic_shapes={INPUT: sizes, "slots": [None] * len(slots)},
+                external_data=False,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise ParityError(f"torch cannot export the model: {cause_of(error)}") from None
+    if program is None:
+        raise ParityError("torch gave no graph")
+    graph = scrub(program.model_proto)
+    _check(graph)
+    return graph
+
+
+def _check(graph: onnx.ModelProto) -> None:
+    content = serialized(graph)  # not left to the checker: it has no refusal for it
+    try:
+        onnx.checker.check_model(content, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ParityError(f"torch exported what is no valid ONNX: {reason}") from None
+
+
+def serialized(graph: onnx.ModelProto) -> bytes:
+    """The bytes of a graph, always the same.
+
+    Raises:
+        BundleError: They are more than protocol buffers hold.
+    """
+    try:
+        return bytes(graph.SerializeToString(deterministic=True))
+    except (EncodeError, ValueError):  # protocol buffers end at 2 GiB
+        raise BundleError(
+            "the model is larger than the 2 GiB a bundle holds",
+            hint="take an architecture with fewer parameters",
+        ) from None
+
+
+def cause_of(error: BaseException, *, limit: int = 300) -> str:
+    """What is behind an error, in one printable line.
+
+    What torch's exporter says itself is only that it failed; its cause says why.
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in COLOURS.sub("", str(error)).splitlines()]
+    text = next((line for line in lines if line), type(error).__name__)
+    return "".join(c for c in text if c.isprintable())[:limit]

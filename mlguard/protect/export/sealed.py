@@ -1,0 +1,170 @@
+"""Step 6, of the method `weights`: a bundle of format 2, every weight under the key.
+
+What the other methods did stays: a keyed transform of images before the graph, key
+slots inside it. Then the weights are taken out (mlguard.foreign) and sealed one by one.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+from pydantic import ValidationError
+from torch import nn
+
+from mlguard.bundle import (
+    Facts2,
+    FeatureMapFacts,
+    ImageFacts,
+    Model2,
+    Origin,
+    ResizeFacts,
+    TaskFacts,
+    TransformFacts,
+    glimpse_bundle,
+    write_bundle2,
+)
+from mlguard.bundle.preprocess_graph import build_preprocess_graph
+from mlguard.errors import MalformedRun
+from mlguard.foreign import About, lift_model, model_of
+from mlguard.keys import ModelKey
+from mlguard.models import normalization_of
+from mlguard.protect.export.graph import (
+    INPUT,
+    OUTPUT,
+    close_slots,
+    export_open_graph,
+    serialized,
+)
+from mlguard.protect.export.parity import ParityReport, check_parity
+from mlguard.protect.export.slots import example_slots
+from mlguard.protect.run_folder import RECIPE, Run, protection_of, versions
+from mlguard.recipe import recipe_sha256
+from mlguard.transforms import TransformSet
+from mlguard.validation import problems_of
+
+
+def export_sealed(
+    run: Run, model: nn.Module, key: ModelKey, out: Path, transforms: TransformSet
+) -> ParityReport:
+    """Write the bundle of a run whose method seals its weights.
+
+    Args:
+        run: The run.
+        model: Its model.
+        key: The key it was protected with.
+        out: The bundle to write; nothing may be there.
+        transforms: What the key does besides.
+
+    Raises:
+        ParityError: torch cannot export the model, or the bundle does not compute what
+            the model computes.
+        BundleError: The model does not fit into a bundle.
+        OutputError: There is no space, or the folder is not writable.
+    """
+    normalization = normalization_of(run.recipe.model)
+    reports: list[ParityReport] = []
+
+    def check(written: Path) -> None:
+        bundle = glimpse_bundle(written)
+        reports.append(check_parity(bundle, key, model, transforms, normalization))
+
+    subkeys = protection_of(run).subkeys(key)
+    write_bundle2(out, sealed_model(run, model, name=str(out)), subkeys, check=check)
+    return reports[0]
+
+
+def sealed_model(run: Run, model: nn.Module, *, name: str) -> Model2:
+    """What goes into the bundle of a run.
+
+    Args:
+        run: The run.
+        model: Its model.
+        name: What to call the bundle in a refusal.
+
+    Raises:
+        ParityError: torch cannot export the model.
+        MalformedRun: The run says what does not fit into a bundle.
+        ModelFileError: The graph is beyond what a bundle holds.
+    """
+    recipe, maps = run.recipe, _feature_maps(run)
+    graph = export_open_graph(model, recipe.export.opset, maps)
+    lifted, slots = lift_model(graph, name=name), set(example_slots(maps))
+    closed = onnx.load_model_from_string(lifted.graph)
+    close_slots(closed, maps)
+    lifted = replace(
+        lifted,
+        graph=serialized(closed),
+        inputs=tuple(one for one in lifted.inputs if one.name not in slots),
+    )
+    made = model_of(lifted, _about(run), name=name)
+    facts = Facts2(**(dict(made.facts) | {"feature_maps": maps}))
+    return replace(
+        made,
+        facts=facts,
+        preprocess=_preprocess(run, closed.ir_version),
+        origin=_origin(run),
+    )
+
+
+def _feature_maps(run: Run) -> tuple[FeatureMapFacts, ...]:
+    signs = run.recipe.transform.signs
+    return tuple(
+        FeatureMapFacts(layer=layer, channels=channels, signs=signs)
+        for layer, channels in run.feature_channels().items()
+    )
+
+
+def _about(run: Run) -> About:
+    data, transform = run.recipe.data, run.recipe.transform
+    normalization = normalization_of(run.recipe.model)
+    keyed = TransformFacts(
+        methods=transform.image_methods,
+        block_size=transform.image_block_size,
+        shown_by_weights=run.shown_by_weights,
+    )
+    segments = data.task == "segmentation"
+    try:
+        image = ImageFacts(
+            input=INPUT,
+            mean=normalization.mean,
+            std=normalization.std,
+            size=data.size,
+            resize=ResizeFacts(rule="pad", multiple=transform.image_block_size),
+            transform=keyed if transform.image_methods else None,
+        )
+        task = TaskFacts(
+            name=data.task,
+            output=OUTPUT,
+            class_names=data.class_names,
+            ignore_index=data.ignore_index if segments else None,
+        )
+    except ValidationError as error:
+        raise MalformedRun(
+            f"{run.path}: {RECIPE} does not fit into a bundle: {problems_of(error)[0]}"
+        ) from None
+    return About(image=image, task=task, licence=run.recipe.export.licence)
+
+
+def _preprocess(run: Run, ir_version: int) -> bytes | None:
+    transform = run.recipe.transform
+    if not transform.image_methods:
+        return None
+    normalization = normalization_of(run.recipe.model)
+    graph = build_preprocess_graph(
+        transform.image_methods,
+        transform.block_size,
+        mean=normalization.mean,
+        std=normalization.std,
+        opset=run.recipe.export.opset,
+        ir_version=ir_version,
+    )
+    return serialized(graph)
+
+
+def _origin(run: Run) -> Origin:
+    data = run.provenance.get("data", {})
+    return Origin(
+        recipe_sha256=recipe_sha256(run.recipe),
+        data_fingerprint=data.get("train_fingerprint") or None,
+        versions=versions(),
+    )

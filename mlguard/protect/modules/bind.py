@@ -1,0 +1,266 @@
+"""Step 6, of any module: every weight under the key, whatever the architecture.
+
+Needs an example of what the module takes, and nothing else: it is run, exported by
+torch.export and taken apart (mlguard.foreign). No bundle is written that was not run
+beside the module, as its user will run it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mlguard.bundle import write_bundle2
+from mlguard.errors import BindingError, ParityError
+from mlguard.files import refuse_existing
+from mlguard.foreign import lift_model, model_of
+from mlguard.keys import ModelKey, new_protection_id
+from mlguard.protect.export import cause_of
+from mlguard.protect.modules.about import Answer, Pixels, about_module
+from mlguard.protect.modules.convert import Free, convert
+from mlguard.protect.modules.outputs import Flat, flatten, named_inputs
+from mlguard.protect.modules.sizes import (
+    REFUSALS,
+    Sizes,
+    find_sizes,
+    is_image,
+    larger,
+)
+from mlguard.runtime import Session
+
+OPSET = 20
+# Of the largest value of an output: another order of summation gives a tenth of it.
+TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 1e-1}
+USUAL_TOLERANCE = 1e-3
+MIN_AGREEMENT = 0.999  # share of the whole numbers of an output that are equal
+
+
+@dataclass(frozen=True)
+class BoundModule:
+    """What became of a module.
+
+    Attributes:
+        path: The bundle.
+        protection_id: The public identifier of the protected model.
+        size_bytes: Of the bundle.
+        share: Covered bytes of all bytes of weights.
+        sizes: Which sizes of images the bundle takes.
+        outputs: Names of its outputs.
+        difference: The largest difference from the module, as a share of the largest
+            value of the output; NaN if nothing could be compared.
+        notes: What torch said where it could not do what was asked of it.
+    """
+
+    path: Path
+    protection_id: bytes
+    size_bytes: int
+    share: float
+    sizes: Sizes
+    outputs: tuple[str, ...]
+    difference: float
+    notes: tuple[str, ...] = field(default=())
+
+
+def bind(
+    module: nn.Module,
+    key: ModelKey,
+    out: Path,
+    *,
+    example: Tensor | Sequence[Tensor] | Mapping[str, Tensor],
+    pixels: Pixels | None = None,
+    answer: Answer | None = None,
+    multiple: int | None = None,
+    opset: int = OPSET,
+) -> BoundModule:
+    """Put any module into a bundle whose every weight is under the key.
+
+    Args:
+        module: On the CPU; it is left as it is.
+        key: The model key.
+        out: The bundle to write; nothing may be there.
+        example: What the module takes: a tensor, several, or a dict of them by the
+            names that `forward` has for them.
+        pixels: How images become its input; without it the bundle takes tensors.
+        answer: What its output means; without it the bundle gives tensors.
+        multiple: What the sides of images must be a multiple of, pixels; 0 for one
+            size only, None to find it out.
+        opset: The operator set.
+
+    Raises:
+        OutputExists: Something is at `out` already.
+        OutputError: There is no space, or the folder is not writable.
+        BindingError: The module does not run on the example, or gives something else
+            than tensors; or it is not said how pixels are normalized.
+        ParityError: torch cannot export the module, or the bundle does not give what
+            the module gives.
+        ModelFileError: It has no weights, or is beyond what a bundle holds.
+    """
+    refuse_existing(out)
+    given = named_inputs(module, example)
+    training = module.training
+    flat = Flat(module, list(given)).eval()
+    try:
+        return _bind(flat, key, out, given, (pixels, answer), multiple, opset)
+    finally:
+        module.train(training)
+
+
+def _bind(
+    flat: Flat,
+    key: ModelKey,
+    out: Path,
+    given: Mapping[str, Tensor],
+    said: tuple[Pixels | None, Answer | None],
+    multiple: int | None,
+    opset: int,
+) -> BoundModule:
+    outputs = _run(flat, given)
+    sizes = _sizes(flat, given, multiple)
+    wanted = _wanted(given, sizes)
+    twice = _twice(flat, given)
+    converted = convert(
+        flat,
+        given,
+        list(outputs),
+        wanted=[(free, twice) for free in wanted],
+        opset=opset,
+    )
+    if sizes.free and converted.free != wanted[0]:
+        sizes = Sizes(0, "torch.export could not leave the sizes free")
+    about = about_module(given, outputs, sizes, pixels=said[0], answer=said[1])
+    lifted = lift_model(converted.graph, name=str(out))
+    model = model_of(lifted, about, name=str(out))
+    subkeys = key.for_model(new_protection_id())
+    differences: list[float] = []
+
+    def check(written: Path) -> None:
+        session = Session.open(written, key, bare=True)
+        for tensors in _shown(given, sizes, converted.free):
+            expected = _run(flat, tensors)
+            got = session.run({name: _array(one) for name, one in tensors.items()})
+            differences.append(compare(expected, got))
+
+    write_bundle2(out, model, subkeys, check=check)
+    return BoundModule(
+        path=out,
+        protection_id=subkeys.protection_id,
+        size_bytes=out.stat().st_size,
+        share=lifted.share,
+        sizes=sizes,
+        outputs=tuple(outputs),
+        difference=float(np.max(differences)),
+        notes=converted.notes,
+    )
+
+
+@torch.no_grad()  # in inference mode, what a module keeps could not be exported
+def _run(flat: Flat, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    try:
+        return flatten(flat.run(*tensors.values()))
+    except REFUSALS as refusal:
+        shapes = ", ".join(f"{n} {tuple(t.shape)}" for n, t in tensors.items())
+        raise BindingError(
+            f"the model does not run on the example ({shapes}): {cause_of(refusal)}"
+        ) from None
+
+
+def _sizes(flat: Flat, given: Mapping[str, Tensor], multiple: int | None) -> Sizes:
+    if len(given) > 1 or not is_image(next(iter(given.values()))) or flat.as_list:
+        return Sizes(0, "only a lone image is shown to it in other sizes")
+    if multiple is not None:
+        return Sizes(multiple, "" if multiple else "one size was asked for")
+    with torch.no_grad():
+        return find_sizes(flat, next(iter(given.values())))
+
+
+def _wanted(given: Mapping[str, Tensor], sizes: Sizes) -> list[Free]:
+    """Which axes shall be free: sizes and batch, else the batch alone."""
+    if any(one.dim() < 2 for one in given.values()):
+        return []
+    batch: Free = {name: (0,) for name in given}
+    if not sizes.free:
+        return [batch]
+    (name, image), *_ = given.items()
+    return [{name: (0, *range(2, image.dim()))}, batch]
+
+
+def _twice(flat: Flat, given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The example with two images: torch.export takes a size of 1 for a constant."""
+    if flat.as_list or any(one.dim() < 2 or len(one) != 1 for one in given.values()):
+        return given
+    both = {name: torch.cat([one, one]) for name, one in given.items()}
+    try:
+        _run(flat, both)
+    except BindingError:
+        return given
+    return both
+
+
+def _shown(
+    given: Mapping[str, Tensor], sizes: Sizes, free: Free
+) -> Iterator[Mapping[str, Tensor]]:
+    """What module and bundle are both shown: the example, and what else it may be."""
+    yield given
+    name, image = next(iter(given.items()))
+    if sizes.free:
+        yield from ({name: one} for one in larger(image, sizes.multiple))
+    if free and all(len(one) > 1 for one in given.values()):
+        yield {name: one[:1] for name, one in given.items()}
+
+
+def compare(expected: Mapping[str, Tensor], got: Mapping[str, Any]) -> float:
+    """Refuse outputs that are not a module's.
+
+    Args:
+        expected: What the module gave, by name.
+        got: What the bundle gave.
+
+    Returns:
+        The largest difference, as a share of the largest value of its output; 0 where
+        there is nothing to compare.
+
+    Raises:
+        ParityError: An output has another shape, or differs by more than rounding.
+    """
+    worst = 0.0
+    for name, one in expected.items():
+        other = _tensor(got[name], one)
+        if other.shape != one.shape:
+            raise ParityError(
+                f"output {name}: expected shape {tuple(one.shape)}, got "
+                f"{tuple(other.shape)}"
+            )
+        if one.numel() == 0:
+            continue
+        if not one.is_floating_point():
+            agreement = float((one == other).double().mean())
+            if agreement < MIN_AGREEMENT:
+                raise ParityError(f"output {name}: only {agreement:.3%} are equal")
+            continue
+        largest = float(one.double().abs().max())
+        difference = float((one.double() - other.double()).abs().max())
+        limit = TOLERANCE.get(one.dtype, USUAL_TOLERANCE) * largest
+        if not difference <= limit:  # NaN must be refused too
+            raise ParityError(
+                f"output {name} differs from the module's by {difference:.1e}, limit "
+                f"is {limit:.1e}"
+            )
+        worst = max(worst, difference / largest if largest else 0.0)
+    return worst
+
+
+def _array(tensor: Tensor) -> Any:
+    """A tensor as a bundle takes it: of bfloat16, unknown to numpy, the bits."""
+    plain = tensor.detach().contiguous()
+    return (
+        plain.view(torch.uint16) if plain.dtype == torch.bfloat16 else plain
+    ).numpy()
+
+
+def _tensor(array: Any, like: Tensor) -> Tensor:
+    found = torch.from_numpy(np.ascontiguousarray(array))
+    return found.view(torch.bfloat16) if like.dtype == torch.bfloat16 else found

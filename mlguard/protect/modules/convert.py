@@ -1,0 +1,149 @@
+"""Step 6, of any module: a graph, by torch.export.
+
+No layer is looked at and nothing is traced by torch.fx, so no architecture is refused
+for how it is written. Where torch.export gives up because sizes depend on values, as in
+detectors, torch's older exporter is asked. Sizes that the exporter cannot leave free
+are fixed, and it is said why.
+"""
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from mlguard.errors import ParityError
+from mlguard.protect.export import cause_of
+from mlguard.protect.modules.outputs import Flat
+
+Free = dict[str, tuple[int, ...]]  # axes of inputs that may have any size
+LOUD = ("torch", "onnxscript", "onnx_ir")  # loggers that tell the model's graph
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A module as a graph.
+
+    Attributes:
+        graph: With weights.
+        free: Axes that may have any size, by input.
+        notes: What torch said where it could not do what was asked of it.
+    """
+
+    graph: onnx.ModelProto
+    free: Free
+    notes: tuple[str, ...] = ()
+
+
+def convert(
+    module: Flat,
+    example: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    *,
+    wanted: Sequence[tuple[Free, Mapping[str, Tensor]]],
+    opset: int,
+) -> Converted:
+    """Convert a module, with as many free axes as torch allows.
+
+    Args:
+        module: In eval mode, on the CPU.
+        example: Its inputs, by name.
+        outputs: Names of its outputs.
+        wanted: Which axes shall be free, and an example for that: the best first, then
+            what to fall back on.
+        opset: The operator set.
+
+    Raises:
+        ParityError: torch cannot export the model.
+    """
+    notes: list[str] = []
+    for free, shown in [*wanted, ({}, example)]:
+        try:
+            graph = _export(module, shown, outputs, free=free, opset=opset)
+        except torch.onnx.OnnxExporterError as error:
+            notes.append(cause_of(error))
+            continue
+        return Converted(graph, free, tuple(dict.fromkeys(notes)))
+    try:
+        graph = _traced(module, example, outputs, opset=opset)
+    except Exception as error:
+        notes.append(cause_of(error))
+        said = "; ".join(dict.fromkeys(notes))
+        raise ParityError(f"torch cannot export the model: {said}") from None
+    return Converted(graph, {}, tuple(dict.fromkeys(notes)))
+
+
+def _export(
+    module: Flat,
+    example: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    *,
+    free: Free,
+    opset: int,
+) -> onnx.ModelProto:
+    shapes = tuple(
+        {axis: Dim.DYNAMIC for axis in free.get(name, ())} or None for name in example
+    )
+    with quiet():
+        program = torch.onnx.export(
+            module,
+            tuple(example.values()),
+            dynamo=True,
+            opset_version=opset,
+            input_names=list(example),
+            output_names=list(outputs),
+            dynamic_shapes={"tensors": shapes},
+            external_data=False,
+            verbose=False,
+        )
+    if program is None:
+        raise ParityError("torch gave no graph")
+    return program.model_proto
+
+
+def _traced(
+    module: nn.Module,
+    example: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    *,
+    opset: int,
+) -> onnx.ModelProto:
+    file = io.BytesIO()
+    with quiet():
+        torch.onnx.export(
+            module,
+            tuple(example.values()),
+            file,  # type: ignore[arg-type]  # a file object will do
+            dynamo=False,
+            opset_version=min(opset, TRACED_OPSET),
+            input_names=list(example),
+            output_names=list(outputs),
+        )
+    return onnx.load_model_from_string(file.getvalue())
+
+
+TRACED_OPSET = 17  # the last that torch's older exporter was made for
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep to itself what torch says while it exports: warnings, graphs, paths."""
+    loggers = [logging.getLogger(name) for name in LOUD]
+    levels = [logger.level for logger in loggers]
+    said: Any = io.StringIO()
+    with warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said):
+        warnings.simplefilter("ignore")  # torch's exporter warns about torch
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
