@@ -37,6 +37,7 @@ from mlguard.foreign.compare import guesses, run, same
 from mlguard.keys import ModelKey
 from mlguard.runtime import Session
 from mlguard.runtime.providers import FATAL
+from mlguard.runtime.types import NUMPY_OF
 
 KEY = ModelKey(bytes(range(32)))
 OPENS, MIN_RUNS, RUN_S = 9, 7, 1.0
@@ -232,11 +233,12 @@ def beside_cryptotensors(bundle: Path, place: Path) -> dict[str, float]:
     from cryptotensors.numpy import load_file, save_file
 
     keys = cryptotensors_keys()
-    names = {1: "<f4", 2: "u1", 3: "i1", 6: "<i4", 7: "<i8", 10: "<f2", 11: "<f8"}
     tensors = {}
     for row, data in opened_tensors(bundle):
-        kind, shape = row.header.element_type, row.header.shape
-        tensors[row.header.name] = data.view(names[kind]).reshape(shape)
+        dtype = NUMPY_OF.get(row.header.element_type)
+        if dtype is None:  # CryptoTensors' numpy side has only numpy's types
+            return {}
+        tensors[row.header.name] = data.view(dtype).reshape(row.header.shape)
     config = dict(zip(("enc_key", "sign_key"), keys, strict=True))
     save_file(tensors, place / "m.safetensors", config=config)
     loaded = load_file(place / "m.safetensors")

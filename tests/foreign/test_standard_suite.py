@@ -10,19 +10,24 @@ from collections.abc import Iterable
 import pytest
 from onnx import ModelProto
 
+from mlguard.bundle import FileOwner, bundle2_bytes, bundle2_of
 from mlguard.engine import ORT_ERRORS
 from mlguard.errors import ModelFileError
-from mlguard.foreign import lift_model
+from mlguard.foreign import About, lift_model, model_of
 from mlguard.foreign.compare import run, same
 from mlguard.foreign.sessions import load
+from mlguard.keys import ModelKey
+from mlguard.runtime import Session
 from tests.foreign.standard import Case, cases, with_inputs_held
 
+KEY = ModelKey(bytes(range(32)))
+SUBKEYS = KEY.for_model(bytes(16))
 EQUAL, NOT_RUN, REFUSED = "equal", "onnxruntime does not run it", "refused"
 FAST = 15  # every so many cases are in the fast subset
 
 
 def outcome(case: Case) -> tuple[str, int]:
-    """What becomes of a case, and how many tensors were outside its graph."""
+    """What becomes of a case in a bundle, and how many tensors its graph lost."""
     data = case.model.SerializeToString()
     try:
         expected = run(load(data), case.feeds)
@@ -35,9 +40,12 @@ def outcome(case: Case) -> tuple[str, int]:
             freeze_inputs=True,
             smallest=True,
         )
+        model = model_of(lifted, About(), name=case.name)
     except ModelFileError as refusal:
         return f"{REFUSED}: {refusal}", 0
-    got = run(load(lifted.graph, lifted.tensors), case.feeds)
+    bundle = bundle2_bytes(model, FileOwner.of(SUBKEYS), name=case.name)
+    session = Session(bundle2_of(bundle, name=case.name), KEY)
+    got = list(session.run(case.feeds).values())
     return EQUAL if same(expected, got) else "different", len(lifted.tensors)
 
 
