@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 AS_RGB = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
+ORIENTATION, UPRIGHT = 0x0112, 1  # EXIF's tag, and its value for "not turned"
 STRIP_PIXELS = 1 << 20  # converted at a time
 WITH_ALPHA = ("LA", "PA", "La", "RGBA", "RGBa")
 
@@ -70,6 +71,15 @@ def decode_rgb(
     for words in told:
         (notice or _ignore)(words)
     return pixels
+
+
+def orientation_of(image: Image.Image) -> int:
+    """How a camera says that an image is turned: 1 for upright, up to 8."""
+    try:
+        found = image.getexif().get(ORIENTATION, UPRIGHT)
+    except DAMAGED:
+        return UPRIGHT
+    return found if isinstance(found, int) and 1 <= found <= 8 else UPRIGHT
 
 
 def _rgb(image: Image.Image, notice: Callable[[str], object]) -> Image.Image:

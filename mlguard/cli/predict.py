@@ -20,7 +20,7 @@ from mlguard.cli.printable import say, warn
 from mlguard.cli.trust import Trusted
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.errors import ImageError
-from mlguard.files import atomic_write, prepare_output_folder
+from mlguard.files import atomic_write, is_dropping, prepare_output_folder
 from mlguard.pictures import mask_png, overlay_png
 from mlguard.runtime import SUFFIXES, Session, read_image
 
@@ -230,7 +230,9 @@ def _expand(argument: Path) -> list[Path]:
     found = sorted(
         path
         for path in argument.iterdir()
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not is_dropping(path.name)
     )
     if not found:
         known = ", ".join(sorted(SUFFIXES))

@@ -19,6 +19,7 @@ from mlguard.files import atomic_write
 CSV, JSON = "predictions.csv", "predictions.json"
 MOST = 5  # classes listed for each image
 DECIMALS = 6
+ESCAPED = "backslashreplace"  # what stands for a name that is not UTF-8
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,10 @@ def write_answers(folder: Path, answers: Iterable[Answer]) -> None:
         }
         for one in listed
     ]
-    atomic_write(folder / CSV, table.getvalue().encode())
+    atomic_write(folder / CSV, table.getvalue().encode(errors=ESCAPED))
     atomic_write(
         folder / JSON,
-        (json.dumps(entries, indent=2, ensure_ascii=False) + "\n").encode(),
+        (json.dumps(entries, indent=2, ensure_ascii=False) + "\n").encode(
+            errors=ESCAPED
+        ),
     )

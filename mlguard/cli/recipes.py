@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from mlguard.cli.checking_progress import count_on_terminal
+from mlguard.cli.extras import need
 from mlguard.cli.key_space import places_of
-from mlguard.cli.printable import say, say_text
+from mlguard.cli.printable import say, say_text, warn
 from mlguard.files import write_new
-from mlguard.recipe import read_recipe, recipe_text, shipped_recipes
+from mlguard.recipe import Recipe, read_recipe, recipe_text, shipped_recipes
 
 recipes_app = typer.Typer(
     no_args_is_help=True, help="List, show, copy and check recipes."
@@ -46,7 +48,29 @@ def copy(name: Name, file: Path) -> None:
 
 
 @recipes_app.command()
-def check(name: Name, set_: Overrides = None) -> None:
+def check(
+    name: Name,
+    set_: Overrides = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Check the images of this folder too, every one."),
+    ] = None,
+) -> None:
     """Check a recipe and say every problem it has."""
-    read_recipe(name, overrides=set_ or [])
+    recipe = read_recipe(name, overrides=set_ or [])
+    if data is not None:
+        _check_data(recipe, data)
     say(f"{name}: ok")
+
+
+def _check_data(recipe: Recipe, folder: Path) -> None:
+    """Decode all images and masks, and say what is odd about them."""
+    for split in ("train", "validation", "test"):
+        opened = need("mlguard.data").open_split(
+            recipe.data, folder, split, seed=recipe.train.seed
+        )
+        with count_on_terminal(f"checking the {split} images") as progress:
+            opened.check(progress)
+        for note in opened.notes:
+            warn(f"the {split} images: {note}")
+        say(f"{split}: {len(opened)} images")

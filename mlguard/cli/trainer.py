@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlguard.cli.checking_progress import count_on_terminal
 from mlguard.cli.model_key import HeldKey
-from mlguard.cli.printable import say
+from mlguard.cli.printable import say, warn
 from mlguard.keys import ModelKey
 from mlguard.recipe import Recipe
 
@@ -88,6 +88,7 @@ class Trainer:
                 resume=self.resume,
                 watch=watch,
                 check=check,
+                notice=warn,
                 begun=begun or (lambda protection: None),
             )
 

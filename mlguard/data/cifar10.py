@@ -49,6 +49,7 @@ class Cifar10Source:
 
     def __init__(self, root: Path, ids: tuple[str, ...]) -> None:
         self.ids = ids
+        self.ignored = ""
         self._folder = root / FOLDER
 
     def read(self, index: int) -> Pair:

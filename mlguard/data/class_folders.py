@@ -7,15 +7,17 @@ The class of an image is the folder it lies in. Nothing is read but names: an id
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from mlguard import recipe
 from mlguard.data.files import decode_image, read_file
-from mlguard.data.folder import IMAGE_SUFFIXES, is_unsafe
+from mlguard.data.folder import IMAGE_SUFFIXES, is_unsafe, nfc
 from mlguard.data.labelled import Pair
 from mlguard.errors import DatasetError
+from mlguard.files import is_dropping
 from mlguard.rules import MAX_CLASSES
 
 LAYOUT = "<split>/<class>/<image>.jpg, .jpeg or .png"
@@ -38,7 +40,13 @@ class ClassFiles:
     def __init__(self, folder: Path, ids: tuple[str, ...], spec: recipe.Data) -> None:
         self.ids = ids
         self._folder = folder
-        self._numbers = {name: i for i, name in enumerate(class_folders(spec))}
+        self._numbers = {nfc(name): i for i, name in enumerate(class_folders(spec))}
+
+    @property
+    def ignored(self) -> str:
+        """What lies in the class folders and is no image of a class."""
+        folders = sorted({name.partition("/")[0] for name in self.ids})
+        return ignored_files(self._folder, folders)
 
     def read(self, index: int) -> Pair:
         """Decode one image; its class is that of its folder.
@@ -48,7 +56,7 @@ class ClassFiles:
         """
         path = self._folder / self.ids[index]
         content = read_file(path)
-        label = self._numbers[self.ids[index].partition("/")[0]]
+        label = self._numbers[nfc(self.ids[index].partition("/")[0])]
         digest = hashlib.sha256(content).digest() + label.to_bytes(
             LABEL_BYTES, "little"
         )
@@ -64,24 +72,23 @@ def class_file_ids(root: Path, split: str, spec: recipe.Data) -> tuple[str, ...]
             folders or a folder that is no class, or a class of the training split has
             no image.
     """
-    present = _listed_classes(root, split, spec.kind)
-    known = class_folders(spec)
+    # Folders by their names in one spelling: a Mac writes é as two letters.
+    present = {nfc(name): name for name in _listed_classes(root, split, spec.kind)}
+    known = tuple(map(nfc, class_folders(spec)))
     if strays := sorted(set(present) - set(known)):
         raise DatasetError(
-            f"the folder {root / split / strays[0]} is none of the "
+            f"the folder {root / split / present[strays[0]]} is none of the "
             f"{len(known)} classes of the recipe",
             hint="name every class in data.class_names, or take the folder away; with "
             "no class_names the folders of the training split are taken",
         )
     ids: list[str] = []
     for name in known:
-        files = _images(root / split / name) if name in present else []
+        folder = present.get(name, name)
+        files = _images(root / split / folder) if name in present else []
         if not files and split == spec.train:
-            raise DatasetError(
-                f"no image of the class {name} in {root / split / name}",
-                hint=f"expected in {root}: {LAYOUT}",
-            )
-        ids += [f"{name}/{file}" for file in files]
+            raise _without_images(name, root, split, there=name in present)
+        ids += [f"{folder}/{file}" for file in files]
     if not ids:
         raise DatasetError(
             f"no image in the class folders of {root / split}",
@@ -146,8 +153,57 @@ def _listed_classes(root: Path, split: str, kind: str) -> list[str]:
                 hint='data.kind = "imagefolder" reads folders of any name',
             )
         if not name.isprintable():
-            raise DatasetError(f"the class folder {name!r} has control characters")
+            raise _unprintable(folder, name)
     return folders
+
+
+def _without_images(name: str, root: Path, split: str, *, there: bool) -> DatasetError:
+    folder = root / split / name
+    hint = f"expected in {root}: {LAYOUT}"
+    if there:
+        hint = (
+            "if the folder is no class, take it away; a class needs an image, JPEG or "
+            "PNG, directly in its folder"
+        )
+    return DatasetError(f"no image of the class {name} in {folder}", hint=hint)
+
+
+def _unprintable(folder: Path, name: str) -> DatasetError:
+    """What to say of a class that no recipe, bundle or table could name."""
+    if any(is_undecoded(letter) for letter in name):
+        return DatasetError(
+            f"the class folder {os.fsencode(name)!r} in {folder} is not named in UTF-8",
+            hint="rename it; class names stand in recipes, bundles and reports",
+        )
+    return DatasetError(f"the class folder {name!r} has control characters")
+
+
+def is_undecoded(letter: str) -> bool:
+    """Whether Python put a letter in the place of a byte that is not UTF-8."""
+    return "\udc80" <= letter <= "\udcff"
+
+
+def ignored_files(folder: Path, names: Iterable[str]) -> str:
+    """What lies in class folders and is not read, in words; nothing if all is read."""
+    others: list[str] = []
+    deeper: list[str] = []
+    for name in names:
+        folders, files = _entries(folder / name)
+        others += [f"{name}/{file}" for file in files if not _is_image(file)]
+        for inner in folders:
+            found = os.walk(folder / name / inner)
+            deeper += [
+                os.path.relpath(os.path.join(where, file), folder)
+                for where, _, inside in found
+                for file in sorted(inside)
+                if _is_image(file) and not is_dropping(file)
+            ]
+    parts = []
+    if deeper:
+        parts.append(f"{len(deeper)} images in subfolders, first {deeper[0]}")
+    if others:
+        parts.append(f"{len(others)} files that are no .jpg or .png, first {others[0]}")
+    return f"not read in {folder}: {'; '.join(parts)}" if parts else ""
 
 
 def _images(folder: Path) -> list[str]:
@@ -168,7 +224,7 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if not entry.name.startswith("."):
+                if not entry.name.startswith(".") and not is_dropping(entry.name):
                     (folders if entry.is_dir() else files).append(entry.name)
     except OSError as error:
         raise DatasetError(

@@ -11,22 +11,27 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mlguard import recipe
 from mlguard.data.labelled import Pair
+from mlguard.data.values import count_values
 from mlguard.errors import DatasetError
 from mlguard.files import read_bounded
-from mlguard.images import DAMAGED, UnknownMode, decode_rgb
-from mlguard.rules import BYTE_MAX
+from mlguard.images import (
+    DAMAGED,
+    UPRIGHT,
+    UnknownMode,
+    decode_rgb,
+    orientation_of,
+)
+from mlguard.kinds import kind_of
 
 MAX_PIXELS = 1 << 26  # 67 megapixels; checked before anything is decoded
 LARGE_PIXELS = 1 << 24  # above it, one image at a time: it takes 7 bytes a pixel
-COUNTED = 1 << 20  # pixels counted at a time
 MAX_FILE_BYTES = 1 << 29  # 512 MiB: so many pixels at 8 bytes, not compressed at all
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 INDEX_HINT = "save masks as 8-bit PNG, grey or palette, whose numbers are the classes"
@@ -49,6 +54,7 @@ class FilePairs:
 
     def __init__(self, paths: Sequence[PairPaths], spec: recipe.Data) -> None:
         self.ids = tuple(pair.id for pair in paths)
+        self.ignored = ""  # what is read is what a list names
         self._paths = tuple(paths)
         self._spec = spec
 
@@ -62,15 +68,13 @@ class FilePairs:
         image_bytes, mask_bytes = read_file(paths.image), read_file(paths.mask)
         image = decode_image(image_bytes, paths.image)
         mask = decode_mask(mask_bytes, paths.mask)
+        turned = _turned_by(image_bytes, paths.image)
         if image.shape[:2] != mask.shape:
-            raise DatasetError(
-                f"mask {paths.mask} is {_size(mask)}, "
-                f"but its image {paths.image} is {_size(image)}",
-                hint="every mask needs the height and width of its image",
-            )
+            raise _unlike(image, mask, paths, turned)
         _check_values(mask, paths.mask, self._spec)
         digest = hashlib.sha256(hashlib.sha256(image_bytes).digest() + mask_bytes)
-        return Pair(image, mask, digest.digest())
+        only_image = turned != UPRIGHT and _turned_by(mask_bytes, paths.mask) == UPRIGHT
+        return Pair(image, mask, digest.digest(), turned=only_image)
 
 
 def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
@@ -96,7 +100,7 @@ def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
 
 
 def decode_mask(content: bytes, path: Path) -> NDArray[np.uint8]:
-    """Decode an index PNG to its numbers.
+    """Decode an index PNG to its numbers, turned upright if it says how.
 
     Shape:
         returns  (H, W) uint8
@@ -104,7 +108,9 @@ def decode_mask(content: bytes, path: Path) -> NDArray[np.uint8]:
         DatasetError: Not a PNG, cut short, in colours, or with 16 bits.
     """
     if not content.startswith(PNG_SIGNATURE):
-        raise DatasetError(f"mask {path} is not a PNG", hint=INDEX_HINT)
+        kind = kind_of(content)
+        is_ = f" but {kind}" if kind else ""
+        raise DatasetError(f"mask {path} is not a PNG{is_}", hint=INDEX_HINT)
     bits, colour_type = (*content[24:26], 0, 0)[:2]  # of the header chunk
     if bits == 16 or colour_type in _TRUECOLOUR:
         kind = "16-bit" if bits == 16 else "colour"
@@ -114,6 +120,7 @@ def decode_mask(content: bytes, path: Path) -> NDArray[np.uint8]:
     with _open(content, path, "mask") as image, _turn(image):
         try:
             image.load()
+            ImageOps.exif_transpose(image, in_place=True)
             mask = np.asarray(image, dtype=np.uint8)
         except DAMAGED as error:
             raise _damaged(path, "mask", error) from None
@@ -143,13 +150,24 @@ def _open(content: bytes, path: Path, what: str) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(path, what) from None
     except DAMAGED:
-        raise DatasetError(
-            f"{what} {path} is not a JPEG or PNG, or its start is damaged",
-            hint="fetch the file again, or take its id out of the list",
-        ) from None
+        raise _no_image(content, path, what) from None
     if image.width * image.height > MAX_PIXELS:
         raise _too_large(path, what)
     return image
+
+
+def _no_image(content: bytes, path: Path, what: str) -> DatasetError:
+    """What to say of a file that does not begin as an image."""
+    kind = kind_of(content)
+    if not kind or kind.startswith(("a JPEG", "a PNG")):
+        return DatasetError(
+            f"{what} {path} is not a JPEG or PNG, or its start is damaged",
+            hint="fetch the file again, or take its id out of the list",
+        )
+    hint = "save it as JPEG or PNG, or take its id out of the list"
+    if "image" not in kind:
+        hint = "put the image itself in its place, or take its id out of the list"
+    return DatasetError(f"{what} {path} is not a JPEG or PNG but {kind}", hint=hint)
 
 
 def _turn(image: Image.Image) -> AbstractContextManager[object]:
@@ -186,13 +204,27 @@ def _check_values(mask: NDArray[np.uint8], path: Path, spec: recipe.Data) -> Non
         )
 
 
-def count_values(values: NDArray[Any]) -> NDArray[np.int64]:
-    """How many pixels have each value 0 … 255. In parts: counting copies eightfold."""
-    flat = values.reshape(-1)
-    parts = (flat[i : i + COUNTED] for i in range(0, flat.size, COUNTED))
-    return sum(
-        (np.bincount(part, minlength=BYTE_MAX + 1) for part in parts),
-        start=np.zeros(BYTE_MAX + 1, dtype=np.int64),
+def _turned_by(content: bytes, path: Path) -> int:
+    with _open(content, path, "image") as image:
+        return orientation_of(image)
+
+
+def _unlike(
+    image: NDArray[np.uint8], mask: NDArray[np.uint8], paths: PairPaths, turned: int
+) -> DatasetError:
+    """What to say of an image and a mask of different sizes."""
+    said = (
+        f"mask {paths.mask} is {_size(mask)}, "
+        f"but its image {paths.image} is {_size(image)}"
+    )
+    if turned == UPRIGHT or mask.shape != image.shape[1::-1]:
+        return DatasetError(
+            said, hint="every mask needs the height and width of its image"
+        )
+    return DatasetError(
+        f"{said}, turned upright by its EXIF orientation {turned}",
+        hint="the mask was drawn on the pixels as they are stored: turn it too, or "
+        "take the orientation out of the image",
     )
 
 

@@ -4,11 +4,13 @@ The id is a file's name without its suffix. Each folder is listed once, rather t
 looked into for every id, and nothing a list says can lead out of it.
 """
 
+import re
+import unicodedata
 from pathlib import Path
 
-from mlguard.data.files import PairPaths
+from mlguard.data.files import INDEX_HINT, PairPaths
 from mlguard.errors import DatasetError
-from mlguard.files import read_bounded
+from mlguard.files import is_dropping, read_text
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 LAYOUT = "images/<id>.jpg or .png, masks/<id>.png, and <split>.txt with one id a line"
@@ -40,16 +42,8 @@ def folder_pairs(root: Path, ids: tuple[str, ...]) -> list[PairPaths]:
     Raises:
         DatasetError: An image or a mask is missing, or an id has two images.
     """
-    images = _files(root / "images", IMAGE_SUFFIXES)
-    masks = _files(root / "masks", (".png",))
-    return [
-        PairPaths(
-            id=name,
-            image=_only(name, images, root / "images", "image"),
-            mask=_only(name, masks, root / "masks", "mask"),
-        )
-        for name in ids
-    ]
+    images, masks = Images(root / "images", root), Masks(root / "masks", root)
+    return [PairPaths(name, images.of(name), masks.of(name)) for name in ids]
 
 
 def read_list(path: Path) -> tuple[str, ...]:
@@ -61,6 +55,7 @@ def read_list(path: Path) -> tuple[str, ...]:
     """
     lines = _text(path).splitlines()
     first_line: dict[str, int] = {}
+    spelled: dict[str, str] = {}  # two that look alike are one, however spelled
     for number, line in enumerate(lines, start=1):
         name = line.strip()
         if not name:
@@ -68,8 +63,10 @@ def read_list(path: Path) -> tuple[str, ...]:
         if is_unsafe(name):
             raise DatasetError(
                 f"{path}, line {number}: {name!r} is not a plain name",
-                hint="an id is a file's name without folder and suffix",
+                hint="an id is a file's name without folder and suffix: "
+                f"write {bare_name(name)}",
             )
+        name = spelled.setdefault(nfc(name), name)
         if name in first_line:
             raise DatasetError(
                 f"{path}, line {number}: {name} is already in line {first_line[name]}",
@@ -83,7 +80,7 @@ def read_list(path: Path) -> tuple[str, ...]:
 
 def _text(path: Path) -> str:
     try:
-        return read_bounded(path, MAX_LIST_BYTES).decode("utf-8-sig")
+        return read_text(existing(path), MAX_LIST_BYTES)
     except FileNotFoundError:
         raise DatasetError(
             f"no list {path}", hint=f"expected in {path.parent}: {LAYOUT}"
@@ -99,34 +96,115 @@ def _text(path: Path) -> str:
         ) from None
 
 
-def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
-    """Every file by its stem. One listing is much faster than a look for each id."""
-    found: dict[str, list[Path]] = {}
+class Files:
+    """The files of one folder by their name without its suffix.
+
+    One listing is much faster than a look for each id. Names that look alike are taken
+    for one: a Mac writes é as e with an accent, other systems as one letter.
+
+    Args:
+        folder: Listed once.
+        root: The data set's folder, for refusals.
+    """
+
+    what = "file"
+    suffixes: tuple[str, ...] = ()
+    expected = ""
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self._folder = folder
+        self._found: dict[str, list[Path]] = {}
+        try:
+            for path in sorted(folder.iterdir()):
+                if not is_dropping(path.name):
+                    self._found.setdefault(nfc(path.stem), []).append(path)
+        except OSError as error:
+            raise DatasetError(
+                f"cannot read the folder {folder}: {error.strerror}",
+                hint=f"expected in {root}: {LAYOUT}",
+            ) from None
+
+    def of(self, name: str, *, default: str | None = None) -> Path:
+        """The one file of an id.
+
+        Args:
+            name: The id.
+            default: A suffix to give a path even where there is no such file.
+
+        Raises:
+            DatasetError: There is none, or there are two, or it is of another kind.
+        """
+        there = self._found.get(nfc(name), [])
+        fitting = [path for path in there if path.suffix.lower() in self.suffixes]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            names = " and ".join(path.name for path in fitting)
+            raise DatasetError(
+                f"two {self.what}s for id {name} in {self._folder}: {names}",
+                hint="keep one of them",
+            )
+        missing = f"no {self.what} for id {name} in {self._folder}"
+        if there:
+            raise DatasetError(
+                f"{missing}, but {there[0].name} is there", hint=self.expected
+            )
+        if advice := self._advice(name):
+            raise DatasetError(missing, hint=advice)
+        if default is not None:
+            return self._folder / f"{name}{default}"
+        raise DatasetError(missing, hint="add the file, or take the id out of the list")
+
+    def _advice(self, name: str) -> str:
+        """What the list should say instead, if a part of the line is a file."""
+        bare = bare_name(name)
+        if Path(name).suffix.lower() in IMAGE_SUFFIXES and bare == Path(name).stem:
+            return f"ids have no suffix: write {bare} in the list"
+        if bare != name and nfc(bare) in self._found:
+            return f"a line holds one id and nothing after it: write {bare}"
+        return ""
+
+
+class Images(Files):
+    """The images of a folder."""
+
+    what = "image"
+    suffixes = IMAGE_SUFFIXES
+    expected = "images are JPEG or PNG, and named so: save it as one of them"
+
+
+class Masks(Files):
+    """The masks of a folder."""
+
+    what = "mask"
+    suffixes = (".png",)
+    expected = INDEX_HINT
+
+
+def existing(path: Path) -> Path:
+    """A path, or the one beside it whose name only looks the same, if there is one."""
+    if path.exists() or path.name.isascii():
+        return path
     try:
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in suffixes:
-                found.setdefault(path.stem, []).append(path)
-    except OSError as error:
-        raise DatasetError(
-            f"cannot read the folder {folder}: {error.strerror}",
-            hint=f"expected in {folder.parent}: {LAYOUT}",
-        ) from None
-    return found
-
-
-def _only(name: str, files: dict[str, list[Path]], folder: Path, what: str) -> Path:
-    candidates = files.get(name, [])
-    if not candidates:
-        hint = "add the file, or take the id out of the list"
-        if Path(name).suffix.lower() in IMAGE_SUFFIXES:
-            hint = f"ids have no suffix: write {Path(name).stem} in the list"
-        raise DatasetError(f"no {what} for id {name} in {folder}", hint=hint)
-    if len(candidates) > 1:
-        names = " and ".join(path.name for path in candidates)
-        raise DatasetError(
-            f"two {what}s for id {name} in {folder}: {names}", hint="keep one of them"
+        alike = (
+            one for one in path.parent.iterdir() if nfc(one.name) == nfc(path.name)
         )
-    return candidates[0]
+        return next(alike, path)
+    except OSError:
+        return path
+
+
+def nfc(name: str) -> str:
+    """A name in the one spelling of letters with accents."""
+    return unicodedata.normalize("NFC", name)
+
+
+def bare_name(line: str) -> str:
+    """The id that a line with a folder, a suffix or a label behind it means."""
+    name = line.split()[0].rstrip(",;") if line.split() else line
+    name = re.split(r"[,;]", name)[0].replace("\\", "/").rpartition("/")[2]
+    stem, dot, suffix = name.rpartition(".")
+    return stem if f"{dot}{suffix}".lower() in IMAGE_SUFFIXES else name
 
 
 def is_unsafe(name: str) -> bool:

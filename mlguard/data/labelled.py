@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mlguard import recipe
+from mlguard.data.coverage import Counts, check_labelled, missing_classes
+from mlguard.data.values import count_values
 from mlguard.errors import DatasetError
+from mlguard.rules import BYTE_MAX
 from mlguard.tasks import Classes, task_of
 
 Sample = tuple[torch.Tensor, torch.Tensor]
@@ -40,18 +43,21 @@ class Pair:
         mask: (H, W) uint8, checked: a class or ignore_index everywhere. Of a
             classification () int64: the class of the image.
         digest: SHA-256 of what the pair was made from.
+        turned: Whether EXIF turned the image, and not the mask.
     """
 
     image: NDArray[np.uint8]
     mask: Classes
     digest: bytes
+    turned: bool = False
 
 
 class _Outcome(NamedTuple):
     """What is kept of a pair that was checked."""
 
     digest: bytes
-    labelled: bool
+    counts: Counts | None  # pixels of each value of a mask
+    turned: bool
 
 
 class Source(Protocol):
@@ -60,6 +66,10 @@ class Source(Protocol):
     @property
     def ids(self) -> tuple[str, ...]:
         """The name of every pair, in order."""
+
+    @property
+    def ignored(self) -> str:
+        """What lies beside the pairs and is not read, in words; or nothing."""
 
     def read(self, index: int) -> Pair:
         """Read or make one pair; raises DatasetError naming the file at fault."""
@@ -71,14 +81,18 @@ class LabelledSet(torch.utils.data.Dataset[Sample]):
     Attributes:
         ids: The name of every image, in order.
         task: How answers for these images are counted and scored.
+        notes: What the user should hear of, once `check` has run.
     """
 
-    def __init__(self, source: Source, spec: recipe.Data) -> None:
+    def __init__(
+        self, source: Source, spec: recipe.Data, *, training: bool = False
+    ) -> None:
         self.ids = source.ids
         self.task = task_of(
             spec.task, classes=spec.classes, ignore_index=spec.ignore_index
         )
-        self._source = source
+        self.notes: tuple[str, ...] = ()
+        self._source, self._spec, self._training = source, spec, training
         self._size = spec.size
         self._cache = _Cache(len(self.ids), spec) if spec.cache else None
         self._fingerprint = ""
@@ -139,29 +153,34 @@ class LabelledSet(torch.utils.data.Dataset[Sample]):
             DatasetError: A file is missing or damaged, a mask has another size than
                 its image, or a value that is no class and not ignore_index. The
                 message names the first file at fault, and how many more there are.
-                Or no pixel of any mask has a class.
+                Or no pixel of any mask has a class; of a training split, only one
+                class has any.
         """
         refusals: dict[str, DatasetError] = {}
-        labelled = False
+        counted = _Counted()
         total = hashlib.sha256(b"mlguard/data/v1")
         for index, outcome in enumerate(self._outcomes()):
             if isinstance(outcome, DatasetError):
                 refusals[self.ids[index]] = outcome
             else:
-                name = self.ids[index].encode()
+                name = os.fsencode(self.ids[index])  # need not be UTF-8
                 total.update(len(name).to_bytes(4, "little") + name + outcome.digest)
-                labelled = labelled or outcome.labelled
+                counted.add(self.ids[index], outcome, self.task.ignore_index)
             if progress:
                 progress(index + 1, len(self.ids))
         if refusals:
             raise _together(refusals, len(self.ids))
-        if not labelled:
-            raise DatasetError(
-                f"no pixel of the {len(self.ids)} masks has a class: all are "
-                f"{self.task.ignore_index}, the ignore_index",
-                hint="there is nothing to learn or to score; are these the masks?",
-            )
+        self.notes = tuple(filter(None, [self._source.ignored, *self._seen(counted)]))
         self._fingerprint = total.hexdigest()
+
+    def _seen(self, counted: "_Counted") -> Iterator[str]:
+        """Refuse what cannot be learned, and tell what is unlike what was meant."""
+        if self._spec.task == "segmentation":
+            masks = len(self.ids)
+            check_labelled(counted.values, self._spec, masks=masks)
+            if self._training:
+                yield missing_classes(counted.values, self._spec, masks=masks)
+        yield from counted.notes(len(self.ids))
 
     def _outcomes(self) -> Iterator[_Outcome | DatasetError]:
         threads = min(MAX_THREADS, os.cpu_count() or 1)
@@ -180,8 +199,8 @@ class LabelledSet(torch.utils.data.Dataset[Sample]):
         self._digests[index] = pair.digest
         if self._cache:
             self._resize(index, pair)
-        labelled = bool((pair.mask != self.task.ignore_index).any())
-        return _Outcome(pair.digest, labelled)
+        counts = count_values(pair.mask) if pair.mask.ndim else None
+        return _Outcome(pair.digest, counts, pair.turned)
 
     def _resize(self, index: int, pair: Pair) -> Arrays:
         image, mask = resize(pair.image, pair.mask, self._size)
@@ -190,6 +209,38 @@ class LabelledSet(torch.utils.data.Dataset[Sample]):
             self._cache.masks[index] = mask
             self._cache.filled[index] = True
         return image, mask
+
+
+@dataclass
+class _Counted:
+    """What all masks of a split hold, and which of them are odd."""
+
+    values: Counts = field(default_factory=lambda: np.zeros(BYTE_MAX + 1, np.int64))
+    blank: list[str] = field(default_factory=list)
+    turned: list[str] = field(default_factory=list)
+
+    def add(self, name: str, outcome: _Outcome, ignore_index: int) -> None:
+        """Take one pair into account."""
+        if outcome.turned:
+            self.turned.append(name)
+        if outcome.counts is not None:
+            self.values += outcome.counts
+            if outcome.counts[ignore_index] == outcome.counts.sum():
+                self.blank.append(name)
+
+    def notes(self, total: int) -> Iterator[str]:
+        """What is odd, in words."""
+        if self.blank:
+            yield (
+                f"{len(self.blank)} of {total} masks are ignored in every pixel, "
+                f"first that of {self.blank[0]}"
+            )
+        if self.turned:
+            yield (
+                f"{len(self.turned)} of {total} images are turned upright as their "
+                f"camera says (EXIF), first {self.turned[0]}; their masks say nothing "
+                "of it, so they must have been drawn on the image turned upright"
+            )
 
 
 class Part(torch.utils.data.Dataset[Sample]):

@@ -76,6 +76,7 @@ class ShapesSource:
 
     def __init__(self, ids: tuple[str, ...], spec: recipe.Data) -> None:
         self.ids = ids
+        self.ignored = ""
         self._size = spec.size
 
     def read(self, index: int) -> Pair:

@@ -1,6 +1,7 @@
 """Open the training, validation or test split that a recipe describes."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -59,7 +60,8 @@ def open_split(
     listed = read(name)
     _refuse_overlap(spec, name, listed, read)
     ids = _without_held_out(listed, spec, split, seed)
-    return LabelledSet(_files(spec, root, name, ids), spec)
+    source = _files(spec, root, name, ids)
+    return LabelledSet(source, spec, training=split == "train")
 
 
 def name_classes(spec: recipe.Data, root: Path | None) -> recipe.Data:
@@ -107,7 +109,7 @@ def _reader(spec: recipe.Data, root: Path, *, download: bool) -> Callable[[str],
 def _files(spec: recipe.Data, root: Path, name: str, ids: Ids) -> Source:
     match spec.kind:
         case "voc":
-            return FilePairs(voc_pairs(root, name, ids), spec)
+            return FilePairs(voc_pairs(root, ids), spec)
         case "cifar10":
             return Cifar10Source(root, ids)
         case "imagefolder" | "imagenet":
@@ -141,7 +143,8 @@ def _without_held_out(listed: Ids, spec: recipe.Data, split: Split, seed: int) -
 
 
 def _digest(seed: int, name: str) -> bytes:
-    return hashlib.sha256(f"mlguard/hold-out/v1/{seed}/{name}".encode()).digest()
+    # By the bytes on the disk: a name need not be UTF-8.
+    return hashlib.sha256(os.fsencode(f"mlguard/hold-out/v1/{seed}/{name}")).digest()
 
 
 def _refuse_overlap(

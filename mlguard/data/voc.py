@@ -6,7 +6,7 @@ from urllib.error import URLError
 from torchvision.datasets import VOCSegmentation
 
 from mlguard.data.files import PairPaths
-from mlguard.data.folder import read_list
+from mlguard.data.folder import Images, Masks, read_list
 from mlguard.errors import DatasetError
 
 YEAR = "2012"
@@ -47,15 +47,14 @@ def voc_ids(root: Path, split: str, *, download: bool = False) -> tuple[str, ...
     return read_list(root / LISTS / f"{split}.txt")
 
 
-def voc_pairs(root: Path, split: str, ids: tuple[str, ...]) -> list[PairPaths]:
-    """The image and the mask of every id, where torchvision says they are."""
-    listed = VOCSegmentation(str(root), year=YEAR, image_set=split)
-    paths = {Path(mask).stem: (image, mask) for image, mask in _paths(listed)}
-    return [PairPaths(name, *map(Path, paths[name])) for name in ids]
-
-
-def _paths(listed: VOCSegmentation) -> list[tuple[str, str]]:
-    return list(zip(listed.images, listed.masks, strict=True))
+def voc_pairs(root: Path, ids: tuple[str, ...]) -> list[PairPaths]:
+    """The image and the mask of every id; whether they are there shows when read."""
+    images = Images(root / BASE / "JPEGImages", root)
+    masks = Masks(root / BASE / "SegmentationClass", root)
+    return [
+        PairPaths(name, images.of(name, default=".jpg"), masks.of(name, default=".png"))
+        for name in ids
+    ]
 
 
 def _missing(root: Path) -> str:

@@ -20,6 +20,7 @@ from mlguard.recipe.reading import (
 from mlguard.recipe.sections import (
     BY_DEFAULT,
     CLASSIFIERS,
+    LEAST_BATCH,
     Audit,
     Export,
     Lock,
@@ -32,6 +33,7 @@ from mlguard.recipe.transform import Method, Transform
 __all__ = [
     "BY_DEFAULT",
     "CLASSIFIERS",
+    "LEAST_BATCH",
     "MAX_IMAGES",
     "MAX_KEYS",
     "MAX_RECIPE_BYTES",

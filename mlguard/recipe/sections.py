@@ -20,6 +20,7 @@ from mlguard.recipe.fields import (
 from mlguard.recipe.transform import Transform
 from mlguard.rules import ALL_ATTACKS, AttackName
 
+LEAST_BATCH = 2  # images: batch norm needs two
 MAX_SHARES = 100  # points of the curve of nearby keys
 
 Classifier = Literal[
@@ -68,7 +69,9 @@ class Train(Section):
     """One training run."""
 
     epochs: Epochs
-    batch: Annotated[int, Field(ge=2, le=MAX_BATCH)]  # images, over all processes
+    batch: Annotated[
+        int, Field(ge=LEAST_BATCH, le=MAX_BATCH)
+    ]  # images, over all processes
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Positive = 0.1
     min_learning_rate: Annotated[float, Field(ge=0)] = 0.0

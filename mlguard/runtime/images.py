@@ -16,6 +16,7 @@ from PIL import Image
 from mlguard.errors import ImageError
 from mlguard.files import read_bounded
 from mlguard.images import DAMAGED, UnknownMode, decode_rgb
+from mlguard.kinds import kind_of
 
 MAX_PIXELS = 1 << 25  # 33 megapixels; the logits of 21 classes are then 2.8 GB
 MAX_FILE_BYTES = 1 << 29  # 512 MiB: twice so many pixels at 8 bytes, not compressed
@@ -88,11 +89,7 @@ def decode_image(
             hint="convert it to 8-bit RGB; only you know how its values scale",
         ) from None
     except DAMAGED:
-        raise ImageError(
-            f"{name} cannot be read as an image",
-            hint="it may be damaged; open it "
-            f"in another program, or use one of {', '.join(FORMATS)}",
-        ) from None
+        raise _unreadable(name, content) from None
     return np.ascontiguousarray(rgb.transpose(2, 0, 1)[None])
 
 
@@ -122,3 +119,18 @@ def _check(image: Image.Image, name: str, max_pixels: int) -> None:
 
 def _huge(name: str, found: str) -> ImageError:
     return ImageError(f"{name}: {found}", hint="scale it down, or cut it into tiles")
+
+
+def _unreadable(name: object, content: bytes) -> ImageError:
+    """What to say of a file that is damaged, or is something else."""
+    known = ", ".join(FORMATS)
+    kind = kind_of(content)
+    if kind and kind not in {f"a {each} image" for each in (*FORMATS, "WebP")}:
+        return ImageError(
+            f"{name} cannot be read as an image: it is {kind}",
+            hint=f"save it as one of {known}",
+        )
+    return ImageError(
+        f"{name} cannot be read as an image",
+        hint=f"it may be damaged; open it in another program, or use one of {known}",
+    )

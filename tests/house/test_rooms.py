@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "mlguard.errors": {"refusals"},
     "mlguard.files": {"mlguard.errors"},
     "mlguard.rules": set(),
+    "mlguard.kinds": set(),
     "mlguard.engine": {"mlguard.errors", "onnxruntime"},
     "mlguard.validation": {"pydantic"},
     "mlguard.images": {"numpy", "PIL"},
@@ -44,12 +45,15 @@ MAY_IMPORT = {
     | {"mlguard.keys", "mlguard.sealing", "numpy", "torch", "ml_dtypes"},
     "mlguard.marks": {"mlguard.keys", "cryptography", "numpy"},
     "mlguard.data": COMMON
+    | {"mlguard.kinds"}
     | TORCH
     | {"mlguard.images", "mlguard.recipe", "mlguard.tasks", "PIL"},
     "mlguard.models": COMMON
+    | {"mlguard.kinds"}
     | TORCH
     | {"mlguard.recipe", "mlguard.transforms", "safetensors"},
     "mlguard.bundle": COMMON
+    | {"mlguard.kinds"}
     | {"mlguard.tasks", "mlguard.keys", "mlguard.transforms", "mlguard.sealing"}
     | {"mlguard.validation"}
     | {"cryptography", "numpy", "onnx", "pydantic"},
@@ -58,6 +62,7 @@ MAY_IMPORT = {
     | {"mlguard.sealing", "mlguard.signing", "numpy"}
     | {"mlguard.foreign", "safetensors"},  # in `leak`, the owner's side
     "mlguard.runtime": COMMON
+    | {"mlguard.kinds"}
     | {"mlguard.keys", "mlguard.transforms", "mlguard.bundle", "mlguard.sealing"}
     | {"mlguard.grants", "mlguard.issuing"}  # an issued bundle opens with an identity
     | {"mlguard.images", "numpy", "mlguard.engine", "PIL"},

@@ -111,6 +111,7 @@ class Job:
             it is.
         watch: Told about steps and epochs.
         check: Told how the check of the data goes.
+        notice: Told what is odd about the data, though it can be used.
         build: Makes the model, instead of the architecture that the recipe names.
             Takes normalized pixels, gives logits.
         begun: Told, by one process, which key the model needs, when training begins
@@ -128,6 +129,7 @@ class Job:
     resume: bool = False
     watch: Watcher = field(default=lambda event: None)
     check: CheckProgress | None = None
+    notice: Callable[[str], object] = field(default=lambda words: None)
     build: Build | None = None
     begun: Callable[[Protection], None] = field(default=lambda protection: None)
 
@@ -305,6 +307,9 @@ class Job:
                 download=self.data.download,
             )
         opened.check(self.check)
+        if self._accelerator.is_main_process:
+            for note in opened.notes:
+                self.notice(f"the {split} images: {note}")
         return opened
 
     def _lock(self, subkeys: ModelSubkeys, derive: Derive) -> LockLoss | None:

@@ -43,6 +43,7 @@ from mlguard.protect.training.loss import cross_entropy_loss
 from mlguard.protect.training.optimizer import learning_rate, new_optimizer
 from mlguard.protect.training.validate import validate
 from mlguard.protect.training.workers import living_workers
+from mlguard.recipe import LEAST_BATCH
 
 WATCH_S = 0.5  # seconds between two looks at the loss; each look waits for the device
 
@@ -139,7 +140,9 @@ def check_batch(batch: int, *, images: int, processes: int) -> None:
     if images < batch:
         raise DatasetError(
             f"train.batch is {batch}, but there are {images} training images",
-            hint="lower it with --set train.batch=N",
+            hint="lower it with --set train.batch=N"
+            if images >= LEAST_BATCH
+            else f"training needs {LEAST_BATCH} images or more: a batch has no fewer",
         )
     if batch % processes:
         raise RunError(
