@@ -25,7 +25,11 @@ def protect(
         bool, typer.Option("--resume", help="Go on with an unfinished run.")
     ] = False,
     baseline: Annotated[
-        bool, typer.Option("--baseline", help="Train the plain twin as well.")
+        bool,
+        typer.Option(
+            "--baseline",
+            help="Train the plain twin as well; whoever gets it needs no key.",
+        ),
     ] = False,
     download: Annotated[
         bool, typer.Option("--download", help="Fetch VOC 2012 or CIFAR-10.")

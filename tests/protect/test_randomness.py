@@ -13,8 +13,9 @@ from mlguard.errors import MalformedRun
 from mlguard.keys import ModelKey, TrainingSecret
 from mlguard.protect.key_work import new_model
 from mlguard.protect.run_folder.secret import decisive, training_digest
+from mlguard.protect.training import job
 from mlguard.protect.training.randomness import SecretWeights, normal, uniform
-from tests.runs import KEY, OTHER_KEY, small_job, small_recipe
+from tests.runs import KEY, OTHER_KEY, small_job, small_recipe, small_run
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors/keys.json").read_text())
 SECRET = TrainingSecret(bytes(range(32)))
@@ -54,6 +55,22 @@ def test_same_key_recipe_and_seed_draw_the_same_weights_and_others_do_not() -> N
     assert not same(ours, drawn(OTHER_KEY))
     assert not same(ours, drawn(KEY, "train.seed=1"))
     assert not same(ours, drawn(KEY, "transform.method=np"))
+
+
+def test_same_key_recipe_and_seed_give_the_same_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the protection id, which is new for every run."""
+    monkeypatch.setattr(job, "new_protection_id", lambda: bytes(16))
+
+    def weights(name: str, *overrides: str, key: ModelKey = KEY) -> bytes:
+        run = small_run(tmp_path / name, *overrides, key=key)
+        return run.weights.read_bytes()
+
+    ours = weights("ours")
+    assert weights("again") == ours
+    assert weights("seed", "train.seed=1") != ours
+    assert weights("key", key=OTHER_KEY) != ours
 
 
 def test_what_decides_nothing_changes_no_weight() -> None:
