@@ -283,6 +283,7 @@ def started(task: Task = TASK, images: int = 4, **changes: object) -> Started:
         "ignore_index": task.ignore_index,
         "class_names": tuple(f"class {index}" for index in range(task.classes)),
         "key_space_bits": 202.9,
+        "incorrect": 100,
         "same_transform": 0,
         "nearby": (),
         "settings": AuditSettings(),
@@ -308,13 +309,11 @@ def measured_by(
     **others: object,
 ) -> Measured:
     """Count into a log that is thrown away."""
-    settings = AuditSettings(batch=batch).model_copy(
-        update={"incorrect_keys": len(tried.incorrect)}
-    )
     first = started(
         dataset.task,
         len(dataset),
-        settings=settings,
+        settings=AuditSettings(batch=batch),
+        incorrect=len(tried.incorrect),
         baseline_sha256=None if baseline is None else "34" * 32,
         same_transform=tried.same_transform,
         nearby=tuple(

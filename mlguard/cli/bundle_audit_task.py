@@ -11,7 +11,7 @@ from mlguard import recipe
 from mlguard.audit.findings import limits_of
 from mlguard.audit.run import Adversary
 from mlguard.audit.target import check_data, data_of, target_of_bundle
-from mlguard.bundle import read_bundle
+from mlguard.bundle import Bundle2, Provenance, glimpse_bundle
 from mlguard.cli.audit_options import AuditOptions
 from mlguard.cli.audit_task import (
     PROCESSES,
@@ -60,11 +60,13 @@ def open_bundle(
     if options.device not in DEVICES:
         known = ", ".join(DEVICES)
         raise RunError(f"--device: expected {known}, got {options.device!r}")
-    bundle = read_bundle(path)
+    opened = glimpse_bundle(path)
+    bundle = opened if isinstance(opened, Bundle2) else opened.whole()
     split, name = known_split(options.split), bundle.name
     data, audit = data_of(bundle.manifest, name=name), recipe.Audit()
     # Chooses the images that were held out; only older bundles say it themselves.
-    training_seed = bundle.manifest.provenance.seed
+    facts = bundle.manifest.provenance
+    training_seed = facts.seed if isinstance(facts, Provenance) else 0
     if recipe_name is not None:
         given = read_recipe(recipe_name, overrides=overrides)
         data, audit = name_classes(given.data, folder), given.audit

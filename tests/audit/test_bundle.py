@@ -21,8 +21,8 @@ from mlguard.audit.report import conclude
 from mlguard.audit.report.junit import junit_xml
 from mlguard.audit.report.schema import dump_report
 from mlguard.audit.run import Adversary, Audit
+from mlguard.audit.target import check_data, data_of, target_of_bundle
 from mlguard.audit.target.black_box import BlackBox
-from mlguard.audit.target.bundle import check_data, data_of, target_of_bundle
 from mlguard.bundle import Bundle, read_bundle
 from mlguard.data import LabelledSet, open_split
 from mlguard.errors import DatasetError, ReportError, TamperedBundle, WrongKey

@@ -50,6 +50,7 @@ def started(**changes: object) -> Started:
         "created": "2026-01-02T03:04:05Z",
         "baseline_sha256": "cd" * 32,
         "class_names": NAMES,
+        "incorrect": 2,
         "nearby": (NearbyPoint(share=0.5, changed=0.5, number=2),),
         "settings": recipe("audit.incorrect_keys=2", 'audit.budget="quick"').audit,
         "adversary": AdversaryImages(

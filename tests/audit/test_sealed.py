@@ -26,8 +26,8 @@ from mlguard.audit.report.page import render_page
 from mlguard.audit.report.schema import AuditReport, dump_report, parse_report
 from mlguard.audit.report.terminal import report_table
 from mlguard.audit.run import Adversary, Audit
+from mlguard.audit.target import data_of, target_of_bundle
 from mlguard.audit.target.black_box import Unlocked
-from mlguard.audit.target.bundle import data_of, target_of_bundle
 from mlguard.bundle import TransformFacts
 from mlguard.errors import ReportError
 from mlguard.models import NO_KEY

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlguard.audit.attacks.base import Scene
+from mlguard.audit.attacks.leaks import NOTHING_KEYED
 from mlguard.audit.attacks.search.assignment import Order, assign, cosines
 from mlguard.audit.attacks.search.guesses import GuessSpace
 from mlguard.audit.attacks.stem.stems import block_columns, stem_weight
@@ -61,6 +62,8 @@ class Places:
         """
         matched: list[Match | Rotation] = []
         unmatched = []
+        if not scene.spec.layers and not scene.spec.image_methods:
+            unmatched.append(NOTHING_KEYED)
         for layer in scene.spec.layers:
             found = _match_channels(scene, public, layer)
             if found is None:

@@ -11,12 +11,13 @@ from mlguard.audit.attacks.leaks import NO_IMAGE_METHOD
 from mlguard.audit.attacks.search.guesses import SEARCHED, GuessSpace
 from mlguard.audit.findings import Budget, Outcome, Rung
 from mlguard.data.draws import Draws
-from mlguard.models import Condition, keyed
+from mlguard.models import NO_KEY, Condition, keyed
 from mlguard.models.conditions import cut, join, plain
 from mlguard.rules import BLOCK_SIZES, BYTE_MAX
 from mlguard.transforms import TransformSet
 
 MATCHED, METHOD, SIZE = "gain-matched", "another method", "another block size"
+OPENED = "the opened model"
 
 _DRAWS = 0x0DD5  # keeps these draws apart from those of a search
 
@@ -30,7 +31,10 @@ class WithoutKey(Attack):
     or of another block size: some models care less about the right one than they
     should.
 
-    Adversary: T0, has no key and knows the method; T1, tries random keys.
+    A model that is only encrypted is shown images as they are, once it is open.
+
+    Adversary: T0, has no key and knows the method; T1, tries random keys; T2, took the
+               opened model from memory.
     Budget:    one try for each gain-matched form; `tries` random keys for each other
                method and block size.
     Success:   more than plain images and random keys of the right kind give.
@@ -53,10 +57,13 @@ class WithoutKey(Attack):
 
     def impossible(self, scene: Scene) -> str:
         """Why it cannot run on this model, in words; empty if it can."""
-        return "" if scene.spec.image_methods else NO_IMAGE_METHOD
+        keyed_inside = scene.spec.layers and not scene.spec.image_methods
+        return NO_IMAGE_METHOD if keyed_inside else ""
 
     def variants(self, scene: Scene) -> Sequence[Group]:
         """Every form that there is for the methods of a scene."""
+        if not scene.spec.image_methods:
+            return [(Variant(OPENED, 0),)]
         forms = {
             MATCHED: gain_matched(scene),
             METHOD: _other_methods(scene),
@@ -67,7 +74,9 @@ class WithoutKey(Attack):
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
         """The best of the tries of each form."""
         for variant in group:
-            if variant.name == MATCHED:
+            if variant.name == OPENED:
+                yield self._best(scene, OPENED, "T2", [NO_KEY])
+            elif variant.name == MATCHED:
                 matched = [Condition(one) for one in gain_matched(scene)]
                 yield self._best(scene, MATCHED, "T0", matched)
             else:

@@ -19,7 +19,7 @@ class AuditedModel:
         key_id: Public name of the correct key.
         protection_id: Public id of the model, in hex.
         recipe: The recipe's name, or empty where the run does not say.
-        recipe_sha256: Digest of the resolved recipe.
+        recipe_sha256: Digest of the resolved recipe; None where it is not told.
         architecture: The model's name in the recipe.
         methods: The transforms, in the order applied.
         block_size: M, in pixels; 1 if no method works on images.
@@ -27,6 +27,8 @@ class AuditedModel:
         training_seed: The recipe's train.seed.
         access: How the model was looked at: with its weights, as a run folder has
             them, or as the graph of a bundle, which may be sealed.
+        sealed_files: Whether every weight is sealed in all files, so that `access` is
+            that of whoever took the opened model from memory.
     """
 
     __pydantic_config__ = STRICT
@@ -34,13 +36,14 @@ class AuditedModel:
     key_id: Identifier
     protection_id: Identifier
     recipe: str
-    recipe_sha256: Sha256
+    recipe_sha256: Sha256 | None
     architecture: str
     methods: Annotated[tuple[str, ...], Field(min_length=1)]
     block_size: Positive
     training_seed: Count
     layers: tuple[str, ...]
     access: Access = "weights"
+    sealed_files: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

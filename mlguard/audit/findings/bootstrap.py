@@ -18,6 +18,7 @@ import numpy as np
 from mlguard import metrics
 from mlguard.audit.findings.conditions import Measured, NearbyCounts
 from mlguard.audit.findings.numbers import (
+    OPENED,
     SEALED,
     Findings,
     IncorrectKeys,
@@ -169,6 +170,13 @@ def _unauthorized(measured: Measured, scale: Yardstick) -> _Unauthorized:
         )
         return _Unauthorized(not_run=left_out)
     no_key = scale.score(measured.no_key)
+    if not measured.incorrect:
+        interval = scale.leakage_interval(scale.redrawn(measured.no_key))
+        same = (
+            NotShown(condition="incorrect keys", message=OPENED),
+            NotShown(condition="nearby keys", message=OPENED),
+        )
+        return _Unauthorized(no_key, None, no_key.leakage, interval, same)
     redrawn = np.stack([scale.redrawn(counts) for counts in measured.incorrect])
     incorrect = _incorrect(measured, scale, redrawn)
     worst = np.maximum(scale.redrawn(measured.no_key), redrawn.max(0))

@@ -45,6 +45,7 @@ def flags_of(
     attacks: AttackSection | None = None,
     *,
     access: Access = "weights",
+    sealed_files: bool = False,
     old_proof: bool = False,
     trained_on_these: bool = False,
     shown_by_weights: bool = False,
@@ -55,12 +56,13 @@ def flags_of(
         findings: Of the first two rungs.
         attacks: Of the rungs above; None where none was run.
         access: How the model was looked at.
+        sealed_files: Whether every weight is sealed in all files.
         old_proof: Whether the run's proof leaves out its twin and its provenance.
         trained_on_these: Whether the model was trained on the audited images.
         shown_by_weights: Whether the weights show what the key does to images.
     """
     return (
-        *_about_the_access(access),
+        *_about_the_access(access, sealed_files),
         *(_old_proof() if old_proof else ()),
         *_told(findings, trained_on_these, shown_by_weights),
         *_about_the_audit(findings),
@@ -69,7 +71,14 @@ def flags_of(
     )
 
 
-def _about_the_access(access: Access) -> Iterator[Flag]:
+def _about_the_access(access: Access, sealed_files: bool) -> Iterator[Flag]:
+    if sealed_files and access == "weights":
+        yield Flag(
+            code="from-memory",
+            message="every weight is sealed in the files, and whoever has these alone "
+            "has nothing to run: all that follows is about somebody who took the "
+            "opened model from memory",
+        )
     if access == "black-box":
         yield Flag(
             code="black-box",

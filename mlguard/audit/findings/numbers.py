@@ -19,6 +19,7 @@ from mlguard.rules import TaskName
 # graph that only the holder of the key can run.
 Access = Literal["weights", "black-box", "sealed"]
 SEALED = "the model is sealed; without the key there is nothing to run"
+OPENED = "in the opened model the key does nothing, so every other one gives the same"
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -164,7 +165,7 @@ class Findings:
         correct: The protected model with the correct key.
         no_key: The protected model on plain images; None where it is sealed.
         incorrect: The protected model with keys drawn at random; None where it is
-            sealed.
+            sealed, or where the key does nothing once it is open.
         nearby: The curve of nearby keys, by share.
         fidelity: correct / baseline.
         fidelity_interval: Its interval over images, both models on the same draws.

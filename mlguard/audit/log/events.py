@@ -67,7 +67,8 @@ class Started:
         class_names: The classes, in the order of all counts.
         key_space_bits: log2 of the number of distinct transforms, without what the
             weights show.
-        same_transform: How many incorrect keys give the correct transform.
+        incorrect: How many incorrect keys are tried.
+        same_transform: How many of them give the correct transform.
         nearby: The curve of nearby keys.
         settings: The recipe's [audit] section, as options changed it.
         limits: The claims, and where their thresholds come from.
@@ -97,6 +98,7 @@ class Started:
         Field(min_length=1, max_length=MAX_CLASSES["classification"]),
     ]
     key_space_bits: Ratio
+    incorrect: Count
     same_transform: Count
     nearby: tuple[NearbyPoint, ...]
     settings: recipe.Audit
@@ -115,7 +117,7 @@ class Started:
         """Of the protected model."""
         return Conditions(
             sealed=self.subject.access == "sealed",
-            incorrect=self.settings.incorrect_keys,
+            incorrect=self.incorrect,
             nearby=self.nearby,
             same_transform=self.same_transform,
         )

@@ -47,6 +47,7 @@ def conclude(log: AuditLog) -> Conclusion:
         findings,
         attacks,
         access=started.subject.access,
+        sealed_files=started.subject.sealed_files,
         old_proof=started.old_proof,
         trained_on_these=started.trained_on_these,
         shown_by_weights=started.shown_by_weights,

@@ -21,9 +21,18 @@ from mlguard.audit.report.words import (
 Cells = tuple[str, str, str, str, str]
 AttackCells = tuple[str, str, str, str, str, str, str, str]
 
+# All weights are sealed in them, so there is no score to give.
+FILES_ONLY: Cells = ("the files alone: nothing to run", "–", "–", "–", "–")
 
-def rows(findings: Findings) -> list[Cells]:
-    """Condition, score, leakage, share of the reference and interval, as words."""
+
+def rows(findings: Findings, *, sealed_files: bool = False) -> list[Cells]:
+    """Condition, score, leakage, share of the reference and interval, as words.
+
+    Args:
+        findings: Of the first two rungs.
+        sealed_files: Whether every weight is sealed in all files; then a row says
+            what somebody has who has these alone.
+    """
     floor = findings.floor
     reference = (findings.baseline or findings.correct).score
 
@@ -58,6 +67,7 @@ def rows(findings: Findings) -> list[Cells]:
     return [
         *([condition("baseline", findings.baseline)] if findings.baseline else []),
         condition("correct key", findings.correct),
+        *([FILES_ONLY] if sealed_files else []),
         *([condition("no key", findings.no_key)] if findings.no_key else []),
         *(tried(findings.incorrect) if findings.incorrect else []),
         *([row(*nearest)] if nearest else []),

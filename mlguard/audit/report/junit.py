@@ -70,7 +70,7 @@ def _facts(report: AuditReport) -> dict[str, str]:
     return {
         "key_id": report.subject.key_id,
         "protection_id": report.subject.protection_id,
-        "recipe_sha256": report.subject.recipe_sha256,
+        "recipe_sha256": report.subject.recipe_sha256 or "",
         "data_sha256": report.material.fingerprint,
         "split": report.material.split,
         "seed": str(report.seed),

@@ -63,7 +63,7 @@ def render_page(
             vocabulary=findings.vocabulary,
             gallery=gallery or Gallery(),
             no_pictures=words.no_pictures(gallery),
-            rows=rows(findings),
+            rows=rows(findings, sealed_files=report.subject.sealed_files),
             columns=columns,
             classes=classes,
             conditions_chart=conditions_chart(findings),

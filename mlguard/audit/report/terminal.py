@@ -41,7 +41,7 @@ def report_table(report: AuditReport, *, proved: bool) -> Group:
         "95 % interval",
     ):
         table.add_column(heading, justify="right")
-    for cells in rows(findings):
+    for cells in rows(findings, sealed_files=report.subject.sealed_files):
         table.add_row(*map(Text, cells))  # a name is not markup
     flags = [Text(f"warning: {flag.message}", style="yellow") for flag in report.flags]
     left_out = [

@@ -109,14 +109,17 @@ def verdict(findings: Findings) -> str:
             f", {percent(findings.fidelity)} of its plain twin's "
             f"{findings.baseline.score:.3f}"
         )
-    best = findings.best_try
-    if best is None or findings.incorrect is None:
+    best, keys = findings.best_try, findings.incorrect
+    if best is None:
         return f"{with_key}. Without it, nothing was run: {SEALED}."
-    tries = len(findings.incorrect.scores)
-    without = (
-        f"Without it, the best of {findings.unauthorized_tries} tries (no key, and "
-        f"{tries} random {'key' if tries == 1 else 'keys'}) reaches {best:.3f}"
-    )
+    if keys is None:
+        without = f"Without it, the opened model reaches {best:.3f}"
+    else:
+        tries = len(keys.scores)
+        without = (
+            f"Without it, the best of {findings.unauthorized_tries} tries (no key, and "
+            f"{tries} random {'key' if tries == 1 else 'keys'}) reaches {best:.3f}"
+        )
     if findings.leakage is not None:
         without += (
             f": {percent(findings.leakage)} of the way from a constant answer "

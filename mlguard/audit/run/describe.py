@@ -36,6 +36,7 @@ def describe(plan: AuditPlan) -> Started:
         ignore_index=images.task.ignore_index,
         class_names=target.data.class_names,
         key_space_bits=target.key_space_bits,
+        incorrect=len(transforms.incorrect),
         same_transform=transforms.same_transform,
         nearby=tuple(
             NearbyPoint(share=share, changed=transforms.changed(some), number=len(some))

@@ -1,6 +1,7 @@
 """What is audited: a run folder or a bundle, in one form. Needs torch."""
 
-from mlguard.audit.target.bundle import check_data, data_of, target_of_bundle
+from mlguard.audit.target.bundle import target_of_bundle
+from mlguard.audit.target.bundle_data import check_data, data_of
 from mlguard.audit.target.run_folder import target_of_run
 from mlguard.audit.target.subject import Subject
 from mlguard.audit.target.target import Target, digest

@@ -16,6 +16,8 @@ from mlguard.keys import ModelKey
 from mlguard.protect.run_folder import Run, protection_of
 from mlguard.recipe import recipe_sha256
 
+WEIGHTS = "weights"  # the method that seals every weight in every file
+
 
 def target_of_run(
     run: Run, key: ModelKey, settings: recipe.Audit, device: torch.device
@@ -70,4 +72,5 @@ def _subject(run: Run) -> AuditedModel:
         block_size=run.recipe.transform.image_block_size,
         layers=run.recipe.transform.layers,
         training_seed=run.recipe.train.seed,
+        sealed_files=WEIGHTS in run.recipe.transform.methods,
     )

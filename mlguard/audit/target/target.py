@@ -17,6 +17,7 @@ from mlguard.audit.target.subject import Subject
 from mlguard.audit.target.transforms import AuditTransforms
 from mlguard.errors import MalformedRun
 from mlguard.files import sha256_of
+from mlguard.transforms import SECRET_BITS
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class Target:
     def key_space_bits(self) -> float:
         """Bits that someone who has the model does not read off it."""
         correct = self.transforms.correct
+        if self.sealed and correct.image is None and not correct.channels:
+            return SECRET_BITS  # of the key that everything is sealed under
         return correct.channel_bits if self.shown_by_weights else correct.key_space_bits
 
     @property

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mlguard.audit.attacks.base import Scene
+from mlguard.audit.attacks.leaks import NOTHING_KEYED
 from mlguard.audit.attacks.search.assignment import assign
 from mlguard.models import Condition
 from mlguard.models.conditions import cut, join, plain
@@ -127,6 +128,8 @@ def _signed_permutation(matrix: Tensor) -> Tensor:
 def too_large(scene: Scene) -> str:
     """Why there are no adapters for a scene, in words; empty if there are."""
     spec = scene.spec
+    if not spec.image_methods and not spec.layers:
+        return NOTHING_KEYED
     if spec.image_methods and block_length(spec.block_size) > MAX_LENGTH:
         return f"too large a matrix for {spec.block_size}×{spec.block_size} blocks"
     for layer, channels in feature_maps(scene).items():

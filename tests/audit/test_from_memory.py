@@ -1,0 +1,114 @@
+"""A model whose every weight is sealed: who has the files, and who has the memory."""
+
+import dataclasses
+
+import pytest
+
+from mlguard import recipe
+from mlguard.audit.attacks import ATTACKS, Scene
+from mlguard.audit.findings import limits_of
+from mlguard.audit.findings.flags import flags_of
+from mlguard.audit.findings.verdicts import decide
+from mlguard.audit.report.cells import rows
+from mlguard.audit.report.page import render_page
+from mlguard.audit.report.schema import AuditReport, dump_report, parse_report
+from mlguard.audit.target import AuditTransforms
+from mlguard.errors import ReportError
+from mlguard.keys import ModelSubkeys
+from mlguard.models import NO_KEY
+from mlguard.transforms import TransformSet
+from tests.audit.attacks.test_contract import TINY
+from tests.audits import KEY, PROTECTION_ID, images, report, run_all
+from tests.planted import Noise, np_transform, scene_of
+
+OPENED = {"no_key": images(0.9), "incorrect": [], "nearby": []}  # as the correct key
+ALONE = recipe.Transform.model_construct(
+    method=(), block_size=1, layers=(), signs=False
+)
+
+
+def of_memory() -> AuditReport:
+    """The audit of a model under `weights` alone."""
+    written = report(**OPENED)
+    subject = dataclasses.replace(written.subject, sealed_files=True)
+    flags = flags_of(written.findings, sealed_files=True)
+    codes = [flag.code for flag in flags]
+    verdicts = decide(limits_of(recipe.Audit()), written.findings, None, codes)
+    return dataclasses.replace(written, subject=subject, flags=flags, verdicts=verdicts)
+
+
+def test_both_thieves_stand_in_one_table() -> None:
+    said = {name: score for name, score, *_ in rows(of_memory().findings)}
+    both = {
+        name: score for name, score, *_ in rows(of_memory().findings, sealed_files=True)
+    }
+    assert both.pop("the files alone: nothing to run") == "–"
+    assert both == said
+    assert said["no key"] == said["correct key"], "in memory it is the plain model"
+
+
+def test_every_form_says_whose_numbers_these_are() -> None:
+    html = render_page(of_memory(), proved=True)
+    assert "took the opened model from memory" in html
+    assert "the files alone: nothing to run" in html
+    assert "Without it, the opened model reaches" in html
+    assert "took the opened model" not in render_page(report(), proved=True)
+
+
+def test_it_is_read_back_equal() -> None:
+    written = of_memory()
+    assert parse_report(dump_report(written), name="audit.json") == written
+
+
+def test_an_opened_model_leaks_all_of_it() -> None:
+    found = of_memory().findings
+    assert found.leakage == pytest.approx(
+        (found.correct.score - found.floor) / (found.baseline.score - found.floor)
+    )
+    answers = {one.claim: one.answer for one in of_memory().verdicts}
+    assert answers["random-keys"] == "FAIL"
+
+
+def test_only_a_run_can_have_no_incorrect_keys_and_yet_no_key() -> None:
+    written = of_memory()
+    subject = dataclasses.replace(written.subject, access="black-box")
+    content = dump_report(dataclasses.replace(written, subject=subject))
+    with pytest.raises(ReportError, match="do not fit a model whose access"):
+        parse_report(content, name="audit.json")
+
+
+def test_where_the_key_does_nothing_no_other_one_is_tried() -> None:
+    def derive(subkeys: ModelSubkeys) -> TransformSet:
+        return TransformSet()
+
+    subkeys, settings = KEY.for_model(PROTECTION_ID), recipe.Audit()
+    tried = AuditTransforms.derive(derive(subkeys), derive, subkeys, settings)
+    assert (tried.incorrect, tried.nearby, tried.same_transform) == ([], [], 0)
+
+
+def scene() -> Scene:
+    return dataclasses.replace(scene_of(Noise(), np_transform(), "np"), spec=ALONE)
+
+
+def test_whoever_has_the_memory_runs_the_model_and_that_is_an_attack() -> None:
+    attack = ATTACKS["without-key"].within(TINY, seed=0)
+    (outcome,) = run_all(attack, scene())
+    assert (outcome.variant, outcome.rung) == ("the opened model", "T2")
+    expected = scene().referee(scene().stolen.model, NO_KEY)
+    assert (outcome.counts == expected).all()
+
+
+@pytest.mark.parametrize("name", sorted(set(ATTACKS) - {"without-key", "retraining"}))
+def test_every_other_attack_on_a_key_says_that_there_is_nothing_to_find(
+    name: str,
+) -> None:
+    model = recipe.Model(name="fcn_small")
+    made = dataclasses.replace(scene(), model=model, build=Noise)
+    assert ATTACKS[name].within(TINY, seed=0).impossible(made)
+
+
+def test_retraining_needs_no_key_and_says_what_it_leaves_out() -> None:
+    attack = ATTACKS["retraining"].within(TINY, seed=0)
+    assert not attack.impossible(scene())
+    assert "the key does nothing" in " ".join(attack.left_out(scene()))
+    assert {one.variant for one in run_all(attack, scene())} >= {"everything"}
