@@ -18,11 +18,15 @@ from unittest import mock
 
 import torch
 
-from mlguard.audit.attacks import Leaks, Pool, Scene, SplitReferee
-from mlguard.audit.attacks.known_initialization import (
-    KnownInitialization,
+from mlguard.audit.attacks import (
+    ATTACKS,
+    Leaks,
+    Pool,
+    Scene,
+    SplitReferee,
     likeliest_seed,
 )
+from mlguard.audit.findings import BUDGETS
 from mlguard.audit.target import target_of_run
 from mlguard.data import open_split
 from mlguard.keys import ModelKey
@@ -120,10 +124,11 @@ def attack(name: str, run: Run) -> None:
         score(keyed(target.transforms.correct, stolen.device)),
         score(NO_KEY),
     )
-    tried, since = KnownInitialization(seed=0), time.monotonic()
+    tried = ATTACKS["known-initialization"].within(BUDGETS["quick"], seed=0)
+    since = time.monotonic()
     (group,) = tried.variants(scene)
     (outcome,) = tried.run(scene, group)
-    seed, sure = likeliest_seed(scene, tried.seeds)
+    seed, sure = likeliest_seed(scene, BUDGETS["quick"].initial_seeds)
     print(
         f"{name:40} correct key {correct:.3f}  no key {none:.3f}  "
         f"attack {scene.task.score_of(outcome.counts):.3f}  seed {seed}, {sure:.0f} "

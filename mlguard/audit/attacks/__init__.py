@@ -8,6 +8,7 @@ from mlguard.audit.attacks.base import Attack, Pool, Scene, SplitReferee
 from mlguard.audit.attacks.campaign import check_names, none_run, pool_size, run_attacks
 from mlguard.audit.attacks.controls import Controls, has_ancestor
 from mlguard.audit.attacks.integer_seeds import published_transforms
+from mlguard.audit.attacks.known_initialization import likeliest_seed
 from mlguard.audit.attacks.leaks import Leaks
 from mlguard.audit.attacks.registry import ATTACKS
 from mlguard.audit.attacks.search.guesses import GuessSpace
@@ -28,6 +29,7 @@ __all__ = [
     "SplitReferee",
     "check_names",
     "has_ancestor",
+    "likeliest_seed",
     "none_run",
     "pool_size",
     "published_transforms",
