@@ -13,25 +13,37 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from mlguard.bundle import glimpse_bundle, task_of
+from mlguard.bundle import glimpse_bundle, image_of, task_of
 from mlguard.cli.opening import GrantFile, KeyOption, ListFile, key_for
 from mlguard.cli.predict_classes import CSV, JSON, Answer, answer_of, write_answers
+from mlguard.cli.predict_tensors import run_all
 from mlguard.cli.printable import say, warn
 from mlguard.cli.trust import Trusted
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.errors import ImageError
 from mlguard.files import atomic_write, is_dropping, prepare_output_folder
 from mlguard.pictures import mask_png, overlay_png
-from mlguard.runtime import SUFFIXES, Session, read_image
+from mlguard.runtime import SUFFIXES, Compute, Session, read_image
 
 SCALE_TOLERANCE = 1.5  # of a side, against the size of training
 OVERLAYS = "overlays"  # folder inside --out
+ARRAYS = ("tensors", "detection")  # answers that are .npz files
+GIVES = {
+    "tensors": "arrays",
+    "detection": "arrays",
+    "classification": "an image one class",
+}
 
 
 @unlocking
 def predict(
     bundle: Annotated[Path, typer.Argument(help="The bundle, NAME.mlgb.")],
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Images, or folders of them; of a model of other tensors .npz files."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the answers; new or empty.")],
     key: KeyOption = None,
     overlay: Annotated[
@@ -46,6 +58,12 @@ def predict(
     provider: Annotated[
         str, typer.Option(help="cpu, cuda, auto, or an execution provider's name.")
     ] = "cpu",
+    threads: Annotated[
+        int,
+        typer.Option(
+            min=0, help="How many compute one operator; 0: what the container allows."
+        ),
+    ] = 0,
     grant: GrantFile = None,
     revocations: ListFile = None,
     signer: Trusted = None,
@@ -57,35 +75,45 @@ def predict(
     A bundle of your own opens with --key, one that was issued to you with --identity.
 
     Masks are PNGs whose values are classes, with a palette; classes are one table, as
-    CSV and as JSON.
+    CSV and as JSON. Where neither is known of a model, its outputs are arrays in .npz.
     """
     found = find_images(images)
     opened = glimpse_bundle(bundle)
     task = task_of(opened.manifest)
-    classifies = task is not None and task.name == "classification"
-    if classifies and overlay:
+    kind = "tensors" if image_of(opened.manifest) is None or task is None else task.name
+    if overlay and kind != "segmentation":
         raise ImageError(
-            f"--overlay draws masks, and {bundle} gives an image one class",
+            f"--overlay draws masks, and {bundle} gives {GIVES[kind]}",
             hint="leave it out",
         )
-    paths = {str(path): path for path in found} if classifies else by_mask_name(found)
+    if resize and kind in ARRAYS:
+        raise ImageError(
+            f"--resize scales images, and {bundle} gives {GIVES[kind]}",
+            hint="leave it out",
+        )
+    by_path = kind == "classification"
+    paths = {str(path): path for path in found} if by_path else by_mask_name(found)
     opener = key_for(
         opened, key, unlock, grant=grant, revocations=revocations, signers=signer
     )
-    session = Session(opened, opener, provider=provider)
+    session = Session(opened, opener, compute=Compute(provider, threads))
     prepare_output_folder(out)
     if overlay:
         prepare_output_folder(out / OVERLAYS)
-    if classifies:
+    if kind == "classification":
         refused = classify_all(session, paths, out, resize=resize)
         written = f"the classes of {len(paths) - len(refused)} of {len(paths)} images"
         say(f"wrote {written} to {out / CSV} and {JSON}")
-    else:
+    elif kind == "segmentation":
         refused = predict_all(session, paths, out, overlay=overlay, resize=resize)
         say(f"wrote {len(paths) - len(refused)} of {len(paths)} masks to {out}")
+    else:
+        refused = run_all(session, paths, out)
+        say(f"wrote {len(paths) - len(refused)} of {len(paths)} answers to {out}")
+    what = "files" if kind in ARRAYS else "images"
     if refused:
         raise ImageError(
-            f"refused {len(refused)} of {len(paths)} images; the others are done",
+            f"refused {len(refused)} of {len(paths)} {what}; the others are done",
             hint=f"the reasons are above, for {_some(refused)}",
         )
 

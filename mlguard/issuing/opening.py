@@ -129,6 +129,7 @@ def _check_revoked(
     name = "the list of revoked grants"
     found: Revocations = read_revocations(data, [signer], name=name)
     least = 0 if seen is None else seen.newest(signer)
-    found.check(grant, seen=least, name=name)
+    # Remembered first: who is on it would otherwise be let in by the list before.
     if seen is not None:
         seen.remember(signer, found.sequence)
+    found.check(grant, seen=least, name=name)

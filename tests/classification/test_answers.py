@@ -7,22 +7,33 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
-from mlguard.bundle import read_bundle
+from mlguard.bundle import (
+    Bundle2,
+    FileOwner,
+    Model2,
+    TaskFacts,
+    Tensor2,
+    bundle2_bytes,
+    bundle2_of,
+    read_bundle,
+)
 from mlguard.bundle.manifest import parse_manifest
-from mlguard.cli import predict
+from mlguard.cli import opening, predict
 from mlguard.errors import ImageError, MalformedBundle
 from mlguard.protect import Run
 from mlguard.protect.export import facts_of
 from mlguard.runtime import Session, read_image
 from tests import bundles
+from tests.bundles2 import FREE, SUBKEYS, facts2, graph_of, outside
 from tests.classification.conftest import KEY
 from tests.images import CLASSES, class_image
 
 
 @pytest.fixture(autouse=True)
 def given_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict, "read_model_key", lambda *_, **__: KEY)
+    monkeypatch.setattr(opening, "read_model_key", lambda *_, **__: KEY)
 
 
 def test_the_manifest_says_that_it_classifies(bundle: Path) -> None:
@@ -52,13 +63,36 @@ def test_images_of_any_size_are_padded_and_nothing_is_cut(bundle: Path) -> None:
     np.testing.assert_array_equal(session.logits(images), session.logits(padded))
 
 
+def classifier(classes: int) -> Bundle2:
+    """A model that says 999 of what is red and 256 of what is green."""
+    weights = np.zeros((3, classes), np.float32)
+    weights[0, 999] = weights[1, 256] = 1
+    slot, data = outside("w", weights)
+    graph = graph_of(
+        [
+            helper.make_node("ReduceMean", ["pixels", "axes"], ["mean"], keepdims=0),
+            helper.make_node("MatMul", ["mean", "w"], ["logits"]),
+        ],
+        [helper.make_tensor_value_info("pixels", 1, FREE)],
+        [helper.make_tensor_value_info("logits", 1, ["N", classes])],
+        [slot, numpy_helper.from_array(np.array([2, 3]), "axes")],
+    )
+    names = tuple(f"class {number}" for number in range(classes))
+    task = TaskFacts(name="classification", output="logits", class_names=names)
+    scores = Tensor2(name="logits", datatype="FP32", shape=(-1, classes))
+    model = Model2(facts2(outputs=(scores,), task=task), graph, [data])
+    content = bundle2_bytes(model, FileOwner.of(SUBKEYS), name="x")
+    return bundle2_of(content, name="x")
+
+
 def test_every_class_of_a_large_model_can_be_answered() -> None:
     """Class ids above 255 would not fit into the byte of a mask."""
-    logits = np.zeros((2, 1000), dtype=np.float32)
-    logits[0, 999], logits[1, 256] = 1, 1
-    session = object.__new__(Session)
-    session.logits = lambda images: logits
-    assert session.predict(np.zeros((2, 3, 8, 8), np.uint8)).tolist() == [999, 256]
+    session, images = (
+        Session(classifier(1000), bundles.KEY),
+        np.zeros((2, 3, 8, 8), np.uint8),
+    )
+    images[0, 0] = images[1, 1] = 255  # red is 999, green 256
+    assert session.predict(images).tolist() == [999, 256]
 
 
 def answers(folder: Path) -> tuple[list[dict], list[dict]]:

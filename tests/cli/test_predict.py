@@ -8,7 +8,7 @@ from PIL import Image
 
 from keystore import Identity, Keystore
 from mlguard.bundle import make_bundle, write_bundle
-from mlguard.cli import app, predict
+from mlguard.cli import app, opening, predict
 from mlguard.cli.exit_codes import exit_code_of
 from mlguard.errors import ImageError, OutputExists, WrongKey
 from mlguard.keys import ModelKey
@@ -38,7 +38,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def given_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict, "read_model_key", lambda *_, **__: KEY)
+    monkeypatch.setattr(opening, "read_model_key", lambda *_, **__: KEY)
 
 
 def run(bundle: Path, *images: Path, out: Path, **options: object) -> None:
@@ -125,7 +125,7 @@ def test_a_lossy_conversion_is_warned_of(
 def test_a_wrong_key_writes_nothing(
     bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predict, "read_model_key", lambda *_, **__: OTHER_KEY)
+    monkeypatch.setattr(opening, "read_model_key", lambda *_, **__: OTHER_KEY)
     with pytest.raises(WrongKey, match=r"acme\.mlgb was made for key") as refusal:
         run(bundle, photos, out=tmp_path / "masks")
     assert exit_code_of(refusal.value) == 21
