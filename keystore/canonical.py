@@ -26,14 +26,14 @@ def encode(value: object) -> bytes:
     return ENCODER.encode(value).encode("ascii")
 
 
-def decode(data: bytes, what: str) -> object:
+def decode(data: bytes | memoryview, what: str) -> object:
     """Read a value, refusing any spelling but the canonical one.
 
     Raises:
         MalformedKeystore: Not JSON, not ASCII, too deep, or not canonical.
     """
     try:
-        value: object = json.loads(data.decode("ascii"))
+        value: object = json.loads(str(data, "ascii"))
         canonical = encode(value) == data
     except (ValueError, RecursionError):  # deep nesting is a recursion error
         raise MalformedKeystore(f"{what} is not JSON") from None

@@ -22,7 +22,7 @@ from keystore.members import (
     with_store_key,
 )
 from keystore.recipient import HYBRID
-from keystore.sealing import KEY_BYTES
+from keystore.sealing import KEY_BYTES, Secret
 from keystore.slots import Opener, Slot, in_order
 
 
@@ -35,7 +35,7 @@ class Draft:
     """
 
     header: Header
-    store_key: bytes = field(repr=False)
+    store_key: Secret = field(repr=False)
     member: Member
     rekeyed: bool = False
 
@@ -104,7 +104,7 @@ def _linked(
     header: Header,
     before: Sequence[Slot],
     after: Sequence[Slot],
-    key: bytes,
+    key: Secret,
     by: str,
     signer: Signer,
 ) -> Header:

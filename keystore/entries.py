@@ -198,7 +198,7 @@ class Entry:
         )
 
     @classmethod
-    def decode(cls, name: str, body: bytes) -> "Entry":
+    def decode(cls, name: str, body: bytes | memoryview) -> "Entry":
         """Read a body line.
 
         Raises:

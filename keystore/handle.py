@@ -142,11 +142,15 @@ class Handle:
         """The newest state as the bytes of its file, for a backup."""
         with naming(self._opened.storage):
             data = self._opened.storage.read()
-            open_state(take_apart(data), self._opened.member)
+            open_state(take_apart(data), self._opened.member).contents.wipe()
             return data
 
     def close(self) -> None:
-        """Forget the store key and the contents. Python may keep copies for a while."""
+        """Forget the keys and the contents; our own copies of them are overwritten.
+
+        What was asked for is the caller's. Python and the libraries below may keep
+        copies for a while; docs/threat-model.md says which.
+        """
         self._opened.close()
 
     def _entry(self, name: str) -> Entry:

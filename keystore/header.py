@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 from keystore.canonical import MAX_INTEGER, Fields, decode, encode
 from keystore.chain import MAX_LINKS, Link, read_chain
 from keystore.errors import MalformedKeystore, TamperedKeystore
-from keystore.sealing import OVERHEAD_BYTES, Altered, NotThisKey, derive, seal_parts
+from keystore.sealing import (
+    OVERHEAD_BYTES,
+    Altered,
+    NotThisKey,
+    Secret,
+    derive,
+    seal_parts,
+)
 from keystore.sealing import unseal as open_sealed
 from keystore.slots import MAX_SLOTS, Slot, read_slots
 
@@ -125,7 +132,7 @@ def take_apart(data: bytes) -> Frame:
     return Frame(Header.decode(line[:-1], version), line, mac, payload, expected)
 
 
-def open_payload(frame: Frame, store_key: bytes) -> bytes:
+def open_payload(frame: Frame, store_key: Secret) -> bytearray:
     """Authenticate the header, then open the payload.
 
     Raises:
@@ -143,7 +150,9 @@ def open_payload(frame: Frame, store_key: bytes) -> bytes:
         ) from (None)
 
 
-def put_together(header: Header, store_key: bytes, payload: bytes) -> tuple[bytes, str]:
+def put_together(
+    header: Header, store_key: Secret, payload: Secret
+) -> tuple[bytes, str]:
     """The bytes of a whole file, and its checksum."""
     line = header.encode() + b"\n"
     mac = _mac(store_key, header.store_id, line) + b"\n"
@@ -188,6 +197,6 @@ def _version_of(data: bytes) -> int:
     raise MalformedKeystore("this is not a keystore", hint="check the path")
 
 
-def _mac(store_key: bytes, store_id: bytes, line: bytes) -> bytes:
+def _mac(store_key: Secret, store_id: bytes, line: bytes) -> bytes:
     key = derive(store_key, "header-mac", salt=store_id)
     return hmac.digest(key, line, "sha256").hex().encode("ascii")

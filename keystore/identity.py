@@ -16,7 +16,7 @@ from keystore.errors import IdentityError
 from keystore.key_pairs import KeyPairs
 from keystore.private_file import Say, read_private, write_private
 from keystore.recipient import HYBRID, X25519
-from keystore.sealing import KEY_BYTES, derive
+from keystore.sealing import KEY_BYTES, Secret, derive, wipe
 from keystore.textform import IDENTITY_1, IDENTITY_2, begins_with, from_text, to_text
 
 PREFIXES = {X25519: IDENTITY_1, HYBRID: IDENTITY_2}
@@ -65,10 +65,10 @@ class Identity:
 
     kind = "identity"
 
-    def __init__(self, secret: bytes, *, pq: bool = False) -> None:
+    def __init__(self, secret: Secret, *, pq: bool = False) -> None:
         if len(secret) != KEY_BYTES:
             raise ValueError(f"an identity is {KEY_BYTES} bytes, got {len(secret)}")
-        self._secret = bytes(secret)
+        self._secret = bytearray(secret)
         self._pairs = KeyPairs(secret, HYBRID if pq else X25519)
 
     @classmethod
@@ -118,14 +118,18 @@ class Identity:
         """The public part of a new slot."""
         return IdentityLock(identity_id=self.id)
 
-    def wrapping_key(self, lock: object) -> bytes | None:
+    def wrapping_key(self, lock: object) -> Secret | None:
         """The key for a slot; None if the slot is not this identity's."""
         named = lock.identity_id if isinstance(lock, IdentityLock) else None
-        return self._secret if named in (self.id, self.old_id) else None
+        return bytearray(self._secret) if named in (self.id, self.old_id) else None
+
+    def wipe(self) -> None:
+        """Overwrite the secret; it opens no keystore any more."""
+        wipe(self._secret)
 
     def reveal(self) -> str:
         """The identity itself, as text to write down or print."""
-        return to_text(PREFIXES[self._pairs.recipient.kem], self._secret)
+        return to_text(PREFIXES[self._pairs.recipient.kem], bytes(self._secret))
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from keystore.canonical import MAX_INTEGER, Fields, decode, encode, now
 from keystore.errors import MalformedKeystore, RolledBackKeystore, TamperedLog
 from keystore.payload import Contents, LogEpoch, LogHead
-from keystore.sealing import derive
+from keystore.sealing import Secret, derive
 
 FIELDS = (
     "generation",
@@ -98,7 +98,7 @@ class LogKey:
     """
 
     def __init__(
-        self, store_key: bytes, store_id: bytes, epochs: Sequence[LogEpoch] = ()
+        self, store_key: Secret, store_id: bytes, epochs: Sequence[LogEpoch] = ()
     ) -> None:
         self.key = derive(store_key, "log-mac", salt=store_id)
         self._epochs = epochs
@@ -231,7 +231,7 @@ class LogKey:
         return record, previous
 
 
-def log_key_of(store_key: bytes, store_id: bytes, contents: Contents) -> LogKey:
+def log_key_of(store_key: Secret, store_id: bytes, contents: Contents) -> LogKey:
     """What writes and checks the log of a store with these contents."""
     return LogKey(store_key, store_id, contents.log_epochs)
 

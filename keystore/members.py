@@ -23,6 +23,7 @@ from keystore.sealing import (
     PREFIX_2,
     Altered,
     NotThisKey,
+    Secret,
     derive,
     seal,
     unseal,
@@ -43,7 +44,7 @@ class Member:
     """
 
     slot_id: str
-    wrapping_key: bytes = field(repr=False)
+    wrapping_key: Secret = field(repr=False)
     kem: str
 
 
@@ -58,11 +59,11 @@ class Opened:
     """
 
     slot: Slot
-    store_key: bytes = field(repr=False)
+    store_key: Secret = field(repr=False)
     pairs: KeyPairs | None = field(repr=False)
 
 
-def key_id_of(store_key: bytes, store_id: bytes) -> str:
+def key_id_of(store_key: Secret, store_id: bytes) -> str:
     """What members sign in place of the store key."""
     size = KEY_ID_BYTES
     return derive(
@@ -152,7 +153,7 @@ def renewed(slot: Slot, member: Member, store_id: bytes) -> tuple[Slot, Member]:
     return fresh, replace(member, slot_id=fresh.id)
 
 
-def carried_over(slot: Slot, store_key: bytes, store_id: bytes) -> tuple[Slot, bytes]:
+def carried_over(slot: Slot, store_key: Secret, store_id: bytes) -> tuple[Slot, bytes]:
     """A slot of format 1 in a store of format 2, and the seed of its key pairs.
 
     Its owner is not here, so the seed is sealed under the store key of format 1, which
@@ -162,7 +163,7 @@ def carried_over(slot: Slot, store_key: bytes, store_id: bytes) -> tuple[Slot, b
     return _with_seed(slot, seed, HYBRID, store_key, store_id), seed
 
 
-def with_store_key(slot: Slot, store_key: bytes, store_id: bytes) -> Slot:
+def with_store_key(slot: Slot, store_key: Secret, store_id: bytes) -> Slot:
     """The slot with the store key wrapped for its owner."""
     if slot.keys is None:
         raise ValueError("a slot of format 1 has no public key")
@@ -182,7 +183,7 @@ def _of_recipient(recipient: Recipient, label: str) -> Slot:
     return Slot(id=_new_id(), label=label, created=now(), lock=lock, keys=keys)
 
 
-def _with_new_keys(slot: Slot, key: bytes, kem: str, store_id: bytes) -> Slot:
+def _with_new_keys(slot: Slot, key: Secret, kem: str, store_id: bytes) -> Slot:
     if slot.kind != IdentityLock.kind:
         return _with_seed(slot, os.urandom(KEY_BYTES), HYBRID, key, store_id)
     recipient = KeyPairs(key, kem).recipient
@@ -190,14 +191,14 @@ def _with_new_keys(slot: Slot, key: bytes, kem: str, store_id: bytes) -> Slot:
     return replace(slot, lock=IdentityLock(identity_id=recipient.id), keys=keys)
 
 
-def _with_seed(slot: Slot, seed: bytes, kem: str, key: bytes, store_id: bytes) -> Slot:
+def _with_seed(slot: Slot, seed: bytes, kem: str, key: Secret, store_id: bytes) -> Slot:
     keys = SlotKeys(recipient=KeyPairs(seed, kem).recipient, seed=b"", sealed=b"")
     open_ = replace(slot, keys=keys)
     sealed = seal(key, f"seed/{slot.kind}", seed, _bound(open_, store_id))
     return replace(slot, keys=replace(keys, seed=sealed))
 
 
-def _seed_of(slot: Slot, key: bytes, store_id: bytes) -> bytes:
+def _seed_of(slot: Slot, key: Secret, store_id: bytes) -> Secret:
     """The seed of a slot's key pairs; in format 1 the store key itself."""
     if slot.wrapped is not None:
         associated = store_id.hex().encode("ascii") + b"\n" + encode(slot.fields())

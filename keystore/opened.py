@@ -36,6 +36,7 @@ from keystore.log import TAIL_BYTES, Deed, LogKey, log_key_of
 from keystore.members import Member, key_id_of, open_slot
 from keystore.payload import Contents, LogEpoch
 from keystore.pins import Pin, Pins
+from keystore.sealing import Secret, wipe
 from keystore.storage import Check, Revision, RevisionChanged, Storage
 
 BUSY_TIMEOUT_S = 30.0
@@ -49,7 +50,7 @@ class State:
     header: Header
     contents: Contents = field(repr=False)
     checksum: str
-    store_key: bytes = field(repr=False)
+    store_key: Secret = field(repr=False)
 
     @property
     def revision(self) -> Revision:
@@ -135,7 +136,11 @@ class OpenStore:
         return self.state.contents
 
     def close(self) -> None:
-        """Forget the keys and the contents."""
+        """Forget the keys and the contents, and wipe our copies of them."""
+        if self._member is not None:
+            wipe(self._member.wrapping_key)
+        wipe(self.state.store_key)
+        self.state.contents.wipe()
         self._member = None
         self.state = replace(self.state, contents=Contents.empty(), store_key=b"")
 
@@ -185,8 +190,11 @@ class OpenStore:
                 try:
                     self.storage.swap(newest.revision, data, check, keep=keep)
                 except RevisionChanged:  # a storage without turns: go on from theirs
+                    state.contents.wipe()
                     _pause_until(deadline, self.storage.location)
                 else:
+                    for former in (newest, self.state):
+                        former.contents.wipe()
                     self._member, self.state = draft.member, state
                     self.pinned = self._remember()
                     return state
@@ -287,18 +295,21 @@ def open_state(frame: Frame, member: Member) -> State:
 
 
 def seal_state(
-    header: Header, contents: Contents, store_key: bytes
+    header: Header, contents: Contents, store_key: Secret
 ) -> tuple[State, bytes, Check]:
     """A new state, its bytes, and what a storage runs on the bytes it reads back."""
     plaintext = contents.encode()
+    written = Contents.decode(plaintext, FORMAT)
     data, checksum = put_together(header, store_key, plaintext)
 
     def check(found: bytes) -> None:
         opened = open_payload(take_apart(found), store_key)
-        if opened != plaintext:
+        same = opened == plaintext
+        wipe(opened)
+        if not same:
             raise MalformedKeystore("what was read back is not what was written")
 
-    return State(header, contents, checksum, store_key), data, check
+    return State(header, written, checksum, store_key), data, check
 
 
 def following(generation: int) -> int:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from keystore.canonical import Fields
 from keystore.errors import PassphraseRefused, WorkFactorTooHigh
-from keystore.sealing import KEY_BYTES
+from keystore.sealing import KEY_BYTES, Secret, wipe
 
 SALT_BYTES = 16
 MAX_PASSPHRASE_BYTES = 1024  # longer is a file given by mistake
@@ -114,7 +114,7 @@ class Passphrase:
 
     def __init__(self, text: str, *, work: WorkFactor | None = None) -> None:
         try:
-            self._text = unicodedata.normalize("NFC", text).encode("utf-8")
+            self._text = bytearray(unicodedata.normalize("NFC", text), "utf-8")
         except UnicodeEncodeError:
             raise PassphraseRefused("the passphrase is not valid text") from None
         if not self._text:
@@ -132,10 +132,18 @@ class Passphrase:
         """The public part of a new slot."""
         return PassphraseLock(salt=os.urandom(SALT_BYTES), work=self._work)
 
-    def wrapping_key(self, lock: object) -> bytes | None:
+    def wipe(self) -> None:
+        """Overwrite the passphrase; it opens no keystore any more."""
+        wipe(self._text)
+        self._text.clear()
+
+    def wrapping_key(self, lock: object) -> Secret | None:
         """Stretch the passphrase for one slot; None if it is no passphrase slot."""
         if not isinstance(lock, PassphraseLock):
             return None
+        if not self._text:
+            raise ValueError("the passphrase was wiped")
+        key = bytearray(KEY_BYTES)
         stretch = Argon2id(
             salt=lock.salt,
             length=KEY_BYTES,
@@ -144,13 +152,14 @@ class Passphrase:
             memory_cost=lock.work.memory_kib,
         )
         try:
-            return stretch.derive(self._text)
+            stretch.derive_into(self._text, key)  # type: ignore[arg-type]
         except MemoryError:
             raise WorkFactorTooHigh(
                 f"the slot needs {lock.work.memory_kib // 1024} MiB of memory, "
                 "more than this machine has",
                 hint="open the keystore on a larger machine, or by another slot",
             ) from None
+        return key
 
     def __str__(self) -> str:
         return "the passphrase"

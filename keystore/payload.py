@@ -11,6 +11,7 @@ from itertools import pairwise
 from keystore.canonical import MAX_INTEGER, NAME, Fields, decode, encode, now
 from keystore.entries import MAX_ENTRIES, Entry
 from keystore.errors import KeyExists, KeyNotFound, MalformedKeystore
+from keystore.sealing import Secret, wipe
 
 NAMES = re.compile(f"{NAME.pattern}(?:\n{NAME.pattern})*".encode("ascii"))
 MAX_NAMED = 20  # names a refusal lists before it says "and N more"
@@ -42,17 +43,30 @@ class LogEpoch:
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """Everything a store holds. Bodies stay bytes until someone asks for one."""
+    """Everything a store holds. Bodies stay bytes until someone asks for one.
+
+    Attributes:
+        created: When the store was made.
+        log: Where its log stood.
+        log_epochs: What earlier records of the log had their MACs under.
+        bodies: The entries by name; views of the buffer where they were read.
+        buffer: The plaintext they were read from, so that it can be wiped.
+    """
 
     created: str
     log: LogHead | None = None
     log_epochs: tuple[LogEpoch, ...] = ()
-    bodies: Mapping[str, bytes] = field(repr=False)
+    bodies: Mapping[str, bytes | memoryview] = field(repr=False)
+    buffer: bytearray = field(default_factory=bytearray, repr=False, compare=False)
 
     @classmethod
     def empty(cls) -> "Contents":
         """A store that holds nothing yet."""
         return cls(created=now(), bodies={})
+
+    def wipe(self) -> None:
+        """Overwrite what was read. Bodies that were asked for may have copies."""
+        wipe(self.buffer)
 
     def names(self) -> tuple[str, ...]:
         """The names, in order."""
@@ -83,27 +97,31 @@ class Contents:
         """The contents with an entry added or replaced."""
         return replace(self, bodies={**self.bodies, entry.name: entry.encode()})
 
-    def encode(self) -> bytes:
+    def encode(self) -> bytearray:
         """The whole plaintext."""
         log = self.log and {"count": self.log.count, "head": self.log.head}
         epochs = [{"key": e.key.hex(), "last": e.last} for e in self.log_epochs]
         names = self.names()
-        lines = [b""] * (2 * len(names) + 2)  # the last is empty: the text ends a line
+        # The last is empty: the text ends a line.
+        lines: list[bytes | memoryview] = [b""] * (2 * len(names) + 2)
         first = {"created": self.created, "log": log, "log_keys": epochs}
         lines[0] = encode(first)
         lines[1:-1:2] = " ".join(names).encode("ascii").split()  # all at once
         lines[2:-1:2] = map(self.bodies.__getitem__, names)
-        return b"\n".join(lines)
+        return bytearray(b"\n").join(lines)
 
     @classmethod
-    def decode(cls, data: bytes, version: int) -> "Contents":
+    def decode(cls, data: Secret, version: int) -> "Contents":
         """Take the plaintext apart; bodies are read later, one by one.
+
+        A bytearray is kept, and is what `wipe` overwrites.
 
         Raises:
             MalformedKeystore: It does not follow the specification.
         """
-        lines = data.split(b"\n")
-        if lines.pop() or len(lines) % 2 != 1 or len(lines) > 2 * MAX_ENTRIES + 1:
+        buffer = data if isinstance(data, bytearray) else bytearray(data)
+        lines = _lines(buffer)
+        if len(lines) % 2 != 1 or len(lines) > 2 * MAX_ENTRIES + 1:
             raise MalformedKeystore("the payload does not have two lines an entry")
         fields_known = (*FIELDS, "log_keys") if version > 1 else FIELDS
         fields = Fields(decode(lines[0], "the payload"), "the payload", fields_known)
@@ -121,6 +139,7 @@ class Contents:
             log=_read_log(fields.raw("log")),
             log_epochs=_read_epochs(fields) if version > 1 else (),
             bodies=bodies,
+            buffer=buffer,
         )
 
     def _known(self) -> str:
@@ -149,3 +168,18 @@ def _read_epochs(fields: Fields) -> tuple[LogEpoch, ...]:
     if any(a.last >= b.last for a, b in pairwise(epochs)):
         raise fields.bad("log_keys", "in order")
     return tuple(epochs)
+
+
+def _lines(buffer: bytearray) -> list[memoryview]:
+    """Views of the lines, without their ends: bodies are not copied.
+
+    Raises:
+        MalformedKeystore: The last line has no end.
+    """
+    view, lines, at = memoryview(buffer), [], 0
+    while (end := buffer.find(b"\n", at)) >= 0:
+        lines.append(view[at:end])
+        at = end + 1
+    if at != len(buffer):
+        raise MalformedKeystore("the payload does not end with a line")
+    return lines

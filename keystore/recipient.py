@@ -129,7 +129,7 @@ class Recipient:
         except ValueError:
             raise IdentityError("the recipient holds no usable public key") from None
 
-    def wrap(self, plaintext: bytes, info: bytes) -> bytes:
+    def wrap(self, plaintext: bytes | bytearray, info: bytes) -> bytes:
         """Encrypt for this recipient; `info` has to be the same to open it.
 
         Raises:

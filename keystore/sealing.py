@@ -16,10 +16,15 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 KEY_BYTES = 32
 SALT_BYTES = 32
+TAG_BYTES = 16
 OVERHEAD_BYTES = 80  # salt, commitment, tag
 PREFIX = b"mlguard/keystore/v1/"
 PREFIX_2 = b"mlguard/keystore/v2/"  # of what format 1 does not have
 NONCE = bytes(12)  # safe: every salt gives a key that is used once
+
+
+Secret = bytes | bytearray
+Readable = bytes | bytearray | memoryview
 
 
 class NotThisKey(Exception):
@@ -30,8 +35,14 @@ class Altered(Exception):
     """The key fits, but data or associated data changed. Never leaves the keystore."""
 
 
+def wipe(secret: Secret) -> None:
+    """Overwrite what can be overwritten; Python's `bytes` cannot."""
+    if isinstance(secret, bytearray):
+        secret[:] = bytes(len(secret))
+
+
 def derive(
-    key: bytes | bytearray,
+    key: Secret,
     label: str,
     *,
     salt: bytes,
@@ -46,13 +57,13 @@ def derive(
     return HKDF(SHA512(), size_bytes, salt, info).derive(key)
 
 
-def seal(key: bytes, label: str, data: bytes, associated: bytes) -> bytes:
+def seal(key: Secret, label: str, data: Readable, associated: bytes) -> bytes:
     """Encrypt and authenticate data; authenticate the associated data with it."""
     return b"".join(seal_parts(key, label, data, associated))
 
 
 def seal_parts(
-    key: bytes, label: str, data: bytes, associated: bytes
+    key: Secret, label: str, data: Readable, associated: bytes
 ) -> tuple[bytes, bytes, bytes]:
     """As `seal`, in parts that are not joined yet: a large one is not copied."""
     salt = os.urandom(SALT_BYTES)
@@ -60,21 +71,25 @@ def seal_parts(
     return salt, okm[32:], AESGCM(okm[:32]).encrypt(NONCE, data, associated)
 
 
-def unseal(
-    key: bytes, label: str, sealed: bytes | memoryview, associated: bytes
-) -> bytes:
-    """Open what `seal` made.
+def unseal(key: Secret, label: str, sealed: Readable, associated: bytes) -> bytearray:
+    """Open what `seal` made; the caller can wipe it.
 
     Raises:
         NotThisKey: It was sealed under another key, or its salt was altered.
         Altered: The ciphertext, tag or associated data changed.
     """
     salt, commitment, ciphertext = bytes(sealed[:32]), sealed[32:64], sealed[64:]
-    okm = derive(key, label, salt=salt, size_bytes=64)
-    # Before decryption: without this, one ciphertext could serve two keys.
-    if not hmac.compare_digest(okm[32:], commitment):
-        raise NotThisKey
+    okm, plain = bytearray(64), bytearray(len(ciphertext) - TAG_BYTES)
+    info = PREFIX + label.encode("ascii")
     try:
-        return AESGCM(okm[:32]).decrypt(NONCE, ciphertext, associated)
+        HKDF(SHA512(), len(okm), salt, info).derive_into(key, okm)
+        # Before decryption: without this, one ciphertext could serve two keys.
+        if not hmac.compare_digest(okm[32:], commitment):
+            raise NotThisKey
+        cipher = AESGCM(memoryview(okm)[:32])
+        cipher.decrypt_into(NONCE, ciphertext, associated, plain)
     except InvalidTag:
         raise Altered from None
+    finally:
+        wipe(okm)
+    return plain

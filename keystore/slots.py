@@ -29,7 +29,7 @@ from keystore.recipient import (
     X25519,
     Recipient,
 )
-from keystore.sealing import KEY_BYTES, OVERHEAD_BYTES
+from keystore.sealing import KEY_BYTES, OVERHEAD_BYTES, Secret
 from keystore.token import TokenLock
 
 MAX_SLOTS = 16
@@ -58,7 +58,7 @@ class Opener(Protocol):
     def new_lock(self) -> Lock:
         """The public part of a new slot for it."""
 
-    def wrapping_key(self, lock: object) -> bytes | None:
+    def wrapping_key(self, lock: object) -> Secret | None:
         """The key for a slot, or None if it cannot be this opener's."""
 
 

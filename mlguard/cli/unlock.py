@@ -137,7 +137,13 @@ class Unlock:
         if not self.storage.exists():
             raise KeystoreNotFound(f"there is no keystore at {self.storage.location}")
         opener = self.opener(self.storage.location)
-        return Keystore.open(self.storage, opener, pins=pins(), accept=accept, say=warn)
+        try:
+            return Keystore.open(
+                self.storage, opener, pins=pins(), accept=accept, say=warn
+            )
+        finally:
+            if isinstance(opener, Passphrase | Identity):
+                opener.wipe()
 
     def opener(self, location: str) -> Passphrase | Identity | Token | TokenIdentity:
         """What opens the keystore: the first source there is, or an answer.
