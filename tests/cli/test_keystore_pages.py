@@ -40,6 +40,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     """What the pages take for granted: a store with "acme", and who may open it."""
     store = Keystore.create(tmp_path / "keystore.mlgk", Passphrase("old", work=LIGHT))
     store.add("acme", bytes(range(32)))
+    store.add_use("acme", "run", "runs/acme")
     mine, recovery = Identity.generate(), Identity.generate()
     mine.write(tmp_path / "mine.txt")
     store.add_slot(mine, label="mine")
