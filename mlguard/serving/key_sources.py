@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from keystore import Identity, Keystore, read_private
-from keystore.textform import KEY_1, from_text
+from keystore.textform import IDENTITY_1, IDENTITY_2, KEY_1, begins_with, from_text
 from mlguard.errors import KeySourceError
 from mlguard.keys import KEY_BYTES, ModelKey
 
@@ -26,12 +26,17 @@ MAX_ANSWER_BYTES = 4096  # a key as text has about 80
 TIMEOUT_S = 10.0
 
 
-def open_key(source: str) -> ModelKey:
-    """Get a model key from where a source says it is.
+Opener = ModelKey | Identity
+
+
+def open_key(source: str) -> Opener:
+    """Get what opens a bundle from where a source says it is.
+
+    That is the owner's model key, or for an issued bundle the customer's identity.
 
     Args:
-        source: `file:PATH`, a file that `mlguard keys export` wrote, such as a mounted
-            secret; `keystore:PATH#NAME`, opened by the identity file that
+        source: `file:PATH`, an identity file or what `mlguard keys export` wrote, such
+            as a mounted secret; `keystore:PATH#NAME`, opened by the identity file that
             MLGUARD_IDENTITY_FILE names; or `http://127.0.0.1:PORT/…`, a key service
             on this machine, such as the Confidential Data Hub of a confidential
             container, which answers after attestation.
@@ -58,7 +63,7 @@ def chosen_source(configured: str) -> str:
     return source
 
 
-def _from_file(path: str) -> ModelKey:
+def _from_file(path: str) -> Opener:
     return _key(read_private(Path(path)))
 
 
@@ -78,7 +83,7 @@ def _from_keystore(rest: str) -> ModelKey:
     return ModelKey(secret)
 
 
-def _from_service(rest: str) -> ModelKey:
+def _from_service(rest: str) -> Opener:
     url = f"http:{rest}"
     if not _is_local(url):
         raise KeySourceError(
@@ -101,7 +106,9 @@ def _from_service(rest: str) -> ModelKey:
     return _key(text.decode("ascii"))
 
 
-def _key(text: str) -> ModelKey:
+def _key(text: str) -> Opener:
+    if begins_with(IDENTITY_1, text) or begins_with(IDENTITY_2, text):
+        return Identity.parse(text)
     return ModelKey(from_text(KEY_1, text))
 
 
@@ -118,7 +125,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-SOURCES: dict[str, Callable[[str], ModelKey]] = {
+SOURCES: dict[str, Callable[[str], Opener]] = {
     "file": _from_file,
     "keystore": _from_keystore,
     "http": _from_service,

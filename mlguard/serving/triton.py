@@ -13,14 +13,19 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlguard.bundle import read_bundle
-from mlguard.bundle.manifest import Manifest
+from mlguard.bundle import Bundle2, Glimpse, Tensor2, glimpse_bundle, image_of, task_of
 from mlguard.errors import OutputExists, RecipeError
 from mlguard.files import write_new
 
 BUNDLE = "model.mlgb"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 SOURCE = re.compile(r"[ -~]{1,1000}")  # printable ASCII
+SMALL = 256  # classes, whose numbers fit into a byte
+NUMBERS = ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
+TYPES = {
+    **{name: f"TYPE_{name}" for name in (*NUMBERS, "BOOL", "FP16", "FP32", "FP64")},
+    "BYTES": "TYPE_STRING",
+}
 MODEL = '''"""Serve the bundle beside this file."""
 
 from mlguard.serving.triton_model import TritonPythonModel
@@ -71,7 +76,7 @@ def write_repository(bundle: Path, out: Path, served: Served) -> Path:
         OutputError: There is no space, or the place is not writable.
     """
     _check(served)
-    config = configuration(read_bundle(bundle).manifest, served)
+    config = configuration(glimpse_bundle(bundle), served)
     folder = out / served.name
     version = folder / str(served.version)
     if version.exists():
@@ -87,36 +92,72 @@ def write_repository(bundle: Path, out: Path, served: Served) -> Path:
     return folder
 
 
-def configuration(manifest: Manifest, served: Served) -> str:
+def configuration(bundle: Bundle2 | Glimpse, served: Served) -> str:
     """The text of config.pbtxt.
 
-    Images have three axes there, and answers none or two: Triton adds the batch's.
+    A model of images takes 8-bit images and gives classes, and requests go through it
+    together: Triton adds the axis of the batch. Any other takes and gives the bundle's
+    own tensors, one request at a time.
+
+    Raises:
+        RecipeError: The bundle has a tensor of a type that Triton does not know.
     """
-    classifies = manifest.task == "classification"
-    answer = ("TYPE_INT64", "1") if classifies else ("TYPE_UINT8", "-1, -1")
-    reshape = "\n    reshape: { shape: [ ] }" if classifies else ""
-    return f"""name: "{served.name}"
-backend: "python"
-max_batch_size: {served.max_batch}
+    manifest = bundle.manifest
+    image, task = image_of(manifest), task_of(manifest)
+    head = f'name: "{served.name}"\nbackend: "python"\n'
+    tail = f"""instance_group [ {{ kind: KIND_CPU count: {served.instances} }} ]
+parameters {{ key: "key_source" value: {{ string_value: "{served.key_source}" }} }}
+parameters {{ key: "threads" value: {{ string_value: "{served.threads}" }} }}
+"""
+    if image is None or task is None or task.name == "detection":
+        if not isinstance(bundle, Bundle2):
+            raise AssertionError("a bundle of format 1 takes images")
+        tensors = "".join(map(_input, bundle.manifest.inputs))
+        tensors += "".join(map(_output, bundle.manifest.outputs))
+        return f"{head}max_batch_size: 0\n{tensors}{tail}"
+    sides = ", ".join("-1" for _ in image.size)
+    classifies = task.name == "classification"
+    wide = classifies or len(task.class_names) > SMALL
+    kind = "TYPE_INT64" if classifies else "TYPE_UINT16" if wide else "TYPE_UINT8"
+    answer = f"dims: [ {sides} ]"
+    if classifies:
+        answer = "dims: [ 1 ]\n    reshape: { shape: [ ] }"
+    return f"""{head}max_batch_size: {served.max_batch}
 input [
   {{
     name: "images"
     data_type: TYPE_UINT8
-    dims: [ 3, -1, -1 ]
+    dims: [ {image.channels}, {sides} ]
   }}
 ]
 output [
   {{
     name: "classes"
-    data_type: {answer[0]}
-    dims: [ {answer[1]} ]{reshape}
+    data_type: {kind}
+    {answer}
   }}
 ]
 dynamic_batching {{ max_queue_delay_microseconds: {served.queue_us} }}
-instance_group [ {{ kind: KIND_CPU count: {served.instances} }} ]
-parameters {{ key: "key_source" value: {{ string_value: "{served.key_source}" }} }}
-parameters {{ key: "threads" value: {{ string_value: "{served.threads}" }} }}
-"""
+{tail}"""
+
+
+def _input(tensor: Tensor2) -> str:
+    return f"input [ {_tensor(tensor)} ]\n"
+
+
+def _output(tensor: Tensor2) -> str:
+    return f"output [ {_tensor(tensor)} ]\n"
+
+
+def _tensor(tensor: Tensor2) -> str:
+    if tensor.datatype not in TYPES or tensor.shape is None or '"' in tensor.name:
+        raise RecipeError(
+            "of the repository",
+            [f"tensor {tensor.name!r}: Triton knows no {tensor.datatype}"],
+        )
+    dims = ", ".join(map(str, tensor.shape)) or "1"
+    kind = TYPES[tensor.datatype]
+    return f'{{ name: "{tensor.name}" data_type: {kind} dims: [ {dims} ] }}'
 
 
 def _check(served: Served) -> None:

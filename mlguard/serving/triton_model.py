@@ -29,16 +29,19 @@ class TritonPythonModel:
         path = Path(args["model_repository"], args["model_version"], BUNDLE)
         try:
             key = open_key(chosen_source(told.get("key_source", "")))
-            self._session = Session.open(path, key)
+            threads = int(told.get("threads", "0"))
+            self._session = Session.open(path, key, threads=threads)
         except (MlguardError, KeystoreError) as refusal:
             hint = f" ({refusal.hint})" if refusal.hint else ""
             # A new exception: this one's frames hold the key.
             raise RuntimeError(f"mlguard: error: {refusal}{hint}") from None
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer requests, those of one size together."""
+        """Answer requests, of images those of one size together."""
         import triton_python_backend_utils as triton  # only there, in Triton
 
+        if self._session.image is None or not self._session.class_names:
+            return [self._run(request, triton) for request in requests]
         answers: list[Any] = [None] * len(requests)
         images = [
             triton.get_input_tensor_by_name(request, "images").as_numpy()
@@ -58,6 +61,22 @@ class TritonPythonModel:
                 tensor = triton.Tensor("classes", part)
                 answers[place] = triton.InferenceResponse([tensor])
         return answers
+
+    def _run(self, request: Any, triton: Any) -> Any:
+        """Answer one request with all the tensors of the model."""
+        feeds = {
+            tensor.name: triton.get_input_tensor_by_name(request, tensor.name)
+            for tensor in self._session.inputs
+        }
+        given = {name: one.as_numpy() for name, one in feeds.items() if one}
+        try:
+            found = self._session.run(given)
+        except MlguardError as refusal:
+            error = triton.TritonError(f"mlguard: error: {refusal}")
+            return triton.InferenceResponse([], error)
+        return triton.InferenceResponse(
+            [triton.Tensor(name, np.asarray(value)) for name, value in found.items()]
+        )
 
 
 def by_shape(images: Sequence[NDArray[Any]]) -> Iterable[list[int]]:

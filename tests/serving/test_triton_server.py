@@ -9,10 +9,17 @@ import numpy as np
 import psutil
 import pytest
 
+from keystore import Identity
 from mlguard.bundle import write_bundle
+from mlguard.cli.parties import Customer
+from mlguard.grants import Terms
+from mlguard.issuing import issue
 from mlguard.runtime import Session
 from mlguard.serving import Served, write_repository
 from tests.bundles import KEY, OTHER_KEY, small_bundle
+from tests.bundles2 import small2, small2_bytes
+from tests.grants.people import OWNER
+from tests.issuing.files import owners
 from tests.serving.key_files import write_key
 from tests.serving.triton_server import Server, installed, triton, wait_for
 
@@ -37,11 +44,26 @@ def served(tmp_path_factory: pytest.TempPathFactory):
     bad = Served("stranger", f"file:{folder / 'other.key'}")
     for one in (good, bad):
         write_repository(folder / "acme.mlgb", folder / "models", one)
+    issued_and_tensors(folder)
     (folder / "scratch").mkdir()
     with triton(folder / "models", folder / "scratch") as server:
         client = http_client(server)
         assert wait_for(lambda: client.is_model_ready("acme")), server.log
         yield server, folder, Session.open(folder / "acme.mlgb", KEY)
+
+
+def issued_and_tensors(folder: Path) -> None:
+    """A bundle that was issued to an identity, and one of tensors and no images."""
+    me = Identity.generate()
+    me.write(folder / "me.identity")
+    customer = Customer.read(me.recipient)
+    issue(owners(), KEY, OWNER, customer, Terms("Me"), folder / "mine.mlgb", mark=False)
+    mine = Served("mine", f"file:{folder / 'me.identity'}")
+    write_repository(folder / "mine.mlgb", folder / "models", mine)
+    content = small2_bytes(image=None, task=None)
+    (folder / "tensors.mlgb").write_bytes(content)
+    tensors = Served("tensors", f"file:{folder / 'acme.key'}")
+    write_repository(folder / "tensors.mlgb", folder / "models", tensors)
 
 
 def http_client(server: Server):
@@ -79,6 +101,27 @@ def test_grpc_answers_are_the_sessions(served) -> None:
     pixels = images(1, height=13, width=9)  # padded inside
     client = grpc.InferenceServerClient(server.grpc)
     np.testing.assert_array_equal(ask(client, pixels, "grpc"), session.predict(pixels))
+
+
+def test_an_issued_bundle_is_served_with_an_identity(served) -> None:
+    client, pixels = http_client(served[0]), images(5)
+    assert wait_for(lambda: client.is_model_ready("mine")), served[0].log
+    expected = Session(owners(), KEY).predict(pixels)
+    np.testing.assert_array_equal(ask(client, pixels, model="mine"), expected)
+
+
+def test_tensors_go_in_and_come_out(served) -> None:
+    from tritonclient import http
+
+    client = http_client(served[0])
+    assert wait_for(lambda: client.is_model_ready("tensors")), served[0].log
+    pixels = np.random.default_rng(0).normal(size=(2, 3, 8, 9)).astype(np.float32)
+    tensor = http.InferInput("pixels", list(pixels.shape), "FP32")
+    tensor.set_data_from_numpy(pixels)
+    found = client.infer("tensors", [tensor]).as_numpy("logits")
+    session = Session(small2(image=None, task=None), KEY)
+    expected = session.run({"pixels": pixels})["logits"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_metadata_says_what_goes_in_and_comes_out(served) -> None:
