@@ -40,7 +40,7 @@ from mlguard.runtime.providers import FATAL
 from mlguard.runtime.types import NUMPY_OF
 
 KEY = ModelKey(bytes(range(32)))
-OPENS, MIN_RUNS, RUN_S = 9, 7, 1.0
+OPENS, MIN_RUNS, RUN_S = 7, 5, 0.5
 CRYPTOTENSORS = "cryptotensors"
 Timed = Callable[[], Any]
 

@@ -64,6 +64,16 @@ def test_without_the_onnx_package_the_extra_is_named() -> None:
     assert ".[onnx]" in done.stderr
 
 
+def test_a_torch_program_without_the_train_extra_names_it(home: Path) -> None:
+    (home / "m.pt2").write_bytes(b"PK")
+    line = ["export", "m.pt2", "--key", "acme", "--out", "m.mlgb"]
+    done = without("torch", "torchvision", command=line)
+    assert done.returncode == 2
+    assert "needs the package torch" in done.stderr
+    assert ".[train]" in done.stderr
+    assert not (home / "m.mlgb").exists()
+
+
 def refused(
     capsys: pytest.CaptureFixture[str], line: list[str], code: int, words: str
 ) -> None:

@@ -9,10 +9,12 @@ import pytest
 from onnx import ModelProto, TensorProto, save
 
 from mlguard.errors import ModelFileError, ParityError
-from mlguard.foreign import Lifted, lift_file
+from mlguard.foreign import Lifted, export_file, lift_file
 from mlguard.foreign.compare import compare, run, same
 from mlguard.foreign.sessions import load
 from mlguard.foreign.take import point_outside
+from mlguard.keys import ModelKey
+from mlguard.runtime import Session
 from mlguard.sealing import PlainTensor
 from tests.foreign import models
 from tests.foreign.models import written
@@ -226,7 +228,8 @@ def test_one_tensor_may_have_more_than_two_gibibytes(tmp_path: Path) -> None:
         tmp_path / "m.onnx", models.model(models.graph(nodes, inputs, outputs, [held]))
     )
     last = {"x": np.array([rows - 1])}
-    done = lift_file(path, example=last)
-    assert done.covered_bytes > 1 << 31
-    (answer,) = run(load(done.graph, done.tensors), last)
+    key = ModelKey(bytes(range(32)))
+    done = export_file(path, key, tmp_path / "m.mlgb", example=last)
+    assert done.lifted.covered_bytes > 1 << 31
+    answer = Session.open(tmp_path / "m.mlgb", key).run(last)["y"]
     assert bytes(answer.ravel()[:256]) == bytes(range(256))
