@@ -12,7 +12,6 @@ each time, the two sides in turn as well. Weights are random: they change no tim
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -30,8 +29,6 @@ SIZES, BATCHES = (256, 520), (1, 8)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 KEY = bytes(range(32))
 PLAIN, SEALED = "plain.onnx", "sealed.mlgb"
-MOST_BYTES = 3 << 30  # of the activations of one prediction, roughly
-MEBIBYTE = 1 << 20
 
 
 def make(name: str, classes: int, folder: Path) -> None:
@@ -183,11 +180,14 @@ def open_once(side: str, folder: Path) -> dict[str, float]:
 
 
 def resident(*, peak: bool) -> float:
-    """MiB of memory in use, or at most so far."""
-    if peak:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / MEBIBYTE
+    """MiB of memory in use, or at most so far.
+
+    Not `getrusage`: its peak is inherited from the process that started this one.
+    """
+    field = "VmHWM:" if peak else "VmRSS:"
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (kibibytes,) = (line.split()[1] for line in lines if line.startswith(field))
+    return int(kibibytes) / 1024
 
 
 def main() -> None:
