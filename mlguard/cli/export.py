@@ -17,6 +17,15 @@ from mlguard.cli.onnx_model import (
     refuse_onnx_options,
 )
 from mlguard.cli.printable import say
+from mlguard.cli.triton import (
+    Instances,
+    KeySource,
+    ModelName,
+    ModelVersion,
+    Target,
+    check_target,
+    write_triton,
+)
 from mlguard.cli.unlock import Unlock, unlocking
 
 
@@ -24,9 +33,11 @@ from mlguard.cli.unlock import Unlock, unlocking
 def export(
     run: Annotated[
         Path,
-        typer.Argument(help="The run folder of `mlguard protect`, or an .onnx file."),
+        typer.Argument(help="A run folder, an .onnx file; for triton a bundle."),
     ],
-    out: Annotated[Path, typer.Option(help="The bundle to write, NAME.mlgb; new.")],
+    out: Annotated[
+        Path, typer.Option(help="The bundle to write, NAME.mlgb; new; or a repository.")
+    ],
     key: Annotated[
         str | None,
         typer.Option(
@@ -45,10 +56,29 @@ def export(
     about: AboutFile = None,
     example: Example = None,
     freeze_inputs: FreezeInputs = False,
+    target: Target = "bundle",
+    key_source: KeySource = None,
+    name: ModelName = None,
+    instances: Instances = 1,
+    model_version: ModelVersion = 1,
     *,
     unlock: Unlock,
 ) -> None:
-    """Write RUN as a bundle, after comparing it with the model it came from."""
+    """Write RUN as a bundle, after comparing it with the model it came from.
+
+    With `--target triton`, RUN is a bundle, and OUT becomes a model repository that
+    holds it. No key is needed for that, and none is written.
+    """
+    if check_target(target, run):
+        write_triton(
+            run,
+            out,
+            name=name,
+            key_source=key_source,
+            instances=instances,
+            version=model_version,
+        )
+        return
     if is_onnx(run):
         if seal is False:
             raise typer.BadParameter("an ONNX file without a seal is the plain model")
@@ -70,9 +100,9 @@ def export(
 
     protected = read_run(run)
     protection = check_exportable(protected, out)
-    name = key or protection.key_name
+    key_name = key or protection.key_name
     sealed = protected.recipe.export.seal if seal is None else seal
-    with open_model_key(name, unlock, key_id=protection.key_id) as held:
+    with open_model_key(key_name, unlock, key_id=protection.key_id) as held:
         report = export_run(protected, held.key, out, sealed=sealed)
         held.register("bundle", protection.protection_id.hex())
     how = "sealed" if sealed else "not sealed: whoever has the file has the weights"

@@ -1,0 +1,79 @@
+"""`mlguard export … --target triton`: a model repository in place of a bundle."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mlguard.cli.printable import say
+from mlguard.errors import RecipeError
+
+Target = Annotated[
+    Literal["bundle", "triton"],
+    typer.Option(help="What to write: a bundle, or a repository for Triton."),
+]
+KeySource = Annotated[
+    str | None,
+    typer.Option(
+        help="For triton: where the server finds the key, such as "
+        "file:/run/secrets/acme.key; a place, never a key.",
+        show_default=False,
+    ),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        help="For triton: the model's name; default: the bundle's.",
+        show_default=False,
+    ),
+]
+Instances = Annotated[int, typer.Option(help="For triton: sessions at a time.", min=1)]
+ModelVersion = Annotated[
+    int, typer.Option("--model-version", help="For triton: beside older ones.", min=1)
+]
+
+
+def write_triton(
+    bundle: Path,
+    out: Path,
+    *,
+    name: str | None,
+    key_source: str | None,
+    instances: int,
+    version: int,
+) -> None:
+    """Write a repository around a bundle that is there.
+
+    Raises:
+        RecipeError: A name or a source cannot stand in a configuration.
+        BundleError: The bundle cannot be read.
+        OutputError: The repository has this version, or cannot be written.
+    """
+    from mlguard.serving import Served, write_repository
+
+    served = Served(
+        name or bundle.stem,
+        key_source or "",
+        version=version,
+        instances=instances,
+    )
+    folder = write_repository(bundle, out, served)
+    where = key_source or "what MLGUARD_KEY_SOURCE says when the server starts"
+    say(f"{folder}  version {version}  the key comes from {where}")
+
+
+def check_target(target: str, run: Path) -> bool:
+    """Whether a repository is to be written.
+
+    Raises:
+        RecipeError: What to write it from is no bundle.
+    """
+    if target != "triton":
+        return False
+    if run.suffix.lower() != ".mlgb":
+        raise RecipeError(
+            "of the repository",
+            [f"expected a bundle, NAME.mlgb, got {run}: export that first"],
+        )
+    return True
