@@ -184,3 +184,8 @@ def test_the_same_audit_twice_is_refused(tmp_path: Path) -> None:
     (one,) = saved(tmp_path, "one")
     with pytest.raises(ReportError, match="is given twice"):
         read_audits([one, one / "audit.json"])
+
+
+def test_a_comparison_says_that_nobody_vouches_for_it() -> None:
+    entries = compared(report(), other_model(report()))
+    assert "Read without their keys: nothing here shows" in render_comparison(entries)

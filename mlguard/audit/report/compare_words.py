@@ -15,6 +15,10 @@ from mlguard.audit.report.compare_chart import access_chart, labels_chart
 from mlguard.audit.report.page import environment
 from mlguard.audit.report.words import NOTHING, number, percent
 
+UNPROVED = (
+    "read without their keys: nothing here shows that the holders of the keys measured "
+    "this; `mlguard audit --from … --key NAME` checks one of them"
+)
 HEADINGS = (
     "audit",
     "model",
@@ -54,6 +58,7 @@ def comparison_table(comparison: Comparison) -> Lines:
         lines += [_table(group)]
         lines += [_warning(one.message) for one in group.differences]
     lines += [_warning(one.message) for one in comparison.differences]
+    lines += [Text(UNPROVED)]
     return Lines(*lines)
 
 
@@ -81,6 +86,7 @@ def render_comparison(comparison: Comparison) -> str:
         .get_template("compare.html")
         .render(
             comparison=comparison,
+            unproved=UNPROVED,
             sections=sections,
             headings=HEADINGS,
             version=__version__,
