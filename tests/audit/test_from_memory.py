@@ -12,6 +12,7 @@ from mlguard.audit.findings.verdicts import decide
 from mlguard.audit.report.cells import rows
 from mlguard.audit.report.page import render_page
 from mlguard.audit.report.schema import AuditReport, dump_report, parse_report
+from mlguard.audit.report.words import subject_line
 from mlguard.audit.target import AuditTransforms
 from mlguard.errors import ReportError
 from mlguard.keys import ModelSubkeys
@@ -112,3 +113,10 @@ def test_retraining_needs_no_key_and_says_what_it_leaves_out() -> None:
     assert not attack.impossible(scene())
     assert "the key does nothing" in " ".join(attack.left_out(scene()))
     assert {one.variant for one in run_all(attack, scene())} >= {"everything"}
+
+
+def test_a_line_says_what_is_sealed_and_no_block_size() -> None:
+    written = of_memory()
+    subject = dataclasses.replace(written.subject, methods=("weights",), block_size=1)
+    changed = dataclasses.replace(written, subject=subject)
+    assert subject_line(changed) == "fcn_small, weights"

@@ -17,7 +17,13 @@ from mlguard.audit.findings.attacks import (
     Rung,
     Trained,
 )
-from mlguard.audit.findings.audited import AuditedModel, Machine, Material, Sha256
+from mlguard.audit.findings.audited import (
+    SEALING,
+    AuditedModel,
+    Machine,
+    Material,
+    Sha256,
+)
 from mlguard.audit.findings.bootstrap import find
 from mlguard.audit.findings.budgets import BUDGETS, Budget, BudgetName, share_of
 from mlguard.audit.findings.conditions import (
@@ -64,6 +70,7 @@ __all__ = [
     "FIELDS",
     "NEARBY_SHARE",
     "SEALED",
+    "SEALING",
     "STRICT",
     "TOLD",
     "UNMEASURED",

@@ -8,6 +8,7 @@ from pydantic import Field
 from mlguard.audit.findings.numbers import STRICT, Access, Count, Positive
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+SEALING = "weights"  # the method that seals every weight in every file
 Identifier = Annotated[str, Field(pattern="^[0-9a-f]+$", max_length=64)]
 
 

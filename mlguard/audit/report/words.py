@@ -2,6 +2,7 @@
 
 from mlguard.audit.findings import (
     SEALED,
+    SEALING,
     Access,
     AttackFinding,
     AttackSection,
@@ -139,11 +140,12 @@ def subject_line(report: AuditReport) -> str:
     """Which model, in a few words."""
     subject = report.subject
     methods = " + ".join(subject.methods)
-    of_images = set(subject.methods) - {CHANNELS_METHOD}
+    of_images = set(subject.methods) - {CHANNELS_METHOD, SEALING}
     places = [f"M = {subject.block_size}"] if of_images else []
     if subject.layers:
         places.append(f"the outputs of {', '.join(subject.layers)}")
-    return f"{subject.architecture}, {methods} with {' and '.join(places)}"
+    where = f" with {' and '.join(places)}" if places else ""
+    return f"{subject.architecture}, {methods}{where}"
 
 
 def leakage_line(findings: Findings) -> str:

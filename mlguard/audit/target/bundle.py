@@ -3,7 +3,7 @@
 import torch
 
 from mlguard import recipe
-from mlguard.audit.findings import AuditedModel
+from mlguard.audit.findings import SEALING, AuditedModel
 from mlguard.audit.log import PROOF_USE, USE
 from mlguard.audit.target.black_box import BlackBox, Unlocked
 from mlguard.audit.target.bundle_data import AnyManifest, check_data
@@ -16,7 +16,6 @@ from mlguard.rules import CHANNELS_METHOD
 from mlguard.runtime import Session
 
 ARCHITECTURE = "bundle"  # a bundle does not name the architecture of its graph
-SEAL = "weights"  # what a key does that only seals, in words
 
 
 def target_of_bundle(
@@ -122,7 +121,7 @@ def _subject(manifest: AnyManifest, *, sealed: bool) -> AuditedModel:
         recipe="",
         recipe_sha256=facts.recipe_sha256 if isinstance(facts, Provenance) else None,
         architecture=ARCHITECTURE,
-        methods=spec.methods or (SEAL,),
+        methods=spec.methods or (SEALING,),
         block_size=spec.block_size,
         layers=spec.layers,
         training_seed=facts.seed if isinstance(facts, Provenance) else 0,

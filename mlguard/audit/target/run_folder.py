@@ -7,7 +7,7 @@ manifest. The rest of the audit asks neither.
 import torch
 
 from mlguard import recipe
-from mlguard.audit.findings import AuditedModel
+from mlguard.audit.findings import SEALING, AuditedModel
 from mlguard.audit.log import PROOF_USE, USE
 from mlguard.audit.target.subject import Subject
 from mlguard.audit.target.target import Target
@@ -15,8 +15,6 @@ from mlguard.audit.target.transforms import AuditTransforms
 from mlguard.keys import ModelKey
 from mlguard.protect.run_folder import Run, protection_of
 from mlguard.recipe import recipe_sha256
-
-WEIGHTS = "weights"  # the method that seals every weight in every file
 
 
 def target_of_run(
@@ -72,5 +70,5 @@ def _subject(run: Run) -> AuditedModel:
         block_size=run.recipe.transform.image_block_size,
         layers=run.recipe.transform.layers,
         training_seed=run.recipe.train.seed,
-        sealed_files=WEIGHTS in run.recipe.transform.methods,
+        sealed_files=SEALING in run.recipe.transform.methods,
     )
