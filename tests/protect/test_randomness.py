@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -137,18 +138,27 @@ def test_twin_under_a_key_keeps_no_secret_and_needs_the_key_to_go_on(
         small_job(path, resume=True).train_baseline()
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain run without a key, its training not quite ended."""
+    path = tmp_path_factory.mktemp("runs") / "plain"
+    small_job(path).train_baseline()
+    (path / "checkpoint.kept").touch()
+    return path
+
+
 @pytest.mark.parametrize("content", ["", "00" * 31 + "\n", "zz" * 32, "00" * 5000])
-def test_damaged_secret_is_refused(tmp_path: Path, content: str) -> None:
-    path = small_job(tmp_path / "run").train_baseline().path
-    (path / "checkpoint.safetensors").touch()
+def test_damaged_secret_is_refused(plain: Path, tmp_path: Path, content: str) -> None:
+    path = shutil.copytree(plain, tmp_path / "run")
     (path / "training.secret").write_text(content)
     with pytest.raises(MalformedRun, match=r"training\.secret is damaged"):
         small_job(path, resume=True).train_baseline()
 
 
-def test_run_whose_secret_is_gone_is_not_gone_on_with(tmp_path: Path) -> None:
-    path = small_job(tmp_path / "run").train_baseline().path
-    (path / "checkpoint.safetensors").touch()
+def test_run_whose_secret_is_gone_is_not_gone_on_with(
+    plain: Path, tmp_path: Path
+) -> None:
+    path = shutil.copytree(plain, tmp_path / "run")
     (path / "training.secret").unlink()
     with pytest.raises(MalformedRun, match=r"training\.secret is missing") as refusal:
         small_job(path, resume=True).train_baseline()

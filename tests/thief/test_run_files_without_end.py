@@ -1,6 +1,7 @@
 """A stranger's run makes whoever opens it wait, or use up time and memory."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,22 @@ from tests.runs import KEY, small_baseline, small_recipe, small_run
 TEBIBYTE = 1 << 40
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs")
+    small_run(path / "run")
+    small_baseline(path / "plain")
+    return path
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    return small_run(tmp_path / "run")
+def run(made: Path, tmp_path: Path) -> Run:
+    return read_run(shutil.copytree(made / "run", tmp_path / "run"))
+
+
+@pytest.fixture
+def plain(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made / "plain", tmp_path / "plain")
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
@@ -40,19 +54,17 @@ def test_huge_file_with_nothing_in_it_is_refused_before_it_is_read(run: Run) -> 
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
-def test_checkpoint_without_an_end_is_refused(tmp_path: Path, kind: str) -> None:
-    path = small_baseline(tmp_path / "run").path
-    endless(path / "checkpoint.kept", kind)
+def test_checkpoint_without_an_end_is_refused(plain: Path, kind: str) -> None:
+    endless(plain / "checkpoint.kept", kind)
     with pytest.raises(MlguardError, match="cannot read"):
-        small_baseline(path, resume=True)
+        small_baseline(plain, resume=True)
 
 
-def test_huge_checkpoint_is_refused_before_it_is_read(tmp_path: Path) -> None:
-    path = small_baseline(tmp_path / "run").path
-    (path / "checkpoint.kept").touch()
-    os.truncate(path / "checkpoint.kept", TEBIBYTE)
+def test_huge_checkpoint_is_refused_before_it_is_read(plain: Path) -> None:
+    (plain / "checkpoint.kept").touch()
+    os.truncate(plain / "checkpoint.kept", TEBIBYTE)
     with pytest.raises(MalformedRun, match=f"has {TEBIBYTE} bytes"):
-        small_baseline(path, resume=True)
+        small_baseline(plain, resume=True)
 
 
 @pytest.mark.parametrize("kind", ENDLESS)

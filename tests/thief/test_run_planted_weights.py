@@ -41,9 +41,24 @@ def planted(run: Run, file: Path) -> bytes:
     return file.read_bytes()
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, and two that were killed, of one key."""
+    path = tmp_path_factory.mktemp("runs")
+    small_run(path / "run")
+    unfinished(path / "killed")
+    unfinished(path / "other")
+    return path
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    return small_run(tmp_path / "run")
+def run(made: Path, tmp_path: Path) -> Run:
+    return read_run(shutil.copytree(made / "run", tmp_path / "run"))
+
+
+@pytest.fixture
+def killed(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made / "killed", tmp_path / "killed")
 
 
 @pytest.mark.parametrize("name", ["checkpoint.kept", "checkpoint.safetensors"])
@@ -62,33 +77,32 @@ def test_weights_and_a_checkpoint_in_a_finished_run_are_not_signed(
     assert (run.path / "proofs.json").read_bytes() == proof
 
 
+@pytest.mark.parametrize("name", ["checkpoint.kept", "checkpoint.safetensors"])
 def test_checkpoint_left_in_a_finished_run_is_cleared_and_nothing_is_signed(
-    run: Run, tmp_path: Path
+    run: Run, name: str
 ) -> None:
     before = {file.name: file.read_bytes() for file in run.path.iterdir()}
-    (run.path / "checkpoint.kept").write_bytes(b"anything")
+    (run.path / name).write_bytes(b"anything")
     small_run(run.path, resume=True)
     after = {file.name: file.read_bytes() for file in run.path.iterdir()}
     assert after == before
 
 
-def test_weights_planted_in_an_unfinished_run_are_not_used(tmp_path: Path) -> None:
-    path = unfinished(tmp_path / "run")
-    whole = small_run(tmp_path / "other")
-    forged = planted(whole, path / "model.safetensors")
-    done = small_run(path, resume=True)
+def test_weights_planted_in_an_unfinished_run_are_not_used(
+    run: Run, killed: Path
+) -> None:
+    forged = planted(run, killed / "model.safetensors")
+    done = small_run(killed, resume=True)
     assert done.weights.read_bytes() != forged
     done.transform(KEY)
 
 
 @pytest.mark.parametrize("name", ["checkpoint.kept", "best.kept"])
 def test_state_that_a_forger_made_is_not_gone_on_from(
-    tmp_path: Path, name: str
+    made: Path, run: Run, killed: Path, tmp_path: Path, name: str
 ) -> None:
     """Of another key, of another run of the same key, or under another name."""
-    path = unfinished(tmp_path / "run")
-    other = unfinished(tmp_path / "other")
-    model = small_run(tmp_path / "whole").load_model()
+    model, other, path = run.load_model(), made / "other", killed
     forger = Keeper(OTHER_KEY.for_model(PROTECTION_ID))
     forger.write(tmp_path / name, model.state_dict())
     swapped = {"checkpoint.kept": "best.kept", "best.kept": "checkpoint.kept"}[name]

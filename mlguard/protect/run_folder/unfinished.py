@@ -17,6 +17,7 @@ from mlguard.protect.run_folder.names import (
     BEST,
     CHECKPOINT,
     MODEL,
+    OLD_CHECKPOINT,
     PROTECTION,
     PROVENANCE,
     RECIPE,
@@ -119,7 +120,7 @@ def is_done(
 
 def clear(path: Path) -> None:
     """Take away what only an unfinished run holds."""
-    for name in (CHECKPOINT, BEST):
+    for name in (CHECKPOINT, OLD_CHECKPOINT, BEST):
         (path / name).unlink(missing_ok=True)
 
 
