@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from mlguard.protect import Bound
 
 NewKey = Annotated[str, typer.Option(help="Name of the model key in the keystore.")]
+KeepPlain = Annotated[
+    bool,
+    typer.Option(
+        "--keep-plain",
+        help="Under the method weights: do not seal what is in the run folder.",
+    ),
+]
 NewRun = Annotated[Path, typer.Option(help="The run folder to write; new or empty.")]
 
 
@@ -61,6 +68,7 @@ def bind(
     about: AboutFile = None,
     example: Example = None,
     freeze_inputs: FreezeInputs = False,
+    keep_plain: KeepPlain = False,
     *,
     unlock: Unlock,
 ) -> None:
@@ -110,7 +118,9 @@ def bind(
         fold_batch_norm=fold_batch_norm,
     )
     with open_model_key(key, unlock) as held:
-        done = bind_model(plain, bound, held.key, out, key_name=held.name)
+        done = bind_model(
+            plain, bound, held.key, out, key_name=held.name, keep_plain=keep_plain
+        )
         held.register("run", protection_of(done.run).protection_id.hex())
     _say(done, "the plain model's")
 

@@ -38,6 +38,13 @@ def protect(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard events too.")
     ] = False,
+    keep_plain: Annotated[
+        bool,
+        typer.Option(
+            "--keep-plain",
+            help="Under the method weights: do not seal what is in the run folder.",
+        ),
+    ] = False,
     *,
     unlock: Unlock,
 ) -> None:
@@ -47,7 +54,9 @@ def protect(
     from mlguard.protect.key_work import key_space_of
 
     warn_of_small_key_space(settings.transform, key_space_of(settings))
-    train = Trainer(recipe, settings, data, download, device, resume, tensorboard)
+    train = Trainer(
+        recipe, settings, data, download, device, resume, tensorboard, keep_plain
+    )
     with open_model_key(key, unlock, key_id=train.key_id(out)) as held:
         train.protected(out, held)
         if baseline:

@@ -29,6 +29,7 @@ class Trainer:
         device: "auto", "cpu" or "cuda".
         resume: Go on with an unfinished run.
         tensorboard: Write TensorBoard events too.
+        keep_plain: Seal nothing in the run folder, whatever the method.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Trainer:
     device: str
     resume: bool
     tensorboard: bool
+    keep_plain: bool = False
 
     def key_id(self, out: Path) -> str | None:
         """The key that a run to go on with was begun with."""
@@ -86,6 +88,7 @@ class Trainer:
                 recipe_name=Path(self.name).stem,
                 device=self.device,
                 resume=self.resume,
+                keep_plain=self.keep_plain,
                 watch=watch,
                 check=check,
                 notice=warn,

@@ -15,13 +15,21 @@ from mlguard.errors import (
     WrongKey,
 )
 from mlguard.models import NO_KEY, keyed
-from mlguard.protect import Run, read_plain, read_run, rebind_run
+from mlguard.protect import (
+    Run,
+    bind_model,
+    bound_recipe,
+    read_plain,
+    read_run,
+    rebind_run,
+)
 from mlguard.protect import run_folder as folder
 from mlguard.protect.export import export_run
+from mlguard.protect.training import Epoch, Step
 from mlguard.recipe import parse_recipe
 from mlguard.runtime import Session
 from tests.protect.test_bind import apart, bound, images, logits, plain_run
-from tests.runs import KEY, OTHER_KEY
+from tests.runs import KEY, OTHER_KEY, small_baseline, small_run
 
 LAYERS = ("stages.1.branch.2", "stages.2")
 WAYS: dict[str, dict] = {
@@ -181,3 +189,49 @@ def test_weights_need_no_block_size(tmp_path: Path) -> None:
     assert recipe.transform.seals
     assert recipe.transform.image_methods == ()
     assert read_plain(tmp_path / "p").recipe.transform.seals is False
+
+
+METHOD = 'transform.method=["shf", "weights"]'
+
+
+def test_training_under_weights_leaves_nothing_plain_at_any_moment(
+    tmp_path: Path,
+) -> None:
+    class Seen(Exception):
+        pass
+
+    def stop(event: Step | Epoch) -> None:
+        if isinstance(event, Epoch):
+            raise Seen
+
+    sealed, open_ = tmp_path / "sealed", tmp_path / "open"
+    for path, keep in ((sealed, False), (open_, True)):
+        with pytest.raises(Seen):
+            small_run(path, METHOD, watch=stop, keep_plain=keep)
+    # The header of a safetensors file names the tensors.
+    wanted = [b"classifier.2.weight"]
+    assert found_in(sealed, wanted) == []
+    assert sorted(found_in(open_, wanted)) == ["best.kept", "checkpoint.kept"]
+
+
+def test_sealed_run_is_resumed_and_its_twin_is_sealed(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    run = small_run(path, METHOD)
+    twin = small_baseline(path / "baseline", METHOD)
+    opened = run.unlocked(KEY)
+    for one in (opened, run.baseline(KEY)):
+        assert one is not None
+        assert found_in(path, plain_bytes(one)) == []
+    with pytest.raises(MalformedRun, match="is sealed, and its key was not shown"):
+        twin.load_model()
+
+
+def test_plain_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run", METHOD, keep_plain=True)
+    assert found_in(run.path, plain_bytes(run)) != []
+    plain = read_plain(plain_run(tmp_path / "plain"))
+    recipe = bound_recipe(plain, methods=["weights"])
+    done = bind_model(
+        plain, recipe, KEY, tmp_path / "bound", key_name="acme", keep_plain=True
+    )
+    assert found_in(done.run.path, plain_bytes(done.run)) != []

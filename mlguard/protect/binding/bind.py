@@ -65,7 +65,13 @@ class Bound:
 
 
 def bind_model(
-    plain: Run, recipe: Recipe, key: ModelKey, out: Path, *, key_name: str
+    plain: Run,
+    recipe: Recipe,
+    key: ModelKey,
+    out: Path,
+    *,
+    key_name: str,
+    keep_plain: bool = False,
 ) -> Bound:
     """Bind a plain model to a key.
 
@@ -75,6 +81,7 @@ def bind_model(
         key: The model key.
         out: The run folder to write; new or empty.
         key_name: What the owner's keystore calls the key.
+        keep_plain: Under the method `weights`, leave what is in the folder as it is.
 
     Raises:
         OutputExists: The folder holds something.
@@ -99,7 +106,8 @@ def bind_model(
         "tied": form == "lifted",
         "source_sha256": plain.weights_sha256,
     }
-    run = _write(draft, model, key, facts, plain)
+    seals = recipe.transform.seals and not keep_plain
+    run = _write(draft, model, key, facts, plain, seals=seals)
     folded = recipe.model.batch_norm == "folded"
     unfolded = norms_with_statistics(model) if folded else {}
     return Bound(run, fold_ms, difference, largest, unfolded)
@@ -145,7 +153,8 @@ def rebind_run(
     known = run.provenance.get(run_folder.BOUND)
     facts = dict(known) if isinstance(known, dict) else {}
     facts["source_sha256"] = run.weights_sha256
-    written = _write(draft, model, key, facts, twin)
+    seals = run.recipe.transform.seals
+    written = _write(draft, model, key, facts, twin, seals=seals)
     return Bound(written, fold_ms, difference, largest)
 
 
@@ -167,12 +176,14 @@ def _write(
     key: ModelKey,
     facts: dict[str, Any],
     plain: Run | None,
+    *,
+    seals: bool,
 ) -> Run:
     """Write a bound run whole, or nothing: beside its place, then into it."""
     protection = draft.protection
     assert protection is not None
     _check_form(model, draft)
-    subkeys, seals = protection.subkeys(key), draft.recipe.transform.seals
+    subkeys = protection.subkeys(key)
     whole = draft.path.with_name(f".{secrets.token_hex(8)}.tmp")
     prepare_output_folder(whole, mode=PRIVATE_FOLDER)
     try:

@@ -114,6 +114,8 @@ class Job:
         notice: Told what is odd about the data, though it can be used.
         build: Makes the model, instead of the architecture that the recipe names.
             Takes normalized pixels, gives logits.
+        keep_plain: Under the method `weights`, leave weights and checkpoints in the
+            folder as they are.
         begun: Told, by one process, which key the model needs, when training begins
             or goes on.
 
@@ -131,6 +133,7 @@ class Job:
     check: CheckProgress | None = None
     notice: Callable[[str], object] = field(default=lambda words: None)
     build: Build | None = None
+    keep_plain: bool = False
     begun: Callable[[Protection], None] = field(default=lambda protection: None)
 
     def __post_init__(self) -> None:
@@ -259,7 +262,8 @@ class Job:
         with SecretWeights(secret):
             model = new_model(self.recipe, self.build)
         fold_permutations(model, under.transforms.channels)
-        keeper = under.keeper(secret, seals=self.recipe.transform.seals)
+        seals = self.recipe.transform.seals and not self.keep_plain
+        keeper = under.keeper(secret, seals=seals)
         unfinished = Unfinished(self.path, keeper, under.proving)
         if self._accelerator.is_main_process:
             data = self._data_facts(training_set, validation_set)
