@@ -17,6 +17,14 @@ except Exception as error:  # not installed, half-removed, made for another nump
     reason = str(error).partition("\n")[0] or type(error).__name__
     raise MissingRuntime(f"onnxruntime cannot be imported: {reason}") from None
 
+LEAST = (1, 23)  # as in pyproject.toml; older ones call a newer graph damaged
+if tuple(map(int, onnxruntime.__version__.split(".")[:2])) < LEAST:
+    raise MissingRuntime(
+        f"onnxruntime {onnxruntime.__version__} is too old, expected "
+        f"{'.'.join(map(str, LEAST))} or later",
+        hint="pip install --upgrade the package that `mlguard doctor` names",
+    )
+
 __all__ = ["ORT_ERRORS", "onnxruntime"]
 
 # onnxruntime's refusals have no common base but Exception.

@@ -48,8 +48,9 @@ def read_bounded(path: Path, limit: int) -> bytes:
             says which.
     """
     with open(path, "rb", buffering=0, opener=_open_to_read) as file:
-        _check_regular(file.fileno(), path)
-        chunks, room = [], limit + 1
+        size = _check_regular(file.fileno(), path)
+        # Before anything is read: a sparse file costs its maker nothing.
+        chunks, room = [], limit + 1 if size <= limit else 0
         while room and (chunk := file.read(min(room, CHUNK_BYTES))):
             chunks.append(chunk)
             room -= len(chunk)
@@ -176,9 +177,12 @@ def read_text(path: Path, limit: int) -> str:
     return read_bounded(path, limit).decode("utf-8-sig")
 
 
-def _check_regular(descriptor: int, path: Path) -> None:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+def _check_regular(descriptor: int, path: Path) -> int:
+    """The size of a file, which must be one."""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return found.st_size
 
 
 def _open_to_read(path: str, flags: int) -> int:

@@ -79,6 +79,12 @@ def key_for(
             seen=SeenLists.of_user(),
         )
         return open_issued(bundle, holder_of(bundle.name, unlock), conditions)
+    if grant is not None or revocations is not None or signers:
+        raise BundleError(
+            f"{bundle.name} was not issued: the key of its owner is what proves it",
+            hint="leave --grant, --revocations and --signer out, "
+            "or name the file that was issued",
+        )
     if key is None:
         raise BundleError(
             f"{bundle.name} opens with its owner's model key, and none was named",

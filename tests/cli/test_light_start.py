@@ -10,6 +10,7 @@ import typer
 
 from mlguard.cli import commands
 from mlguard.cli.app import app, run
+from mlguard.engine import LEAST
 
 ROOT = Path(__file__).parents[2]
 HEAVY = "onnxruntime", "torch", "matplotlib", "mlguard.audit", "jinja2"
@@ -181,3 +182,21 @@ def test_a_broken_package_is_named_and_is_no_internal_error(
     assert done.returncode == 2
     assert "is broken: libgomp.so.1: cannot open" in done.stderr
     assert mlguard(tmp_path / "broken", "keys", "--help").returncode == 0
+
+
+def test_a_runtime_that_is_too_old_is_not_called_a_damaged_bundle(
+    tmp_path: Path,
+) -> None:
+    package = tmp_path / "broken" / "onnxruntime"
+    (package / "capi").mkdir(parents=True)
+    (package / "__init__.py").write_text("__version__ = '1.20.1'; InferenceSession = 0")
+    (package / "capi" / "__init__.py").touch()
+    (package / "capi" / "onnxruntime_pybind11_state.py").touch()
+    done = mlguard(package.parent, "predict", "x", "y", "--key", "a", "--out", "b")
+    assert done.returncode == 2
+    assert "onnxruntime 1.20.1 is too old, expected 1.23 or later" in done.stderr
+
+
+def test_the_oldest_runtime_is_that_of_the_project() -> None:
+    wanted = f"onnxruntime>={'.'.join(map(str, LEAST))}"
+    assert (ROOT / "pyproject.toml").read_text().count(wanted) == 2

@@ -6,7 +6,9 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from mlguard.cli import app as cli
 from mlguard.cli.app import run
@@ -210,3 +212,47 @@ def test_version_and_help_need_nothing() -> None:
 def test_folder_that_is_not_writable_is_refused(home: Path) -> None:
     (home / "closed").mkdir(mode=0o500)
     assert run([*PROTECT[:-1], "closed/run", *SMALL_SETS]) == 41
+
+
+@pytest.fixture
+def binary(home: Path) -> list[str]:
+    """Masks of 0 and 255, the commonest there are, and the words that name them."""
+    for kind in ("images", "masks"):
+        (home / "bin" / kind).mkdir(parents=True)
+    pixels = np.zeros((64, 64), np.uint8)
+    pixels[:, :32] = 255
+    for split in ("train", "val", "test"):
+        Image.fromarray(pixels).save(home / "bin" / "images" / f"{split}.jpg")
+        Image.fromarray(pixels).save(home / "bin" / "masks" / f"{split}.png")
+        (home / "bin" / f"{split}.txt").write_text(split)
+    names = 'data.class_names=["background", "thing"]'
+    return ["--set", "data.kind=folder", "--set", names, "--data", "bin"]
+
+
+@pytest.mark.parametrize(
+    "command", [["recipes", "check", "demo"], ["train", "--recipe", "demo"], PROTECT]
+)
+def test_masks_of_0_and_255_are_refused_before_training(
+    binary: list[str], command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--out", "plain"] if command[0] == "train" else []
+    assert run([*command, *more, *binary]) == 40
+    told = capsys.readouterr().err
+    assert "only the class background has training pixels" in told
+    assert "write its number 1 into the masks in place of 255" in told
+
+
+def test_a_check_of_data_says_what_is_odd(
+    home: Path, binary: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (home / "bin" / "masks").iterdir():
+        pixels = np.zeros((64, 64), np.uint8)
+        pixels[:, :32] = 1
+        Image.fromarray(pixels).save(path)
+    more = ["--set", 'data.class_names=["background", "thing", "other"]']
+    assert run(["recipes", "check", "demo", *binary, *more]) == 0
+    told = capsys.readouterr()
+    assert "no training pixel has the class other" in told.err
+    assert told.out.splitlines() == [
+        "train: 1 images", "validation: 1 images", "test: 1 images", "demo: ok"
+    ]  # fmt: skip
