@@ -25,7 +25,7 @@ from keystore.log import TAIL_BYTES, Deed
 from keystore.members import Member, find_member
 from keystore.opened import Say, State, following, naming, open_state, seal_state
 from keystore.payload import LogEpoch
-from keystore.pins import Pin, Pins
+from keystore.pins import Pin, Pins, compare
 from keystore.slots import Opener
 from keystore.storage import Storage
 from keystore.store import Keystore, as_storage
@@ -71,7 +71,7 @@ class _Place:
 
     Attributes:
         generation: How far the store there, its log and the memory of it had come.
-        current: The store there, if it opens; None else.
+        current: The store there, if it opens and is none that went back or forked.
         pin: What was seen there before.
         is_new: Whether there is nothing at all.
     """
@@ -183,6 +183,7 @@ def _look(
         try:
             current = _opened(storage.read(), opener)
             generation = max(generation, current[0].header.generation)
+            compare(pin, current[0].pin)  # who was removed may have put it there
         except KeystoreError:
             current = None
     log = storage.read_log(TAIL_BYTES)

@@ -193,8 +193,9 @@ class OpenStore:
                     state.contents.wipe()
                     _pause_until(deadline, self.storage.location)
                 else:
-                    for former in (newest, self.state):
-                        former.contents.wipe()
+                    newest.contents.wipe()
+                    if self.state is not newest:
+                        self.state.contents.wipe()
                     self._member, self.state = draft.member, state
                     self.pinned = self._remember()
                     return state
@@ -298,8 +299,8 @@ def seal_state(
     header: Header, contents: Contents, store_key: Secret
 ) -> tuple[State, bytes, Check]:
     """A new state, its bytes, and what a storage runs on the bytes it reads back."""
-    plaintext = contents.encode()
-    written = Contents.decode(plaintext, FORMAT)
+    written = contents.settled()
+    plaintext = written.buffer
     data, checksum = put_together(header, store_key, plaintext)
 
     def check(found: bytes) -> None:

@@ -6,14 +6,14 @@ docs/spec/keystore-v1.md, section 6; docs/spec/keystore-v2.md, section 5.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from keystore.canonical import MAX_INTEGER, NAME, Fields, decode, encode, now
 from keystore.entries import MAX_ENTRIES, Entry
 from keystore.errors import KeyExists, KeyNotFound, MalformedKeystore
 from keystore.sealing import Secret, wipe
 
-NAMES = re.compile(f"{NAME.pattern}(?:\n{NAME.pattern})*".encode("ascii"))
+ENTRY = re.compile(f"({NAME.pattern})\n([^\n]*)\n".encode("ascii"))
 MAX_NAMED = 20  # names a refusal lists before it says "and N more"
 FIELDS = ("created", "log")
 LOG_FIELDS = ("count", "head")
@@ -110,6 +110,20 @@ class Contents:
         lines[2:-1:2] = map(self.bodies.__getitem__, names)
         return bytearray(b"\n").join(lines)
 
+    def settled(self) -> "Contents":
+        """The same, its bodies views of one plaintext, which `buffer` holds."""
+        buffer = self.encode()
+        names, view = self.names(), memoryview(buffer)
+        sizes = [len(self.bodies[name]) for name in names]
+        lengths = [len(n) + size + 2 for n, size in zip(names, sizes, strict=True)]
+        ends = list(accumulate(lengths, initial=buffer.find(b"\n") + 1))[1:]
+        starts = [end - 1 - size for end, size in zip(ends, sizes, strict=True)]
+        bodies = {
+            name: view[start : end - 1]
+            for name, start, end in zip(names, starts, ends, strict=True)
+        }
+        return replace(self, bodies=bodies, buffer=buffer)
+
     @classmethod
     def decode(cls, data: Secret, version: int) -> "Contents":
         """Take the plaintext apart; bodies are read later, one by one.
@@ -120,16 +134,12 @@ class Contents:
             MalformedKeystore: It does not follow the specification.
         """
         buffer = data if isinstance(data, bytearray) else bytearray(data)
-        lines = _lines(buffer)
-        if len(lines) % 2 != 1 or len(lines) > 2 * MAX_ENTRIES + 1:
-            raise MalformedKeystore("the payload does not have two lines an entry")
-        fields_known = (*FIELDS, "log_keys") if version > 1 else FIELDS
-        fields = Fields(decode(lines[0], "the payload"), "the payload", fields_known)
-        joined = b"\n".join(lines[1::2])  # all at once: ten thousand take 3 ms
-        if len(lines) > 1 and not NAMES.fullmatch(joined):
-            raise MalformedKeystore("an entry's name is not a name")
-        names = joined.decode("ascii").split("\n") if len(lines) > 1 else []
-        bodies = dict(zip(names, lines[2::2], strict=True))
+        first = buffer.find(b"\n") + 1
+        known = (*FIELDS, "log_keys") if version > 1 else FIELDS
+        line = decode(memoryview(buffer)[: first - 1] if first else b"", "the payload")
+        fields = Fields(line, "the payload", known)
+        names, views = _entries(buffer, first)
+        bodies = dict(zip(names, views, strict=True))
         # Sorted, and no name twice: the same as strictly ascending, in a fifth of
         # the time.
         if len(bodies) != len(names) or sorted(names) != names:
@@ -170,16 +180,21 @@ def _read_epochs(fields: Fields) -> tuple[LogEpoch, ...]:
     return tuple(epochs)
 
 
-def _lines(buffer: bytearray) -> list[memoryview]:
-    """Views of the lines, without their ends: bodies are not copied.
+def _entries(buffer: bytearray, start: int) -> tuple[list[str], list[memoryview]]:
+    """The names, and views of the bodies, which are not copied.
 
     Raises:
-        MalformedKeystore: The last line has no end.
+        MalformedKeystore: Anything else is there, or there are too many.
     """
-    view, lines, at = memoryview(buffer), [], 0
-    while (end := buffer.find(b"\n", at)) >= 0:
-        lines.append(view[at:end])
-        at = end + 1
-    if at != len(buffer):
-        raise MalformedKeystore("the payload does not end with a line")
-    return lines
+    view, names, views = memoryview(buffer), [], []
+    read = start
+    for found in ENTRY.finditer(buffer, start):  # 10,000 in a few milliseconds
+        names.append(found[1].decode("ascii"))
+        begin, end = found.span(2)
+        views.append(view[begin:end])
+        read += end + 1 - found.start()
+    if read != len(buffer):
+        raise MalformedKeystore("the payload is not two lines an entry, a name first")
+    if len(names) > MAX_ENTRIES:
+        raise MalformedKeystore(f"there are more than {MAX_ENTRIES} entries")
+    return names, views

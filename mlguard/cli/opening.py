@@ -103,7 +103,7 @@ def holder_of(name: str, unlock: Unlock) -> Holder:
     if unlock.identity_path is None and unlock.token_uri is None:
         raise BundleError(
             f"{name} was issued to a customer, and opens with his identity",
-            hint="give --identity FILE",
+            hint="give --identity FILE, or --token URI of a key pair on a token",
         )
     opener = unlock.opener(name)
     if not isinstance(opener, Unwraps):

@@ -192,6 +192,43 @@ def test_a_backup_made_before_a_removal_brings_nobody_back(tmp_path: Path) -> No
     assert store.log()[-1].op == "restore"
 
 
+def test_a_fork_in_the_place_does_not_say_who_opens_a_restored_store(
+    tmp_path: Path,
+) -> None:
+    """Who was removed put a later history of his own there; it is not believed."""
+    path, leaver = tmp_path / "keystore", Identity.generate()
+    pins, said = Pins(tmp_path / "pins"), list[str]()
+    store = Keystore.create(path, IDENTITY, pins=pins)
+    store.add_slot(leaver, label="leaver")
+    old = path.read_bytes()
+    store.remove_slot("leaver")
+    backup(store, tmp_path / "copy")
+    thief = MemoryStorage(old)
+    his = Keystore.open(thief, leaver)
+    his.add_slot(Identity(bytes(32)), label="planted")
+    for number in range(4):
+        his.add(f"k-{number}", SECRET)
+    path.write_bytes(thief.read())
+    restore(path, tmp_path / "copy", IDENTITY, pins=pins, say=said.append)
+    assert labels(Keystore.open(path, IDENTITY, pins=pins)) == ["identity"]
+    for stranger in (leaver, Identity(bytes(32))):
+        with pytest.raises(NoSlotOpens, match="does not open it"):
+            Keystore.open(path, stranger)
+    assert said == []
+
+
+def test_the_passphrase_of_an_old_store_is_changed_with_the_first_write() -> None:
+    storage = MemoryStorage(Vector.load(VECTORS / "passphrase.test").data)
+    store = Keystore.open(storage, PASSPHRASE)
+    store.replace_slot(Passphrase("another", work=LIGHT))
+    store.add("second", SECRET)
+    with pytest.raises(NoSlotOpens, match="does not open it"):
+        Keystore.open(storage, PASSPHRASE)
+    again = Keystore.open(storage, Passphrase("another"))
+    assert again.names() == ("acme", "second")
+    assert [each.op for each in again.log()] == ["upgrade", "slot-replace", "add"]
+
+
 def test_a_backup_that_brings_somebody_back_is_said(tmp_path: Path) -> None:
     """The store in the place is lost, so only the backup knows who is a member."""
     path, leaver = tmp_path / "keystore", Identity.generate()
