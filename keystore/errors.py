@@ -30,7 +30,7 @@ carries a `hint`: advice a person can act on, or empty. Passing the wrong Python
 type is a bug, not a refusal, and raises TypeError or ValueError.
 """
 
-from refusals import Refusal
+from keystore.refusal import Refusal
 
 
 class KeystoreError(Refusal):

@@ -38,7 +38,7 @@ wrong Python type is a bug, not a refusal, and raises TypeError or ValueError.
 
 from collections.abc import Sequence
 
-from refusals import Refusal
+from keystore.refusal import Refusal
 
 
 class MlguardError(Refusal):

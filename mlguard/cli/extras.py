@@ -3,9 +3,7 @@
 import importlib
 from types import ModuleType
 
-from mlguard.errors import MissingExtra
-
-OURS = {"mlguard", "keystore", "refusals"}
+OURS = {"mlguard", "keystore"}
 
 
 def need(module: str, *, extra: str = "train") -> ModuleType:
@@ -14,6 +12,8 @@ def need(module: str, *, extra: str = "train") -> ModuleType:
     Raises:
         MissingExtra: A package that the extra installs is not there, or is broken.
     """
+    from mlguard.errors import MissingExtra  # `mlguard --help` does without
+
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -5,7 +5,6 @@ import importlib
 import pytest
 
 ROOMS = [
-    "refusals",
     "keystore",
     "mlguard.sealing",
     "mlguard.foreign",

@@ -1,7 +1,7 @@
 """What a refusal is: an error that says what was found, and what to do about it.
 
-The keystore and mlguard each have a tree of refusals with a root of its own; both
-roots are built on this one class, so that they behave alike.
+The keystore has a tree of refusals with a root of its own, and so has whoever uses it;
+roots that are built on this one class behave alike.
 """
 
 
@@ -22,6 +22,3 @@ class Refusal(Exception):
         super().__init__(message)
         if hint is not None:
             self.hint = hint
-
-
-__all__ = ["Refusal"]
