@@ -7,6 +7,7 @@ import typer
 
 from keystore import Identity, Keystore, Recipient, Token, TokenIdentity
 from keystore.slots import Opener
+from mlguard.cli.parties import Customer
 from mlguard.cli.printable import tell, warn
 from mlguard.cli.unlock import Unlock, new_passphrase, unlocking
 from mlguard.cli.with_store import Json, answer, with_store
@@ -30,7 +31,7 @@ NewRecipient = Annotated[
     str | None,
     typer.Option(
         "--recipient",
-        metavar="LINE",
+        metavar="LINE or FILE",
         help="The line that `mlguard identity new` printed for somebody.",
     ),
 ]
@@ -61,7 +62,7 @@ def add_slot(
     with unlock.open() as store:
         opener: Opener | Recipient
         if recipient is not None:
-            opener = Recipient.parse(recipient)
+            opener = Recipient.parse(Customer.read(recipient).recipient)
         elif new_token is not None:
             opener = token_at(unlock, new_token)
         elif new_identity is not None:

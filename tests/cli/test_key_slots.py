@@ -54,9 +54,11 @@ def test_a_member_is_let_in_by_the_line_he_sent(
     maria = str(tmp_path / "maria")
     assert run(["identity", "new", maria, "--pq"]) == 0
     line = capsys.readouterr().out.strip()
-    assert run(["keys", "slots", "add", "maria", "--recipient", line]) == 0
+    (tmp_path / "line").write_text(line + "\n")
+    for label, given in (("maria", line), ("again", str(tmp_path / "line"))):
+        assert run(["keys", "slots", "add", label, "--recipient", given]) == 0
     assert run(["keys", "list", "--identity", maria]) == 0
-    assert run(["keys", "slots", "remove", "maria"]) == 0
+    assert run(["keys", "slots", "remove", "maria", "again"]) == 0
     assert run(["keys", "list", "--identity", maria]) == 11
 
 
