@@ -209,7 +209,7 @@ def pieces(bench: Bench) -> Iterator[tuple[str, Piece]]:
             w, s, 0
         )
     if not bench.large:
-        treatments["distilled 1600 steps"] = lambda w: bench.distilled(w, 1600)
+        treatments["distilled 400 steps"] = lambda w: bench.distilled(w, 400)
     for name, treat in treatments.items():
         found[f"leak: {name}"] = lambda t=treat: traced(bench, t(bench.copy_of(0)), {0})
     for number in COLLUDERS:
