@@ -191,6 +191,10 @@ def pieces(bench: Bench) -> Iterator[tuple[str, Piece]]:
     found = {"the model": lambda: described(bench)}
     for amplitude in AMPLITUDES:
         found[f"amplitude {amplitude}"] = lambda a=amplitude: cost(bench, a)
+    if not bench.large:
+        for whole in (True, False):
+            name = "tensor" if whole else "channel"
+            found[f"depthwise too, by {name}"] = lambda w=whole: blunt(bench, whole=w)
     treatments: dict[str, Callable[[leaks.Weights], leaks.Weights]] = {
         "as it is": lambda w: w,
         "fp16": leaks.half,
@@ -248,6 +252,24 @@ def cost(bench: Bench, amplitude: float) -> dict[str, Any]:
             ("int4", leaks.rounded(copies[0], 4)),
             ("noise_5", leaks.noisy(copies[0], 0.05, 0)),
         )
+    }
+
+
+def blunt(bench: Bench, *, whole: bool) -> dict[str, Any]:
+    """The cost if depthwise filters were marked too, by tensors or by channels."""
+    copies = []
+    for seed in range(5):
+        draw, copy = np.random.default_rng(seed), dict(bench.weights)
+        for name, one in copy.items():
+            if one.ndim == 4:
+                axes = None if whole else (1, 2, 3)
+                scale = AMPLITUDE * one.std(axis=axes, keepdims=True)
+                change = scale * draw.standard_normal(one.shape)
+                copy[name] = (one + change).astype(np.float32)
+        copies.append(copy)
+    return {
+        "miou": [bench.miou(one) for one in copies],
+        "logits_moved": round(bench.moved(copies[0]), 5),
     }
 
 

@@ -8,7 +8,6 @@ import typer
 from mlguard.cli.model_key import open_model_key
 from mlguard.cli.printable import say
 from mlguard.cli.unlock import Unlock
-from mlguard.errors import MalformedWeights
 
 SUFFIX = ".safetensors"
 USE = "weights"  # how the keystore's list of uses calls such a file
@@ -45,11 +44,6 @@ def bind_weights(
     from mlguard.weights import bind_file  # numpy, which `--help` does not need
 
     with open_model_key(key, unlock) as held:
-        try:
-            protection_id = bind_file(model, out, held.key)
-        except OSError as error:
-            raise MalformedWeights(
-                f"{model} cannot be read: {error.strerror}", hint=""
-            ) from None
+        protection_id = bind_file(model, out, held.key)
         held.register(USE, protection_id.hex())
     say(f"bound file: {out}")

@@ -36,7 +36,7 @@ def trace(
     The weights of LEAK may have been rounded, pruned, trained on or mixed, and their
     channels reordered and rescaled.
     """
-    if leak.suffix.lower() in (".onnx", ".safetensors"):
+    if leak.suffix.lower() == ".onnx":
         need("mlguard.foreign")
     from mlguard.issuing.leak import tensors_of_bundle, tensors_of_leak
 

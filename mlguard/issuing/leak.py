@@ -1,7 +1,7 @@
 """What turned up somewhere, as plain tensors: a bundle, an ONNX or a safetensors file.
 
-The owner's side only: it may need the packages onnx and safetensors, which come with
-the extra `train`.
+The owner's side only: for .onnx it needs the package onnx, which comes with the extra
+`train`.
 """
 
 from pathlib import Path
@@ -12,17 +12,13 @@ from numpy.typing import NDArray
 
 from mlguard.bundle import Bundle2, FileSecrets, glimpse_bundle
 from mlguard.errors import BundleError, WeightsError
-from mlguard.files import read_bounded
 from mlguard.issuing.float_types import values_of
 from mlguard.issuing.issue import secrets_of
 from mlguard.issuing.opening import grant_of
 from mlguard.keys import ModelKey
-from mlguard.sealing import TensorHeader
+from mlguard.weights import raw_tensors
 
 Tensors = dict[str, NDArray[Any]]
-MAX_LEAK_BYTES = 64 << 30
-# Types of safetensors files, by ONNX's number.
-SAFETENSORS = {"F32": 1, "U8": 2, "I8": 3, "F16": 10, "F64": 11, "BF16": 16}
 
 
 def tensors_of_leak(path: Path, key: ModelKey) -> Tensors:
@@ -41,7 +37,7 @@ def tensors_of_leak(path: Path, key: ModelKey) -> Tensors:
     if suffix == ".mlgb":
         return tensors_of_bundle(path, key)
     if suffix == ".safetensors":
-        return _of_safetensors(path)
+        return _numbers(raw_tensors(path, key))  # bound to the key too
     if suffix == ".onnx":
         return _of_onnx(path)
     raise WeightsError(
@@ -68,25 +64,6 @@ def tensors_of_bundle(path: Path, key: ModelKey) -> Tensors:
     opened = bundle.unlock(opener)
     pairs = ((row.header, data) for row, data in opened.tensors(opened.graph().rows))
     return _numbers(pairs)
-
-
-def _of_safetensors(path: Path) -> Tensors:
-    from safetensors import SafetensorError, deserialize
-
-    try:
-        content = read_bounded(path, MAX_LEAK_BYTES)
-        found = deserialize(content)  # type: ignore[no-untyped-call]
-    except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror}") from None
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is not a safetensors file: {error}") from None
-    return _numbers(
-        (
-            TensorHeader(name, SAFETENSORS.get(one["dtype"], 0), tuple(one["shape"])),
-            np.frombuffer(one["data"], np.uint8),
-        )
-        for name, one in found
-    )
 
 
 def _of_onnx(path: Path) -> Tensors:

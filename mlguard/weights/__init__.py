@@ -4,8 +4,7 @@ The calls are those of the safetensors library, with a key more. numpy is enough
 is used where it is asked for. docs/spec/weights-v1.md is the whole format.
 """
 
-from mlguard.weights.file import WeightsFile
-from mlguard.weights.loading import load_file, safe_open
+from mlguard.weights.loading import load_file, raw_tensors, safe_open
 from mlguard.weights.write import bind_file, save_file
 
-__all__ = ["WeightsFile", "bind_file", "load_file", "safe_open", "save_file"]
+__all__ = ["bind_file", "load_file", "raw_tensors", "safe_open", "save_file"]

@@ -68,7 +68,7 @@ class Binding:
         """
         metadata = header.metadata
         own = {key for key in metadata if key.startswith(PREFIX)}
-        if not own:
+        if not is_bound(header):
             raise MalformedWeights(
                 f"{name} is a plain .safetensors file and not bound to a key",
                 hint="open it with the safetensors library, or bind it first with "
@@ -117,7 +117,7 @@ class BoundFile:
             MalformedWeights: The file does not follow the specification.
             WrongKey: It was bound to another key.
             TamperedTensors: Its header is not what the owner wrote.
-            OSError: It cannot be read.
+            WeightsError: It cannot be read.
         """
         self._file = file = WeightsFile(path)
         self.name = file.name
@@ -132,7 +132,7 @@ class BoundFile:
         self._key.check(binding.commitment, name=file.name)
         if not hmac.compare_digest(header_mac(self._key, file.raw), binding.mac):
             raise TamperedTensors(f"{file.name}: the header is not what was sealed")
-        self.entries = {one.name: one for one in file.header.entries}
+        self.entries = file.entries
         self.metadata = {
             key: value
             for key, value in file.header.metadata.items()
@@ -158,6 +158,11 @@ class BoundFile:
     def close(self) -> None:
         """Close the file. What was read stays."""
         self._file.close()
+
+
+def is_bound(header: Header) -> bool:
+    """Whether a header says anything of a key, be it right or wrong."""
+    return any(key.startswith(PREFIX) for key in header.metadata)
 
 
 def header_mac(key: FileKey, raw: bytes) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mlguard.errors import MalformedWeights
+from mlguard.errors import MalformedWeights, WeightsError
 from mlguard.weights.header import (
     LENGTH_BYTES,
     MAX_HEADER_BYTES,
@@ -26,6 +26,7 @@ class WeightsFile:
     Attributes:
         name: The path it was read from.
         header: What it says about itself.
+        entries: Its tensors by name, in the order of their bytes.
         raw: The header's bytes.
     """
 
@@ -33,19 +34,23 @@ class WeightsFile:
         """Read the header; no tensor is read.
 
         Raises:
-            MalformedWeights: The file does not follow the specification.
-            OSError: It cannot be read.
+            WeightsError: The file cannot be read.
+            MalformedWeights: It does not follow the specification.
         """
         self.name = str(path)
-        self._file: BinaryIO = open(  # noqa: SIM115  # for as long as this object
-            path, "rb", buffering=0, opener=_open
-        )
+        try:
+            self._file: BinaryIO = open(  # noqa: SIM115  # for as long as this object
+                path, "rb", buffering=0, opener=_open
+            )
+        except OSError as error:
+            raise WeightsError(f"cannot read {path}: {error.strerror}") from None
         self._lock = threading.Lock()
         self.close = weakref.finalize(self, self._file.close)
         try:
             size = self._size()
             self.raw = self._header(size)
             self.header: Header = parse_header(self.raw, name=self.name)
+            self.entries = {one.name: one for one in self.header.entries}
             self._check_end(size)
         except BaseException:
             self.close()
@@ -56,13 +61,13 @@ class WeightsFile:
         """Where the first tensor begins in the file."""
         return LENGTH_BYTES + len(self.raw)
 
-    def read(self, entry: Entry, into: Any) -> None:
+    def read(self, name: str, into: Any) -> None:
         """Fill a buffer with a tensor's bytes as they lie in the file.
 
         Raises:
             MalformedWeights: The file ends in it.
         """
-        view = memoryview(into)
+        view, entry = memoryview(into), self.entries[name]
         if not view.nbytes:
             return
 

@@ -1,13 +1,19 @@
 """Read bound files with the calls of the safetensors library, and a key more."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mlguard.errors import MalformedWeights, WeightsError
+import numpy as np
+from numpy.typing import NDArray
+
+from mlguard.errors import WeightsError
 from mlguard.keys import ModelKey
-from mlguard.weights.bound import BoundFile
+from mlguard.sealing import TensorHeader
+from mlguard.weights.bound import BoundFile, is_bound
+from mlguard.weights.file import WeightsFile
 from mlguard.weights.frameworks import framework_of, make
 
 PathLike = str | os.PathLike[str]
@@ -28,10 +34,10 @@ def load_file(
         The tensors by name, in the order of their bytes, as they were before binding.
 
     Raises:
-        MalformedWeights: The file does not follow the specification, or cannot be read.
+        MalformedWeights: The file does not follow the specification.
         WrongKey: It was bound to another key.
         TamperedTensors: It is not what its owner wrote.
-        WeightsError: It holds a type that the framework does not have.
+        WeightsError: It cannot be read, or the framework does not have a type in it.
         MissingExtra: torch is asked for and not installed.
 
     Example:
@@ -68,12 +74,7 @@ class safe_open:  # noqa: N801  # as the library calls it
         device: Any = "cpu",
     ) -> None:
         self._framework, self._device = framework_of(framework), device
-        try:
-            self._file = BoundFile(Path(path), key)
-        except OSError as error:
-            raise MalformedWeights(
-                f"{path} cannot be read: {error.strerror}", hint=""
-            ) from None
+        self._file = BoundFile(Path(path), key)
 
     def __enter__(self) -> Self:
         return self
@@ -128,6 +129,33 @@ class safe_open:  # noqa: N801  # as the library calls it
         if name not in self._file.entries:
             raise WeightsError(f"{self._file.name} has no tensor {name!r}")
         return self._file.entries[name]
+
+
+def raw_tensors(
+    path: PathLike, key: ModelKey
+) -> Iterator[tuple[TensorHeader, NDArray[np.uint8]]]:
+    """Every tensor of a file, plain or bound, as bytes: for types of any kind.
+
+    Args:
+        path: A plain .safetensors file, or one that was bound to the key.
+        key: Not looked at if the file is plain.
+
+    Returns:
+        Name, ONNX type and shape of each tensor, and its plain bytes.
+
+    Raises:
+        MalformedWeights: The file does not follow the specification.
+        WrongKey: It was bound to another key.
+        TamperedTensors: It is not what its owner wrote.
+        WeightsError: It cannot be read.
+    """
+    plain_file = WeightsFile(Path(path))
+    file = BoundFile(Path(path), key) if is_bound(plain_file.header) else plain_file
+    for entry in file.entries.values():
+        plain = np.empty(entry.size_bytes, dtype=np.uint8)
+        file.read(entry.name, plain)
+        yield entry.header, plain
+    file.close()
 
 
 class Slice:

@@ -14,7 +14,14 @@ from mlguard.errors import OutputError, OutputExists, WeightsError
 from mlguard.files import put_new, refuse_existing
 from mlguard.keys import ModelKey, ModelSubkeys, new_protection_id
 from mlguard.sealing import FileKey, new_salt, seal_tensor
-from mlguard.weights.bound import MAC, PREFIX, bound_metadata, header_mac, tag_count
+from mlguard.weights.bound import (
+    MAC,
+    PREFIX,
+    bound_metadata,
+    header_mac,
+    is_bound,
+    tag_count,
+)
 from mlguard.weights.file import WeightsFile
 from mlguard.weights.frameworks import buffer_of, entry_of
 from mlguard.weights.header import (
@@ -42,14 +49,13 @@ def bind_file(source: Path, out: Path, key: ModelKey) -> bytes:
 
     Raises:
         MalformedWeights: The plain file does not follow the specification.
-        WeightsError: It is bound already.
+        WeightsError: It cannot be read, or is bound already.
         OutputExists: There is something at `out`.
         OutputError: There is no space, or the folder is not writable.
-        OSError: The plain file cannot be read.
     """
     refuse_existing(out)
     file = WeightsFile(source)
-    if any(name.startswith(PREFIX) for name in file.header.metadata):
+    if is_bound(file.header):
         raise WeightsError(
             f"{source} is bound to a key already",
             hint="bind the plain file; `mlguard.weights.load_file` opens this one",
@@ -57,7 +63,7 @@ def bind_file(source: Path, out: Path, key: ModelKey) -> bytes:
 
     def read(entry: Entry) -> bytearray:
         plain = bytearray(entry.size_bytes)
-        file.read(entry, plain)
+        file.read(entry.name, plain)
         return plain
 
     try:

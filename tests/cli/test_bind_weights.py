@@ -79,8 +79,8 @@ def test_a_run_folder_does_not_become_a_file_of_weights(capsys) -> None:
 
 def test_a_missing_file_is_a_sentence(capsys) -> None:
     Path("model.safetensors").unlink()
-    assert bind() == 20
-    assert "model.safetensors cannot be read: No such file" in capsys.readouterr().err
+    assert bind() == 40
+    assert "cannot read model.safetensors: No such file" in capsys.readouterr().err
 
 
 def test_what_is_there_is_not_written_over(capsys) -> None:

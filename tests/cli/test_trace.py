@@ -58,6 +58,9 @@ def test_the_file_itself_leads_to_its_customer(files: Path, capsys) -> None:
 def test_opened_weights_lead_to_their_customer(files: Path, capsys) -> None:
     save_file(opened(files, "clinic"), files / "leak.safetensors")
     assert traced("leak.safetensors", capsys) == ["clinic"]
+    bind = ["bind", "leak.safetensors", "--key", "acme", "--out", "bound.safetensors"]
+    assert run(bind) == 0
+    assert traced("bound.safetensors", capsys) == ["clinic"]
 
 
 def test_half_precision_in_an_onnx_file_leads_there_too(files: Path, capsys) -> None:

@@ -59,7 +59,7 @@ MAY_IMPORT = {
     "mlguard.issuing": COMMON
     | {"mlguard.bundle", "mlguard.grants", "mlguard.keys", "mlguard.marks"}
     | {"mlguard.sealing", "mlguard.signing", "numpy"}
-    | {"mlguard.foreign", "safetensors"},  # in `leak`, the owner's side
+    | {"mlguard.foreign", "mlguard.weights"},  # in `leak`, the owner's side
     "mlguard.runtime": COMMON
     | {"mlguard.kinds"}
     | {"mlguard.keys", "mlguard.transforms", "mlguard.bundle", "mlguard.sealing"}

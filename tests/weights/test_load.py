@@ -15,7 +15,7 @@ from mlguard.errors import (
     WeightsError,
     WrongKey,
 )
-from mlguard.weights import bind_file, load_file, safe_open, save_file
+from mlguard.weights import bind_file, load_file, raw_tensors, safe_open, save_file
 from tests.weights.files import KEY, OTHER, bound, plain, small_floats, tensors
 
 
@@ -232,7 +232,7 @@ def test_a_bound_file_is_not_bound_again(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_and_a_missing_tensor_are_sentences(tmp_path: Path) -> None:
-    with pytest.raises(MalformedWeights, match="cannot be read: No such file"):
+    with pytest.raises(WeightsError, match=r"none\.safetensors: No such file"):
         load_file(tmp_path / "none.safetensors", KEY)
     with (
         safe_open(bound(tmp_path), KEY) as file,
@@ -244,3 +244,12 @@ def test_a_missing_file_and_a_missing_tensor_are_sentences(tmp_path: Path) -> No
 def test_an_unknown_framework_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected framework 'np' or 'pt'"):
         load_file(bound(tmp_path), KEY, framework="flax")
+
+
+def test_raw_bytes_are_given_of_plain_and_of_bound_files(tmp_path: Path) -> None:
+    expected = {name: one.tobytes() for name, one in tensors().items()}
+    for path, key in ((bound(tmp_path), KEY), (plain(tmp_path), OTHER)):
+        found = {head.name: data.tobytes() for head, data in raw_tensors(path, key)}
+        assert found == expected
+    with pytest.raises(WrongKey, match="was bound to key"):
+        list(raw_tensors(tmp_path / "bound.safetensors", OTHER))
