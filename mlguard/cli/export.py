@@ -1,7 +1,7 @@
 """`mlguard export`: write the bundle of a run."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -53,6 +53,15 @@ def export(
             show_default=False,
         ),
     ] = None,
+    form: Annotated[
+        int,
+        typer.Option(
+            "--format",
+            min=1,
+            max=2,
+            help="Of the file. Without a seal it is 1, which other runtimes load.",
+        ),
+    ] = 2,
     about: AboutFile = None,
     example: Example = None,
     freeze_inputs: FreezeInputs = False,
@@ -103,7 +112,8 @@ def export(
     key_name = key or protection.key_name
     sealed = protected.recipe.export.seal if seal is None else seal
     with open_model_key(key_name, unlock, key_id=protection.key_id) as held:
-        report = export_run(protected, held.key, out, sealed=sealed)
+        wanted: Literal[1, 2] = 1 if form == 1 else 2
+        report = export_run(protected, held.key, out, sealed=sealed, form=wanted)
         held.register("bundle", protection.protection_id.hex())
     how = "sealed" if sealed else "not sealed: whoever has the file has the weights"
     say(f"{out}  {report.size_bytes / 1e6:.1f} MB  key {protection.key_id}  {how}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlguard.bundle import read_bundle
+from mlguard.bundle import describe, glimpse_bundle, image_of
 from mlguard.cli.app import run
 from mlguard.protect import read_run
 from mlguard.transforms import channels_key_space
@@ -88,9 +88,10 @@ def test_an_open_bundle_of_a_tied_stem_is_warned_of_and_a_sealed_one_is_not(
         assert run(["export", "tied", option, "--out", out]) == 0
         warned = "the stem shows its part of the key" in capsys.readouterr().err
         assert warned == (option == "--no-seal")
-        manifest = read_bundle(Path(out)).manifest
-        assert manifest.transform.shown_by_weights
-        bits[option] = manifest.key_space_bits
+        found = glimpse_bundle(Path(out))
+        spec = image_of(found.manifest).transform
+        assert spec.shown_by_weights
+        bits[option] = describe(found)["key_space_bits"]
     assert bits == {"--seal": 202.9, "--no-seal": 0.0}
 
 

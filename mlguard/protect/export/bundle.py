@@ -8,6 +8,7 @@ exported graph is plain ONNX without a word of the owner's source code (scrub.py
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 from torch import nn
@@ -47,7 +48,12 @@ from mlguard.validation import problems_of
 
 
 def export_run(
-    run: Run, key: ModelKey, out: Path, *, sealed: bool | None = None
+    run: Run,
+    key: ModelKey,
+    out: Path,
+    *,
+    sealed: bool | None = None,
+    form: Literal[1, 2] = 1,
 ) -> ParityReport:
     """Write the bundle of a run.
 
@@ -57,6 +63,8 @@ def export_run(
         out: The bundle to write; nothing may be there.
         sealed: Whether the model can be read with the key only; None as the recipe
             says.
+        form: Of the bundle. A run whose method seals every weight is always of format
+            2, and one that is not sealed of format 1, which other runtimes load.
 
     Raises:
         OutputExists: Something is there already, or was put there in the meantime.
@@ -74,13 +82,14 @@ def export_run(
     begun = time.perf_counter()
     transform, run = run.transform(key), run.unlocked(key)
     model, normalization = run.load_model(), normalization_of(run.recipe.model)
-    if run.recipe.transform.seals:
-        if sealed is False:
-            raise RunError(
-                "the method weights seals every weight, so nothing is left to write "
-                "without a seal",
-                hint="leave out --no-seal, or bind the plain model by another method",
-            )
+    if run.recipe.transform.seals and sealed is False:
+        raise RunError(
+            "the method weights seals every weight, so nothing is left to write "
+            "without a seal",
+            hint="leave out --no-seal, or bind the plain model by another method",
+        )
+    seals = run.recipe.export.seal if sealed is None else sealed
+    if run.recipe.transform.seals or (seals and form > 1):
         report = export_sealed(run, model, key, out, transform)
         return timed(report, begun, out)
     facts = facts_of(run)
@@ -90,7 +99,7 @@ def export_run(
         key,
         protection_id=protection.protection_id,
         name=str(out),
-        sealed=run.recipe.export.seal if sealed is None else sealed,
+        sealed=seals,
     )
     report = check_parity(bundle, key, model, transform, normalization)
     write_bundle(out, bundle)
