@@ -212,6 +212,8 @@ class _Walk:
 
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    if position < len(data) and data[position] < 0x80:  # nearly all have one byte
+        return data[position], position + 1
     value = 0
     for index in range(MAX_VARINT_BYTES):
         if position >= len(data):
