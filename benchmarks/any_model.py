@@ -32,6 +32,7 @@ import numpy as np
 
 from mlguard.bundle import Bundle2, glimpse_bundle
 from mlguard.engine import onnxruntime
+from mlguard.errors import MlguardError
 from mlguard.foreign import export_file
 from mlguard.foreign.compare import guesses, run, same
 from mlguard.keys import ModelKey
@@ -70,8 +71,11 @@ def measure_all(folder: Path, out: Path) -> None:
     for path in sorted(folder.glob("*.onnx")):
         if path.stem in found["models"]:
             continue
-        with tempfile.TemporaryDirectory() as place:
-            row = measure(path, Path(place))
+        try:
+            with tempfile.TemporaryDirectory() as place:
+                row = measure(path, Path(place))
+        except MlguardError as refusal:
+            row = {"refused": str(refusal)}
         found["models"][path.stem] = row
         out.write_text(json.dumps(found, indent=1) + "\n")
         print(path.stem, row, flush=True)

@@ -72,6 +72,13 @@ def part(module: Any, take: Callable[[Any], Any]) -> Any:
     return Part()
 
 
+def first(answer: Any) -> Any:
+    """What stands first in an answer: the predictions, without feature maps."""
+    while isinstance(answer, (tuple, list)):
+        answer = answer[0]
+    return answer
+
+
 def of_torchvision() -> Iterator[Model]:
     from torchvision import models
 
@@ -224,7 +231,8 @@ def of_ultralytics() -> Iterator[Model]:
     for name in ("yolov8n", "yolo11n", "yolov8n-seg", "yolov8n-cls"):
 
         def make(path: Path, name: str = name) -> None:
-            export(YOLO(f"{name}.yaml").model, (image(side=320),), path, dynamo=False)
+            module = part(YOLO(f"{name}.yaml").model, first)
+            export(module, (image(side=320),), path, dynamo=False)
 
         yield Model("ultralytics", name, make)
 

@@ -47,11 +47,16 @@ def check_names(model: ModelProto, *, name: str) -> None:
 
     Raises:
         ModelFileError: A name has control characters or is too long, or two inputs or
-            outputs differ in case alone.
+            outputs have one name or differ in case alone.
     """
     for values in (model.graph.input, model.graph.output):
         seen: dict[str, str] = {}
         for value in values:
+            if value.name in seen.values():
+                raise ModelFileError(
+                    f"{name}: two inputs or two outputs are called {value.name!r}",
+                    hint="export the model with a name for each",
+                )
             if not value.name.isprintable() or not 0 < len(value.name) <= MAX_NAME:
                 raise ModelFileError(
                     f"{name}: an input or output is called {value.name[:40]!r}, "

@@ -147,9 +147,13 @@ def lift_model(
         ModelFileError: The model cannot be taken apart.
         ParityError: With its weights outside, the model answers otherwise.
     """
-    check_names(model, name=name)
-    settle_inputs(model, freeze=freeze_inputs, name=name)
-    emptied = take_tensors(model, DataFiles(folder, name), smallest=smallest)
+    try:
+        emptied = _emptied(model, DataFiles(folder, name), freeze_inputs, smallest)
+    except UnicodeDecodeError:
+        raise ModelFileError(
+            f"{name}: a name in the model is not UTF-8",
+            hint="the file is damaged; export the model again",
+        ) from None
     if original is not None:
         check_original(original, emptied.model, name=name)
     emptied.model = scrub(emptied.model)
@@ -165,6 +169,14 @@ def lift_model(
         example=example,
     )
     return replace(lifted, comparison=comparison)
+
+
+def _emptied(
+    model: ModelProto, files: DataFiles, freeze_inputs: bool, smallest: bool
+) -> Emptied:
+    check_names(model, name=files.name)
+    settle_inputs(model, freeze=freeze_inputs, name=files.name)
+    return take_tensors(model, files, smallest=smallest)
 
 
 def _lift(emptied: Emptied, *, name: str) -> Lifted:

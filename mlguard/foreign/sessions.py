@@ -32,7 +32,9 @@ def load(
             onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         )
     _outside(tensors).give(options)
-    return onnxruntime.InferenceSession(model, options, providers=[CPU])
+    return onnxruntime.InferenceSession(
+        model, options, providers=[CPU], enable_fallback=False
+    )
 
 
 def _outside(tensors: Sequence[PlainTensor]) -> Outside:

@@ -1,6 +1,8 @@
 """What is no model, or none that a key can hold, is refused by a sentence."""
 
 import os
+import random
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -191,3 +193,33 @@ def test_inputs_that_nobody_could_guess(tmp_path: Path) -> None:
     assert "--example" in refusal.value.hint
     given = {"x": np.ones((1, 8), np.float32), "s": [np.ones(2, np.float32)]}
     assert len(lift_file(path, example=given).tensors) == 2
+
+
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(models.linear().SerializeToString().replace(b"w", b"\xff"))
+    refused(path, "a name in the model is not UTF-8")
+
+
+def test_outputs_of_one_name(tmp_path: Path) -> None:
+    made = models.linear()
+    made.graph.output.append(made.graph.output[0])
+    path = tmp_path / "m.onnx"
+    path.write_bytes(made.SerializeToString())
+    refused(path, "two inputs or two outputs are called 'y'")
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_a_damaged_file_is_refused_or_answers_as_onnxruntime_does(
+    seed: int, tmp_path: Path
+) -> None:
+    draws = random.Random(seed)
+    makes = (models.linear, models.with_branches, models.with_function, models.trees)
+    content = bytearray(draws.choice(makes)().SerializeToString())
+    for _ in range(draws.randint(1, 3)):
+        at = draws.randrange(len(content))
+        content[at : at + draws.randrange(4)] = draws.randbytes(draws.randrange(4))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    with suppress(ModelFileError):
+        lift_file(path)
