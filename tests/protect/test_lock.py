@@ -21,6 +21,7 @@ from mlguard.protect.training.lock_loss import (
     from_useless,
     frozen_statistics,
 )
+from mlguard.protect.training.teacher import read_teacher
 from tests.runs import KEY, small_baseline, small_job, small_recipe, small_run
 
 
@@ -108,10 +109,10 @@ def test_a_teacher_is_built_as_the_model_is(tmp_path: Path) -> None:
     )
     expected = blank_model(job.recipe, job.build)
     write_model(path, expected)
-    taught = job._teacher().state_dict()
-    assert type(job._teacher()) is CNNSmall
+    taught = read_teacher(job.recipe, job.build)
+    assert type(taught) is CNNSmall
     for name, tensor in expected.state_dict().items():
-        assert torch.equal(taught[name], tensor)
+        assert torch.equal(taught.state_dict()[name], tensor)
 
 
 def test_without_a_weight_no_unauthorized_user_is_shown(locked: Run) -> None:

@@ -1,7 +1,8 @@
 """Train a model into a run folder: the job, its loop, and what the loop is made of."""
 
 from mlguard.protect.training.events import Epoch, Step, Watcher
-from mlguard.protect.training.job import DataFolder, Job, named_recipe
+from mlguard.protect.training.images import DataFolder, named_recipe
+from mlguard.protect.training.job import Job
 from mlguard.protect.training.loop import Training, train
 from mlguard.protect.training.loss import cross_entropy_loss
 

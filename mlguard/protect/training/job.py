@@ -10,19 +10,17 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
-from torch import nn
 
-from mlguard.data import LabelledSet, TrainingSet, name_classes, open_split
+from mlguard.data import LabelledSet, TrainingSet, open_split
 from mlguard.errors import (
     DatasetError,
     MalformedRun,
     OutputExists,
     RunError,
-    WeightsError,
 )
 from mlguard.files import PRIVATE_FOLDER, prepare_output_folder, refuse_filled_folder
 from mlguard.keys import ModelKey, ModelSubkeys, TrainingSecret, new_protection_id
-from mlguard.models import NO_KEY, Condition, keyed, normalization_of
+from mlguard.models import normalization_of
 from mlguard.models.binding import fold_permutations
 from mlguard.protect import run_folder
 from mlguard.protect.device import new_accelerator
@@ -30,69 +28,21 @@ from mlguard.protect.key_work import Build, channels_of, keyed_transforms, new_m
 from mlguard.protect.run_folder import (
     RUN,
     TWIN,
-    Keeper,
     Protection,
     Run,
     Setup,
     Unfinished,
 )
 from mlguard.protect.training.events import Watcher
+from mlguard.protect.training.images import DataFolder, facts_of_images
 from mlguard.protect.training.lock_loss import Derive, LockLoss
 from mlguard.protect.training.loop import Training, check_batch, train
 from mlguard.protect.training.randomness import SecretWeights
+from mlguard.protect.training.teacher import read_teacher
+from mlguard.protect.training.terms import Terms
 from mlguard.recipe import Recipe, recipe_sha256
-from mlguard.transforms import TransformSet
 
 CheckProgress = Callable[[int, int], None]  # images done, images in all
-
-
-@dataclass(frozen=True)
-class DataFolder:
-    """Where the data is, and whether torchvision may fetch it."""
-
-    root: Path | None
-    download: bool = False
-
-
-def named_recipe(recipe: Recipe, data: DataFolder) -> Recipe:
-    """The same recipe, its classes named, where it leaves that to the data.
-
-    Raises:
-        DatasetError: The class folders are missing or unfit, or the recipe names other
-            classes than CIFAR-10 has.
-    """
-    named = name_classes(recipe.data, data.root)
-    return recipe.model_copy(update={"data": named})
-
-
-@dataclass(frozen=True)
-class _Under:
-    """What a model is trained under: a key, or nothing.
-
-    Attributes:
-        key: What the run draws from; None draws from the operating system.
-        protection: Which key the model needs; None of a plain one.
-        proving: What proves the run; None of a plain run that is nobody's twin.
-        transforms: What the key does.
-        lock: What lock training adds to the loss.
-    """
-
-    key: ModelKey | None = None
-    protection: Protection | None = None
-    proving: ModelSubkeys | None = None
-    transforms: TransformSet = field(default_factory=TransformSet)
-    lock: LockLoss | None = None
-
-    def keeper(self, secret: TrainingSecret, *, seals: bool) -> Keeper:
-        """What vouches for the state of the run until it is finished.
-
-        Args:
-            secret: Of a run without a key.
-            seals: Whether the recipe's method seals weights; only a key can.
-        """
-        role = RUN if self.protection is not None else TWIN
-        hidden = seals and self.proving is not None
-        return Keeper(self.proving or secret, role, hidden)
 
 
 @dataclass(frozen=True)
@@ -170,7 +120,7 @@ class Job:
         keyed_by = keyed_transforms(self.recipe.transform, channels)
         lock = self._lock(subkeys, keyed_by.derive)
         derived = keyed_by.derive(subkeys)
-        return self._train(_Under(key, protection, subkeys, derived, lock), begun)
+        return self._train(Terms(key, protection, subkeys, derived, lock), begun)
 
     def train_baseline(self, key: ModelKey | None = None) -> Run:
         """Train a plain model, or with a key the plain twin of a protected one.
@@ -190,7 +140,7 @@ class Job:
         proving = None if key is None else self._subkeys_above(key)
         if begun and self._is_done(begun, proving, TWIN):
             return run_folder.read_run(self.path, build=self.build)
-        return self._train(_Under(key, proving=proving), begun)
+        return self._train(Terms(key, proving=proving), begun)
 
     def _subkeys_above(self, key: ModelKey) -> ModelSubkeys | None:
         """The subkeys of the protected run in whose folder this twin is."""
@@ -251,28 +201,28 @@ class Job:
         tensor = torch.tensor(list(drawn), dtype=torch.uint8)
         return bytes(broadcast(tensor.to(self._accelerator.device)).cpu().tolist())
 
-    def _train(self, under: _Under, begun: Setup | None) -> Run:
+    def _train(self, terms: Terms, begun: Setup | None) -> Run:
         training_set, validation_set = self._open("train"), self._open("validation")
         check_batch(
             self.recipe.train.batch,
             images=len(training_set),
             processes=self._accelerator.num_processes,
         )
-        secret = self._secret(under.key, begun)
+        secret = self._secret(terms.key, begun)
         with SecretWeights(secret):
             model = new_model(self.recipe, self.build)
-        fold_permutations(model, under.transforms.channels)
+        fold_permutations(model, terms.transforms.channels)
         seals = self.recipe.transform.seals and not self.keep_plain
-        keeper = under.keeper(secret, seals=seals)
-        unfinished = Unfinished(self.path, keeper, under.proving)
+        keeper = terms.keeper(secret, seals=seals)
+        unfinished = Unfinished(self.path, keeper, terms.proving)
         if self._accelerator.is_main_process:
-            data = self._data_facts(training_set, validation_set)
+            data = facts_of_images(self.recipe, training_set, validation_set)
             if begun:
                 self._go_on(unfinished, begun, data)
             else:
-                self._begin(unfinished, under, secret, data)
-            if under.protection is not None:
-                self.begun(under.protection)
+                self._begin(unfinished, terms, secret, data)
+            if terms.protection is not None:
+                self.begun(terms.protection)
         self._accelerator.wait_for_everyone()
         best = train(
             Training(
@@ -281,14 +231,14 @@ class Job:
                 data=TrainingSet(training_set, self.recipe.data, secret.word("crops")),
                 validation=validation_set,
                 spec=self.recipe.train,
-                condition=self._condition(under),
+                condition=terms.condition(self._accelerator.device),
                 normalization=normalization_of(self.recipe.model),
                 accelerator=self._accelerator,
                 secret=secret,
                 keeper=unfinished.keeper,
                 watch=self.watch,
                 workers=self.recipe.data.workers,
-                lock=under.lock,
+                lock=terms.lock,
             )
         )
         if self._accelerator.is_main_process:
@@ -296,10 +246,18 @@ class Job:
         self._accelerator.wait_for_everyone()
         return run_folder.read_run(self.path, build=self.build)
 
-    def _condition(self, under: _Under) -> Condition:
-        if under.protection is None:
-            return NO_KEY
-        return keyed(under.transforms, self._accelerator.device)
+    def _lock(self, subkeys: ModelSubkeys, derive: Derive) -> LockLoss | None:
+        """What lock training needs, if the recipe asks for it."""
+        spec = self.recipe.lock
+        if not spec.weight and not spec.distill:
+            return None
+        if self._accelerator.num_processes > 1:
+            raise RunError("lock training runs in one process; torchrun started more")
+        device, teacher = self._accelerator.device, None
+        if spec.distill:
+            teacher = read_teacher(self.recipe, self.build).to(device)
+        normalization = normalization_of(self.recipe.model)
+        return LockLoss(spec, subkeys, derive, normalization, device, teacher)
 
     def _open(self, split: Literal["train", "validation"]) -> LabelledSet:
         with self._accelerator.local_main_process_first():  # it downloads for all
@@ -316,46 +274,6 @@ class Job:
                 self.notice(f"the {split} images: {note}")
         return opened
 
-    def _lock(self, subkeys: ModelSubkeys, derive: Derive) -> LockLoss | None:
-        """What lock training needs, if the recipe asks for it."""
-        spec = self.recipe.lock
-        if not spec.weight and not spec.distill:
-            return None
-        if self._accelerator.num_processes > 1:
-            raise RunError("lock training runs in one process; torchrun started more")
-        teacher = self._teacher() if spec.distill else None
-        normalization = normalization_of(self.recipe.model)
-        device = self._accelerator.device
-        return LockLoss(spec, subkeys, derive, normalization, device, teacher)
-
-    def _teacher(self) -> nn.Module:
-        """The plain model whose answers are kept; all of it is in its file.
-
-        Raises:
-            WeightsError: The file is missing, damaged or of another model.
-        """
-        try:
-            file = Path(self.recipe.lock.teacher)
-            taught = run_folder.read_model(file, self.recipe, self.build)
-        except MalformedRun as refused:
-            raise WeightsError(
-                f"lock.teacher: {refused}",
-                hint="give model.safetensors of a plain run of the same recipe, as "
-                "`mlguard train` or `mlguard protect --baseline` writes it",
-            ) from None
-        return taught.to(self._accelerator.device).requires_grad_(False)
-
-    def _data_facts(
-        self, training_set: LabelledSet, validation_set: LabelledSet
-    ) -> dict[str, Any]:
-        return {
-            "kind": self.recipe.data.kind,
-            "train_images": len(training_set),
-            "train_fingerprint": training_set.fingerprint,
-            "validation_images": len(validation_set),
-            "validation_fingerprint": validation_set.fingerprint,
-        }
-
     def _session_facts(self) -> dict[str, Any]:
         """What is true of this process, and may differ in one that resumes."""
         processes = {"processes": self._accelerator.num_processes}
@@ -368,14 +286,14 @@ class Job:
     def _begin(
         self,
         unfinished: Unfinished,
-        under: _Under,
+        terms: Terms,
         secret: TrainingSecret,
         data: dict[str, Any],
     ) -> None:
         """Write what must be known before the first step."""
         prepare_output_folder(self.path, mode=PRIVATE_FOLDER)
         origin = {}
-        if under.key is None:
+        if terms.key is None:
             run_folder.write_secret(self.path, secret)
         else:
             digest = run_folder.training_digest(self.recipe)
@@ -389,7 +307,7 @@ class Job:
             **self._session_facts(),
             "resumed": [],
         }
-        unfinished.begin(Setup(self.recipe, under.protection, facts))
+        unfinished.begin(Setup(self.recipe, terms.protection, facts))
 
     def _go_on(
         self, unfinished: Unfinished, begun: Setup, data: dict[str, Any]

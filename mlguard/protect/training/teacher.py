@@ -1,0 +1,27 @@
+"""The plain model that lock training holds the authorized answer close to."""
+
+from pathlib import Path
+
+from torch import nn
+
+from mlguard.errors import MalformedRun, WeightsError
+from mlguard.protect import run_folder
+from mlguard.protect.key_work import Build
+from mlguard.recipe import Recipe
+
+
+def read_teacher(recipe: Recipe, build: Build | None) -> nn.Module:
+    """The model whose answers are kept; all of it is in its file.
+
+    Raises:
+        WeightsError: The file is missing, damaged or of another model.
+    """
+    try:
+        taught = run_folder.read_model(Path(recipe.lock.teacher), recipe, build)
+    except MalformedRun as refused:
+        raise WeightsError(
+            f"lock.teacher: {refused}",
+            hint="give model.safetensors of a plain run of the same recipe, as "
+            "`mlguard train` or `mlguard protect --baseline` writes it",
+        ) from None
+    return taught.requires_grad_(False)
