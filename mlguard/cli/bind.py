@@ -18,6 +18,7 @@ from mlguard.cli.onnx_model import (
     refuse_onnx_options,
 )
 from mlguard.cli.printable import say, warn
+from mlguard.cli.pt2_model import export_program, is_program
 from mlguard.cli.recipes import Overrides
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.files import refuse_filled_folder
@@ -41,7 +42,7 @@ NewRun = Annotated[Path, typer.Option(help="The run folder to write; new or empt
 def bind(
     model: Annotated[
         Path,
-        typer.Argument(help="A plain run folder, a .safetensors or an .onnx file."),
+        typer.Argument(help="A plain run folder, a .safetensors, .onnx or .pt2 file."),
     ],
     key: NewKey,
     out: NewRun,
@@ -52,7 +53,8 @@ def bind(
     method: Annotated[
         str | None,
         typer.Option(
-            help="shf, np, orthogonal, channels or a list; default: the recipe's."
+            help="shf, np, orthogonal, channels, weights, or a list of them; default: "
+            "the recipe's."
         ),
     ] = None,
     block_size: Annotated[
@@ -74,7 +76,7 @@ def bind(
 ) -> None:
     """Make a trained model need the key, without training, and write a run folder.
 
-    Of an .onnx file it writes the bundle, as `mlguard export` does. With --out
+    Of an .onnx or .pt2 file it writes the bundle, as `mlguard export` does. With --out
     NAME.safetensors, a .safetensors file of any model becomes a file of the same names,
     shapes and types, every tensor sealed.
     """
@@ -92,6 +94,11 @@ def bind(
             freeze_inputs=freeze_inputs,
             unlock=unlock,
         )
+        return
+    if is_program(model):
+        if recipe or method or layers or block_size or fold_batch_norm:
+            raise typer.BadParameter("of a .pt2 file, all weights are sealed, no more")
+        export_program(model, out, key, about=about, unlock=unlock)
         return
     refuse_onnx_options(about, example, freeze_inputs=freeze_inputs)
     if is_weights(out):

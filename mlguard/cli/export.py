@@ -17,6 +17,7 @@ from mlguard.cli.onnx_model import (
     refuse_onnx_options,
 )
 from mlguard.cli.printable import say
+from mlguard.cli.pt2_model import export_program, is_program
 from mlguard.cli.triton import (
     Instances,
     KeySource,
@@ -100,6 +101,11 @@ def export(
             freeze_inputs=freeze_inputs,
             unlock=unlock,
         )
+        return
+    if is_program(run):
+        if seal is False:
+            raise typer.BadParameter("a .pt2 file without a seal is the plain model")
+        export_program(run, out, key, about=about, unlock=unlock)
         return
     refuse_onnx_options(about, example, freeze_inputs=freeze_inputs)
     need("mlguard.protect.export")

@@ -16,14 +16,15 @@ def warn_of_small_key_space(
         shown: Whether the weights show what is done to images, so that `bits` leaves
             it out.
     """
+    if spec.seals:
+        tell("every weight is sealed under the key")
+        return
     named = f"{'+'.join(spec.methods)} with {places_of(spec)}"
     if shown:
         named += "; what is done to images is not counted, for the weights show it"
     tell(f"effective key space: {said_bits(bits)}: {named}")
     if shown:
-        too = (
-            "" if bits >= MIN_KEY_SPACE_BITS else " permute layers too (--layers auto);"
-        )
+        too = "" if bits >= MIN_KEY_SPACE_BITS else " permute layers too (--layers);"
         warn(
             "the stem shows its part of the key to whoever holds the "
             "weights: its zeros and equal weights tell where every pixel went;"

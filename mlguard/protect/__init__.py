@@ -4,6 +4,7 @@ run_folder/  what training or binding leaves behind
 training/    the job, its loop, and what the loop is made of
 binding/     a trained model bound to a key without training
 export/      a finished run as a bundle
+modules/     any other torch module, or a .pt2 file, as a bundle
 
 Knows no keystore: it is handed a ModelKey.
 """
@@ -11,17 +12,23 @@ Knows no keystore: it is handed a ModelKey.
 from mlguard.protect.binding import Bound, bind_model, bound_recipe, rebind_run
 from mlguard.protect.device import new_accelerator, pick_device
 from mlguard.protect.evaluate import evaluate, predict_classes
+from mlguard.protect.modules import Answer, BoundModule, Pixels, bind, bind_program
 from mlguard.protect.run_folder import Protection, Run, read_plain, read_run
 from mlguard.protect.training import DataFolder, Job, Training, named_recipe, train
 
 __all__ = [
+    "Answer",
     "Bound",
+    "BoundModule",
     "DataFolder",
     "Job",
+    "Pixels",
     "Protection",
     "Run",
     "Training",
+    "bind",
     "bind_model",
+    "bind_program",
     "bound_recipe",
     "evaluate",
     "named_recipe",

@@ -39,10 +39,17 @@ OPERATOR = re.compile(
     r"|torch\.(?:_?sym_\w+)|_operator\.(?!\w*(?:caller|attrgetter))[a-z_]+"
     r"|math\.(?:ceil|floor|trunc|sqrt|pow|log2)"
 )
-# A formula of sizes: numbers, symbols, functions, and no way to an attribute.
-FORMULA = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]*|\d+(?:\.\d+)?|[\s+\-*/%(),<>=!&|~])*")
+# A formula of sizes: numbers, symbols, functions, and no way to an attribute. A name in
+# quotes is a symbol's and nothing else.
+QUOTED = r"'[a-z]{1,3}\d+'"
+FORMULA = re.compile(
+    rf"(?:[A-Za-z_][A-Za-z0-9_]*|\d+(?:\.\d+)?|{QUOTED}|[\s+\-*/%(),<>=!&|~])*"
+)
 SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-KNOWN = re.compile(r"[a-z]{1,3}\d+|[A-Z][A-Za-z]*|True|False|oo|int_oo")
+KNOWN = re.compile(
+    r"[a-z]{1,3}\d+|[A-Z][A-Za-z]*|True|False|oo|int_oo"
+    r"|positive|nonnegative|negative|integer|real|finite|evaluate"
+)
 WEIGHTS = re.compile(r"data/(?:weights|constants)/model_\w+_config\.json")
 HINT = "save it again with torch.export.save, by a torch not older than 2.9"
 

@@ -1,0 +1,45 @@
+"""A .pt2 file on the command line: what `export` and `bind` do with one."""
+
+from pathlib import Path
+
+import typer
+
+from mlguard.cli.extras import need
+from mlguard.cli.model_key import open_model_key
+from mlguard.cli.printable import say
+from mlguard.cli.unlock import Unlock
+from mlguard.files import refuse_existing
+
+
+def is_program(path: Path) -> bool:
+    """Whether a path is that of a program which torch.export saved."""
+    return path.suffix.lower() == ".pt2"
+
+
+def export_program(
+    model: Path, out: Path, key: str | None, *, about: Path | None, unlock: Unlock
+) -> None:
+    """Write a .pt2 file as a bundle, and say what stands under the key.
+
+    Raises:
+        typer.BadParameter: No key was named.
+        ModelFileError: The file is none that can be protected.
+    """
+    if key is None:
+        raise typer.BadParameter("a .pt2 file has no key yet: name one with --key")
+    need("mlguard.protect.modules")
+    from mlguard.foreign import read_about
+    from mlguard.protect.modules import bind_program
+
+    refuse_existing(out)  # before a passphrase is asked for
+    said = None if about is None else read_about(about)
+    with open_model_key(key, unlock) as held:
+        done = bind_program(model, held.key, out, about=said)
+        held.register("bundle", done.protection_id.hex())
+        key_id = held.key.key_id
+    say(f"{out}  {done.size_bytes / 1e6:.1f} MB  key {key_id}  sealed")
+    say(
+        f"covered: {done.share:.2%} of the weights; outputs {', '.join(done.outputs)} "
+        f"differ from the program's by at most {done.difference:.1e} of their largest "
+        "value"
+    )
