@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from mlguard.bundle import glimpse_bundle
 from mlguard.errors import (
+    BindingError,
     MalformedRun,
     RecipeError,
     RunError,
@@ -235,3 +237,30 @@ def test_plain_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
         plain, recipe, KEY, tmp_path / "bound", key_name="acme", keep_plain=True
     )
     assert found_in(done.run.path, plain_bytes(done.run)) != []
+
+
+class Branching(nn.Module):
+    """What torch.fx cannot trace: it looks at values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 6, 1)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.layer(pixels if pixels.mean() > 0 else -pixels)
+
+
+def test_a_model_that_cannot_be_traced_is_sealed_all_the_same(tmp_path: Path) -> None:
+    path = plain_run(tmp_path / "plain", build=Branching)
+    run = bound(path, tmp_path / "bound", build=Branching, methods=("weights",)).run
+    expected = logits(read_run(path, build=Branching), NO_KEY, images(32, 32))
+    got = logits(run.unlocked(KEY), NO_KEY, images(32, 32))
+    assert torch.equal(got, expected)
+    with pytest.raises(BindingError, match=r"torch\.fx cannot trace the model"):
+        bound(
+            path,
+            tmp_path / "other",
+            build=Branching,
+            methods=("channels", "weights"),
+            layers=("layer",),
+        )
