@@ -1,6 +1,7 @@
 """A model whose every weight is sealed: who has the files, and who has the memory."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -13,14 +14,20 @@ from mlguard.audit.report.cells import rows
 from mlguard.audit.report.page import render_page
 from mlguard.audit.report.schema import AuditReport, dump_report, parse_report
 from mlguard.audit.report.words import subject_line
+from mlguard.audit.run import Adversary
 from mlguard.audit.target import AuditTransforms
+from mlguard.data import open_split
 from mlguard.errors import ReportError
 from mlguard.keys import ModelSubkeys
 from mlguard.models import NO_KEY
+from mlguard.protect import read_run
+from mlguard.recipe import Audit as Settings
 from mlguard.transforms import TransformSet
 from tests.audit.attacks.test_contract import TINY
-from tests.audits import KEY, PROTECTION_ID, images, report, run_all
+from tests.audits import KEY, PROTECTION_ID, audit_run, images, report, run_all
 from tests.planted import Noise, np_transform, scene_of
+from tests.protect.test_bind import bound, plain_run
+from tests.runs import KEY as BIND_KEY
 
 OPENED = {"no_key": images(0.9), "incorrect": [], "nearby": []}  # as the correct key
 ALONE = recipe.Transform.model_construct(
@@ -120,3 +127,46 @@ def test_a_line_says_what_is_sealed_and_no_block_size() -> None:
     subject = dataclasses.replace(written.subject, methods=("weights",), block_size=1)
     changed = dataclasses.replace(written, subject=subject)
     assert subject_line(changed) == "fcn_small, weights"
+
+
+def audited(folder: Path, *methods: str) -> AuditReport:
+    """The audit of a small run that was bound under some methods."""
+    plain = plain_run(folder / "plain", "data.shapes_images=[8, 4, 6]")
+    bound(plain, folder / "run", methods=methods)
+    run = read_run(folder / "run")
+    settings = Settings(
+        incorrect_keys=2, nearby=(0.5,), nearby_keys=1, batch=4, budget="quick"
+    ).model_copy(update={"attacks": ("without-key",)})
+    test, own = (
+        open_split(run.recipe.data, None, split, seed=0)
+        for split in ("test", "validation")
+    )
+    return audit_run(
+        run,
+        BIND_KEY,
+        test,
+        split="test",
+        settings=settings,
+        adversary=Adversary(own, "validation"),
+        examples=1,
+    ).report
+
+
+def test_a_run_under_weights_is_the_plain_model_in_memory(tmp_path: Path) -> None:
+    report = audited(tmp_path, "weights")
+    found = report.findings
+    assert report.subject.sealed_files
+    assert found.no_key.score == found.correct.score == found.baseline.score
+    assert (found.incorrect, found.nearby) == (None, ())
+    (attack,) = report.attacks.findings
+    assert (attack.variant, attack.score) == ("the opened model", found.correct.score)
+    assert "from-memory" in {flag.code for flag in report.flags}
+    assert parse_report(dump_report(report), name="audit.json") == report
+
+
+def test_with_an_image_method_it_is_what_that_method_left(tmp_path: Path) -> None:
+    report = audited(tmp_path, "orthogonal", "weights")
+    assert report.subject.sealed_files
+    assert len(report.findings.incorrect.scores) == 2
+    assert report.findings.no_key is not None
+    assert subject_line(report).endswith("orthogonal + weights with M = 4")
