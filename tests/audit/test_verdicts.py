@@ -145,6 +145,14 @@ def test_a_search_that_was_not_asked_for_leaves_its_claim_open() -> None:
     }
 
 
+def test_what_was_not_asked_for_cannot_save_a_claim_that_failed() -> None:
+    left_out = dataclasses.replace(
+        attacks().not_run[0], attack="gradient", reason="not-asked"
+    )
+    section = dataclasses.replace(attacks(), not_run=(left_out,))
+    assert answers(section=section, max_key_search=0.1)["key-search"] == ("FAIL", ())
+
+
 def test_a_search_that_no_key_of_ours_needs_leaves_its_claim_alone() -> None:
     left_out = dataclasses.replace(
         attacks().not_run[0], attack="integer-seeds", reason="not-asked"

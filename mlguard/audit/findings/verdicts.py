@@ -275,18 +275,20 @@ def _leakage(findings: Findings, attacks: AttackSection | None) -> _Measured:
 def _worst_of(claim: Claim, attacks: AttackSection | None) -> _Measured:
     """The largest stolen value of the attacks that a claim is about.
 
-    Every attack of the claim that can run on the model must have been run. What needs
-    weights that this audit did not have somebody else can still do: then the largest
-    value is only what it is at least.
+    What was not asked for, or needs weights that this audit did not have, somebody else
+    can still do: then the largest value is only what it is at least.
     """
     names = set(ATTACKS_OF[claim])
     if attacks is None:
         return _Measured(None, None)
-    skipped = {one.attack for one in attacks.not_run if one.reason == "not-asked"}
-    weightless = {x.attack for x in attacks.not_run if x.reason == "needs-weights"}
+    open_still = {
+        one.attack
+        for one in attacks.not_run
+        if one.reason in ("not-asked", "needs-weights")
+    } - NOT_NEEDED
     own = [finding for finding in attacks.findings if finding.attack in names]
     known = [finding for finding in own if finding.stolen_value is not None]
-    if skipped & names - NOT_NEEDED or not known:
+    if not known:
         return _Measured(None, None)
     worst = max(known, key=lambda finding: finding.stolen_value or 0.0)
     converged = all(finding.converged for finding in own)
@@ -294,5 +296,5 @@ def _worst_of(claim: Claim, attacks: AttackSection | None) -> _Measured:
         worst.stolen_value,
         worst.stolen_value_interval,
         converged,
-        complete=not weightless & names,
+        complete=not open_still & names,
     )
