@@ -2,27 +2,43 @@
 #
 #   make demo    the whole job on generated images; ends by naming the report to open
 #   make test    formatting, lint, types and the whole test suite
+#
+# Before a release: `make wheel` runs the demo's commands, on fewer images, with a wheel in
+# an empty environment.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := demo
 GUARD  := $(BIN)/mlguard
+WHEEL  := .wheel
+FEWER  := --set train.epochs=1 --set data.shapes_images=[64,8,8]
 
-.PHONY: demo test setup clean
+.PHONY: demo commands wheel test setup clean
 
 # The demo has a keystore of its own, opened with a file, so that nothing is asked.
-demo: export MLGUARD_KEYSTORE := $(DEMO)/keystore.mlgk
-demo: export MLGUARD_IDENTITY_FILE := $(DEMO)/owner.identity
 demo: $(VENV)/.train
+	$(MAKE) commands
+
+commands: export MLGUARD_KEYSTORE := $(DEMO)/keystore.mlgk
+commands: export MLGUARD_IDENTITY_FILE := $(DEMO)/owner.identity
+commands:
 	rm -rf $(DEMO)
 	mkdir -m 700 $(DEMO)
 	$(GUARD) keygen acme
-	$(GUARD) protect --recipe demo --key acme --out $(DEMO)/run --baseline
+	$(GUARD) protect --recipe demo --key acme --out $(DEMO)/run --baseline $(SETTINGS)
 	$(GUARD) export $(DEMO)/run --out $(DEMO)/acme.mlgb
-	$(GUARD) samples --recipe demo --out $(DEMO)/images
+	$(GUARD) samples --recipe demo --out $(DEMO)/images $(SETTINGS)
 	$(GUARD) predict $(DEMO)/acme.mlgb $(DEMO)/images --key acme --out $(DEMO)/masks --overlay
 	$(GUARD) audit $(DEMO)/run --key acme --out $(DEMO)/report
+
+wheel:
+	rm -rf $(WHEEL)
+	$(PYTHON) -m venv $(WHEEL)
+	$(WHEEL)/bin/python -m pip wheel --quiet --no-deps --wheel-dir $(WHEEL)/dist .
+	$(WHEEL)/bin/python -m pip install --quiet --constraint .ci/constraints.txt \
+	  "$$(echo $(WHEEL)/dist/*.whl)[train]"
+	$(MAKE) commands DEMO=$(WHEEL)/demo GUARD=$(WHEEL)/bin/mlguard SETTINGS='$(FEWER)'
 
 test: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -40,4 +56,4 @@ $(VENV)/.train $(VENV)/.dev: pyproject.toml .ci/constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(DEMO) $(WHEEL)

@@ -8,7 +8,7 @@ bytes; nothing is decoded.
 START_BYTES = 64  # as many as are looked at
 
 _STARTS = (
-    (b"version https://git-lfs", "a Git LFS pointer; `git lfs pull` fetches the file"),
+    (b"version https://git-lfs", "a Git LFS pointer (`git lfs pull` fetches the file)"),
     (b"\xff\xd8\xff", "a JPEG image"),
     (b"\x89PNG\r\n\x1a\n", "a PNG image"),
     (b"GIF8", "a GIF image"),
@@ -26,6 +26,8 @@ _STARTS = (
     (b"\x80\x02", "a pickle"),
     (b"\x89HDF", "an HDF5 file"),
     (b"mlguard keystore", "a keystore"),
+    (b"\xff\xfe", "a text in UTF-16"),
+    (b"\xfe\xff", "a text in UTF-16"),
 )
 _PAGES = (b"<!doctype html", b"<html", b"<head", b"<?xml", b"<svg")
 _BRANDS = {  # of ISO base media files, at byte 8
@@ -58,3 +60,14 @@ def kind_of(content: bytes) -> str:
     if start[4:8] == b"ftyp":
         return _BRANDS.get(start[8:12], "a video or an image of a telephone")
     return next((kind for mark, kind in _STARTS if start.startswith(mark)), "")
+
+
+def but_is(content: bytes) -> str:
+    """What to add to "is not …": what the file is instead, if that is known here.
+
+    Example:
+        >>> "a is not a bundle" + but_is(b"%PDF-1.7")
+        'a is not a bundle but a PDF document'
+    """
+    kind = kind_of(content)
+    return f" but {kind}" if kind else ""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 from mlguard.errors import MalformedBundle
+from mlguard.kinds import but_is
 
 MANIFEST = "manifest.json"
 PREPROCESS = "preprocess.onnx"
@@ -129,7 +130,7 @@ def _read_header(
     if not header.startswith(b"PK\3\4"[: len(header)]):
         hint = None
         if MANIFEST in place:  # the very first bytes
-            name = f"{name} is not a bundle"
+            name = f"{name} is not a bundle{but_is(header)}"
             hint = "check the path; `mlguard export` writes bundles"
         raise MalformedBundle(
             f"{name}: expected {expected}, found no such ZIP member", hint=hint

@@ -28,7 +28,7 @@ from mlguard.images import (
     decode_rgb,
     orientation_of,
 )
-from mlguard.kinds import kind_of
+from mlguard.kinds import but_is, kind_of
 
 MAX_PIXELS = 1 << 26  # 67 megapixels; checked before anything is decoded
 LARGE_PIXELS = 1 << 24  # above it, one image at a time: it takes 7 bytes a pixel
@@ -108,9 +108,9 @@ def decode_mask(content: bytes, path: Path) -> NDArray[np.uint8]:
         DatasetError: Not a PNG, cut short, in colours, or with 16 bits.
     """
     if not content.startswith(PNG_SIGNATURE):
-        kind = kind_of(content)
-        is_ = f" but {kind}" if kind else ""
-        raise DatasetError(f"mask {path} is not a PNG{is_}", hint=INDEX_HINT)
+        raise DatasetError(
+            f"mask {path} is not a PNG{but_is(content)}", hint=INDEX_HINT
+        )
     bits, colour_type = (*content[24:26], 0, 0)[:2]  # of the header chunk
     if bits == 16 or colour_type in _TRUECOLOUR:
         kind = "16-bit" if bits == 16 else "colour"

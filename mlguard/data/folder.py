@@ -11,6 +11,7 @@ from pathlib import Path
 from mlguard.data.files import INDEX_HINT, PairPaths
 from mlguard.errors import DatasetError
 from mlguard.files import is_dropping, read_text
+from mlguard.kinds import but_is
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 LAYOUT = "images/<id>.jpg or .png, masks/<id>.png, and <split>.txt with one id a line"
@@ -85,9 +86,10 @@ def _text(path: Path) -> str:
         raise DatasetError(
             f"no list {path}", hint=f"expected in {path.parent}: {LAYOUT}"
         ) from None
-    except UnicodeDecodeError:
+    except UnicodeDecodeError as error:
         raise DatasetError(
-            f"{path} is not UTF-8 text", hint="list one id a line, in UTF-8"
+            f"{path} is not UTF-8 text{but_is(error.object)}",
+            hint="list one id a line, in UTF-8",
         ) from None
     except OSError as error:
         raise DatasetError(

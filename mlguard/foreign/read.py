@@ -10,6 +10,7 @@ from mlguard.engine import ORT_ERRORS
 from mlguard.errors import ModelFileError
 from mlguard.files import read_bounded
 from mlguard.foreign.sessions import first_line, load
+from mlguard.kinds import but_is
 
 MAX_BYTES = (1 << 31) - 1  # protocol buffers end at 2 GiB; weights may lie beside
 ORT_FORMAT = b"ORTM"  # at byte 4 of onnxruntime's own format
@@ -51,7 +52,7 @@ def parse_model(data: bytes, *, name: str) -> ModelProto:
         model = ModelProto()
     if not model.HasField("graph") or not model.opset_import:
         raise ModelFileError(
-            f"{name} is not an ONNX file, or a damaged one",
+            f"{name} is not an ONNX file{but_is(data) or ', or a damaged one'}",
             hint="a model of another library is exported to ONNX first; "
             "docs/models/ says how",
         )

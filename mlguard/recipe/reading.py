@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from mlguard.errors import RecipeError
 from mlguard.files import read_text
+from mlguard.kinds import but_is
 from mlguard.recipe.sections import Recipe
 from mlguard.validation import problems_of, shortened
 
@@ -77,7 +78,10 @@ def recipe_text(name: str) -> str:
         ) from None
     except OSError as error:
         raise RecipeError(name, [f"cannot be read: {error.strerror}"]) from None
-    except ValueError as error:  # not UTF-8, or a path with a zero byte
+    except UnicodeDecodeError as error:
+        known = but_is(error.object) or f": {error}"
+        raise RecipeError(name, [f"cannot be read as text, not UTF-8{known}"]) from None
+    except ValueError as error:  # a path with a zero byte
         raise RecipeError(name, [f"cannot be read as text: {error}"]) from None
 
 

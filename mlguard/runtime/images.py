@@ -128,7 +128,9 @@ def _unreadable(name: object, content: bytes) -> ImageError:
     if kind and kind not in {f"a {each} image" for each in (*FORMATS, "WebP")}:
         return ImageError(
             f"{name} cannot be read as an image: it is {kind}",
-            hint=f"save it as one of {known}",
+            hint=f"save it as one of {known}"
+            if "image" in kind
+            else "put the image itself in its place",
         )
     return ImageError(
         f"{name} cannot be read as an image",

@@ -26,7 +26,9 @@ MAY_IMPORT = {
     "mlguard.pictures": {"mlguard.palette", "numpy", "PIL"},
     "mlguard.metrics": {"numpy"},
     "mlguard.tasks": {"mlguard.metrics", "mlguard.rules", "numpy"},
-    "mlguard.recipe": COMMON | {"mlguard.validation", "pydantic", "tomli_w"},
+    "mlguard.recipe": COMMON
+    | {"mlguard.kinds"}
+    | {"mlguard.validation", "pydantic", "tomli_w"},
     "mlguard.keys": {"cryptography"},
     "mlguard.signing": {"mlguard.errors", "cryptography"},
     "mlguard.sealing": {"mlguard.errors", "cryptography"},
@@ -66,10 +68,12 @@ MAY_IMPORT = {
     | {"mlguard.grants", "mlguard.issuing"}  # an issued bundle opens with an identity
     | {"mlguard.images", "numpy", "mlguard.engine", "PIL"},
     "mlguard.foreign": COMMON
+    | {"mlguard.kinds"}
     | {"mlguard.keys", "mlguard.sealing", "mlguard.bundle", "mlguard.runtime"}
     | {"google.protobuf"}
     | {"numpy", "onnx", "mlguard.engine", "pydantic"},
     "mlguard.protect": COMMON
+    | {"mlguard.kinds"}
     | {"mlguard.validation"}
     | TORCH
     | {"mlguard.recipe", "mlguard.tasks", "mlguard.keys", "mlguard.transforms"}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mlguard.errors import MalformedRun
 from mlguard.files import atomic_write, read_bounded
+from mlguard.kinds import but_is
 from mlguard.protect.key_work import Build, blank_model
 from mlguard.recipe import Recipe
 
@@ -52,6 +53,8 @@ def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
     try:
         return dict(load(data))
     except (SafetensorError, ValueError, KeyError) as error:
+        if kind := but_is(data):
+            raise MalformedRun(f"{path} is no safetensors file{kind}") from None
         raise MalformedRun(
             f"{path} is damaged, or no safetensors file: {error}"
         ) from None
