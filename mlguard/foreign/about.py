@@ -15,6 +15,7 @@ from mlguard.bundle import ImageFacts, TaskFacts
 from mlguard.bundle.manifest import Text
 from mlguard.errors import ModelFileError
 from mlguard.files import read_bounded
+from mlguard.validation import problems_of
 
 MAX_BYTES = 1 << 20  # of the file; a thousand class names take a fiftieth
 
@@ -49,10 +50,7 @@ def read_about(path: Path) -> About:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError) as error:
         reason = f"is not TOML: {error}"
     except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False)
-        reason = "; ".join(
-            f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problems
-        )
+        reason = "; ".join(problems_of(error))
     raise ModelFileError(
         f"{path}: {reason}", hint="docs/models/onnx.md explains every field"
     )

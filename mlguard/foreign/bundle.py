@@ -31,6 +31,7 @@ from mlguard.foreign.lift import Lifted, Signature, lift_file
 from mlguard.keys import ModelKey, new_protection_id
 from mlguard.runtime.types import datatype_of
 from mlguard.sealing import PlainTensor
+from mlguard.validation import problems_of
 
 PACKAGES = ("mlguard", "onnx", "onnxruntime", "onnxruntime-gpu")
 
@@ -115,10 +116,8 @@ def model_of(lifted: Lifted, about: About, *, name: str) -> Model2:
             hint="docs/spec/bundle-v2.md, section 4, has the limits",
         ) from None
     except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, problem["loc"]))
         raise ModelFileError(
-            f"{name}: {where}: {problem['msg']}".replace(": :", ":"),
+            f"{name}: {problems_of(error)[0]}",
             hint="docs/models/onnx.md explains what a model can be said to be",
         ) from None
     return Model2(

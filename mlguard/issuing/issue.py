@@ -22,6 +22,7 @@ from mlguard.bundle import (
 )
 from mlguard.bundle.archive2 import GRANT, MANIFEST, SIGNATURE
 from mlguard.errors import BundleError
+from mlguard.files import sha256_of
 from mlguard.grants import Grant, Recipient, Secrets, Terms, new_grant_id, sign_grant
 from mlguard.issuing.float_types import marked_bytes
 from mlguard.issuing.opening import grant_of
@@ -149,7 +150,7 @@ def issue(
         check=None if check is None else lambda path: check(path, secrets),
     )
     cost = None if marker is None else marker.cost
-    return Issued(out, made[-1], _sha256(out), cost)
+    return Issued(out, made[-1], sha256_of(out), cost)
 
 
 def renew(
@@ -266,8 +267,3 @@ class _Recorder:
     def derive(self, use: str) -> bytes:
         self.used[use] = self.subkeys.derive(use)
         return self.used[use]
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

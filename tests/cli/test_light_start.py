@@ -90,7 +90,9 @@ def imports_onnxruntime(source: str) -> bool:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names.add(node.module or "")
-    return any(name.partition(".")[0] == "onnxruntime" for name in names)
+    return bool(names & {"onnxruntime"}) or any(
+        "onnxruntime.capi" in one for one in names
+    )
 
 
 def test_onnxruntime_is_imported_in_one_place() -> None:

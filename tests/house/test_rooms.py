@@ -59,6 +59,7 @@ MAY_IMPORT = {
     | {"mlguard.validation"}
     | {"cryptography", "numpy", "onnx", "pydantic"},
     "mlguard.issuing": COMMON
+    | {"mlguard.validation"}
     | {"mlguard.bundle", "mlguard.grants", "mlguard.keys", "mlguard.marks"}
     | {"mlguard.sealing", "mlguard.signing", "numpy"}
     | {"mlguard.foreign", "mlguard.weights"},  # in `leak`, the owner's side
@@ -68,6 +69,7 @@ MAY_IMPORT = {
     | {"mlguard.grants", "mlguard.issuing"}  # an issued bundle opens with an identity
     | {"mlguard.images", "numpy", "mlguard.engine", "PIL"},
     "mlguard.foreign": COMMON
+    | {"mlguard.validation"}
     | {"mlguard.kinds"}
     | {"mlguard.keys", "mlguard.sealing", "mlguard.bundle", "mlguard.runtime"}
     | {"google.protobuf"}

@@ -15,6 +15,7 @@ from mlguard.bundle import ImageFacts, ResizeFacts, TaskFacts
 from mlguard.errors import BindingError
 from mlguard.foreign import About
 from mlguard.protect.modules.sizes import Sizes, is_image
+from mlguard.validation import problems_of
 
 LAYOUTS = {4: "NCHW", 5: "NCDHW"}  # by the number of axes
 DETECTION = ("boxes", "labels", "scores")  # torchvision's names
@@ -89,9 +90,7 @@ def about_module(
         image = None if pixels is None else _image(example, sizes, pixels)
         task = None if answer is None else _task(example, outputs, answer)
     except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, problem["loc"])) or "pixels"
-        raise BindingError(f"{where}: {problem['msg']}") from None
+        raise BindingError(problems_of(error, whole="pixels")[0]) from None
     return About(image=image, task=task)
 
 
