@@ -30,7 +30,8 @@ commands:
 	$(GUARD) export $(DEMO)/run --out $(DEMO)/acme.mlgb
 	$(GUARD) samples --recipe demo --out $(DEMO)/images $(SETTINGS)
 	$(GUARD) predict $(DEMO)/acme.mlgb $(DEMO)/images --key acme --out $(DEMO)/masks --overlay
-	$(GUARD) audit $(DEMO)/run --key acme --out $(DEMO)/report
+	# 30 and 31 are verdicts on the model, not failures of the demo.
+	$(GUARD) audit $(DEMO)/run --key acme --out $(DEMO)/report; case $$? in 0|30|31) ;; *) exit 1;; esac
 
 wheel:
 	rm -rf $(WHEEL)
