@@ -4,6 +4,7 @@ No hub is asked for anything. A library that is not installed, or an export that
 is said and passed over.
 """
 
+import importlib
 import importlib.util
 import shutil
 import sys
@@ -255,13 +256,15 @@ def of_keras() -> Iterator[Model]:
 
 def of_onnxruntime() -> Iterator[Model]:
     """Models of the zoo, their weights quantized by onnxruntime."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    quantization = importlib.import_module("onnxruntime.quantization")  # after mlguard
 
     for source in ("transformers-bert_small", "timm-vit_tiny_patch16_224"):
 
         def make(path: Path, source: str = source) -> None:
             plain = path.parent / f"{source}.onnx"
-            quantize_dynamic(plain, path, weight_type=QuantType.QInt8)
+            quantization.quantize_dynamic(
+                plain, path, weight_type=quantization.QuantType.QInt8
+            )
 
         yield Model("onnxruntime", f"{source}_int8", make)
 
