@@ -6,7 +6,7 @@ bundle, runtime, audit. Importing this package loads none of them.
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Whatever of mlguard is imported, this comes first: onnxruntime reads it once, when it
 # is imported, and would else write a device id and a database and call home.
