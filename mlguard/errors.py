@@ -22,6 +22,7 @@ MlguardError
 │   ├── Expired         its last day is over
 │   └── Revoked         its owner has taken it back
 ├── SignatureNotTrusted not signed, or not by whom the user trusts
+├── OptionError         a value that a command was given cannot be used
 ├── KeySourceError      where a server gets its key does not give one
 ├── ShapeError          expected and got
 ├── ParityError         the ONNX graph disagrees with the model, and by how much
@@ -156,6 +157,19 @@ class SignatureNotTrusted(MlguardError):
     """It is not signed, or not by whom the user trusts."""
 
     hint = "ask the owner which key signs, by a way that you trust"
+
+
+class OptionError(MlguardError):
+    """A value that a command was given cannot be used; every problem at once.
+
+    Args:
+        what: Of what it is a value, such as "the grant".
+        problems: What was expected, and what was found.
+    """
+
+    def __init__(self, what: str, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(f"{what}: " + "; ".join(self.problems))
 
 
 class KeySourceError(MlguardError):

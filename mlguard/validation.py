@@ -8,7 +8,25 @@ from typing import Any
 
 from pydantic import ValidationError
 
+MAX_OBJECTS = 20_000  # and lists, in a text that nobody vouches for yet
+MAX_ITEMS = 200_000  # and fields
 MAX_SHOWN = 100  # characters of a value or a field's name in a refusal
+
+
+def refuse_crowded(
+    data: bytes, *, objects: int = MAX_OBJECTS, items: int = MAX_ITEMS
+) -> None:
+    """Refuse JSON of more things than any of our texts has.
+
+    Each thing at fault becomes an error of its own before the first is looked at, so
+    that a megabyte of `{}` would cost gigabytes.
+
+    Raises:
+        ValueError: There are too many.
+    """
+    crowded = data.count(b"{") + data.count(b"[") > objects
+    if crowded or data.count(b",") > items:
+        raise ValueError(f"holds more than {objects} objects or {items} items")
 
 
 def problems_of(

@@ -31,6 +31,7 @@ ENTRY_KEY, ENTRY_VALUE = 1, 2
 GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_SPARSE = 1, 5, 15
 NODE_ATTRIBUTE, NODE_DOMAIN = 5, 7
 ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS, ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
+SPARSE_PARTS = {1, 2}  # values and indices of a SparseTensorProto
 TENSOR_NAME, TENSOR_EXTERNAL, TENSOR_LOCATION = 8, 13, 14
 
 
@@ -126,8 +127,16 @@ class _Walk:
                 self.node(_bytes(value), depth=depth)
             elif number == GRAPH_INITIALIZER:
                 self.initializer(_bytes(value), depth=depth)
-            elif number == GRAPH_SPARSE and not self.foreign:
-                raise _Unfit("has sparse tensors")
+            elif number == GRAPH_SPARSE:
+                self.sparse(_bytes(value))
+
+    def sparse(self, data: memoryview) -> None:
+        """Refuse a sparse tensor whose values or indices are outside the file."""
+        if not self.foreign:
+            raise _Unfit("has sparse tensors")
+        for number, value in self.read(data):
+            if number in SPARSE_PARTS and self.external(_bytes(value))[0]:
+                raise _Unfit("a sparse tensor points outside the file")
 
     def node(self, data: memoryview, *, depth: int) -> None:
         self.facts.nodes += 1
@@ -145,8 +154,8 @@ class _Walk:
                 self.graph(_bytes(value), depth=depth + 1)
             elif number in ATTRIBUTE_TENSORS and self.external(_bytes(value))[0]:
                 raise _Unfit("a constant points outside the file")
-            elif number in ATTRIBUTE_SPARSE and not self.foreign:
-                raise _Unfit("has sparse tensors")
+            elif number in ATTRIBUTE_SPARSE:
+                self.sparse(_bytes(value))
 
     def initializer(self, data: memoryview, *, depth: int) -> None:
         outside, name, location = self.external(data)

@@ -25,7 +25,7 @@ from mlguard.errors import MalformedBundle
 from mlguard.rules import BLOCK_SIZES, BYTE_MAX, MAX_CLASSES, ImageMethod, TaskName
 from mlguard.transforms import KeyedLayer, KeyedTransforms, key_space_bits
 from mlguard.transforms.channels import MAX_CHANNELS
-from mlguard.validation import problems_of
+from mlguard.validation import problems_of, refuse_crowded
 
 SCHEMA = "mlguard.bundle/1"
 LAYER = r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*\z"
@@ -280,10 +280,13 @@ def parse_manifest(data: bytes, *, name: str) -> Manifest:
         MalformedBundle: The manifest does not follow the specification.
     """
     try:
+        refuse_crowded(data)
         manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
         problem = problems_of(error, whole="manifest.json")[0]
         raise MalformedBundle(f"{name}: {problem}") from None
+    except ValueError as problem:
+        raise MalformedBundle(f"{name}: manifest.json {problem}") from None
     if manifest.to_bytes() != data:
         raise MalformedBundle(f"{name}: manifest.json is not in its canonical spelling")
     return manifest

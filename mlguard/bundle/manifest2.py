@@ -39,7 +39,7 @@ from mlguard.bundle.manifest import (
 from mlguard.errors import BundleError, MalformedBundle
 from mlguard.rules import MAX_CLASSES
 from mlguard.transforms import KeyedLayer, KeyedTransforms
-from mlguard.validation import problems_of
+from mlguard.validation import problems_of, refuse_crowded
 
 FORMAT = 2
 MAX_TENSORS = 4096  # inputs, and outputs, of one model
@@ -391,11 +391,14 @@ def parse_manifest2(data: bytes, *, name: str) -> Manifest2:
         MalformedBundle: The manifest does not follow the specification.
     """
     try:
+        refuse_crowded(data)
         manifest = Manifest2.model_validate_json(data)
     except ValidationError as error:
         refuse_newer(data, name=name)
         problem = problems_of(error, whole=MANIFEST)[0]
         raise MalformedBundle(f"{name}: {problem}") from None
+    except ValueError as problem:
+        raise MalformedBundle(f"{name}: {MANIFEST} {problem}") from None
     if manifest.to_bytes() != data:
         raise MalformedBundle(f"{name}: {MANIFEST} is not in its canonical spelling")
     return manifest

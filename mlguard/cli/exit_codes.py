@@ -113,6 +113,7 @@ EXIT_CODES = (
         "recipe, data, weights, run or image refused",
         (
             errors.RecipeError,
+            errors.OptionError,
             errors.DatasetError,
             errors.ImageError,
             errors.WeightsError,

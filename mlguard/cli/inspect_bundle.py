@@ -128,6 +128,7 @@ def _grant(content: bytes, *, name: str) -> dict[str, Any] | None:
     """What the grant says; whether its owner signed it is not looked at."""
     try:
         said = json.loads(read_envelope(content, name=name).payload)
+        json.dumps(said, allow_nan=False)  # no other program reads Infinity
         return {field: said[field] for field in GRANT_FIELDS}
     except (MlguardError, ValueError, TypeError, LookupError, RecursionError):
         return None

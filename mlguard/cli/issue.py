@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -21,13 +21,14 @@ from mlguard.cli.parties import (
     SignerName,
     open_signer,
 )
-from mlguard.cli.printable import say
+from mlguard.cli.printable import say, warn
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.cli.with_store import Json, answer
-from mlguard.errors import BundleError, RecipeError
+from mlguard.errors import BundleError, OptionError, Revoked
 from mlguard.files import atomic_write, prepare_output_folder, read_bounded, write_new
 from mlguard.grants import (
     Grant,
+    LedgerEntry,
     Revocations,
     Terms,
     read_revocations,
@@ -91,6 +92,7 @@ def issue_command(
 
     The model key is not in it. Dates are enforced by mlguard's own loader only.
     """
+    warn_of_past(not_after)
     customers = [Customer.read(each) for each in to]
     places = _places(out, licensee, len(customers), bundle)
     days = Terms("", day_of(not_before), day_of(not_after), _text(terms))
@@ -107,8 +109,10 @@ def issue_command(
                 place,
                 mark=mark,
                 revocations=newest,
+                record=lambda grant, digest: desk.note(
+                    "issued", grant, digest, marked=mark
+                ),
             )
-            desk.note("issued", done.grant, done.sha256, marked=mark)
             answer(facts_of(done), _words(done), as_json=json)
 
 
@@ -130,8 +134,10 @@ def renew_command(
     unlock: Unlock,
 ) -> None:
     """Give a customer a new grant for the file he has, without the model."""
+    warn_of_past(not_after)
     with owner(key, signer, ledger, unlock, bundle) as desk:
         old = grant_of(desk.bundle, [desk.signer.public])
+        desk.refuse_revoked(old)
         text = old.terms if terms is None else _text(terms)
         given = Terms(old.licensee, day_of(not_before), day_of(not_after), text)
         customer = Customer.read(old.recipient)
@@ -173,7 +179,7 @@ def revoke_command(
     """
     with owner(key, signer, ledger, unlock, bundle) as desk:
         grant = grant_of(desk.bundle, [desk.signer.public])
-        changed = desk.list_at(revocations).with_grant(grant.grant_id)
+        changed = desk.next_list(revocations, grant.grant_id)
         signed = sign_revocations(changed, desk.signer)
         atomic_write(revocations, signed)
         desk.note("revoked", grant, hashlib.sha256(signed).hexdigest())
@@ -200,16 +206,12 @@ def issued_command(
     value = [entry.model_dump(mode="json") for entry in entries]
     lines = [
         f"{one.time}  {one.kind:8}  {one.grant_id}  {one.licensee}"
-        f"  {_dates(one.not_before, one.not_after)}{'' if one.marked else '  no mark'}"
+        f"  {_dates(one.not_before, one.not_after)}{_unmarked(one)}"
         for one in entries
     ]
     answer(value, "\n".join(lines) or f"nothing was issued under {key}", as_json=json)
     if missing:
-        raise BundleError(
-            f"the ledger {book.path} lacks {len(missing)} grants that the keystore "
-            f"knows of, the first {missing[0]}",
-            hint="lines were cut from it: restore it from a backup",
-        )
+        book.refuse_missing(missing)
 
 
 @dataclass(frozen=True)
@@ -234,8 +236,6 @@ class Desk:
         self, kind: str, grant: Grant, file_sha256: str, *, marked: bool = False
     ) -> None:
         """Write down what was handed out: in the keystore, and in the ledger."""
-        if kind == "issued":
-            self.held.register(USE, grant.grant_id)
         self.book.add(
             kind,  # type: ignore[arg-type]
             grant,
@@ -243,6 +243,8 @@ class Desk:
             file_sha256=file_sha256,
             marked=marked,
         )
+        if kind == "issued":
+            self.held.register(USE, grant.grant_id)
 
     def list_at(self, path: Path) -> Revocations:
         """The list of revoked grants at a path, or the first one.
@@ -255,8 +257,36 @@ class Desk:
         except FileNotFoundError:
             return Revocations.first()
         except OSError as error:
-            raise RecipeError("of the list", [f"{path}: {error.strerror}"]) from None
+            raise OptionError("the list", [f"{path}: {error.strerror}"]) from None
         return read_revocations(data, [self.signer.public], name=str(path))
+
+    def next_list(self, path: Path, grant_id: str) -> Revocations:
+        """The list after the one at a path, with one grant more.
+
+        What the ledger says was revoked is on it too, whatever file it was written to,
+        and its number is above theirs: a list begun anew would be refused as older.
+        """
+        entries = self.book.read().entries
+        known = [one.grant_id for one in entries if one.kind == "revoked"]
+        found = self.list_at(path)
+        for each in dict.fromkeys(known):
+            if each not in found.grants:
+                found = found.with_grant(each)
+        least = max(found.sequence, len(known))
+        return found.model_copy(update={"sequence": least}).with_grant(grant_id)
+
+    def refuse_revoked(self, grant: Grant) -> None:
+        """Refuse to renew what was taken back.
+
+        Raises:
+            Revoked: The ledger says that it was.
+        """
+        if any(one.kind == "revoked" for one in self.book.read().of(grant.grant_id)):
+            raise Revoked(
+                f"the grant of {grant.licensee!r} ({grant.grant_id}) was revoked, as "
+                "your ledger says: loaders with your list would refuse a new one too",
+                hint="issue a file to that customer again",
+            )
 
     def newest_list(self, path: Path | None) -> int:
         """The number of the list at a path; 0 if none is named."""
@@ -285,22 +315,30 @@ def owner(
         book = LedgerOf.at(ledger, unlock, signing)
         book.read()  # a ledger that was changed stops everything
         held = held_key(store, key, found.manifest.key_id)
+        book.refuse_cut(store, held.name)
         yield Desk(store, held, signing, book, found)
+
+
+def warn_of_past(text: str | None) -> None:
+    """Say that a last day is over already, which a slip of the year makes it."""
+    day = day_of(text)
+    if day is not None and day < datetime.now(UTC).date():
+        warn(f"the last day, {day}, is over: with it the file opens nowhere")
 
 
 def day_of(text: str | None) -> date | None:
     """A day that was given on the command line.
 
     Raises:
-        RecipeError: It is none.
+        OptionError: It is none.
     """
     if text is None:
         return None
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise RecipeError(
-            "of the grant", [f"expected a day as YYYY-MM-DD, got {text[:40]!r}"]
+        raise OptionError(
+            "the grant", [f"expected a day as YYYY-MM-DD, got {text[:40]!r}"]
         ) from None
 
 
@@ -338,6 +376,10 @@ def _words(done: Issued) -> str:
     return f"{done.path}  {_grant_words(done.grant)}\n{mark}"
 
 
+def _unmarked(entry: LedgerEntry) -> str:
+    return "  no mark" if entry.kind == "issued" and not entry.marked else ""
+
+
 def _dates(first: str | None, last: str | None) -> str:
     if first is None and last is None:
         return "without dates"
@@ -346,15 +388,15 @@ def _dates(first: str | None, last: str | None) -> str:
 
 def _places(out: Path, names: list[str], count: int, bundle: Path) -> list[Path]:
     if len(names) != count:
-        raise RecipeError(
-            "of the grant",
+        raise OptionError(
+            "the grant",
             [f"expected a --licensee for each --to, got {len(names)} for {count}"],
         )
     if count == 1:
         return [out]
     files = [re.sub(r"[^\w.-]+", "-", name).strip("-.") or "customer" for name in names]
     if len({file.casefold() for file in files}) != count:
-        raise RecipeError("of the grants", ["two licensees would get one file name"])
+        raise OptionError("the grants", ["two licensees would get one file name"])
     prepare_output_folder(out)
     return [out / f"{bundle.stem}-{file}.mlgb" for file in files]
 
@@ -365,6 +407,6 @@ def _text(path: Path | None) -> str:
     try:
         return read_bounded(path, MAX_TERMS_BYTES).decode("utf-8-sig")
     except OSError as error:
-        raise RecipeError("of the terms", [f"{path}: {error.strerror}"]) from None
+        raise OptionError("the terms", [f"{path}: {error.strerror}"]) from None
     except UnicodeDecodeError:
-        raise RecipeError("of the terms", [f"{path} is not UTF-8 text"]) from None
+        raise OptionError("the terms", [f"{path} is not UTF-8 text"]) from None

@@ -4,13 +4,13 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from keystore import Keystore
 from mlguard.cli.unlock import Unlock
-from mlguard.errors import OutputError, RecipeError
+from mlguard.errors import BundleError, OptionError, OutputError
 from mlguard.files import read_bounded
 from mlguard.grants import Grant, Ledger, read_ledger
 from mlguard.grants.ledger import MAX_LEDGER_BYTES, Kind
@@ -45,11 +45,11 @@ class LedgerOf:
         """The ledger that a command names, or the one beside the keystore.
 
         Raises:
-            RecipeError: The keystore is a database, and no ledger is named.
+            OptionError: The keystore is a database, and no ledger is named.
         """
         if given is None and "://" in unlock.keystore:
-            raise RecipeError(
-                "of the ledger",
+            raise OptionError(
+                "the ledger",
                 ["a keystore in a database has no file beside it: give --ledger FILE"],
             )
         place = given or Path(unlock.storage.location + SUFFIX)
@@ -107,6 +107,23 @@ class LedgerOf:
             raise OutputError(
                 f"cannot write the ledger {self.path}: {error.strerror}"
             ) from None
+
+    def refuse_cut(self, store: Keystore, key_name: str) -> None:
+        """Refuse a ledger that lacks what the keystore knows was issued.
+
+        Raises:
+            BundleError: It does.
+        """
+        if missing := self.missing(store, key_name):
+            self.refuse_missing(missing)
+
+    def refuse_missing(self, missing: list[str]) -> NoReturn:
+        """Say which grants a ledger lacks."""
+        raise BundleError(
+            f"the ledger {self.path} lacks {len(missing)} grants that the keystore "
+            f"knows of, the first {missing[0]}",
+            hint="lines were cut from it: restore it from a backup",
+        )
 
     def missing(self, store: Keystore, key_name: str) -> list[str]:
         """Grants that the keystore knows of, and the ledger does not."""

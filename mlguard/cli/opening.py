@@ -10,7 +10,7 @@ from mlguard.cli.model_key import read_model_key
 from mlguard.cli.parties import Holder
 from mlguard.cli.trust import trusted_signers
 from mlguard.cli.unlock import Unlock
-from mlguard.errors import BundleError, RecipeError
+from mlguard.errors import BundleError, OptionError
 from mlguard.files import read_bounded
 from mlguard.grants import Unwraps
 from mlguard.issuing import Conditions, SeenLists, open_issued
@@ -65,7 +65,7 @@ def key_for(
     Raises:
         BundleError: The bundle is the owner's, and no key was named; or it was issued,
             and there is no identity.
-        RecipeError: A file that was named cannot be read.
+        OptionError: A file that was named cannot be read.
         KeystoreError: The keystore or the identity does not open.
         SignatureNotTrusted: An issued bundle is not signed by a trusted signer.
         OutsideValidity: Its grant is not valid today, or was revoked.
@@ -120,4 +120,4 @@ def _content(path: Path | None, what: str) -> bytes | None:
     try:
         return read_bounded(path, MAX_FILE_BYTES)
     except OSError as error:
-        raise RecipeError(f"of the {what}", [f"{path}: {error.strerror}"]) from None
+        raise OptionError(f"the {what}", [f"{path}: {error.strerror}"]) from None

@@ -50,6 +50,11 @@ class Customer:
                 given = read_bounded(path, MAX_TEXT_BYTES).decode("utf-8-sig")
             except (OSError, UnicodeDecodeError):
                 raise IdentityError(f"{path} does not hold a recipient") from None
+        elif not given.startswith("mlguard-recipient-"):
+            raise IdentityError(
+                f"{given} is neither a recipient's line nor a file that holds one",
+                hint="`mlguard identity show FILE` prints the customer's line",
+            )
         key = Recipient.parse(given)
         return cls(key.line(), key)
 

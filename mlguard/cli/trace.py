@@ -11,7 +11,8 @@ from mlguard.cli.ledger import LedgerFile
 from mlguard.cli.parties import SIGNER, SignerName
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.cli.with_store import Json, answer
-from mlguard.errors import BundleError
+from mlguard.errors import BundleError, WeightsError
+from mlguard.grants import LedgerEntry
 from mlguard.marks import Finding, Trace
 from mlguard.marks import trace as trace_weights
 
@@ -40,23 +41,35 @@ def trace(
         need("mlguard.foreign")
     from mlguard.issuing.leak import tensors_of_bundle, tensors_of_leak
 
+    refuse_missing(leak)
     with owner(key, signer, ledger, unlock, bundle) as desk:
-        customers = {
-            f"{entry.licensee} (grant {entry.grant_id})": bytes.fromhex(entry.grant_id)
+        if desk.bundle.manifest.issued:
+            raise BundleError(
+                f"{bundle} was issued to a customer, and carries his mark",
+                hint="give --bundle your own bundle, from which you issued",
+            )
+        entries = [
+            entry
             for entry in desk.book.read().entries
-            if entry.kind == "issued"
-            and entry.marked
-            and entry.protection_id == desk.bundle.manifest.protection_id
-        }
+            if entry.kind == "issued" and entry.marked
+            if entry.key_id == desk.bundle.manifest.key_id
+        ]
+        customers = {_name(one): bytes.fromhex(one.grant_id) for one in entries}
         if not customers:
             raise BundleError(
-                f"no marked file was issued from {bundle}, as the ledger says",
+                f"no marked file was issued under {key}, as the ledger says",
                 hint="name the ledger with --ledger, if it lies elsewhere",
             )
         model_key = desk.held.key
-    subkeys = model_key.for_model(bytes.fromhex(desk.bundle.manifest.protection_id))
+    # Of each his own: customers got their files from one export or another.
+    subkeys = {
+        _name(one): model_key.for_model(bytes.fromhex(one.protection_id))
+        for one in entries
+    }
     found = trace_weights(
-        tensors_of_leak(leak, model_key),
+        tensors_of_leak(
+            leak, model_key, {one.bundle_sha256: one.grant_id for one in entries}
+        ),
         tensors_of_bundle(bundle, model_key),
         customers,
         subkeys,
@@ -64,9 +77,26 @@ def trace(
     answer(_facts(found), "\n".join(_words(found)), as_json=json)
 
 
+def refuse_missing(path: Path) -> None:
+    """Refuse a path at which there is nothing.
+
+    Raises:
+        WeightsError: There is no file.
+    """
+    if not path.exists():
+        raise WeightsError(f"{path}: no such file", hint="check the path")
+
+
+def _name(entry: LedgerEntry) -> str:
+    return f"{entry.licensee} (grant {entry.grant_id})"
+
+
 def _words(found: Trace) -> list[str]:
     if not found.related:
-        return ["nobody: the file has no weights of this model that carry codes"]
+        return [
+            "could not compare: the file has no weights of this model that carry "
+            "codes, so that nobody is named and nobody is cleared"
+        ]
     share = found.compared / found.marked
     lines = [f"compared {share:.1%} of the weights that carry codes"]
     named = [_line(one) for one in found.named]

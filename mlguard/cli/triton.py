@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from mlguard.cli.printable import say
-from mlguard.errors import RecipeError
+from mlguard.errors import OptionError
 
 Target = Annotated[
     Literal["bundle", "triton"],
@@ -46,7 +46,7 @@ def write_triton(
     """Write a repository around a bundle that is there.
 
     Raises:
-        RecipeError: A name or a source cannot stand in a configuration.
+        OptionError: A name or a source cannot stand in a configuration.
         BundleError: The bundle cannot be read.
         OutputError: The repository has this version, or cannot be written.
     """
@@ -67,13 +67,13 @@ def check_target(target: str, run: Path) -> bool:
     """Whether a repository is to be written.
 
     Raises:
-        RecipeError: What to write it from is no bundle.
+        OptionError: What to write it from is no bundle.
     """
     if target != "triton":
         return False
     if run.suffix.lower() != ".mlgb":
-        raise RecipeError(
-            "of the repository",
+        raise OptionError(
+            "the repository",
             [f"expected a bundle, NAME.mlgb, got {run}: export that first"],
         )
     return True

@@ -4,6 +4,7 @@ Once there is one, an issued file that none of them signed is refused, unless th
 command names a signer itself.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 
 from mlguard.cli.parties import read_public_signer
 from mlguard.errors import SignatureNotTrusted
-from mlguard.files import write_new
+from mlguard.files import is_dropping, write_new
 from mlguard.signing import PublicSigner
 
 SUFFIX = ".pub"
@@ -47,11 +48,17 @@ def kept() -> list[Path]:
         SignatureNotTrusted: They cannot be listed: who is trusted is then not known.
     """
     try:
-        return sorted(folder().glob(f"*{SUFFIX}"))
+        names = sorted(os.listdir(folder()))
+    except FileNotFoundError:
+        if not os.path.lexists(folder()):
+            return []
+        names = ["a link to nowhere"]
     except (OSError, RuntimeError) as error:
         raise SignatureNotTrusted(
             f"cannot read {folder()}: {error}", hint="name the signer with --signer"
         ) from None
+    # Whatever lies there is read as a key: what is none must not pass unseen.
+    return [folder() / name for name in names if not is_dropping(name)]
 
 
 def keep(signer: PublicSigner) -> Path:

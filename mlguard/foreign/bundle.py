@@ -110,6 +110,7 @@ def model_of(lifted: Lifted, about: About, *, name: str) -> Model2:
             task=about.task,
             licence=about.licence,
         )
+        _check_answer(facts, name=name)
     except MalformedBundle as refusal:
         raise ModelFileError(
             f"{refusal}, which no bundle can hold",
@@ -127,6 +128,31 @@ def model_of(lifted: Lifted, about: About, *, name: str) -> Model2:
         left=_left(lifted),
         origin=Origin(versions=_versions()),
     )
+
+
+def _check_answer(facts: Facts2, *, name: str) -> None:
+    """Refuse a task that the model's output cannot be the answer of.
+
+    Raises:
+        ModelFileError: It has other axes, or another number of scores than classes.
+    """
+    task, image = facts.task, facts.image
+    if task is None or image is None or task.name == "detection":
+        return
+    (output,) = (one for one in facts.outputs if one.name == task.output)
+    if output.shape is None:
+        return
+    axes = 2 if task.name == "classification" else 2 + len(image.size)
+    last = image.layout.endswith("C") and axes > len("NC")
+    classes, found = len(task.class_names), -1
+    if len(output.shape) == axes:
+        found = output.shape[-1 if last else 1]
+    if len(output.shape) != axes or found not in (-1, classes):
+        raise ModelFileError(
+            f"{name}: output {task.output!r} has the shape {list(output.shape)}, and a "
+            f"{task.name} of {classes} classes needs {axes} axes with {classes} scores",
+            hint="name another output, task, or as many class_names as it has scores",
+        )
 
 
 def _tensor(value: Signature) -> Tensor2:

@@ -142,6 +142,9 @@ class _Taker:
         for tensor in graph.initializer:
             self.take(tensor, tensor.name)
         for sparse in graph.sparse_initializer:
+            for part in (sparse.values, sparse.indices):
+                if part.data_location == TensorProto.EXTERNAL:
+                    self.embed(part)
             size = size_of(sparse.values, name=self.name)
             self.leave(sparse.values.name, size, "it is sparse")
 
@@ -245,8 +248,10 @@ def _tensors_of(attribute: AttributeProto) -> Iterator[TensorProto]:
     yield from attribute.tensors
     if attribute.HasField("sparse_tensor"):
         yield attribute.sparse_tensor.values
+        yield attribute.sparse_tensor.indices
     for sparse in attribute.sparse_tensors:
         yield sparse.values
+        yield sparse.indices
 
 
 def _list_bytes(attribute: AttributeProto) -> int:

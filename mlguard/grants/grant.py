@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from mlguard.errors import Expired, NotYetValid, RecipeError, WrongKey
+from mlguard.errors import Expired, NotYetValid, OptionError, WrongKey
 from mlguard.grants.secrets import Recipient, Secrets, Unwraps
 from mlguard.grants.texts import (
     Hex16,
@@ -122,7 +122,7 @@ class Grant(Text):
         """Wrap a file's secrets for one recipient.
 
         Raises:
-            RecipeError: The licensee, the terms or the dates cannot stand in a grant.
+            OptionError: The licensee, the terms or the dates cannot stand in a grant.
         """
         try:
             draft = cls(
@@ -141,7 +141,7 @@ class Grant(Text):
             )
         except ValidationError as error:
             problem = problems_of(error, whole="dates")[0]
-            raise RecipeError("of the grant", [problem]) from None
+            raise OptionError("the grant", [problem]) from None
         wrapped = recipient.wrap(secrets.to_bytes(), draft.info)
         return draft.model_copy(update={"wrapped": wrapped.hex()})
 

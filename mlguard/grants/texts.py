@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from mlguard.errors import SignatureNotTrusted
 from mlguard.signing import PublicSigner, Signer, read_envelope, seal_envelope
-from mlguard.validation import problems_of
+from mlguard.validation import problems_of, refuse_crowded
 
 MAX_TEXT = 200  # characters of a name
 MAX_TERMS = 64_000  # characters; a licence of some pages
@@ -64,10 +64,13 @@ class Text(BaseModel):
             SignatureNotTrusted: It is not such a text.
         """
         try:
+            refuse_crowded(data)
             text = cls.model_validate_json(data)
         except ValidationError as error:
             problem = problems_of(error, whole="the text")[0]
             raise SignatureNotTrusted(f"{name}: {problem}") from None
+        except ValueError as problem:
+            raise SignatureNotTrusted(f"{name} {problem}") from None
         if text.to_bytes() != data:
             raise SignatureNotTrusted(f"{name} is not in its canonical spelling")
         return text

@@ -75,6 +75,7 @@ def issue(
     *,
     mark: bool = True,
     revocations: int = 0,
+    record: Callable[[Grant, str], None] | None = None,
     check: Callable[[Path, Secrets], None] | None = None,
 ) -> Issued:
     """Write the file of one customer.
@@ -88,13 +89,14 @@ def issue(
         out: The file to write.
         mark: Whether its weights carry the customer's mark.
         revocations: The number of the owner's newest list of revoked grants.
-        check: Called with the finished file, and with what opens it, before the file
-            gets its name.
+        record: Called with the grant and the file's SHA-256 before the file gets its
+            name: what cannot be written down is not handed out.
+        check: Called with the finished file, and with what opens it, before that.
 
     Raises:
         WrongKey: The bundle was made for another key.
         TamperedBundle: The bundle is not what the key's owner wrote.
-        RecipeError: The licensee, the terms or the dates cannot stand in a grant.
+        OptionError: The licensee, the terms or the dates cannot stand in a grant.
         BundleError: The bundle was itself issued.
         OutputExists: There is something at the path.
         OutputError: There is no space, or the folder is not writable.
@@ -138,6 +140,15 @@ def issue(
         bundle_sha256="0" * 64,
         grant_id=grant_id,
     )
+    digests: list[str] = []
+
+    def finished(path: Path) -> None:
+        if check is not None:
+            check(path, secrets)
+        digests.append(sha256_of(path))
+        if record is not None:
+            record(made[-1], digests[-1])
+
     owner = FileOwner(
         subkeys.key_id, subkeys.protection_id, subkeys, secrets.content_key
     )
@@ -147,10 +158,10 @@ def issue(
         owner,
         seal=bundle.manifest.seal,
         beside=WriteBeside(beside),
-        check=None if check is None else lambda path: check(path, secrets),
+        check=finished,
     )
     cost = None if marker is None else marker.cost
-    return Issued(out, made[-1], sha256_of(out), cost)
+    return Issued(out, made[-1], digests[-1], cost)
 
 
 def renew(
@@ -175,7 +186,7 @@ def renew(
     Raises:
         WrongKey: The file was issued under another key, or to another recipient.
         BundleError: The file was not issued.
-        RecipeError: The terms cannot stand in a grant.
+        OptionError: The terms cannot stand in a grant.
     """
     old = grant_of(bundle, [signer.public])
     subkeys = key.for_model(bytes.fromhex(bundle.manifest.protection_id))

@@ -4,6 +4,7 @@ The owner's side only: for .onnx it needs the package onnx, which comes with the
 `train`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,16 @@ from mlguard.weights import raw_tensors
 Tensors = dict[str, NDArray[Any]]
 
 
-def tensors_of_leak(path: Path, key: ModelKey) -> Tensors:
+def tensors_of_leak(
+    path: Path, key: ModelKey, known: Mapping[str, str] | None = None
+) -> Tensors:
     """The weights in a file, by whatever names they have there.
 
     Args:
         path: `.mlgb` that this key's owner wrote or issued, `.onnx`, `.safetensors`.
         key: The owner's model key.
+        known: The grant id of every file that was issued, by the SHA-256 of its
+            manifest: a leaker may have taken the grant out.
 
     Raises:
         WeightsError: The file is of another kind, or cannot be read.
@@ -35,7 +40,7 @@ def tensors_of_leak(path: Path, key: ModelKey) -> Tensors:
     """
     suffix = path.suffix.lower()
     if suffix == ".mlgb":
-        return tensors_of_bundle(path, key)
+        return tensors_of_bundle(path, key, known)
     if suffix == ".safetensors":
         return _numbers(raw_tensors(path, key))  # bound to the key too
     if suffix == ".onnx":
@@ -46,8 +51,16 @@ def tensors_of_leak(path: Path, key: ModelKey) -> Tensors:
     )
 
 
-def tensors_of_bundle(path: Path, key: ModelKey) -> Tensors:
+def tensors_of_bundle(
+    path: Path, key: ModelKey, known: Mapping[str, str] | None = None
+) -> Tensors:
     """The weights of the owner's bundle, or of one that he issued.
+
+    Args:
+        path: The bundle.
+        key: The owner's model key.
+        known: The grant id of every file that was issued, by the SHA-256 of its
+            manifest: a leaker may have taken the grant out.
 
     Raises:
         BundleError: It cannot be read, or is of format 1.
@@ -60,7 +73,8 @@ def tensors_of_bundle(path: Path, key: ModelKey) -> Tensors:
     opener: ModelKey | FileSecrets = key
     if bundle.manifest.issued:
         subkeys = key.for_model(bytes.fromhex(bundle.manifest.protection_id))
-        opener = secrets_of(bundle, subkeys, grant_of(bundle).grant_id)
+        grant_id = (known or {}).get(bundle.digest)
+        opener = secrets_of(bundle, subkeys, grant_id or grant_of(bundle).grant_id)
     opened = bundle.unlock(opener)
     pairs = ((row.header, data) for row, data in opened.tensors(opened.graph().rows))
     return _numbers(pairs)

@@ -108,7 +108,7 @@ def trace(
     leak: Tensors,
     original: Tensors,
     candidates: Mapping[str, bytes],
-    subkeys: ModelSubkeys,
+    subkeys: ModelSubkeys | Mapping[str, ModelSubkeys],
 ) -> Trace:
     """Say whose copy of a model has leaked.
 
@@ -116,7 +116,8 @@ def trace(
         leak: The weights that turned up, by whatever names, in any precision.
         original: The owner's weights, without a mark.
         candidates: The grant id of every customer, by whatever name.
-        subkeys: The subkeys of the protected model.
+        subkeys: The subkeys of the protected model; of each customer's, where his copy
+            came from another export of the model.
 
     Returns:
         A finding for each customer. Several are named if several copies were mixed.
@@ -132,10 +133,16 @@ def trace(
     findings = [
         Finding(customer, grant_id, z, false_alarm(z, len(candidates)))
         for customer, grant_id in candidates.items()
-        for z in [evidence.z(subkeys, grant_id)]
+        for z in [evidence.z(_of(subkeys, customer), grant_id)]
     ]
     findings.sort(key=lambda one: -one.z)
     return Trace(tuple(findings), evidence.alike, evidence.compared, evidence.marked)
+
+
+def _of(
+    subkeys: ModelSubkeys | Mapping[str, ModelSubkeys], customer: str
+) -> ModelSubkeys:
+    return subkeys if isinstance(subkeys, ModelSubkeys) else subkeys[customer]
 
 
 def gather(leak: Tensors, original: Tensors) -> Evidence:

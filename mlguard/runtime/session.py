@@ -243,6 +243,7 @@ class Session:
         """The scores, at the size of the images."""
         name = self._graph.scores or task.output
         (scores,) = run_feeds(self._here(), [name], {IMAGES: images}, partly=True)
+        check_scores(scores.shape, image, task, name=self._name)
         if task.stride > 1 and name == task.output:
             for axis in range(2, scores.ndim):
                 scores = scores.repeat(task.stride, axis=axis)
@@ -357,6 +358,25 @@ class Session:
         if self.provider == CPU:
             raise MalformedBundle(message)
         raise ProviderError(message, hint="try `--provider cpu`")
+
+
+def check_scores(
+    shape: tuple[int, ...], image: ImageFacts, task: TaskFacts, *, name: str
+) -> None:
+    """Refuse scores that are not what the task says: one for each class.
+
+    Raises:
+        BundleError: They have other axes, or there are more or fewer than classes.
+    """
+    axes = 2 if task.name == "classification" else 2 + len(image.size)
+    classes = len(task.class_names)
+    axis = class_axis(image, task) if len(shape) == axes else 0
+    if len(shape) != axes or shape[axis] != classes:
+        raise BundleError(
+            f"{name}: {task.output!r} has the shape {list(shape)}, and a "
+            f"{task.name} of {classes} classes needs {axes} axes with {classes} scores",
+            hint="its owner has to say with --about what it really gives",
+        )
 
 
 def _secrets(

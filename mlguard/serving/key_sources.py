@@ -6,6 +6,8 @@ or a command line, which other processes can read.
 """
 
 import os
+import queue
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -48,7 +50,8 @@ def open_key(source: str) -> Opener:
     kind, colon, rest = source.partition(":")
     if not colon or kind not in SOURCES:
         known = ", ".join(f"{name}:…" for name in SOURCES)
-        raise KeySourceError(f"expected a source of a key ({known}), got {kind!r}")
+        # What was given is not shown: by mistake it may be the key itself.
+        raise KeySourceError(f"expected a source of a key: {known}")
     return SOURCES[kind](rest)
 
 
@@ -71,7 +74,7 @@ def _from_keystore(rest: str) -> ModelKey:
     path, hash_, name = rest.rpartition("#")
     identity = os.environ.get(IDENTITY)
     if not hash_ or not path or not name:
-        raise KeySourceError(f"expected keystore:PATH#NAME, got keystore:{rest}")
+        raise KeySourceError("expected keystore:PATH#NAME")
     if not identity:
         raise KeySourceError(
             f"a keystore is opened here by an identity file, and {IDENTITY} is not set"
@@ -90,20 +93,32 @@ def _from_service(rest: str) -> Opener:
             f"a key is fetched from this machine only, got {url}",
             hint="run the key service in the same pod or machine, at 127.0.0.1",
         )
+    answers: queue.SimpleQueue[bytes | str] = queue.SimpleQueue()
+    # The library bounds each read and not the whole, so a slow service is left behind.
+    threading.Thread(target=_ask, args=(url, answers), daemon=True).start()
+    try:
+        text = answers.get(timeout=TIMEOUT_S)
+    except queue.Empty:
+        raise KeySourceError(f"{url} did not answer within {TIMEOUT_S:.0f} s") from None
+    if isinstance(text, str):
+        raise KeySourceError(f"{url} {ascii(text)[1:-1]}")
+    if len(text) > MAX_ANSWER_BYTES or not text.isascii():
+        raise KeySourceError(f"{url} did not answer with a key")
+    return _key(text.decode("ascii"))
+
+
+def _ask(url: str, answers: "queue.SimpleQueue[bytes | str]") -> None:
+    """Put the service's answer into the queue, or as text why there is none."""
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), _NoRedirects()
     )
     try:
         with opener.open(url, timeout=TIMEOUT_S) as answer:
-            text = answer.read(MAX_ANSWER_BYTES + 1)
+            answers.put(answer.read(MAX_ANSWER_BYTES + 1))
     except urllib.error.HTTPError as error:
-        raise KeySourceError(f"{url} answered {error.code} {error.reason}") from None
+        answers.put(f"answered {error.code} {error.reason}")
     except (OSError, HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        raise KeySourceError(f"{url} does not answer: {reason}") from None
-    if len(text) > MAX_ANSWER_BYTES or not text.isascii():
-        raise KeySourceError(f"{url} did not answer with a key")
-    return _key(text.decode("ascii"))
+        answers.put(f"does not answer: {getattr(error, 'reason', None) or error}")
 
 
 def _key(text: str) -> Opener:
@@ -115,7 +130,7 @@ def _key(text: str) -> Opener:
 def _is_local(url: str) -> bool:
     host = urlsplit(url).hostname or ""
     try:
-        return ip_address(host).is_loopback
+        return "%" not in host and ip_address(host).is_loopback
     except ValueError:
         return False  # names are not looked up: who answers them can change
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlguard.bundle import Bundle2, Glimpse, Tensor2, glimpse_bundle, image_of, task_of
-from mlguard.errors import OutputExists, RecipeError
-from mlguard.files import write_new
+from mlguard.errors import OptionError, OutputExists
+from mlguard.files import read_bounded, write_new
 
 BUNDLE = "model.mlgb"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 SOURCE = re.compile(r"[ -~]{1,1000}")  # printable ASCII
+MAX_CONFIG_BYTES = 1 << 20
 SMALL = 256  # classes, whose numbers fit into a byte
 NUMBERS = ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
 TYPES = {
@@ -71,7 +72,7 @@ def write_repository(bundle: Path, out: Path, served: Served) -> Path:
 
     Raises:
         BundleError: The bundle cannot be read, or does not follow its specification.
-        RecipeError: A name or number cannot stand in a configuration.
+        OptionError: A name or number cannot stand in a configuration.
         OutputExists: The repository has this version of the model already.
         OutputError: There is no space, or the place is not writable.
     """
@@ -84,6 +85,7 @@ def write_repository(bundle: Path, out: Path, served: Served) -> Path:
             f"{out} has version {served.version} of {served.name} already",
             hint="choose another --version",
         )
+    _check_same(folder / "config.pbtxt", config)
     version.mkdir(parents=True)
     if not (folder / "config.pbtxt").exists():
         write_new(folder / "config.pbtxt", config.encode())
@@ -100,7 +102,7 @@ def configuration(bundle: Bundle2 | Glimpse, served: Served) -> str:
     own tensors, one request at a time.
 
     Raises:
-        RecipeError: The bundle has a tensor of a type that Triton does not know.
+        OptionError: The bundle has a tensor of a type that Triton does not know.
     """
     manifest = bundle.manifest
     image, task = image_of(manifest), task_of(manifest)
@@ -150,14 +152,44 @@ def _output(tensor: Tensor2) -> str:
 
 
 def _tensor(tensor: Tensor2) -> str:
-    if tensor.datatype not in TYPES or tensor.shape is None or '"' in tensor.name:
-        raise RecipeError(
-            "of the repository",
+    if tensor.datatype not in TYPES or tensor.shape is None:
+        raise OptionError(
+            "the repository",
             [f"tensor {tensor.name!r}: Triton knows no {tensor.datatype}"],
+        )
+    if set(tensor.name) & set('"\\') or not tensor.name.isprintable():
+        raise OptionError(
+            "the repository",
+            [f"tensor {tensor.name!r}: Triton takes no such name"],
         )
     dims = ", ".join(map(str, tensor.shape)) or "1"
     kind = TYPES[tensor.datatype]
     return f'{{ name: "{tensor.name}" data_type: {kind} dims: [ {dims} ] }}'
+
+
+def _check_same(path: Path, config: str) -> None:
+    """Refuse a version that would be served otherwise than the configuration says.
+
+    Raises:
+        OptionError: The model's configuration is there, and is another one.
+    """
+    try:
+        there = read_bounded(path, MAX_CONFIG_BYTES).decode(errors="replace")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OptionError("the repository", [f"{path}: {error.strerror}"]) from None
+    if there != config:
+        raise OptionError(
+            "the repository",
+            [f"{path} says something else than this version needs; all share it"],
+        )
+
+
+def looks_secret(text: str) -> bool:
+    """Whether a text may be a key or an identity, and not the place of one."""
+    plain = "".join(text.split()).replace("-", "").upper()
+    return any(word in plain for word in ("MLGUARDKEY", "MLGUARDIDENTITY"))
 
 
 def _check(served: Served) -> None:
@@ -170,11 +202,11 @@ def _check(served: Served) -> None:
     if served.key_source and (
         not SOURCE.fullmatch(served.key_source)
         or set(served.key_source) & set('"\\')
-        or "MLGUARD-KEY" in served.key_source.upper()
+        or looks_secret(served.key_source)
     ):
         problems.append("key_source: expected the place of a key, not a key, no quotes")
     for field, least in (("version", 1), ("instances", 1), ("max_batch", 1)):
         if getattr(served, field) < least:
             problems.append(f"{field}: expected at least {least}")
     if problems:
-        raise RecipeError("of the repository", problems)
+        raise OptionError("the repository", problems)

@@ -5,6 +5,7 @@ refusal is one line in the server's log, and the model is then not ready.
 """
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keystore import KeystoreError
-from mlguard.errors import MlguardError
+from mlguard.errors import KeySourceError, MlguardError
+from mlguard.files import read_bounded
+from mlguard.issuing import Conditions
 from mlguard.runtime import Session
 from mlguard.serving.key_sources import chosen_source, open_key
 from mlguard.serving.triton import BUNDLE
+from mlguard.signing import read_signer
+
+SIGNERS = "MLGUARD_SIGNER_FILES"  # public keys, one of which must have signed
+REVOCATIONS = "MLGUARD_REVOCATIONS_FILE"
+MAX_FILE_BYTES = 1 << 20
 
 
 class TritonPythonModel:
@@ -30,7 +38,9 @@ class TritonPythonModel:
         try:
             key = open_key(chosen_source(told.get("key_source", "")))
             threads = int(told.get("threads", "0"))
-            self._session = Session.open(path, key, threads=threads)
+            self._session = Session.open(
+                path, key, conditions=conditions_here(), threads=threads
+            )
         except (MlguardError, KeystoreError) as refusal:
             hint = f" ({refusal.hint})" if refusal.hint else ""
             # A new exception: this one's frames hold the key.
@@ -77,6 +87,26 @@ class TritonPythonModel:
         return triton.InferenceResponse(
             [triton.Tensor(name, np.asarray(value)) for name, value in found.items()]
         )
+
+
+def conditions_here() -> Conditions:
+    """Under what issued bundles are opened, as the server's environment says.
+
+    Raises:
+        KeySourceError: A file that it names cannot be read.
+        SignatureNotTrusted: A file holds no public key.
+    """
+    named = os.environ.get(SIGNERS, "").split(os.pathsep)
+    signers = [read_signer(_content(one), name=one) for one in named if one]
+    listed = os.environ.get(REVOCATIONS)
+    return Conditions(signers=signers, revocations=_content(listed) if listed else None)
+
+
+def _content(path: str) -> bytes:
+    try:
+        return read_bounded(Path(path), MAX_FILE_BYTES)
+    except OSError as error:
+        raise KeySourceError(f"cannot read {path}: {error.strerror}") from None
 
 
 def by_shape(images: Sequence[NDArray[Any]]) -> Iterable[list[int]]:

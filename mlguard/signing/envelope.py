@@ -15,6 +15,8 @@ from mlguard.errors import SignatureNotTrusted
 from mlguard.signing.keys import PublicSigner, Signer
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+BUNDLE_FIELDS = {"mediaType", "dsseEnvelope", "verificationMaterial"}
+ENVELOPE_FIELDS = {"payload", "payloadType", "signatures"}
 MAX_ENVELOPE_BYTES = 1 << 20  # names and hashes of a few files
 
 
@@ -42,8 +44,15 @@ class Envelope:
         """
         signed = pre_authentication(self.payload_type, self.payload)
         for signer in signers:
+            if self.signer_id not in ("", signer.signer_id):
+                continue
             if signer.accepts(self.signature, signed):
                 return signer
+        if self.signer_id in {signer.signer_id for signer in signers}:
+            raise SignatureNotTrusted(
+                f"the signature of {self.signer_id[:16]} on {name} does not hold: what "
+                "was signed was changed, or he did not sign it"
+            )
         trusted = ", ".join(signer.shown for signer in signers) or "nobody"
         claimed = self.signer_id[:16] or "an unnamed key"
         raise SignatureNotTrusted(
@@ -85,7 +94,19 @@ def read_envelope(data: bytes, *, name: str) -> Envelope:
             raise ValueError
         envelope = bundle["dsseEnvelope"]
         (signature,) = envelope["signatures"]
-        key = bundle["verificationMaterial"].get("publicKey", {})
+        material = bundle["verificationMaterial"]
+        key = material.get("publicKey", {})
+        for fields, known in (
+            (bundle, BUNDLE_FIELDS),
+            (envelope, ENVELOPE_FIELDS),
+            (signature, {"sig", "keyid"}),
+            (material, {"publicKey", "tlogEntries"}),
+            (key, {"hint"}),
+        ):
+            if not set(fields) <= known:
+                raise ValueError
+        if material.get("tlogEntries") or signature.get("keyid"):
+            raise ValueError
         return Envelope(
             payload=_decode(envelope["payload"]),
             payload_type=_text(envelope["payloadType"]),

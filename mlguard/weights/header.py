@@ -4,6 +4,7 @@ Knows no key and no framework. docs/spec/weights-v1.md, sections 1 and 2.
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -177,9 +178,10 @@ def check_size(entry: Entry) -> None:
     """
     elements = 1
     for size in entry.shape:
-        elements *= size
+        elements *= max(size, 1)  # numpy lays out the axes beside an empty one too
         if not 0 <= size <= MAX_SIZE or elements > MAX_SIZE:
             raise ValueError(f"tensor {entry.name!r} is too large")
+    elements = math.prod(entry.shape)
     if elements * ELEMENT_BITS[ELEMENT_TYPES[entry.dtype]] % 8:
         raise ValueError(f"tensor {entry.name!r} ends within a byte")
 

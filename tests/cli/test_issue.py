@@ -202,3 +202,40 @@ def test_no_secret_is_printed_or_written(
         assert secret not in said
         assert secret.encode() not in written
     assert KEY.reveal() not in written
+
+
+def test_a_revoked_grant_is_not_renewed(
+    office: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(TO_HOSPITAL)
+    run(["revoke", "hospital.mlgb", "--key", "acme", "--list", "revoked.list"])
+    assert run(["renew", "hospital.mlgb", "--key", "acme", "--out", "x.grant"]) == 22
+    assert "was revoked, as your ledger says" in capsys.readouterr().err
+    assert not (office / "x.grant").exists()
+
+
+def test_a_list_begun_anew_still_has_what_was_revoked(
+    office: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(TO_HOSPITAL)
+    to_clinic = ["--to", "clinic.pub", "--licensee", "Clinic", "--out", "clinic.mlgb"]
+    run(["issue", "acme.mlgb", "--key", "acme", *to_clinic])
+    run(["revoke", "hospital.mlgb", "--key", "acme", "--list", "a.list"])
+    capsys.readouterr()
+    run(["revoke", "clinic.mlgb", "--key", "acme", "--list", "b.list"])
+    assert "list 2  2 revoked" in capsys.readouterr().out
+
+
+def test_a_last_day_that_is_over_is_warned_of(
+    office: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*TO_HOSPITAL, "--not-after", "2020-01-01"]) == 0
+    assert "warning: the last day, 2020-01-01, is over" in capsys.readouterr().err
+
+
+def test_a_recipient_that_is_no_file_is_named_as_that(
+    office: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--to", "nobody.pub", "--licensee", "A", "--out", "a.mlgb"]
+    assert run(["issue", "acme.mlgb", "--key", "acme", *arguments]) == 11
+    assert "nobody.pub is neither a recipient" in capsys.readouterr().err

@@ -10,12 +10,13 @@ from onnx import numpy_helper
 from safetensors.numpy import save_file
 
 from keystore import Identity
-from mlguard.bundle import glimpse_bundle
+from mlguard.bundle import bundle2_of, glimpse_bundle
 from mlguard.cli.app import run
 from mlguard.cli.parties import Holder
 from mlguard.issuing import open_issued
 from tests.cli.test_issue import office  # noqa: F401 - a fixture
 from tests.issuing.test_issue import write_big
+from tests.thief.test_issued import rebuilt_bytes
 
 BIG = np.random.default_rng(0).normal(size=(64, 64, 3, 3)).astype(np.float32)
 TRACE = ["trace", "--key", "acme", "--bundle", "acme.mlgb", "--json"]
@@ -96,13 +97,65 @@ def test_the_owners_own_weights_and_foreign_ones_are_nobodys(
 @pytest.mark.parametrize(
     ("name", "code", "said"),
     [
-        ("leak.pt", 40, "cannot read weights from"),
+        ("acme.pt", 40, "cannot read weights from"),
         ("nothing.safetensors", 40, "nothing.safetensors"),
-        ("nothing.mlgb", 20, "nothing.mlgb"),
+        ("nothing.mlgb", 40, "nothing.mlgb: no such file"),
     ],
 )
 def test_what_cannot_be_read_is_said(
     files: Path, capsys, name: str, code: int, said: str
 ) -> None:
+    (files / "acme.pt").write_bytes(b"PK")
     assert run([*TRACE, name]) == code
     assert said in capsys.readouterr().err
+
+
+def test_a_copy_from_another_export_is_traced_too(files: Path, capsys) -> None:
+    write_big(files / "again.mlgb", BIG)
+    capsys.readouterr()
+    assert (
+        run(
+            [
+                "trace",
+                "--key",
+                "acme",
+                "--bundle",
+                "again.mlgb",
+                "--json",
+                "hospital.mlgb",
+            ]
+        )
+        == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert [name.split()[0] for name in found["named"]] == ["hospital"]
+
+
+def test_an_issued_file_is_no_original(files: Path, capsys) -> None:
+    arguments = ["--key", "acme", "--bundle", "clinic.mlgb", "hospital.mlgb"]
+    assert run(["trace", *arguments]) == 20
+    assert "was issued to a customer, and carries his mark" in capsys.readouterr().err
+
+
+def test_weights_of_another_shape_clear_nobody(files: Path, capsys) -> None:
+    save_file({"w": np.ones((3, 5), np.float32)}, files / "leak.safetensors")
+    capsys.readouterr()
+    assert (
+        run(["trace", "--key", "acme", "--bundle", "acme.mlgb", "leak.safetensors"])
+        == 0
+    )
+    assert "could not compare" in capsys.readouterr().out
+
+
+def test_a_leaker_who_took_the_grant_out_is_named(files: Path, capsys) -> None:
+    content = (files / "hospital.mlgb").read_bytes()
+    bundle = bundle2_of(content, name="it")
+    (files / "bare.mlgb").write_bytes(rebuilt_bytes(bundle, grant=None, signature=None))
+    assert traced("bare.mlgb", capsys) == ["hospital"]
+
+
+def test_a_cut_ledger_clears_nobody(files: Path, capsys) -> None:
+    book = files / "k.mlgk.issued"
+    book.write_bytes(b"".join(book.read_bytes().splitlines(keepends=True)[:-1]))
+    assert run([*TRACE, "clinic.mlgb"]) == 20
+    assert "lacks 1 grants that the keystore knows of" in capsys.readouterr().err

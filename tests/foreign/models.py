@@ -68,6 +68,15 @@ def linear(**how: Any) -> ModelProto:
     return model(graph(nodes, [value("x", ["N", 8])], [value("y", None)], held), **how)
 
 
+def segmenter() -> ModelProto:
+    """Two scores for every fourth pixel of an RGB image."""
+    conv = node("Conv", ["x", "w"], ["y"], strides=[4, 4], kernel_shape=[4, 4])
+    free = ["N", 2, "H", "W"]
+    takes, gives = value("x", ["N", 3, "H4", "W4"]), value("y", free)
+    held = [initializer("w", weights(2, 3, 4, 4))]
+    return model(graph([conv], [takes], [gives], held))
+
+
 def written(path: Path, content: ModelProto) -> Path:
     save(content, path)
     return path

@@ -210,7 +210,7 @@ def about(folder: Path, text: str) -> About:
 
 def test_what_the_owner_says_stands_in_the_manifest(tmp_path: Path) -> None:
     said = about(tmp_path, IMAGE)
-    source = written(tmp_path / "m.onnx", models.linear())
+    source = written(tmp_path / "m.onnx", models.segmenter())
     export_file(source, KEY, tmp_path / "m.mlgb", about=said)
     manifest = opened(tmp_path / "m.mlgb").manifest
     assert manifest.image == said.image
@@ -218,6 +218,25 @@ def test_what_the_owner_says_stands_in_the_manifest(tmp_path: Path) -> None:
     assert manifest.task is not None
     assert manifest.task.stride == 4
     assert manifest.licence == "CC-BY-4.0"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('name = "segmentation"', 'name = "classification"'),
+        ('["road", "sky"]', '["road", "sky", "car"]'),
+    ],
+)
+def test_a_task_that_the_output_is_no_answer_of_is_refused(
+    old: str, new: str, tmp_path: Path
+) -> None:
+    text = IMAGE.replace(old, new)
+    if "classification" in text:
+        text = text.replace("stride = 4\n", "")
+    source = written(tmp_path / "m.onnx", models.segmenter())
+    with pytest.raises(ModelFileError, match=r"output 'y' has the shape \[-1, 2"):
+        export_file(source, KEY, tmp_path / "m.mlgb", about=about(tmp_path, text))
+    assert not (tmp_path / "m.mlgb").exists()
 
 
 @pytest.mark.parametrize("field", ["mean", "std", "input", "size"])

@@ -9,7 +9,7 @@ from mlguard.errors import (
     Expired,
     MalformedBundle,
     NotYetValid,
-    RecipeError,
+    OptionError,
     Revoked,
     SignatureNotTrusted,
     WrongKey,
@@ -130,7 +130,7 @@ def test_a_grant_without_dates_is_always_valid() -> None:
     ],
 )
 def test_terms_that_cannot_stand_in_a_grant_are_refused(terms, said: str) -> None:
-    with pytest.raises(RecipeError, match=said):
+    with pytest.raises(OptionError, match=said):
         grant(terms=terms)
 
 

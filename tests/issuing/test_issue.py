@@ -12,8 +12,8 @@ from mlguard.errors import (
     BundleError,
     Expired,
     NotYetValid,
+    OptionError,
     OutputExists,
-    RecipeError,
     Revoked,
     SignatureNotTrusted,
     TamperedBundle,
@@ -198,7 +198,7 @@ def test_another_key_issues_nothing(tmp_path: Path) -> None:
 def test_terms_are_refused_before_anything_is_written(
     tmp_path: Path, terms: Terms
 ) -> None:
-    with pytest.raises(RecipeError):
+    with pytest.raises(OptionError):
         issue(owners(), KEY, OWNER, CLINIC, terms, tmp_path / "x.mlgb")
     assert not any(tmp_path.iterdir())
 

@@ -64,8 +64,8 @@ def test_every_problem_is_reported_at_once() -> None:
     with pytest.raises(RecipeError) as refusal:
         parse_recipe(text, name="bad")
     assert refusal.value.problems == (
-        "transform.method: Input should be 'shf', 'np', 'ffx', 'orthogonal' or "
-        "'channels', got 'rot13'",
+        "transform.method: Input should be 'shf', 'np', 'ffx', 'orthogonal', "
+        "'channels' or 'weights', got 'rot13'",
         "train.epochs: Field required",
         "train.epocs: unknown field",
     )

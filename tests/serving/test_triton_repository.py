@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mlguard.bundle import write_bundle
-from mlguard.errors import BundleError, OutputExists, RecipeError
+from mlguard.errors import BundleError, OptionError, OutputExists
 from mlguard.runtime import Session
 from mlguard.serving import Served, write_repository
 from mlguard.serving.triton_model import TritonPythonModel, by_shape, split
@@ -54,7 +54,7 @@ def test_a_second_version_goes_beside_the_first(path: Path, tmp_path: Path) -> N
 def test_what_cannot_stand_in_a_configuration_is_refused(
     path: Path, tmp_path: Path, served: Served, said: str
 ) -> None:
-    with pytest.raises(RecipeError, match=said):
+    with pytest.raises(OptionError, match=said):
         write_repository(path, tmp_path / "models", served)
     assert not (tmp_path / "models").exists()
 

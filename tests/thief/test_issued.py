@@ -77,6 +77,11 @@ class Loot:
 
 def rebuilt(bundle: Bundle2, **members: bytes | None) -> Bundle2:
     """The file with members exchanged or left out, everything else consistent."""
+    return bundle2_of(rebuilt_bytes(bundle, **members), name="forged.mlgb")
+
+
+def rebuilt_bytes(bundle: Bundle2, **members: bytes | None) -> bytes:
+    """As `rebuilt`, as bytes."""
     contents = {name: bundle.read(name) for name in bundle.members}
     for name, content in members.items():
         member = {"grant": GRANT, "signature": SIGNATURE, "manifest": MANIFEST}[name]
@@ -90,7 +95,7 @@ def rebuilt(bundle: Bundle2, **members: bytes | None) -> Bundle2:
         header = member.header()
         out[member.header_at : member.header_at + len(header)] = header
         out[member.starts_at : member.ends_at] = contents[member.name]
-    return bundle2_of(bytes(out) + directory(placed), name="forged.mlgb")
+    return bytes(out) + directory(placed)
 
 
 def readdressed(loot: Loot, to: Person, **changes: object) -> Grant:

@@ -18,10 +18,11 @@ from mlguard.audit.report.audit_report import SCHEMA, AuditReport
 from mlguard.audit.report.doubts import doubts
 from mlguard.errors import ReportError
 from mlguard.files import read_bounded
-from mlguard.validation import problems_of
+from mlguard.validation import problems_of, refuse_crowded
 
 SCHEMA_FAMILY = "mlguard.audit/"
 MAX_REPORT_BYTES = 64 << 20  # 100 keys and 255 classes make well under 1 MiB
+MAX_OBJECTS, MAX_ITEMS = 200_000, 2_000_000  # many keys give many numbers
 
 
 _ADAPTER = TypeAdapter(AuditReport)
@@ -73,9 +74,12 @@ def parse_report(content: bytes, *, name: str) -> AuditReport:
     _check_text(table, name)
     try:
         # From the bytes, so that JSON arrays may stand for tuples and nothing else.
+        refuse_crowded(content, objects=MAX_OBJECTS, items=MAX_ITEMS)
         report = _ADAPTER.validate_json(content)
     except ValidationError as error:
         raise ReportError(f"{name}: {'; '.join(problems_of(error))}") from None
+    except ValueError as problem:
+        raise ReportError(f"{name} {problem}") from None
     if why := doubts(report):
         raise ReportError(f"{name}: {why}")
     return report
