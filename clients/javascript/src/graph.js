@@ -62,7 +62,8 @@ export function checkGraph(bytes, name, { anyDomain = false } = {}) {
     else if (number === 7 && type === BYTES) {
       graphs++;
       walkGraph(value, 1, refuse, counter, facts);
-    } else if (number === 20) refuse("holds training information");
+    } else if (number === 25 && anyDomain) walkFunction(value, refuse, counter, facts);
+    else if (number === 20) refuse("holds training information");
     else if (number === 25 && !anyDomain) refuse("holds functions");
   }
   if (graphs !== 1) refuse(`has ${graphs} graphs, expected one`);
@@ -87,7 +88,17 @@ function walkGraph(bytes, depth, refuse, counter, facts) {
     if (number === 1) {
       if (++facts.nodes > MAX_NODES) refuse(`has more than ${MAX_NODES} nodes`);
       walkNode(value, depth, refuse, counter, facts);
-    } else if (number === 5 && type === BYTES) readTensor(value, refuse, counter, facts);
+    } else if (number === 5 && type === BYTES) {
+      const before = facts.slots.size;
+      readTensor(value, refuse, counter, facts);
+      if (depth > 1 && facts.slots.size !== before) refuse("has a nested initializer with data outside");
+    } else if (number === 15) readSparse(value, refuse, counter, facts);
+  }
+}
+
+function walkFunction(bytes, refuse, counter, facts) {
+  for (const [number, type, value] of fieldsOf(bytes, refuse, counter)) {
+    if (number === 7 && type === BYTES) walkNode(value, 1, refuse, counter, facts);
   }
 }
 
@@ -102,11 +113,21 @@ function walkAttribute(bytes, depth, refuse, counter, facts) {
   for (const [number, type, value] of fieldsOf(bytes, refuse, counter)) {
     if (type !== BYTES) continue;
     if (number === 6 || number === 11) walkGraph(value, depth + 1, refuse, counter, facts);
+    if (number === 22 || number === 23) readSparse(value, refuse, counter, facts);
     if (number === 5 || number === 10) {
       const before = facts.slots.size;
       readTensor(value, refuse, counter, facts);
       if (facts.slots.size !== before) refuse("has an attribute with data outside");
     }
+  }
+}
+
+function readSparse(bytes, refuse, counter, facts) {
+  if (!facts.anyDomain) refuse("has sparse tensors");
+  for (const [number, type, value] of fieldsOf(bytes, refuse, counter)) {
+    const before = facts.slots.size;
+    if (type === BYTES && (number === 1 || number === 2)) readTensor(value, refuse, counter, facts);
+    if (facts.slots.size !== before) refuse("has a sparse tensor with data outside");
   }
 }
 
@@ -120,7 +141,9 @@ function readTensor(bytes, refuse, counter, facts) {
     if (number === 14) tensor.external = value === 1n;
     if (number === 13) readEntry(value, refuse, counter, tensor);
   }
-  if (tensor.external) facts.slots.set(tensor.name, tensor);
+  if (!tensor.external) return;
+  if (facts.slots.has(tensor.name)) refuse("has two tensors outside of one name");
+  facts.slots.set(tensor.name, tensor);
 }
 
 function packed(bytes, refuse) {
@@ -144,7 +167,8 @@ function readEntry(bytes, refuse, counter, tensor) {
     if (number === 1) key = text(found, refuse);
     if (number === 2) value = text(found, refuse);
   }
-  if (key === "location") tensor.location = value;
+  if (key !== "location" || tensor.location) refuse("says more of data outside than one place");
+  tensor.location = value;
 }
 
 function text(bytes, refuse) {

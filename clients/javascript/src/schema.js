@@ -28,13 +28,13 @@ export const matching = (pattern, high) =>
 /** Text of printable lines. */
 export const text = (low = 0, high = Infinity) =>
   check(
-    (v) => typeof v === "string" && v.length >= low && v.length <= high && v.split("\n").every(isPrintable),
+    (v) => typeof v === "string" && [...v].length >= low && [...v].length <= high && v.split("\n").every(isPrintable),
     "printable text",
   );
 
 /** One printable line. */
 export const line = (high) =>
-  check((v) => typeof v === "string" && v.trim() && v.length <= high && isPrintable(v), "a printable line");
+  check((v) => typeof v === "string" && v.trim() && [...v].length <= high && isPrintable(v), "a printable line");
 
 export const orNull = (inner) => (value, where) => {
   if (value !== null) inner(value, where);

@@ -35,14 +35,16 @@ export class Session {
    * Give every pixel a class, or every image if the model classifies.
    *
    * @param {Uint8Array} image (3, height, width), RGB
-   * @returns {Promise<Uint8Array|number>} class ids, one a pixel, row by row; or one
+   * @returns {Promise<Uint8Array|Uint16Array|number>} class ids, one a pixel, row by row; or one
    */
   async predict(image, height, width) {
     const { data, dims } = await this.logits(image, height, width);
     const [, classes, rows = 1, columns = 1] = dims;
+    const names = (this.manifest.task?.class_names ?? this.manifest.class_names).length;
+    if (classes !== names) throw new BundleError(`expected ${names} scores, got ${classes}`);
     const best = argmax(data, classes, rows * columns);
     if (dims.length === 2) return best[0];
-    const mask = new Uint8Array(height * width);
+    const mask = new best.constructor(height * width);
     for (let y = 0; y < height; y++) {
       mask.set(best.subarray(y * columns, y * columns + width), y * width);
     }
@@ -54,6 +56,7 @@ export class Session {
     if (!(image instanceof Uint8Array) || image.length !== 3 * height * width || !image.length) {
       throw new ShapeError(`expected an image of ${3 * height * width} bytes (3, H, W)`);
     }
+    this.#refuseOthers();
     const [padded, h, w] = pad(image, height, width, this.#multiple);
     const pixels = await this.#pixels(padded, h, w);
     const input = this.manifest.image?.input ?? "pixels";
@@ -64,6 +67,19 @@ export class Session {
   /** Run the model on tensors of onnxruntime, by name; for bundles of any kind. */
   async run(feeds) {
     return this.#model.run(feeds);
+  }
+
+  /** Refuse what this reader does not do, instead of giving another answer. */
+  #refuseOthers() {
+    if (this.format === 1) return;
+    const { image, task } = this.manifest;
+    const simple = image && task && task.name !== "detection" && task.stride === 1
+      && image.resize.rule === "pad" && image.layout === "NCHW" && image.colours === "RGB";
+    if (!simple) {
+      throw new BundleError(
+        "this reader predicts on padded RGB images in NCHW, with a score for every pixel or image; use run()",
+      );
+    }
   }
 
   get #multiple() {

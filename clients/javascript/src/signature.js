@@ -3,24 +3,38 @@
 import { concat, fromUtf8, hex, utf8 } from "./bytes.js";
 import { sha256 } from "./crypto.js";
 import { SignatureNotTrusted, TamperedBundle } from "./errors.js";
+import { check, line, list, nothing, oneOf, record } from "./schema.js";
 
 const MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const IN_TOTO = "application/vnd.in-toto+json";
 const STATEMENT = "https://in-toto.io/Statement/v1";
 const PREDICATE = "https://model_signing/signature/v1.0";
 const MAX_BYTES = 2 ** 20;
+const base64 = check(
+  (v) => typeof v === "string" && v.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(v), "base64",
+);
+const ENVELOPE = record({
+  mediaType: oneOf(MEDIA_TYPE),
+  verificationMaterial: record({}, { publicKey: record({}, { hint: line(200) }), tlogEntries: list(nothing, 0, 0) }),
+  dsseEnvelope: record({
+    payload: base64,
+    payloadType: line(200),
+    signatures: list(record({ sig: base64 }, { keyid: oneOf("") }), 1, 1),
+  }),
+});
 
 /** Read a signature file; nothing in it is believed yet. */
 export function readEnvelope(bytes, name) {
   try {
     if (bytes.length > MAX_BYTES) throw new Error("too large");
     const bundle = JSON.parse(fromUtf8(bytes));
+    ENVELOPE(bundle, name);
     const { dsseEnvelope: envelope } = bundle;
-    if (bundle.mediaType !== MEDIA_TYPE || envelope.signatures.length !== 1) throw new Error("other");
     return {
       payload: fromBase64(envelope.payload),
       payloadType: String(envelope.payloadType),
       signature: fromBase64(envelope.signatures[0].sig),
+      hint: bundle.verificationMaterial.publicKey?.hint ?? "",
     };
   } catch {
     throw new SignatureNotTrusted(`${name} is not a signature by a key`);
@@ -34,6 +48,7 @@ export async function signerOf(envelope, signers, name) {
     utf8(`DSSEv1 ${kind.length} `), kind, utf8(` ${envelope.payload.length} `), envelope.payload,
   );
   for (const pem of signers) {
+    if (envelope.hint && envelope.hint !== hex(sha256(utf8(spelledPem(pem))))) continue;
     const key = await importKey(pem, name);
     const how = { name: "ECDSA", hash: "SHA-256" };
     if (await crypto.subtle.verify(how, key, rawSignature(envelope.signature), signed)) return pem;
@@ -66,6 +81,12 @@ export async function verifyFiles(bytes, files, signers, name) {
     }
   }
   return signer;
+}
+
+/** A public key as PEM text in the one spelling that signers are named by. */
+function spelledPem(pem) {
+  const body = pem.replace(/-----(BEGIN|END) PUBLIC KEY-----|\s/g, "");
+  return `-----BEGIN PUBLIC KEY-----\n${body.match(/.{1,64}/g).join("\n")}\n-----END PUBLIC KEY-----\n`;
 }
 
 async function importKey(pem, name) {
