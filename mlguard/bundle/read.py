@@ -4,6 +4,7 @@ A stranger's file may announce two gigabytes. Until a key has vouched for its ma
 only the manifest is read, and of that what its own limit allows.
 """
 
+import hashlib
 import os
 import stat
 import weakref
@@ -40,6 +41,7 @@ class Glimpse:
         self.name, self._file, self._size = name, file, size
         file.seek(0)
         self._content = archive.unpack_first(file, size, name=name)
+        self.digest = hashlib.sha256(self._content).hexdigest()
         self.manifest: Manifest = parse_manifest(self._content, name=name)
 
     @property

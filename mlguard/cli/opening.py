@@ -10,7 +10,7 @@ from mlguard.cli.model_key import read_model_key
 from mlguard.cli.parties import Holder
 from mlguard.cli.trust import trusted_signers
 from mlguard.cli.unlock import Unlock
-from mlguard.errors import BundleError, OptionError
+from mlguard.errors import BundleError, OptionError, TamperedBundle
 from mlguard.files import read_bounded
 from mlguard.grants import Unwraps
 from mlguard.issuing import Conditions, SeenLists, open_issued
@@ -41,6 +41,31 @@ ListFile = Annotated[
         show_default=False,
     ),
 ]
+
+
+ManifestDigest = Annotated[
+    str | None,
+    typer.Option(
+        "--manifest-sha256",
+        help="Take this export and no other: what `mlguard inspect` prints of it. An "
+        "older export of a model opens as well as the newest.",
+        show_default=False,
+    ),
+]
+
+
+def refuse_other_export(bundle: Glimpse | Bundle2, digest: str | None) -> None:
+    """Refuse a bundle that is not the very export that was demanded.
+
+    Raises:
+        TamperedBundle: It is another one.
+    """
+    if digest is not None and digest.strip().lower() != bundle.digest:
+        raise TamperedBundle(
+            f"{bundle.name} is another export than the one demanded: its manifest has "
+            f"the SHA-256 {bundle.digest}",
+            hint="take the file that was demanded, or demand another",
+        )
 
 
 def key_for(

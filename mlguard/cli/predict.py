@@ -14,7 +14,14 @@ from rich.console import Console
 from rich.progress import track
 
 from mlguard.bundle import glimpse_bundle, image_of, task_of
-from mlguard.cli.opening import GrantFile, KeyOption, ListFile, key_for
+from mlguard.cli.opening import (
+    GrantFile,
+    KeyOption,
+    ListFile,
+    ManifestDigest,
+    key_for,
+    refuse_other_export,
+)
 from mlguard.cli.predict_classes import CSV, JSON, Answer, answer_of, write_answers
 from mlguard.cli.predict_tensors import run_all
 from mlguard.cli.printable import say, warn
@@ -67,6 +74,7 @@ def predict(
     grant: GrantFile = None,
     revocations: ListFile = None,
     signer: Trusted = None,
+    manifest_sha256: ManifestDigest = None,
     *,
     unlock: Unlock,
 ) -> None:
@@ -93,6 +101,7 @@ def predict(
         )
     by_path = kind == "classification"
     paths = {str(path): path for path in found} if by_path else by_mask_name(found)
+    refuse_other_export(opened, manifest_sha256)
     opener = key_for(
         opened, key, unlock, grant=grant, revocations=revocations, signers=signer
     )

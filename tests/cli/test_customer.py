@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlguard.bundle import glimpse_bundle
 from mlguard.cli.app import run
 from tests.bundles import images
 from tests.cli.test_issue import TO_HOSPITAL, office  # noqa: F401 - a fixture
@@ -78,3 +79,16 @@ def test_an_owners_bundle_asks_for_a_key(
     arguments = ["predict", "acme.mlgb", "photos", "--out", "masks"]
     assert run([*arguments, *MINE]) == 20
     assert "give --key NAME" in capsys.readouterr().err
+
+
+def test_the_export_that_was_demanded_and_no_other(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert run(["inspect", "hospital.mlgb", "--json"]) == 0
+    digest = glimpse_bundle(desk / "hospital.mlgb").digest
+    assert digest in capsys.readouterr().out
+    assert run([*PREDICT, *MINE, "--manifest-sha256", "00" * 32]) == 20
+    assert "another export than the one demanded" in capsys.readouterr().err
+    assert not (desk / "masks").exists()
+    assert run([*PREDICT, *MINE, "--manifest-sha256", digest]) == 0
