@@ -25,7 +25,7 @@ def test_a_repository_is_written_without_a_keystore(
     assert "file:/run/secrets/acme.key" in capsys.readouterr().out
     config = (tmp_path / "models" / "acme" / "config.pbtxt").read_text()
     assert "count: 2" in config
-    assert run([*EXPORT, "--model-version", "2"]) == 0
+    assert run([*EXPORT, *source, "--model-version", "2"]) == 0
     assert (tmp_path / "models" / "acme" / "2" / "model.mlgb").exists()
 
 

@@ -176,7 +176,8 @@ def test_many_clients_get_their_own_answers(served) -> None:
 
 def test_a_new_version_is_taken_up_without_a_restart(served) -> None:
     server, folder, _ = served
-    again = Served("acme", f"file:{folder / 'acme.key'}", version=2)
+    key = f"file:{folder / 'acme.key'}"
+    again = Served("acme", key, version=2, instances=2)
     write_repository(folder / "acme.mlgb", folder / "models", again)
     client = http_client(server)
     assert wait_for(lambda: client.is_model_ready("acme", "2"), 30), server.log
