@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -14,6 +14,7 @@ import typer
 from keystore import Keystore
 from mlguard.bundle import Bundle2, glimpse_bundle
 from mlguard.cli.ledger import USE, LedgerFile, LedgerOf
+from mlguard.cli.mark_cost import Answers, compare
 from mlguard.cli.model_key import HeldKey, held_key
 from mlguard.cli.parties import (
     SIGNER,
@@ -30,6 +31,7 @@ from mlguard.grants import (
     Grant,
     LedgerEntry,
     Revocations,
+    Secrets,
     Terms,
     read_revocations,
     sign_grant,
@@ -100,6 +102,7 @@ def issue_command(
         newest = desk.newest_list(revocations)
         for customer, name, place in zip(customers, licensee, places, strict=True):
             given = Terms(name, days.not_before, days.not_after, days.text)
+            answers: list[Answers | None] = []
             done = issue(
                 desk.bundle,
                 desk.held.key,
@@ -112,8 +115,10 @@ def issue_command(
                 record=lambda grant, digest: desk.note(
                     "issued", grant, digest, marked=mark
                 ),
+                check=desk.comparing(answers) if mark else None,
             )
-            answer(facts_of(done), _words(done), as_json=json)
+            told = next((one for one in answers if one), None)
+            answer(facts_of(done, told), _words(done, told), as_json=json)
 
 
 @unlocking
@@ -246,6 +251,16 @@ class Desk:
         if kind == "issued":
             self.held.register(USE, grant.grant_id)
 
+    def comparing(
+        self, answers: list[Answers | None]
+    ) -> Callable[[Path, Secrets], None]:
+        """What compares a finished file with the owner's own, and keeps the result."""
+
+        def check(path: Path, secrets: Secrets) -> None:
+            answers.append(compare(self.bundle, self.held.key, path, secrets))
+
+        return check
+
     def list_at(self, path: Path) -> Revocations:
         """The list of revoked grants at a path, or the first one.
 
@@ -342,13 +357,14 @@ def day_of(text: str | None) -> date | None:
         ) from None
 
 
-def facts_of(done: Issued) -> dict[str, object]:
+def facts_of(done: Issued, answers: Answers | None = None) -> dict[str, object]:
     """What was issued, for programs."""
     cost = None if done.cost is None else vars(done.cost)
     return {
         "file": str(done.path),
         "sha256": done.sha256,
         "mark": cost,
+        "answers": None if answers is None else vars(answers),
         **_grant_facts(done.grant),
     }
 
@@ -362,7 +378,7 @@ def _grant_words(grant: Grant) -> str:
     return f"grant {grant.grant_id}  for {grant.licensee}  {days}"
 
 
-def _words(done: Issued) -> str:
+def _words(done: Issued, answers: Answers | None) -> str:
     if done.cost is None:
         mark = "no mark: the weights are yours bit for bit"
     elif not done.cost.marked:
@@ -371,8 +387,9 @@ def _words(done: Issued) -> str:
         share = done.cost.marked / done.cost.weights
         mark = (
             f"marked: {share:.0%} of the weights carry the code, each changed by at "
-            f"most {done.cost.largest:.2%} of its tensor's largest"
+            f"most {done.cost.largest:.2%} of its tensor's largest; "
         )
+        mark += str(answers or "its answers were not compared with yours")
     return f"{done.path}  {_grant_words(done.grant)}\n{mark}"
 
 

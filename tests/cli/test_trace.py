@@ -159,3 +159,12 @@ def test_a_cut_ledger_clears_nobody(files: Path, capsys) -> None:
     book.write_bytes(b"".join(book.read_bytes().splitlines(keepends=True)[:-1]))
     assert run([*TRACE, "clinic.mlgb"]) == 20
     assert "lacks 1 grants that the keystore knows of" in capsys.readouterr().err
+
+
+def test_issuing_says_what_a_mark_changes(files: Path, capsys) -> None:
+    to = ["--to", "clinic.pub", "--licensee", "Clinic", "--out", "again.mlgb"]
+    capsys.readouterr()
+    assert run(["issue", "acme.mlgb", "--key", "acme", *to]) == 0
+    out = capsys.readouterr().out
+    assert "marked: 100% of the weights carry the code" in out
+    assert "its answers were not compared with yours" in out

@@ -11,6 +11,7 @@ from tests.bundles2 import shuffled, small2
 from tests.grants.people import HOSPITAL, OWNER, Person
 
 TERMS = Terms("Hospital A", date(2026, 1, 1), date(2026, 12, 31), "Not for resale.")
+JUNE_TERMS = Terms("Hospital A")  # without dates
 TODAY = date(2026, 6, 1)
 
 
