@@ -1,5 +1,6 @@
 """Work shared out among processes: every part is done once, and everyone knows all."""
 
+import copy
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -114,8 +115,10 @@ def test_every_piece_of_work_is_dealt_to_exactly_one_process(size: int) -> None:
 def test_outcomes_of_several_processes_are_those_of_one(size: int) -> None:
     settings = Settings(budget="quick", attacks=("without-key", "hill-climbing"))
 
+    noise = Noise()  # here: torch's one generator is no toy for several threads
+
     def work(crew: Crew) -> list:
-        scene = scene_of(Noise(), np_transform(), "np")
+        scene = scene_of(copy.deepcopy(noise), np_transform(), "np")
         log = AuditLog(made_start(scene.task, 8, settings=settings))
         run_attacks(scene, log, crew=crew)
         return log.events
