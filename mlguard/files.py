@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from mlguard.errors import OutputError, OutputExists
 
@@ -70,7 +71,7 @@ def atomic_write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     Raises:
         OutputError: There is no space, or the folder is not writable.
     """
-    _write(path, data, mode, os.replace)
+    _write(path, lambda file: file.write(data), mode, os.replace)
 
 
 def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -83,7 +84,35 @@ def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         OutputError: There is no space, or the folder is not writable.
     """
     refuse_existing(path)
-    _write(path, data, mode, put_new)
+    _write(path, lambda file: file.write(data), mode, _put_new)
+
+
+def fill_new(
+    path: Path,
+    fill: Callable[[BinaryIO], object],
+    *,
+    check: Callable[[Path], object] | None = None,
+) -> None:
+    """Write a file part by part, whole or not at all, and never over something else.
+
+    Args:
+        path: The file. Its folder must exist.
+        fill: Writes the content; the file is empty and can be written anywhere.
+        check: Called with the finished file before it gets its name; what it raises
+            leaves nothing behind.
+
+    Raises:
+        OutputExists: There is something at the path.
+        OutputError: There is no space, or the folder is not writable.
+    """
+
+    def put(temporary: Path, place: Path) -> None:
+        if check is not None:
+            check(temporary)
+        _put_new(temporary, place)
+
+    refuse_existing(path)
+    _write(path, fill, 0o666, put)
 
 
 def refuse_existing(path: Path) -> None:
@@ -190,14 +219,17 @@ def _open_to_read(path: str, flags: int) -> int:
 
 
 def _write(
-    path: Path, data: bytes, mode: int, put: Callable[[Path, Path], None]
+    path: Path,
+    fill: Callable[[BinaryIO], object],
+    mode: int,
+    put: Callable[[Path, Path], None],
 ) -> None:
     # A name of its own and not the file's with an ending: that could be too long.
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            fill(file)
             file.flush()
             os.fsync(file.fileno())
         put(temporary, path)
@@ -215,7 +247,7 @@ def _write(
             temporary.unlink()
 
 
-def put_new(temporary: Path, path: Path) -> None:
+def _put_new(temporary: Path, path: Path) -> None:
     """Give a finished file its name, unless something has it.
 
     Raises:

@@ -7,11 +7,8 @@ lies on the disk. docs/spec/bundle-v2.md.
 
 import hashlib
 import io
-import os
-import secrets
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -56,8 +53,8 @@ from mlguard.bundle.tensor_table import (
     weights_bytes,
     write_table,
 )
-from mlguard.errors import BundleError, OutputError, OutputExists
-from mlguard.files import put_new, refuse_existing
+from mlguard.errors import BundleError
+from mlguard.files import fill_new, refuse_existing
 from mlguard.keys import ModelSubkeys
 from mlguard.sealing import FileKey, PlainTensor, new_salt, seal_blob, seal_tensor
 from mlguard.sealing.file_key import Subkeys
@@ -160,23 +157,7 @@ def write_bundle2(
     if isinstance(owner, ModelSubkeys):
         owner = FileOwner.of(owner)
     prepared = prepare(model, owner, seal or SealFacts2(), str(path))
-    # A name of its own and not the file's with an ending: that could be too long.
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            prepared.write(file, beside=beside)
-            file.flush()
-            os.fsync(file.fileno())
-        if check is not None:
-            check(temporary)
-        put_new(temporary, path)
-    except FileExistsError:
-        raise OutputExists(f"{path} exists already") from None
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        with suppress(OSError):  # gone already, or never made
-            temporary.unlink()
+    fill_new(path, lambda file: prepared.write(file, beside=beside), check=check)
 
 
 def bundle2_bytes(

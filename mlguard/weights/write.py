@@ -4,14 +4,12 @@ docs/spec/weights-v1.md, section 3.
 """
 
 import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mlguard.errors import OutputError, OutputExists, WeightsError
-from mlguard.files import put_new, refuse_existing
+from mlguard.errors import WeightsError
+from mlguard.files import fill_new, refuse_existing
 from mlguard.keys import ModelKey, ModelSubkeys, new_protection_id
 from mlguard.sealing import FileKey, new_salt, seal_tensor
 from mlguard.weights.bound import (
@@ -143,23 +141,12 @@ def write_bound(
         OutputExists: There is something at `out`.
         OutputError: There is no space, or the folder is not writable.
     """
-    refuse_existing(out)
     subkeys = key.for_model(new_protection_id())
-    # A name of its own and not the file's with an ending: that could be too long.
-    temporary = out.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            _write(file, metadata, tuple(entries), read, subkeys, name=str(out))
-            file.flush()
-            os.fsync(file.fileno())
-        put_new(temporary, out)
-    except FileExistsError:
-        raise OutputExists(f"{out} exists already") from None
-    except OSError as error:
-        raise OutputError(f"cannot write {out}: {error.strerror}") from None
-    finally:
-        with suppress(OSError):  # gone already, or never made
-            temporary.unlink()
+
+    def fill(file: BinaryIO) -> None:
+        _write(file, metadata, tuple(entries), read, subkeys, name=str(out))
+
+    fill_new(out, fill)
     return subkeys.protection_id
 
 
