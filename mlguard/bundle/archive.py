@@ -81,7 +81,7 @@ def unpack(file: BinaryIO, size: int, *, name: str) -> dict[str, bytes]:
         (member, crc, length), content = _read_member(file, place, size, name=name)
         members[member] = content
         facts.append((member, crc, length))
-    _read_directory(file, facts, name=name)
+    check_directory(file, _directory(facts), name=name)
     return members
 
 
@@ -151,8 +151,12 @@ def _read_header(
     return member, crc, length
 
 
-def _read_directory(file: BinaryIO, facts: Sequence[Member], *, name: str) -> None:
-    expected = _directory(facts)
+def check_directory(file: BinaryIO, expected: bytes, *, name: str) -> None:
+    """Refuse a file that does not end, from here, with just the directory expected.
+
+    Raises:
+        MalformedBundle: It has other bytes there, or too few, or too many.
+    """
     found = file.read(len(expected) + 1)
     if len(found) < len(expected):
         raise MalformedBundle(f"{name} ends within its directory")

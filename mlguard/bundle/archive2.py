@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from mlguard.bundle.archive import CENTRAL, DATE, END, LOCAL, check_directory
 from mlguard.errors import MalformedBundle
 
 MANIFEST = "manifest.json"
@@ -36,17 +37,13 @@ ORDER = tuple(MEMBERS)
 BESIDE = (GRANT, SIGNATURE)  # what the manifest does not name; it is made before them
 
 PAGE = 4096  # the tensors' bytes begin at a multiple of it
-LOCAL = struct.Struct("<4s5H3I2H")
-CENTRAL = struct.Struct("<4s6H3I5H2I")
 SIZES = struct.Struct("<2H2Q")  # of a local header: size twice, in ZIP64's extra field
 PLACED = struct.Struct("<2H3Q")  # of a central entry: and the offset
-END = struct.Struct("<4s4H2IH")
 END_64 = struct.Struct("<4sQ2H2I4Q")
 LOCATOR_64 = struct.Struct("<4sIQI")
 ZIP64, PADDING = 0x0001, 0xD935  # ids of extra fields
 PADDING_HEAD = struct.Struct("<2H")
 VERSION = 45  # ZIP64
-DATE = 0x0021  # 1980-01-01, the first that ZIP can say
 ELSEWHERE_2, ELSEWHERE_4 = 0xFFFF, 0xFFFFFFFF  # "see the ZIP64 field"
 
 
@@ -162,15 +159,8 @@ def read_members(
         check_size(member.name, member.size, name=name)
         _check_header(file, member, size, name=name)
     members = [*named, *_read_beside(file, size, named[-1].ends_at, name=name)]
-    expected = directory(members)
     file.seek(members[-1].ends_at)
-    found = file.read(len(expected) + 1)
-    if len(found) < len(expected):
-        raise MalformedBundle(f"{name} ends within its directory")
-    if len(found) > len(expected):
-        raise MalformedBundle(f"{name} has bytes after its end, or another member")
-    if found != expected:
-        raise MalformedBundle(f"{name} has an unexpected ZIP directory")
+    check_directory(file, directory(members), name=name)
     return {member.name: member for member in members}
 
 

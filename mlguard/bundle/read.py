@@ -90,7 +90,7 @@ def glimpse_bundle(path: Path) -> Glimpse | Bundle2:
         if not stat.S_ISREG(status.st_mode):
             file.close()
             raise MalformedBundle(f"{path} is not a regular file")
-        start = file.read(archive2.LOCAL.size)
+        start = file.read(archive.LOCAL.size)
         size, name = status.st_size, str(path)
         if start[VERSION_AT] == archive2.VERSION.to_bytes(2, "little"):
             return Bundle2(file, size, name=name)

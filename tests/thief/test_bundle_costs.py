@@ -112,7 +112,7 @@ def test_an_absurd_size_is_refused_by_its_number(size: int, tmp_path: Path) -> N
     path = tmp_path / "x.mlgb"
     write_bundle2(path, model2(), SUBKEYS)
     data = bytearray(path.read_bytes())
-    at = archive2.LOCAL.size + len(archive2.MANIFEST) + archive2.SIZES.size - 8
+    at = archive.LOCAL.size + len(archive2.MANIFEST) + archive2.SIZES.size - 8
     data[at : at + 8] = size.to_bytes(8, "little")
     path.write_bytes(data)
     with pytest.raises(MalformedBundle, match=f"announces {size} bytes"):
