@@ -5,7 +5,6 @@ file if the bytes differ, so nothing can hide in a duplicate key, an unknown fie
 another way to write a number. Written down in docs/spec/bundle-v1.md, section 2.
 """
 
-import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -21,6 +20,7 @@ from pydantic import (
 
 from mlguard.bundle.archive import MODEL, PREPROCESS, SEALED_MODEL
 from mlguard.bundle.sealing import SUITE
+from mlguard.canonical import Hex16, Hex32, Hex64, canonical
 from mlguard.errors import MalformedBundle
 from mlguard.rules import BLOCK_SIZES, BYTE_MAX, MAX_CLASSES, ImageMethod, TaskName
 from mlguard.transforms import KeyedLayer, KeyedTransforms, key_space_bits
@@ -40,9 +40,6 @@ def _printable(text: str) -> str:
     return text
 
 
-Hex16 = Annotated[str, Field(pattern=r"^[0-9a-f]{16}\z")]
-Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}\z")]
-Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
 Text = Annotated[str, AfterValidator(_printable)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Rgb = tuple[Number, Number, Number]
@@ -253,14 +250,7 @@ class Manifest(Facts):
         """
         left_out = {"mac"} if without_mac else None
         fields = self.model_dump(mode="json", by_alias=True, exclude=left_out)
-        text = json.dumps(
-            fields,
-            sort_keys=True,
-            separators=(",", ":"),
-            ensure_ascii=False,
-            allow_nan=False,
-        )
-        return text.encode()
+        return canonical(fields)
 
 
 INPUTS = (TensorFacts(name="images", datatype="UINT8", shape=(-1, 3, -1, -1)),)

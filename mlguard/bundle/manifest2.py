@@ -4,9 +4,8 @@
 Written down in docs/spec/bundle-v2.md, section 2.
 """
 
-import json
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -26,9 +25,6 @@ from mlguard.bundle.manifest import (
     MAX_LAYERS,
     AuditHeadline,
     FeatureMapFacts,
-    Hex16,
-    Hex32,
-    Hex64,
     Number,
     Part,
     Share,
@@ -36,6 +32,7 @@ from mlguard.bundle.manifest import (
     Text,
     TransformFacts,
 )
+from mlguard.canonical import Hex16, Hex32, Hex64, canonical
 from mlguard.errors import BundleError, MalformedBundle
 from mlguard.rules import MAX_CLASSES
 from mlguard.transforms import KeyedLayer, KeyedTransforms
@@ -360,9 +357,7 @@ class Manifest2(Facts2):
         """
         left_out = {"mac"} if without_mac else None
         fields = self.model_dump(mode="json", by_alias=True, exclude=left_out)
-        options: dict[str, Any] = {"sort_keys": True, "separators": (",", ":")}
-        text = json.dumps(fields, ensure_ascii=False, allow_nan=False, **options)
-        return text.encode()
+        return canonical(fields)
 
 
 def refuse_newer(data: bytes, *, name: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mlguard.canonical import canonical
 from mlguard.errors import MalformedBundle
 from mlguard.sealing import TensorHeader, chunks_of
 
@@ -66,8 +67,7 @@ def write_table(rows: Sequence[Row]) -> bytes:
         }
         for row in rows
     ]
-    options: dict[str, Any] = {"sort_keys": True, "separators": (",", ":")}
-    return json.dumps(entries, ensure_ascii=False, **options).encode()
+    return canonical(entries)
 
 
 def parse_table(data: bytes, *, name: str) -> list[Row]:

@@ -14,12 +14,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from mlguard.canonical import Hex16, Hex32, Hex64
 from mlguard.errors import Expired, NotYetValid, OptionError, WrongKey
 from mlguard.grants.secrets import Recipient, Secrets, Unwraps
 from mlguard.grants.texts import (
-    Hex16,
-    Hex32,
-    Hex64,
     Key,
     Line,
     Moment,

@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from mlguard.canonical import Hex16, Hex32, Hex64
 from mlguard.errors import SignatureNotTrusted
 from mlguard.grants.grant import Grant
 from mlguard.grants.texts import (
-    Hex16,
-    Hex32,
-    Hex64,
     Key,
     Line,
     Moment,

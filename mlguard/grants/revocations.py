@@ -10,9 +10,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from mlguard.canonical import Hex32
 from mlguard.errors import Revoked
 from mlguard.grants.grant import Grant
-from mlguard.grants.texts import Hex32, Moment, Number, Text, open_text, sign_text
+from mlguard.grants.texts import Moment, Number, Text, open_text, sign_text
 from mlguard.signing import PublicSigner, Signer
 
 PAYLOAD_TYPE = "application/vnd.mlguard.revocations+json"

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn, Protocol, runtime_checkable
 
+from mlguard.canonical import canonical
 from mlguard.errors import MalformedBundle, WrongKey
-from mlguard.grants.texts import canonical
 
 KEY_BYTES = 32
 MAX_USES = 1024

@@ -1,11 +1,11 @@
 """The signed texts of this room: strict, canonical JSON with a closed set of fields."""
 
-import json
 from collections.abc import Sequence
 from typing import Annotated, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from mlguard.canonical import canonical
 from mlguard.errors import SignatureNotTrusted
 from mlguard.signing import PublicSigner, Signer, read_envelope, seal_envelope
 from mlguard.validation import problems_of, refuse_crowded
@@ -34,9 +34,6 @@ def pem_text(text: str) -> str:
     return text
 
 
-Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}\z")]
-Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
-Hex16 = Annotated[str, Field(pattern=r"^[0-9a-f]{16}\z")]
 Line = Annotated[str, Field(min_length=1, max_length=MAX_TEXT), AfterValidator(_line)]
 Key = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_line)]
 Prose = Annotated[str, Field(max_length=MAX_TERMS), AfterValidator(_printable)]
@@ -77,18 +74,6 @@ class Text(BaseModel):
 
 
 Kind = TypeVar("Kind", bound=Text)
-
-
-def canonical(value: object) -> bytes:
-    """The one spelling of a value in JSON."""
-    text = json.dumps(
-        value,
-        sort_keys=True,
-        separators=(",", ":"),
-        ensure_ascii=False,
-        allow_nan=False,
-    )
-    return text.encode()
 
 
 def sign_text(text: Text, payload_type: str, signer: Signer) -> bytes:

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "mlguard.kinds": set(),
     "mlguard.engine": {"mlguard.errors", "onnxruntime"},
     "mlguard.validation": {"pydantic"},
+    "mlguard.canonical": {"pydantic"},
     "mlguard.images": {"numpy", "PIL"},
     "mlguard.palette": {"mlguard.rules", "numpy"},
     "mlguard.pictures": {"mlguard.palette", "numpy", "PIL"},
@@ -33,7 +34,7 @@ MAY_IMPORT = {
     "mlguard.signing": {"mlguard.errors", "cryptography"},
     "mlguard.sealing": {"mlguard.errors", "cryptography"},
     "mlguard.grants": {"mlguard.errors", "mlguard.signing"}
-    | {"mlguard.validation", "pydantic"},
+    | {"mlguard.canonical", "mlguard.validation", "pydantic"},
     "mlguard.transforms": {
         "mlguard.errors",
         "mlguard.keys",
@@ -56,7 +57,7 @@ MAY_IMPORT = {
     "mlguard.bundle": COMMON
     | {"mlguard.kinds"}
     | {"mlguard.tasks", "mlguard.keys", "mlguard.transforms", "mlguard.sealing"}
-    | {"mlguard.validation"}
+    | {"mlguard.canonical", "mlguard.validation"}
     | {"cryptography", "numpy", "onnx", "pydantic"},
     "mlguard.issuing": COMMON
     | {"mlguard.validation"}
