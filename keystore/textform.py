@@ -33,6 +33,12 @@ def begins_with(prefix: str, text: str) -> bool:
     return _plain(text).startswith(prefix.replace("-", ""))
 
 
+def looks_secret(text: str) -> bool:
+    """Whether a text may hold an identity or a key, however it was typed."""
+    plain = _plain(text)
+    return any(f"MLGUARD{word.upper()}" in plain for word in WORDS.values())
+
+
 def from_text(prefix: str, text: str) -> bytes:
     """Read a secret; hyphens, white space and case do not matter.
 

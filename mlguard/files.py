@@ -48,7 +48,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
         OSError: It cannot be read, is not a regular file, or is larger. `strerror`
             says which.
     """
-    with open(path, "rb", buffering=0, opener=_open_to_read) as file:
+    with open(path, "rb", buffering=0, opener=open_to_read) as file:
         size = _check_regular(file.fileno(), path)
         # Before anything is read: a sparse file costs its maker nothing.
         chunks, room = [], limit + 1 if size <= limit else 0
@@ -189,7 +189,7 @@ def sha256_of(path: Path) -> str:
     Raises:
         OSError: It cannot be read, or is not a regular file.
     """
-    with open(path, "rb", buffering=0, opener=_open_to_read) as file:
+    with open(path, "rb", buffering=0, opener=open_to_read) as file:
         _check_regular(file.fileno(), path)
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -214,7 +214,8 @@ def _check_regular(descriptor: int, path: Path) -> int:
     return found.st_size
 
 
-def _open_to_read(path: str, flags: int) -> int:
+def open_to_read(path: str, flags: int) -> int:
+    """What `open` is given as `opener`, so that a pipe is not waited for."""
     return os.open(path, flags | NOT_WAITING)
 
 

@@ -1,8 +1,17 @@
 """What a bundle of either format says of images and of its answer, in one tongue."""
 
-from mlguard.bundle.manifest import Manifest
-from mlguard.bundle.manifest2 import ImageFacts, Manifest2, ResizeFacts, TaskFacts
+from collections.abc import Sequence
 
+from mlguard.bundle.manifest import Manifest
+from mlguard.bundle.manifest2 import (
+    ImageFacts,
+    Manifest2,
+    ResizeFacts,
+    TaskFacts,
+    Tensor2,
+)
+
+IMAGES_INPUT = "images"  # what a session calls the image, whatever the model does
 PIXELS, LOGITS = "pixels", "logits"  # what a model of format 1 takes and gives
 
 
@@ -31,3 +40,26 @@ def task_of(manifest: Manifest | Manifest2) -> TaskFacts | None:
         class_names=manifest.class_names,
         ignore_index=manifest.ignore_index,
     )
+
+
+def predicts(
+    inputs: Sequence[object], image: ImageFacts | None, task: TaskFacts | None
+) -> bool:
+    """Whether a model takes an image alone and gives a class of all in it, or of it."""
+    if image is None or task is None or task.name == "detection":
+        return False
+    return len(inputs) == 1
+
+
+def shown_inputs(
+    inputs: tuple[Tensor2, ...], image: ImageFacts | None
+) -> tuple[Tensor2, ...]:
+    """What a session takes: an image as 8-bit pixels, everything else as it is."""
+    if image is None:
+        return inputs
+    pixels = Tensor2(
+        name=IMAGES_INPUT,
+        datatype="UINT8",
+        shape=(-1, image.channels, *(-1 for _ in image.size)),
+    )
+    return tuple(pixels if one.name == image.input else one for one in inputs)

@@ -30,6 +30,7 @@ from mlguard.bundle.manifest import (
     SealFacts,
     outputs_of,
     parse_manifest,
+    slots_of,
 )
 from mlguard.bundle.proofs import (
     commitment,
@@ -41,7 +42,6 @@ from mlguard.bundle.sealing import OVERHEAD_BYTES, seal, unseal
 from mlguard.errors import BundleError, MalformedBundle, TamperedBundle
 from mlguard.files import write_new
 from mlguard.keys import ModelSubkeys
-from mlguard.transforms.channels import order_slot, signs_slot
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Bundle:
     @property
     def model_slots(self) -> frozenset[str]:
         """Names of the key slots that the model declares."""
-        return _slots_of(self.manifest)
+        return slots_of(self.manifest.feature_maps)
 
     def open_model(self, subkeys: ModelSubkeys) -> bytes:
         """The model as ONNX, checked, sealed or not. It stays in memory.
@@ -215,11 +215,11 @@ def _check_model(graph: bytes, about: Facts, *, name: str) -> None:
     Of a sealed bundle, this looks at what was sealed.
     """
     slots = _check(graph, about, name=f"{name}: {MODEL}").slots
-    if slots != _slots_of(about):
+    if slots != slots_of(about.feature_maps):
         raise MalformedBundle(
             f"{name}: {MODEL} points to data outside the file that is not a key slot "
             "of manifest.json"
-            if slots - _slots_of(about)
+            if slots - slots_of(about.feature_maps)
             else f"{name}: {MODEL} lacks a key slot that manifest.json names"
         )
 
@@ -236,14 +236,6 @@ def _check_size(member: str, size: int, *, name: str) -> None:
         raise BundleError(
             f"{name}: {member} would have {size} bytes, at most {MEMBERS[member]} fit"
         )
-
-
-def _slots_of(facts: Facts) -> frozenset[str]:
-    """The key slots of the model that a manifest names."""
-    orders = {order_slot(one.layer) for one in facts.feature_maps}
-    return frozenset(
-        orders | {signs_slot(o.layer) for o in facts.feature_maps if o.signs}
-    )
 
 
 def _member(content: bytes) -> Member:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from mlguard.bundle import archive2
 from mlguard.bundle.archive2 import GRANT, PREPROCESS, SIGNATURE, WEIGHTS, Member
 from mlguard.bundle.graph_limits import check_graph
+from mlguard.bundle.manifest import slots_of
 from mlguard.bundle.manifest2 import Facts2, Manifest2, parse_manifest2
 from mlguard.bundle.tensor_table import ALIGNMENT, Row, parse_table, weights_bytes
 from mlguard.errors import (
@@ -32,7 +33,6 @@ from mlguard.errors import (
 from mlguard.keys import ModelKey
 from mlguard.sealing import FileKey, open_blob, open_tensor
 from mlguard.sealing.file_key import Subkeys
-from mlguard.transforms.channels import order_slot, signs_slot
 
 MANIFEST_MAC, SELFTEST = "bundle/manifest", "bundle/selftest"  # labels of the file key
 RECIPE, DATA = "bundle/recipe", "bundle/data"
@@ -292,19 +292,14 @@ def checked_graph(
         raise MalformedBundle(
             f"{name}: graph.onnx has opsets {facts.opsets}, expected {about.opsets}"
         )
-    expected = {row.header.name for row in rows} | slots_of(about)
-    if len(expected) != len(rows) + len(slots_of(about)):
+    slots = slots_of(about.feature_maps)
+    expected = {row.header.name for row in rows} | slots
+    if len(expected) != len(rows) + len(slots):
         raise MalformedBundle(f"{name}: a tensor has the name of a key slot")
     if strays := sorted(facts.slots ^ expected):
         where = "has no bytes" if strays[0] in facts.slots else "is not in graph.onnx"
         raise MalformedBundle(f"{name}: tensor {strays[0]!r} {where}")
     return Graph(content, rows, facts.locations)
-
-
-def slots_of(about: Facts2) -> set[str]:
-    """The key slots of the graph that a manifest names."""
-    orders = {order_slot(one.layer) for one in about.feature_maps}
-    return orders | {signs_slot(one.layer) for one in about.feature_maps if one.signs}
 
 
 def manifest_mac(file_key: FileKey, manifest: Manifest2) -> str:
@@ -315,6 +310,11 @@ def manifest_mac(file_key: FileKey, manifest: Manifest2) -> str:
 def file_hmac(file_key: FileKey, label: str, message: bytes) -> str:
     """An HMAC that only who can open the file can compute or check. Hex."""
     return hmac.new(file_key.key(label), message, hashlib.sha256).hexdigest()
+
+
+def selftest2(file_key: FileKey, values: NDArray[np.integer[Any]]) -> str:
+    """The HMAC of what the keyed transform makes of the self-test's image. Hex."""
+    return file_hmac(file_key, SELFTEST, values.astype("<i4").tobytes())
 
 
 def bundle2_of(content: bytes, *, name: str) -> Bundle2:

@@ -5,6 +5,7 @@ file if the bytes differ, so nothing can hide in a duplicate key, an unknown fie
 another way to write a number. Written down in docs/spec/bundle-v1.md, section 2.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -24,7 +25,7 @@ from mlguard.canonical import Hex16, Hex32, Hex64, canonical
 from mlguard.errors import MalformedBundle
 from mlguard.rules import BLOCK_SIZES, BYTE_MAX, MAX_CLASSES, ImageMethod, TaskName
 from mlguard.transforms import KeyedLayer, KeyedTransforms, key_space_bits
-from mlguard.transforms.channels import MAX_CHANNELS
+from mlguard.transforms.channels import MAX_CHANNELS, order_slot, signs_slot
 from mlguard.validation import problems_of, refuse_crowded
 
 SCHEMA = "mlguard.bundle/1"
@@ -261,6 +262,13 @@ def outputs_of(facts: Facts) -> tuple[TensorFacts, ...]:
     sides = () if facts.task == "classification" else (-1, -1)
     shape = (-1, len(facts.class_names), *sides)
     return (TensorFacts(name="logits", datatype="FP32", shape=shape),)
+
+
+def slots_of(maps: Iterable[FeatureMapFacts]) -> frozenset[str]:
+    """The key slots that a model with these keyed feature maps declares."""
+    maps = tuple(maps)
+    orders = {order_slot(one.layer) for one in maps}
+    return frozenset(orders | {signs_slot(one.layer) for one in maps if one.signs})
 
 
 def parse_manifest(data: bytes, *, name: str) -> Manifest:

@@ -17,7 +17,7 @@ from mlguard.bundle.bundle2 import Bundle2
 from mlguard.bundle.manifest import Manifest, parse_manifest
 from mlguard.bundle.proofs import check_key
 from mlguard.errors import BundleError, MalformedBundle, TamperedBundle, WrongKey
-from mlguard.files import NOT_WAITING
+from mlguard.files import open_to_read
 from mlguard.keys import ModelKey, ModelSubkeys
 
 VERSION_AT = slice(4, 6)  # of a local header: the ZIP version that is needed
@@ -84,8 +84,7 @@ def glimpse_bundle(path: Path) -> Glimpse | Bundle2:
         MalformedBundle: The file does not follow the specification.
     """
     try:
-        # Not blocking, so that a pipe is refused below and not waited for.
-        file = os.fdopen(os.open(path, os.O_RDONLY | NOT_WAITING), "rb")
+        file = open(path, "rb", opener=open_to_read)  # noqa: SIM115  # a bundle keeps it
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             file.close()

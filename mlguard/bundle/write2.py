@@ -28,10 +28,10 @@ from mlguard.bundle.archive2 import (
 from mlguard.bundle.bundle2 import (
     DATA,
     RECIPE,
-    SELFTEST,
     checked_graph,
     file_hmac,
     manifest_mac,
+    selftest2,
 )
 from mlguard.bundle.graph_limits import check_graph
 from mlguard.bundle.manifest2 import (
@@ -56,7 +56,14 @@ from mlguard.bundle.tensor_table import (
 from mlguard.errors import BundleError
 from mlguard.files import fill_new, refuse_existing
 from mlguard.keys import ModelSubkeys
-from mlguard.sealing import FileKey, PlainTensor, new_salt, seal_blob, seal_tensor
+from mlguard.sealing import (
+    TAG_BYTES,
+    FileKey,
+    PlainTensor,
+    new_salt,
+    seal_blob,
+    seal_tensor,
+)
 from mlguard.sealing.file_key import Subkeys
 
 
@@ -226,16 +233,16 @@ class Prepared:
         """Write the whole bundle. The file is empty and can be written anywhere."""
         salt = new_salt()
         key = self._file_key(salt)
-        blobs = self._blobs(key, self.rows)
-        manifest = self._manifest(key, salt, blobs, crc=0)
-        layout = self._layout(manifest, blobs)
-        weights = layout[WEIGHTS]
+        start = self._weights_start(key, salt)
         written = _Counted(file)
-        tags = self._write_weights(written, key, weights.starts_at)
+        tags = self._write_weights(written, key, start)
         rows = [
             replace(row, tags=tag) for row, tag in zip(self.rows, tags, strict=True)
         ]
-        blobs = self._blobs(key, rows)
+        blobs = {
+            member: seal_blob(key, member, content, hidden=hidden)
+            for member, (content, hidden) in self._plain(rows).items()
+        }
         manifest = self._manifest(key, salt, blobs, crc=written.crc)
         contents = {name: blob for name, (blob, _) in blobs.items()}
         contents[MANIFEST] = manifest.to_bytes()
@@ -253,22 +260,31 @@ class Prepared:
             return FileKey(self.owner.content_key, salt)
         return FileKey.of_owner(self.owner.subkeys, salt)
 
-    def _blobs(self, key: FileKey, rows: list[Row]) -> dict[str, tuple[bytes, bytes]]:
-        """Every member that is no tensor, sealed: its bytes and its tag."""
+    def _plain(self, rows: list[Row]) -> dict[str, tuple[bytes, bool]]:
+        """Every member that is no tensor: its plain bytes, and whether it is hidden."""
         hidden = self.seal.graph
         table, graph = (SEALED_TABLE, SEALED_GRAPH) if hidden else (TABLE, GRAPH)
         plain = {table: (write_table(rows), hidden), graph: (self.model.graph, hidden)}
         if self.model.preprocess is not None:
             plain[PREPROCESS] = (self.model.preprocess, False)
-        sealed = {}
-        for member, (content, secret) in plain.items():
+        for member, (content, _) in plain.items():
             if len(content) > archive2.MEMBERS[member]:
                 raise BundleError(
                     f"{self.name}: {member} would have {len(content)} bytes, "
                     f"at most {archive2.MEMBERS[member]} fit"
                 )
-            sealed[member] = seal_blob(key, member, content, hidden=secret)
-        return sealed
+        return plain
+
+    def _weights_start(self, key: FileKey, salt: bytes) -> int:
+        """Where the weights begin: sealing keeps sizes, and any tag is as long."""
+        unsealed = {
+            member: (content, bytes(TAG_BYTES))
+            for member, (content, _) in self._plain(self.rows).items()
+        }
+        manifest = self._manifest(key, salt, unsealed, crc=0)
+        content = manifest.to_bytes()
+        members = archive2.place(manifest.members(content, zlib.crc32(content)))
+        return next(one.starts_at for one in members if one.name == WEIGHTS)
 
     def _manifest(
         self,
@@ -347,14 +363,7 @@ class Prepared:
         if transform is None:
             raise AssertionError("methods without a transform")
         values = transform.values(selftest_image(spec.block_size))
-        return file_hmac(key, SELFTEST, values.astype("<i4").tobytes())
-
-    def _layout(
-        self, manifest: Manifest2, blobs: dict[str, tuple[bytes, bytes]]
-    ) -> dict[str, archive2.Member]:
-        content = manifest.to_bytes()
-        members = archive2.place(manifest.members(content, zlib.crc32(content)))
-        return {member.name: member for member in members}
+        return selftest2(key, values)
 
     def _write_weights(
         self, sink: "_Counted", key: FileKey, start: int

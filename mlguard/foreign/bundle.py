@@ -29,6 +29,7 @@ from mlguard.files import refuse_existing
 from mlguard.foreign.about import About
 from mlguard.foreign.lift import Lifted, Signature, lift_file
 from mlguard.keys import ModelKey, new_protection_id
+from mlguard.runtime.one_graph import misfit_of
 from mlguard.runtime.types import datatype_of
 from mlguard.sealing import PlainTensor
 from mlguard.validation import problems_of
@@ -142,15 +143,9 @@ def _check_answer(facts: Facts2, *, name: str) -> None:
     (output,) = (one for one in facts.outputs if one.name == task.output)
     if output.shape is None:
         return
-    axes = 2 if task.name == "classification" else 2 + len(image.size)
-    last = image.layout.endswith("C") and axes > len("NC")
-    classes, found = len(task.class_names), -1
-    if len(output.shape) == axes:
-        found = output.shape[-1 if last else 1]
-    if len(output.shape) != axes or found not in (-1, classes):
+    if problem := misfit_of(output.shape, image, task):
         raise ModelFileError(
-            f"{name}: output {task.output!r} has the shape {list(output.shape)}, and a "
-            f"{task.name} of {classes} classes needs {axes} axes with {classes} scores",
+            f"{name}: output {problem}",
             hint="name another output, task, or as many class_names as it has scores",
         )
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from mlguard.engine import onnxruntime
 from mlguard.runtime.providers import CPU, FATAL, Outside
-from mlguard.runtime.types import ort_tensor
+from mlguard.runtime.providers import first_line as told_first
 from mlguard.sealing import PlainTensor
 
 IN_ITS_SOURCE = re.compile(r"/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z])")
@@ -40,17 +40,12 @@ def load(
 def _outside(tensors: Sequence[PlainTensor]) -> Outside:
     outside = Outside()
     for tensor in tensors:
-        data = np.frombuffer(tensor.data, np.uint8)
-        value = ort_tensor(tensor.element_type, tensor.shape, data)
-        if value is None:  # several elements in a byte; its location is its name
-            outside.files[tensor.name] = data.tobytes()
-        else:
-            outside.values[tensor.name] = value
+        # Its location is its name.
+        outside.add_tensor(tensor, tensor.name, np.frombuffer(tensor.data, np.uint8))
     return outside
 
 
 def first_line(error: BaseException) -> str:
     """What onnxruntime says, without its prefix and the places in its source."""
-    line = str(error).partition("\n")[0].removeprefix("[ONNXRuntimeError] : ")
-    line = IN_ITS_SOURCE.sub("", line)
+    line = IN_ITS_SOURCE.sub("", told_first(error))
     return "".join(c if c.isprintable() else "?" for c in line)[:300]

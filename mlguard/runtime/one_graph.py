@@ -132,11 +132,13 @@ def _keyed_head(preprocess: bytes, image: ImageFacts) -> tuple[bytes, dict[str, 
             continue
         if number == wire.GRAPH_NODE:
             named = (wire.NODE_INPUT, wire.NODE_OUTPUT, wire.NODE_NAME)
-            parts.append(wire.message(number, wire.renamed(inner, named, names)))
+            parts.append(
+                wire.message(number, wire.renamed(inner, named, names.__getitem__))
+            )
         elif number == wire.GRAPH_INITIALIZER:
             old = wire.named(inner, wire.TENSOR_NAME)
             slots[old] = names[old]
-            content = wire.renamed(inner, (wire.TENSOR_NAME,), names)
+            content = wire.renamed(inner, (wire.TENSOR_NAME,), names.__getitem__)
             parts.append(wire.message(number, content))
     parts.append(_given(image))
     parts.append(wire.value(wire.GRAPH_OUTPUT, VALUES, FLOAT))
@@ -148,9 +150,6 @@ class _Renamed(dict[str, str]):
 
     def __missing__(self, old: str) -> str:
         return f"{PREFIX}pre/{old}"
-
-    def get(self, old: str, default: Any = None) -> Any:
-        return self[old]
 
 
 def _plain_head(image: ImageFacts, kind: int) -> bytes:
@@ -215,12 +214,12 @@ def _tail(parts: Parts) -> tuple[bytes, str | None, str | None]:
         scores = SCORES
         outputs.append(wire.value(wire.GRAPH_OUTPUT, SCORES, FLOAT))
     found = f"{PREFIX}found"
-    smallest = _smallest(task)
-    last = CLASSES if smallest == INT64 else found
+    kind = smallest(task)
+    last = CLASSES if kind == INT64 else found
     nodes.append(wire.node("ArgMax", [scores], last, axis=axis, keepdims=0))
-    if smallest != INT64:
-        nodes.append(wire.node("Cast", [found], CLASSES, to=smallest))
-    outputs.append(wire.value(wire.GRAPH_OUTPUT, CLASSES, smallest))
+    if kind != INT64:
+        nodes.append(wire.node("Cast", [found], CLASSES, to=kind))
+    outputs.append(wire.value(wire.GRAPH_OUTPUT, CLASSES, kind))
     if scores != SCORES:
         scores = task.output  # as the model gives it
     return b"".join([*nodes, *outputs]), CLASSES, scores
@@ -250,7 +249,25 @@ def class_axis(image: ImageFacts | None, task: TaskFacts) -> int:
     return -1 if last and task.name == "segmentation" else 1
 
 
-def _smallest(task: TaskFacts) -> int:
+def misfit_of(shape: tuple[int, ...], image: ImageFacts, task: TaskFacts) -> str | None:
+    """What is wrong with the shape of scores, if it is not one for each class.
+
+    Args:
+        shape: Of the scores; -1 stands for any size.
+        image: What they are scores of.
+        task: What they mean.
+    """
+    axes = 2 if task.name == "classification" else 2 + len(image.size)
+    classes = len(task.class_names)
+    if len(shape) == axes and shape[class_axis(image, task)] in (-1, classes):
+        return None
+    return (
+        f"{task.output!r} has the shape {list(shape)}, and a {task.name} of {classes} "
+        f"classes needs {axes} axes with {classes} scores"
+    )
+
+
+def smallest(task: TaskFacts) -> int:
     """The type of the classes: as small as may be for masks, int64 for images."""
     if task.name == "classification":
         return INT64

@@ -25,13 +25,13 @@ from mlguard.bundle import (
     selftest_digest,
     task_of,
 )
-from mlguard.bundle.bundle2 import SELFTEST, file_hmac
+from mlguard.bundle.bundle2 import selftest2
 from mlguard.bundle.graph_limits import check_graph
 from mlguard.errors import MalformedBundle
 from mlguard.keys import ModelKey, ModelSubkeys
 from mlguard.runtime.one_graph import Parts
 from mlguard.runtime.providers import PIXELS, Outside
-from mlguard.runtime.types import ELEMENT_OF, FLOAT, ort_tensor
+from mlguard.runtime.types import ELEMENT_OF, FLOAT
 from mlguard.transforms import TransformSet
 
 Digest = Callable[[NDArray[np.int32]], str]
@@ -124,12 +124,7 @@ def _open_2(unlocked: Unlocked) -> Opened:
         declared = check_graph(preprocess, name=name).slots
         slots = _image_slots(transforms, declared, name=name)
     for row, data in unlocked.tensors(graph.rows):
-        header = row.header
-        value = ort_tensor(header.element_type, header.shape, data)
-        if value is None:
-            outside.files[graph.locations[header.name]] = data.tobytes()
-        else:
-            outside.values[header.name] = value
+        outside.add_tensor(row.header, graph.locations[row.header.name], data)
     outside.add_slots(transforms.channel_slots())
     types = {one.name: ELEMENT_OF.get(one.datatype, 0) for one in about.inputs}
     given = {one.name: ELEMENT_OF.get(one.datatype, 0) for one in about.outputs}
@@ -150,9 +145,7 @@ def _open_2(unlocked: Unlocked) -> Opened:
         slots=slots,
         inputs=about.inputs,
         outputs=about.outputs,
-        digest=lambda values: file_hmac(
-            file_key, SELFTEST, values.astype("<i4").tobytes()
-        ),
+        digest=lambda values: selftest2(file_key, values),
         selftest=about.selftest,
     )
 

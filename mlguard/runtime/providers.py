@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from mlguard.engine import ORT_ERRORS, onnxruntime
 from mlguard.errors import MalformedBundle, ProviderError
 from mlguard.runtime.options import Compute
+from mlguard.runtime.types import ort_tensor
+from mlguard.sealing import TensorHeader
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -55,6 +57,16 @@ class Outside:
         for name, value in slots.items():
             self.values[name] = onnxruntime.OrtValue.ortvalue_from_numpy(value)
             self.keyed = True
+
+    def add_tensor(
+        self, header: TensorHeader, location: str, data: NDArray[np.uint8]
+    ) -> None:
+        """Add a tensor of the model, whose bytes the graph looks for at a location."""
+        value = ort_tensor(header.element_type, header.shape, data)
+        if value is None:  # several elements in a byte
+            self.files[location] = data.tobytes()
+        else:
+            self.values[header.name] = value
 
     def give(self, options: onnxruntime.SessionOptions) -> None:
         """Hand everything to a session that is about to be made."""
@@ -133,7 +145,7 @@ def load(
                     enable_fallback=False,
                 )
         except ORT_ERRORS as error:
-            reason = _first_line(error)
+            reason = first_line(error)
             _refuse_too_new(str(error), name=name)
             continue
         session._model_bytes = b""
@@ -202,7 +214,7 @@ def run_feeds(
         arrays = [feed for feed in feeds.values() if isinstance(feed, np.ndarray)]
         shapes = ["×".join(map(str, array.shape)) or "one" for array in arrays]
         raise ProviderError(
-            f"cannot run on {', '.join(shapes)} pixels: {_first_line(error)}",
+            f"cannot run on {', '.join(shapes)} pixels: {first_line(error)}",
             hint="predict smaller images, or fewer at a time",
         ) from None
     return results
@@ -223,7 +235,7 @@ def run_values(
             list(outputs), dict(values)
         )
     except ORT_ERRORS as error:
-        raise ProviderError(f"cannot run: {_first_line(error)}") from None
+        raise ProviderError(f"cannot run: {first_line(error)}") from None
     return found
 
 
@@ -253,5 +265,6 @@ def _quiet() -> Iterator[None]:
         onnxruntime.set_default_logger_severity(WARNING)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What onnxruntime says first, without its prefix."""
     return str(error).partition("\n")[0].removeprefix("[ONNXRuntimeError] : ")

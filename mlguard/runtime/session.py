@@ -24,18 +24,26 @@ from mlguard.bundle import (
     glimpse_bundle,
     selftest_image,
 )
+from mlguard.bundle.about import IMAGES_INPUT, shown_inputs
 from mlguard.errors import BundleError, MalformedBundle, ProviderError, ShapeError
 from mlguard.grants import Unwraps
 from mlguard.issuing import Conditions, open_issued
 from mlguard.keys import ModelKey
 from mlguard.runtime.fit import fit_images
-from mlguard.runtime.one_graph import IMAGES, VALUES, OneGraph, class_axis, join
+from mlguard.runtime.one_graph import (
+    IMAGES,
+    VALUES,
+    OneGraph,
+    class_axis,
+    join,
+    misfit_of,
+    smallest,
+)
 from mlguard.runtime.opened import Opened, open_model
 from mlguard.runtime.options import Compute
 from mlguard.runtime.providers import CPU, load, run_feeds, run_graph, run_values
-from mlguard.runtime.types import datatype_of, fed, from_ort, is_odd, to_ort
+from mlguard.runtime.types import NUMPY_OF, datatype_of, fed, from_ort, is_odd, to_ort
 
-IMAGES_INPUT = "images"  # what `run` calls the image, whatever the model does
 GRAPHS = "model.onnx"  # what the joined graph is called
 
 
@@ -148,15 +156,7 @@ class Session:
     @property
     def inputs(self) -> tuple[Tensor2, ...]:
         """What `run` takes. An image goes in as 8-bit pixels, under "images"."""
-        image = self.image
-        if image is None:
-            return self._inputs
-        pixels = Tensor2(
-            name=IMAGES_INPUT,
-            datatype="UINT8",
-            shape=(-1, image.channels, *(-1 for _ in image.size)),
-        )
-        return tuple(pixels if t.name == image.input else t for t in self._inputs)
+        return shown_inputs(self._inputs, self.image)
 
     @property
     def outputs(self) -> tuple[Tensor2, ...]:
@@ -178,14 +178,14 @@ class Session:
             ShapeError: A tensor is missing, or one is not an input.
             ProviderError: onnxruntime gave up, for want of memory as a rule.
         """
-        expected = [one.name for one in self.inputs]
+        about = {one.name: one for one in self.inputs}
+        expected = list(about)
         needed = set(expected) - self._optional
         if needed - set(tensors) or set(tensors) - set(expected):
             raise ShapeError(
                 f"expected tensors {', '.join(expected)}, got {', '.join(tensors)}"
             )
         names = [one.name for one in self._outputs]
-        about = {one.name: one for one in self.inputs}
         feeds = {
             self._called(name): fed(value, about[name])
             for name, value in tensors.items()
@@ -197,7 +197,8 @@ class Session:
 
         Shape:
             images   (N, 3, H, W) uint8, RGB, any H and W; (N, C, …) as the bundle says
-            returns  (N, H, W) uint8, class ids in 0 … classes-1; or (N,) int64
+            returns  (N, H, W) uint8, class ids in 0 … classes-1, or uint16 where there
+                 are more than 256 classes; or (N,) int64
 
         Raises:
             ShapeError: The images are not uint8 (N, 3, H, W).
@@ -214,8 +215,7 @@ class Session:
             (found,) = run_feeds(self._here(), [self._graph.classes], {IMAGES: fitted})
         if task.name == "classification":
             return np.asarray(found)
-        masks = found if found.dtype != np.int64 else found.astype(np.uint8)
-        return np.asarray(back(masks))
+        return np.asarray(back(found.astype(NUMPY_OF[smallest(task)], copy=False)))
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Give every pixel, or every image, a score for every class.
@@ -307,6 +307,9 @@ class Session:
                 f"{self._name}: model.onnx takes {sorted(extra)[0]!r} too, which "
                 "manifest.json does not name"
             )
+        self._words = {name: one.type for name, one in found_in.items()}
+        given = [found_out[one.name].type for one in opened.outputs]
+        self._odd = any(map(is_odd, [*self._words.values(), *given]))
 
     def _here(self) -> Any:
         """The graph, in the process that loaded it.
@@ -330,12 +333,10 @@ class Session:
 
     def _run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
         """Run, taking the way through OrtValues where numpy knows a type no name."""
-        inputs = {one.name: one.type for one in self._session.get_inputs()}
-        types = {one.name: one.type for one in self._session.get_outputs()}
-        words = [*inputs.values(), *(types[name] for name in names)]
-        if not any(map(is_odd, words)):
+        if not self._odd:
             return run_feeds(self._here(), names, feeds)
-        values = {name: to_ort(value, inputs[name]) for name, value in feeds.items()}
+        words = self._words
+        values = {name: to_ort(value, words[name]) for name, value in feeds.items()}
         return [from_ort(one) for one in run_values(self._here(), names, values)]
 
     def _called(self, name: str) -> str:
@@ -368,13 +369,9 @@ def check_scores(
     Raises:
         BundleError: They have other axes, or there are more or fewer than classes.
     """
-    axes = 2 if task.name == "classification" else 2 + len(image.size)
-    classes = len(task.class_names)
-    axis = class_axis(image, task) if len(shape) == axes else 0
-    if len(shape) != axes or shape[axis] != classes:
+    if problem := misfit_of(shape, image, task):
         raise BundleError(
-            f"{name}: {task.output!r} has the shape {list(shape)}, and a "
-            f"{task.name} of {classes} classes needs {axes} axes with {classes} scores",
+            f"{name}: {problem}",
             hint="its owner has to say with --about what it really gives",
         )
 

@@ -4,7 +4,7 @@ The runtime joins graphs that it has checked (graph_limits) to one; it needs no 
 protocol buffers than fields and their bytes. Field numbers from onnx/onnx.proto.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
-MODEL_IR, MODEL_GRAPH, MODEL_OPSET = 1, 7, 8
+MODEL_GRAPH, MODEL_OPSET = 7, 8
 OPSET_DOMAIN, OPSET_VERSION = 1, 2
-GRAPH_NODE, GRAPH_NAME, GRAPH_INITIALIZER = 1, 2, 5
+GRAPH_NODE, GRAPH_INITIALIZER = 1, 5
 GRAPH_INPUT, GRAPH_OUTPUT = 11, 12
 NODE_INPUT, NODE_OUTPUT, NODE_NAME, NODE_OPERATOR, NODE_ATTRIBUTE = 1, 2, 3, 4, 5
-ATTRIBUTE_NAME, ATTRIBUTE_FLOAT, ATTRIBUTE_INT, ATTRIBUTE_TEXT = 1, 2, 3, 4
+ATTRIBUTE_NAME, ATTRIBUTE_INT, ATTRIBUTE_TEXT = 1, 3, 4
 ATTRIBUTE_INTS, ATTRIBUTE_TYPE = 8, 20
 TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW = 1, 2, 8, 9
 VALUE_NAME, VALUE_TYPE = 1, 2
@@ -64,14 +64,13 @@ def named(data: memoryview, number: int) -> str:
 
 
 def renamed(
-    data: memoryview, numbers: Iterable[int], names: Mapping[str, str]
+    data: memoryview, numbers: Iterable[int], rename: Callable[[str], str]
 ) -> bytes:
-    """A message with the texts of some fields replaced; names not listed stay."""
+    """A message with the texts of some fields replaced."""
     chosen, parts = set(numbers), []
     for number, value, whole in fields(data):
         if number in chosen:
-            old = text_of(value)
-            parts.append(text(number, names.get(old, old)))
+            parts.append(text(number, rename(text_of(value))))
         else:
             parts.append(bytes(whole))
     return b"".join(parts)

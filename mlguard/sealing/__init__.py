@@ -6,6 +6,7 @@ uses this. docs/spec/sealed-tensors-v1.md is the whole construction.
 
 from mlguard.sealing.file_key import FileKey, new_salt
 from mlguard.sealing.seal import (
+    TAG_BYTES,
     open_blob,
     open_tensor,
     seal_blob,
@@ -21,6 +22,7 @@ from mlguard.sealing.tensors import (
 
 __all__ = [
     "ELEMENT_BITS",
+    "TAG_BYTES",
     "FileKey",
     "PlainTensor",
     "TensorHeader",

@@ -13,7 +13,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from keystore.textform import looks_secret
 from mlguard.bundle import Bundle2, Glimpse, Tensor2, glimpse_bundle, image_of, task_of
+from mlguard.bundle.about import predicts, shown_inputs
 from mlguard.errors import OptionError, OutputExists
 from mlguard.files import read_bounded, write_new
 
@@ -111,10 +113,11 @@ def configuration(bundle: Bundle2 | Glimpse, served: Served) -> str:
 parameters {{ key: "key_source" value: {{ string_value: "{served.key_source}" }} }}
 parameters {{ key: "threads" value: {{ string_value: "{served.threads}" }} }}
 """
-    if image is None or task is None or task.name == "detection":
+    single = predicts(manifest.inputs, image, task)
+    if image is None or task is None or not single:
         if not isinstance(bundle, Bundle2):
             raise AssertionError("a bundle of format 1 takes images")
-        tensors = "".join(map(_input, bundle.manifest.inputs))
+        tensors = "".join(map(_input, shown_inputs(bundle.manifest.inputs, image)))
         tensors += "".join(map(_output, bundle.manifest.outputs))
         return f"{head}max_batch_size: 0\n{tensors}{tail}"
     sides = ", ".join("-1" for _ in image.size)
@@ -184,12 +187,6 @@ def _check_same(path: Path, config: str) -> None:
             "the repository",
             [f"{path} says something else than this version needs; all share it"],
         )
-
-
-def looks_secret(text: str) -> bool:
-    """Whether a text may be a key or an identity, and not the place of one."""
-    plain = "".join(text.split()).replace("-", "").upper()
-    return any(word in plain for word in ("MLGUARDKEY", "MLGUARDIDENTITY"))
 
 
 def _check(served: Served) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keystore import KeystoreError
+from mlguard.bundle.about import predicts
 from mlguard.errors import KeySourceError, MlguardError
 from mlguard.files import read_bounded
 from mlguard.issuing import Conditions
@@ -50,7 +51,8 @@ class TritonPythonModel:
         """Answer requests, of images those of one size together."""
         import triton_python_backend_utils as triton  # only there, in Triton
 
-        if self._session.image is None or not self._session.class_names:
+        session = self._session
+        if not predicts(session.inputs, session.image, session.task):
             return [self._run(request, triton) for request in requests]
         answers: list[Any] = [None] * len(requests)
         images = [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mlguard.errors import MalformedWeights, WeightsError
+from mlguard.files import open_to_read
 from mlguard.weights.header import (
     LENGTH_BYTES,
     MAX_HEADER_BYTES,
@@ -16,8 +17,6 @@ from mlguard.weights.header import (
     Header,
     parse_header,
 )
-
-NOT_WAITING = getattr(os, "O_NONBLOCK", 0)  # a pipe is refused and not waited for
 
 
 class WeightsFile:
@@ -40,7 +39,7 @@ class WeightsFile:
         self.name = str(path)
         try:
             self._file: BinaryIO = open(  # noqa: SIM115  # for as long as this object
-                path, "rb", buffering=0, opener=_open
+                path, "rb", buffering=0, opener=open_to_read
             )
         except OSError as error:
             raise WeightsError(f"cannot read {path}: {error.strerror}") from None
@@ -117,7 +116,3 @@ class WeightsFile:
             raise MalformedWeights(
                 f"{self.name}: expected {expected} bytes by its header, got {size}"
             )
-
-
-def _open(path: str, flags: int) -> int:
-    return os.open(path, flags | NOT_WAITING)

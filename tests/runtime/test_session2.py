@@ -211,6 +211,29 @@ def test_scores_that_stand_apart_are_enlarged() -> None:
     assert raw["logits"].shape == (2, 4, 6, 8)
 
 
+def test_more_classes_than_a_byte_counts_are_told_apart_of_any_scores() -> None:
+    """Of integers there is no ArgMax in the graph, and classes are found outside."""
+    count = 300
+    model = tensors_model(
+        [
+            helper.make_node("Conv", ["pixels", "w", "b"], ["real"]),
+            helper.make_node("Cast", ["real"], ["logits"], to=6),
+        ],
+        [value("pixels", 1, FREE)],
+        [value("logits", 6, ["N", count, "H", "W"])],
+        {
+            "w": (np.zeros((count, 3, 1, 1), np.float32),),
+            "b": (np.arange(count, dtype=np.float32),),
+        },
+        image=image_facts(),
+        outputs=(Tensor2(name="logits", datatype="INT32", shape=(-1, count, -1, -1)),),
+        task=task_facts(class_names=tuple(map(str, range(count))), ignore_index=None),
+    )
+    masks = opened(model).predict(images(1, 3, 64, 64))
+    assert masks.dtype == np.uint16
+    assert set(masks.flat) == {count - 1}
+
+
 def test_states_scalars_and_several_outputs_go_in_and_come_out() -> None:
     tensor = Tensor2
     model = tensors_model(

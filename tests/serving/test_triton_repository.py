@@ -1,5 +1,6 @@
 """A model repository holds the bundle and no key, and is never written over."""
 
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,13 +8,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mlguard.bundle import write_bundle
+from mlguard.bundle import TaskFacts, write_bundle
 from mlguard.errors import BundleError, OptionError, OutputExists
 from mlguard.runtime import Session
 from mlguard.serving import Served, write_repository
 from mlguard.serving.triton_model import TritonPythonModel, by_shape, split
 from tests.bundles import KEY, OTHER_KEY, small_bundle
+from tests.bundles2 import small2_bytes, task_facts
 from tests.serving.key_files import write_key
+
+DETECTION = task_facts(
+    name="detection", labels="logits", scores="logits", ignore_index=None
+)
 
 
 @pytest.fixture
@@ -119,3 +125,33 @@ def test_requests_are_answered_in_their_order(
         assert error is None
         np.testing.assert_array_equal(tensors[0], session.predict(image))
     assert "expected images" in answers[3][1]
+
+
+@pytest.mark.parametrize("task", [None, DETECTION], ids=str)
+def test_an_image_without_classes_goes_in_and_tensors_come_out(
+    task: TaskFacts | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the configuration declares is what the server asks a request for."""
+    (tmp_path / "acme.mlgb").write_bytes(small2_bytes(task=task))
+    folder = write_repository(tmp_path / "acme.mlgb", tmp_path / "m", Served("acme"))
+    config = (folder / "config.pbtxt").read_text()
+    declared = re.findall(r'name: "(\w+)" data_type: (\w+)', config)
+    assert declared == [("images", "TYPE_UINT8"), ("logits", "TYPE_FP32")]
+    image = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 64), dtype=np.uint8)
+    request = {"images": SimpleNamespace(as_numpy=lambda: image)}
+    stand_in = SimpleNamespace(
+        get_input_tensor_by_name=lambda given, name: given.get(name),
+        Tensor=lambda name, array: (name, array),
+        TritonError=str,
+        InferenceResponse=lambda tensors, error=None: (tensors, error),
+    )
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", stand_in)
+    write_key(tmp_path / "acme.key", KEY)
+    model = TritonPythonModel()
+    model.initialize(arguments(folder, f"file:{tmp_path / 'acme.key'}"))
+    ((tensors, error),) = model.execute([request])
+    assert error is None
+    expected = Session.open(tmp_path / "acme.mlgb", KEY).run({"images": image})
+    for name, array in tensors:
+        np.testing.assert_array_equal(array, expected[name])
+    assert dict(tensors).keys() == expected.keys()
