@@ -4,6 +4,7 @@ Knows no run folder. How it is done: mlguard/models/binding.
 """
 
 import difflib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,7 +76,8 @@ def bound_recipe(
             hint="choose a method on images as well, such as orthogonal,channels",
         )
     named = layers or (spec.layers if CHANNELS_METHOD in chosen else ())
-    _check_names(plain, named)
+    blank = blank_model(plain.recipe, plain.build)
+    _check_names(blank, named)
     changes: dict[str, Any] = {
         "transform.method": chosen,
         "transform.layers": list(named),
@@ -86,17 +88,20 @@ def bound_recipe(
         changes["transform.block_size"] = block_size
     if fold_batch_norm:
         changes["model.batch_norm"] = "folded"
-    overrides = [f"{name}={_toml(value)}" for name, value in changes.items()]
+    # JSON of a list, a text, a number or a truth is TOML too.
+    overrides = [
+        f"{name}={json.dumps(value, ensure_ascii=False)}"
+        for name, value in changes.items()
+    ]
     name = f"of {plain.weights}, bound,"
     recipe = parse_recipe(dump_recipe(plain.recipe), name=name, overrides=overrides)
-    _check_images(plain, recipe)
+    _check_images(blank, recipe)
     _check_layers(blank_model(recipe, plain.build), recipe)
     return recipe
 
 
-def _check_names(plain: Run, layers: Sequence[str]) -> None:
+def _check_names(model: nn.Module, layers: Sequence[str]) -> None:
     """Refuse layers that the model does not have."""
-    model = blank_model(plain.recipe, plain.build)
     names = [name for name, _ in model.named_modules() if name]
     for layer in layers:
         if layer not in names:
@@ -107,14 +112,13 @@ def _check_names(plain: Run, layers: Sequence[str]) -> None:
             )
 
 
-def _check_images(plain: Run, recipe: Recipe) -> None:
+def _check_images(model: nn.Module, recipe: Recipe) -> None:
     """Refuse what is done to images if the stem cannot undo it."""
     if not recipe.transform.image_methods:
         return
     block_size = recipe.transform.block_size
     check_affine(recipe.transform.image_methods, block_size)
-    model, size = blank_model(plain.recipe, plain.build), recipe.data.size
-    patch = side_of_patch(model)
+    patch, size = side_of_patch(model), recipe.data.size
     whole = not any(side % patch for side in size)
     if form_of_stem(model, block_size) == "patch" and block_size < patch and not whole:
         raise BindingError(
@@ -206,11 +210,3 @@ def compare(
             f"{difference:.1e}, limit is {limit:.1e}"
         )
     return difference, largest
-
-
-def _toml(value: str | int | bool | list[str]) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
-    return str(value) if isinstance(value, int) else f'"{value}"'

@@ -16,10 +16,8 @@ from torch import nn
 from mlguard.bundle import (
     Bundle,
     Facts,
-    FeatureMapFacts,
     NormalizationFacts,
     Provenance,
-    TransformFacts,
     make_bundle,
     write_bundle,
 )
@@ -34,7 +32,11 @@ from mlguard.keys import ModelKey
 from mlguard.models import normalization_of
 from mlguard.protect.export.graph import export_graph, serialized
 from mlguard.protect.export.parity import ParityReport, check_parity
-from mlguard.protect.export.sealed import export_sealed
+from mlguard.protect.export.sealed import (
+    export_sealed,
+    feature_maps_of,
+    transform_facts_of,
+)
 from mlguard.protect.run_folder import (
     PROVENANCE,
     RECIPE,
@@ -149,17 +151,8 @@ def _facts(run: Run) -> Facts:
     recipe, normalization = run.recipe, normalization_of(run.recipe.model)
     data, task = run.provenance.get("data", {}), recipe.data.task
     return Facts(
-        transform=TransformFacts(
-            methods=recipe.transform.image_methods,
-            block_size=recipe.transform.image_block_size,
-            shown_by_weights=run.shown_by_weights,
-        ),
-        feature_maps=tuple(
-            FeatureMapFacts(
-                layer=layer, channels=channels, signs=recipe.transform.signs
-            )
-            for layer, channels in run.feature_channels().items()
-        ),
+        transform=transform_facts_of(run),
+        feature_maps=feature_maps_of(run),
         normalization=NormalizationFacts(
             mean=normalization.mean, std=normalization.std
         ),

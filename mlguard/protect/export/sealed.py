@@ -86,7 +86,7 @@ def sealed_model(run: Run, model: nn.Module, *, name: str) -> Model2:
         MalformedRun: The run says what does not fit into a bundle.
         ModelFileError: The graph is beyond what a bundle holds.
     """
-    recipe, maps = run.recipe, _feature_maps(run)
+    recipe, maps = run.recipe, feature_maps_of(run)
     graph = export_open_graph(model, recipe.export.opset, maps)
     lifted, slots = lift_model(graph, name=name), set(example_slots(maps))
     closed = onnx.load_model_from_string(lifted.graph)
@@ -106,7 +106,8 @@ def sealed_model(run: Run, model: nn.Module, *, name: str) -> Model2:
     )
 
 
-def _feature_maps(run: Run) -> tuple[FeatureMapFacts, ...]:
+def feature_maps_of(run: Run) -> tuple[FeatureMapFacts, ...]:
+    """Which feature maps the key permutes inside the model."""
     signs = run.recipe.transform.signs
     return tuple(
         FeatureMapFacts(layer=layer, channels=channels, signs=signs)
@@ -114,14 +115,19 @@ def _feature_maps(run: Run) -> tuple[FeatureMapFacts, ...]:
     )
 
 
-def _about(run: Run) -> About:
-    data, transform = run.recipe.data, run.recipe.transform
-    normalization = normalization_of(run.recipe.model)
-    keyed = TransformFacts(
+def transform_facts_of(run: Run) -> TransformFacts:
+    """What the key does to images."""
+    transform = run.recipe.transform
+    return TransformFacts(
         methods=transform.image_methods,
         block_size=transform.image_block_size,
         shown_by_weights=run.shown_by_weights,
     )
+
+
+def _about(run: Run) -> About:
+    data, transform = run.recipe.data, run.recipe.transform
+    normalization = normalization_of(run.recipe.model)
     segments = data.task == "segmentation"
     try:
         image = ImageFacts(
@@ -130,7 +136,7 @@ def _about(run: Run) -> About:
             std=normalization.std,
             size=data.size,
             resize=ResizeFacts(rule="pad", multiple=transform.image_block_size),
-            transform=keyed if transform.image_methods else None,
+            transform=transform_facts_of(run) if transform.image_methods else None,
         )
         task = TaskFacts(
             name=data.task,

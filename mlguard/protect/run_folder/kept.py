@@ -6,6 +6,7 @@ under the key of the run (docs/spec/sealed-tensors-v1.md), and is parsed only af
 hold. Nothing is ever pickled.
 """
 
+import hashlib
 import io
 import json
 import struct
@@ -22,6 +23,7 @@ from mlguard.files import atomic_write
 from mlguard.keys import ModelSubkeys, TrainingSecret
 from mlguard.protect.run_folder.weights import PRIVATE, contiguous, read_whole
 from mlguard.sealing import (
+    TAG_BYTES,
     FileKey,
     TensorHeader,
     chunks_of,
@@ -32,7 +34,6 @@ from mlguard.sealing import (
 
 MAGIC = b"mlguard kept 1\n"
 HEAD = struct.Struct(f"<{len(MAGIC)}s?32s32sI")  # hidden, salt, commitment, tags
-TAG_BYTES = 16
 BYTE = 2  # the number of unsigned bytes in ONNX
 
 
@@ -55,8 +56,8 @@ class Keeper:
     role: str = "run"
     hidden: bool = False
 
-    def write(self, path: Path, tensors: Mapping[str, Tensor], note: str = "") -> None:
-        """Write tensors and a note, whole or not at all.
+    def write(self, path: Path, tensors: Mapping[str, Tensor], note: str = "") -> str:
+        """Write tensors and a note, whole or not at all; the file's SHA-256, in hex.
 
         Raises:
             OutputError: There is no space, or the folder is not writable.
@@ -69,6 +70,7 @@ class Keeper:
         head = HEAD.pack(MAGIC, self.hidden, salt, key.commitment, len(tags))
         whole = b"".join((head, *tags, sink.getbuffer()))
         atomic_write(path, whole, mode=PRIVATE)
+        return hashlib.sha256(whole).hexdigest()
 
     def read(self, path: Path, *, limit: int) -> tuple[dict[str, Tensor], str]:
         """Read tensors and the note, from the bytes whose tags hold.

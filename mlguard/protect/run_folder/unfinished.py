@@ -67,11 +67,8 @@ class Unfinished:
 
     def finish(self, weights: dict[str, Tensor]) -> None:
         """Write the weights, prove all that is there, and forget how it came about."""
-        if self.keeper.hidden:
-            self.keeper.write(self.path / MODEL, weights)
-            self.digests[MODEL] = sha256_of(self.path / MODEL)
-        else:
-            self.digests[MODEL] = write_tensors(self.path / MODEL, weights)
+        write = self.keeper.write if self.keeper.hidden else write_tensors
+        self.digests[MODEL] = write(self.path / MODEL, weights)
         self._prove()
         clear(self.path)
 

@@ -30,17 +30,6 @@ def read_model(path: Path, recipe: Recipe, build: Build | None = None) -> nn.Mod
             weights of another model.
     """
     data = read_whole(path, weights_limit(recipe, build))
-    return parse_model(data, path, recipe, build)
-
-
-def parse_model(
-    data: bytes, path: Path, recipe: Recipe, build: Build | None = None
-) -> nn.Module:
-    """As `read_model`, from the bytes of a file that was read.
-
-    Raises:
-        MalformedRun: As `read_model`.
-    """
     return filled_model(parse_tensors(data, path), path, recipe, build)
 
 

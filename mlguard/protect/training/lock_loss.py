@@ -10,6 +10,7 @@ answer is held close to that of a plain model.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -77,6 +78,10 @@ class LockLoss:
             loss = loss + self.spec.distill * apart(authorized, logits_of(taught))
         return loss
 
+    @cached_property
+    def _correct(self) -> TransformSet:
+        return self.derive(self.subkeys)
+
     def condition(self, step: int) -> Condition:
         """What the unauthorized user of a step does."""
         kind, draw = step % KINDS, step // KINDS % self.spec.keys
@@ -87,7 +92,7 @@ class LockLoss:
             other = self.derive(key.for_model(self.subkeys.protection_id))
             return keyed(other, self.device)
         near = nearby(
-            self.derive(self.subkeys),
+            self._correct,
             self.spec.nearby,
             subkeys=self.subkeys,
             use=f"lock/nearby/{draw}",
