@@ -20,7 +20,7 @@ from keystore.errors import (
     TamperedLog,
 )
 from keystore.file_storage import FileStorage
-from keystore.header import take_apart
+from keystore.header import Frame, take_apart
 from keystore.log import TAIL_BYTES, Deed
 from keystore.members import Member, find_member
 from keystore.opened import Say, State, following, naming, open_state, seal_state
@@ -114,7 +114,7 @@ def restore(
     """
     storage, origin = as_storage(place), FileStorage(source)
     with naming(origin):
-        old, member = _opened(origin.read(), opener)
+        old, member = _opened(take_apart(origin.read()), opener)
         for name in old.contents.names():
             old.contents.entry(name)
     with storage.turn(TURN_S), naming(storage):
@@ -181,7 +181,7 @@ def _look(
                 hint="move it away first, or restore to another path with --keystore",
             )
         try:
-            current = _opened(storage.read(), opener)
+            current = _opened(frame, opener)
             generation = max(generation, current[0].header.generation)
             compare(pin, current[0].pin)  # who was removed may have put it there
         except KeystoreError:
@@ -215,7 +215,6 @@ def _revives(there: _Place, backup_: State) -> bool:
     return backup_.pin.chain[max(0, length - 1) : length] != there.pin.chain[-1:]
 
 
-def _opened(data: bytes, opener: Opener) -> tuple[State, Member]:
-    frame = take_apart(data)
+def _opened(frame: Frame, opener: Opener) -> tuple[State, Member]:
     member = find_member(frame.header.slots, opener, frame.header.store_id)
     return open_state(frame, member), member

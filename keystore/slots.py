@@ -121,7 +121,9 @@ class Slot:
                 "public": self.keys.recipient.public.hex(),
                 "verify": self.keys.recipient.verify.hex(),
             }
-        return fields if self.wrapped is None else self._with_wrapped(fields)
+        if self.wrapped is not None:
+            fields |= {"wrapped": self.wrapped.hex()}
+        return fields
 
     def to_json(self) -> dict[str, object]:
         """The whole slot as the header writes it."""
@@ -143,9 +145,6 @@ class Slot:
         if self.keys is None:
             raise ValueError("a slot of format 1 has no digest")
         return self.with_public() | {"seed": self.keys.seed.hex()}
-
-    def _with_wrapped(self, fields: dict[str, object]) -> dict[str, object]:
-        return fields | {"wrapped": (self.wrapped or b"").hex()}
 
 
 def read_slots(items: Sequence[object], version: int) -> tuple[Slot, ...]:

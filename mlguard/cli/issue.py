@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,8 @@ import typer
 
 from keystore import Keystore
 from mlguard.bundle import Bundle2, glimpse_bundle
-from mlguard.cli.ledger import USE, LedgerFile, LedgerOf
-from mlguard.cli.mark_cost import Answers, compare
+from mlguard.cli.ledger import USE, LedgerFile, LedgerOf, missing_in
+from mlguard.cli.mark_cost import Answers, Ours, answers_of, compare
 from mlguard.cli.model_key import HeldKey, held_key
 from mlguard.cli.parties import (
     SIGNER,
@@ -26,7 +27,13 @@ from mlguard.cli.printable import say, warn
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.cli.with_store import Json, answer
 from mlguard.errors import BundleError, OptionError, Revoked
-from mlguard.files import atomic_write, prepare_output_folder, read_bounded, write_new
+from mlguard.files import (
+    atomic_write,
+    prepare_output_folder,
+    read_bounded,
+    read_text,
+    write_new,
+)
 from mlguard.grants import (
     Grant,
     LedgerEntry,
@@ -102,7 +109,7 @@ def issue_command(
         newest = desk.newest_list(revocations)
         for customer, name, place in zip(customers, licensee, places, strict=True):
             given = Terms(name, days.not_before, days.not_after, days.text)
-            answers: list[Answers | None] = []
+            answers: list[Answers] = []
             done = issue(
                 desk.bundle,
                 desk.held.key,
@@ -117,7 +124,7 @@ def issue_command(
                 ),
                 check=desk.comparing(answers) if mark else None,
             )
-            told = next((one for one in answers if one), None)
+            told = answers[-1] if answers else None
             answer(facts_of(done, told), _words(done, told), as_json=json)
 
 
@@ -206,8 +213,9 @@ def issued_command(
     """List what was issued under a model key, from your signed ledger."""
     with open_signer(signer, unlock) as (store, signing):
         book = LedgerOf.at(ledger, unlock, signing)
-        entries = [one for one in book.read().entries if one.key_name == key]
-        missing = book.missing(store, key)
+        written = book.read()
+        missing = missing_in(written, store, key)
+    entries = [one for one in written.entries if one.key_name == key]
     value = [entry.model_dump(mode="json") for entry in entries]
     lines = [
         f"{one.time}  {one.kind:8}  {one.grant_id}  {one.licensee}"
@@ -251,13 +259,17 @@ class Desk:
         if kind == "issued":
             self.held.register(USE, grant.grant_id)
 
-    def comparing(
-        self, answers: list[Answers | None]
-    ) -> Callable[[Path, Secrets], None]:
+    @cached_property
+    def answers(self) -> Ours | None:
+        """What the owner's own model answers, run once for all customers."""
+        return answers_of(self.bundle, self.held.key)
+
+    def comparing(self, answers: list[Answers]) -> Callable[[Path, Secrets], None]:
         """What compares a finished file with the owner's own, and keeps the result."""
 
         def check(path: Path, secrets: Secrets) -> None:
-            answers.append(compare(self.bundle, self.held.key, path, secrets))
+            if self.answers is not None:
+                answers.append(compare(self.answers, path, secrets))
 
         return check
 
@@ -328,9 +340,10 @@ def owner(
         )
     with open_signer(signer, unlock) as (store, signing):
         book = LedgerOf.at(ledger, unlock, signing)
-        book.read()  # a ledger that was changed stops everything
+        written = book.read()  # a ledger that was changed stops everything
         held = held_key(store, key, found.manifest.key_id)
-        book.refuse_cut(store, held.name)
+        if missing := missing_in(written, store, held.name):
+            book.refuse_missing(missing)
         yield Desk(store, held, signing, book, found)
 
 
@@ -422,7 +435,7 @@ def _text(path: Path | None) -> str:
     if path is None:
         return ""
     try:
-        return read_bounded(path, MAX_TERMS_BYTES).decode("utf-8-sig")
+        return read_text(path, MAX_TERMS_BYTES)
     except OSError as error:
         raise OptionError("the terms", [f"{path}: {error.strerror}"]) from None
     except UnicodeDecodeError:

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -14,6 +13,7 @@ from mlguard.errors import BundleError, OptionError, OutputError
 from mlguard.files import read_bounded
 from mlguard.grants import Grant, Ledger, read_ledger
 from mlguard.grants.ledger import MAX_LEDGER_BYTES, Kind
+from mlguard.grants.texts import moment
 from mlguard.signing import Signer
 
 SUFFIX = ".issued"
@@ -92,7 +92,7 @@ class LedgerOf:
             kind,
             grant,
             self.signer,
-            time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            time=moment(),
             key_name=key_name,
             file_sha256=file_sha256,
             marked=marked,
@@ -108,15 +108,6 @@ class LedgerOf:
                 f"cannot write the ledger {self.path}: {error.strerror}"
             ) from None
 
-    def refuse_cut(self, store: Keystore, key_name: str) -> None:
-        """Refuse a ledger that lacks what the keystore knows was issued.
-
-        Raises:
-            BundleError: It does.
-        """
-        if missing := self.missing(store, key_name):
-            self.refuse_missing(missing)
-
     def refuse_missing(self, missing: list[str]) -> NoReturn:
         """Say which grants a ledger lacks."""
         raise BundleError(
@@ -125,12 +116,11 @@ class LedgerOf:
             hint="lines were cut from it: restore it from a backup",
         )
 
-    def missing(self, store: Keystore, key_name: str) -> list[str]:
-        """Grants that the keystore knows of, and the ledger does not."""
-        known = {entry.grant_id for entry in self.read().entries}
-        uses = store.info(key_name).uses
-        return sorted(
-            use.reference
-            for use in uses
-            if use.kind == USE and use.reference not in known
-        )
+
+def missing_in(ledger: Ledger, store: Keystore, key_name: str) -> list[str]:
+    """Grants that the keystore knows of, and the ledger does not."""
+    known = {entry.grant_id for entry in ledger.entries}
+    uses = store.info(key_name).uses
+    return sorted(
+        use.reference for use in uses if use.kind == USE and use.reference not in known
+    )

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlguard.bundle import Bundle2, glimpse_bundle
 from mlguard.errors import MissingRuntime
@@ -35,16 +37,27 @@ class Answers:
         )
 
 
-def compare(
-    bundle: Bundle2, key: ModelKey, issued: Path, secrets: Secrets
-) -> Answers | None:
-    """Run both models; None where that cannot be done without knowing more.
+@dataclass(frozen=True)
+class Ours:
+    """What the owner's own model answers.
+
+    Attributes:
+        noise: (1, channels, *size) uint8. The image of noise.
+        scores: float. The model's scores of it.
+        classes: The classes in its answer.
+    """
+
+    noise: NDArray[np.uint8]
+    scores: NDArray[Any]
+    classes: NDArray[Any]
+
+
+def answers_of(bundle: Bundle2, key: ModelKey) -> Ours | None:
+    """Run the owner's model; None where that cannot be done without knowing more.
 
     Args:
         bundle: The owner's own bundle.
         key: Opens it.
-        issued: The customer's file.
-        secrets: What opens that.
     """
     try:
         from mlguard.runtime import Session
@@ -55,8 +68,21 @@ def compare(
         return None
     shape = (1, ours.image.channels, *ours.image.size)
     noise = np.random.default_rng(SEED).integers(0, 256, shape, dtype=np.uint8)
+    return Ours(noise, ours.logits(noise), ours.predict(noise))
+
+
+def compare(ours: Ours, issued: Path, secrets: Secrets) -> Answers:
+    """Run the customer's model on the same noise.
+
+    Args:
+        ours: What the owner's answers.
+        issued: The customer's file.
+        secrets: What opens that.
+    """
+    from mlguard.runtime import Session
+
     theirs = Session(glimpse_bundle(issued), secrets)
-    one, other = ours.logits(noise), theirs.logits(noise)
-    same = ours.predict(noise) == theirs.predict(noise)
-    difference = float(np.abs(one - other).max())
-    return Answers(float(np.mean(same)), difference, float(np.abs(one).max()))
+    scores, classes = theirs.logits(ours.noise), theirs.predict(ours.noise)
+    difference = float(np.abs(ours.scores - scores).max())
+    agreement = float(np.mean(ours.classes == classes))
+    return Answers(agreement, difference, float(np.abs(ours.scores).max()))

@@ -15,9 +15,10 @@ from keystore import (
     Keystore,
     Recipient,
 )
+from keystore.textform import looks_secret
 from mlguard.cli.unlock import Unlock
 from mlguard.errors import SignatureNotTrusted, WrongKey
-from mlguard.files import read_bounded
+from mlguard.files import read_bounded, read_text
 from mlguard.grants import Unwraps
 from mlguard.signing import PublicSigner, SigningKey, read_signer
 
@@ -47,12 +48,13 @@ class Customer:
         path = Path(given)
         if not given.startswith("mlguard-recipient-") and path.is_file():
             try:
-                given = read_bounded(path, MAX_TEXT_BYTES).decode("utf-8-sig")
+                given = read_text(path, MAX_TEXT_BYTES)
             except (OSError, UnicodeDecodeError):
                 raise IdentityError(f"{path} does not hold a recipient") from None
         elif not given.startswith("mlguard-recipient-"):
+            shown = "what was given" if looks_secret(given) else given
             raise IdentityError(
-                f"{given} is neither a recipient's line nor a file that holds one",
+                f"{shown} is neither a recipient's line nor a file that holds one",
                 hint="`mlguard identity show FILE` prints the customer's line",
             )
         key = Recipient.parse(given)

@@ -9,7 +9,7 @@ not look at them.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
@@ -24,18 +24,19 @@ from mlguard.grants.texts import (
     Number,
     Prose,
     Text,
+    moment,
     open_text,
     pem_text,
     sign_text,
 )
 from mlguard.signing import PublicSigner, Signer, read_envelope, read_signer
+from mlguard.signing.keys import MAX_PEM_BYTES
 from mlguard.validation import problems_of
 
 PAYLOAD_TYPE = "application/vnd.mlguard.grant+json"
 INFO = b"mlguard/grant/v1\0"
 GRANT_ID_BYTES = 16
 MAX_WRAPPED_BYTES = 1 << 18  # about 1,000 subkeys
-MAX_PEM_BYTES = 4096
 HEX = r"^([0-9a-f]{2})*\z"
 
 
@@ -132,7 +133,7 @@ class Grant(Text):
                 recipient=recipient.recipient,
                 licensee=terms.licensee,
                 terms=terms.text,
-                issued=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                issued=moment(),
                 not_before=_iso(terms.not_before),
                 not_after=_iso(terms.not_after),
                 revocations=revocations,

@@ -5,7 +5,6 @@ numbered, so that an older one is noticed where a newer one was seen.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -13,7 +12,7 @@ from pydantic import Field, model_validator
 from mlguard.canonical import Hex32
 from mlguard.errors import Revoked
 from mlguard.grants.grant import Grant
-from mlguard.grants.texts import Moment, Number, Text, open_text, sign_text
+from mlguard.grants.texts import Moment, Number, Text, moment, open_text, sign_text
 from mlguard.signing import PublicSigner, Signer
 
 PAYLOAD_TYPE = "application/vnd.mlguard.revocations+json"
@@ -43,12 +42,12 @@ class Revocations(Text):
     @classmethod
     def first(cls) -> Self:
         """A list without any grant, number 0."""
-        return cls(sequence=0, issued=_now())
+        return cls(sequence=0, issued=moment())
 
     def with_grant(self, grant_id: str) -> Self:
         """The next list, with one more grant on it."""
         grants = tuple(sorted({*self.grants, grant_id}))
-        return type(self)(sequence=self.sequence + 1, issued=_now(), grants=grants)
+        return type(self)(sequence=self.sequence + 1, issued=moment(), grants=grants)
 
     def check(self, grant: Grant, *, seen: int, name: str) -> None:
         """Refuse a grant that is on the list, or a list older than one seen.
@@ -89,7 +88,3 @@ def read_revocations(
         SignatureNotTrusted: It is no list, or not signed by one of them.
     """
     return open_text(data, Revocations, PAYLOAD_TYPE, signers, name=name)
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,6 +1,7 @@
 """The signed texts of this room: strict, canonical JSON with a closed set of fields."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -41,6 +42,11 @@ Number = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Moment = Annotated[
     str, Field(pattern=r"^\d{4}-\d\d-\d\dT[0-2]\d:[0-5]\d:[0-5]\dZ\z")
 ]  # UTC
+
+
+def moment() -> str:
+    """The present, UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Text(BaseModel):

@@ -110,6 +110,15 @@ def issue(
     grant_id = new_grant_id()
     subkeys = key.for_model(bytes.fromhex(bundle.manifest.protection_id))
     secrets = secrets_of(bundle, subkeys, grant_id)
+    # Refused now and not after the weights were marked and sealed.
+    Grant.of(
+        terms,
+        secrets,
+        recipient,
+        signer=signer.public,
+        bundle_sha256="0" * 64,
+        grant_id=grant_id,
+    )
     marker = _Marker(subkeys, grant_id) if mark else None
     model = model_of(opened, marker)
     made: list[Grant] = []
@@ -131,15 +140,6 @@ def issue(
         signature = sign_files(files, signer, model=name, signature=SIGNATURE)
         return {GRANT: signed, SIGNATURE: signature}
 
-    # Refused now and not after the weights were sealed.
-    Grant.of(
-        terms,
-        secrets,
-        recipient,
-        signer=signer.public,
-        bundle_sha256="0" * 64,
-        grant_id=grant_id,
-    )
     digests: list[str] = []
 
     def finished(path: Path) -> None:

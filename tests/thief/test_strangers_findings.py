@@ -12,9 +12,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
+from keystore import IdentityError
+from keystore.textform import looks_secret
 from mlguard.bundle.graph_limits import check_graph
 from mlguard.bundle.manifest2 import parse_manifest2
 from mlguard.cli import trust
+from mlguard.cli.parties import Customer
 from mlguard.errors import (
     KeySourceError,
     MalformedBundle,
@@ -23,7 +26,6 @@ from mlguard.errors import (
 )
 from mlguard.grants import Revocations
 from mlguard.serving import Served, key_sources, open_key, write_repository
-from mlguard.serving.triton import looks_secret
 from mlguard.signing import SigningKey, sign_files, verify_files
 from tests.bundles2 import shuffled, small2_bytes
 
@@ -66,6 +68,13 @@ def test_a_key_given_for_its_place_is_not_shown(source: str) -> None:
         open_key(source)
     assert "ABCD" not in str(refusal.value).upper()
     assert looks_secret(f"file:{source}")
+
+
+@pytest.mark.parametrize("given", ["MLGUARD-IDENTITY-1-ABCD", "mlguard identity2abcd"])
+def test_an_identity_given_for_its_recipient_is_not_shown(given: str) -> None:
+    with pytest.raises(IdentityError, match="neither a recipient") as refusal:
+        Customer.read(given)
+    assert "ABCD" not in str(refusal.value).upper()
 
 
 def test_a_folder_of_signers_that_cannot_be_read_trusts_nobody(
