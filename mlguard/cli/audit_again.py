@@ -3,7 +3,7 @@
 Needs no images and no torch; with the key it says whether the key's holder wrote them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import typer
@@ -36,7 +36,7 @@ class _Source:
 
     content: bytes
     report: AuditReport
-    secret: bytes | None
+    secret: bytes | None = field(repr=False)
 
 
 def render_again(

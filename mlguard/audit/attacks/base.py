@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mlguard import recipe
 from mlguard.audit.attacks.leaks import Leaks
-from mlguard.audit.findings import Access, Budget, Outcome
+from mlguard.audit.findings import Access, Attempt, Budget, Outcome
 from mlguard.audit.target import Subject
 from mlguard.data import LabelledSet, epoch_positions
 from mlguard.models import Condition, build_model, load_weights
@@ -40,8 +40,8 @@ class Variant:
     labels: int = 0
 
     @classmethod
-    def of(cls, outcome: Outcome) -> Self:
-        """Which one an outcome is of."""
+    def of(cls, outcome: Attempt) -> Self:
+        """Which one an outcome, or an attempt, is of."""
         return cls(outcome.variant, outcome.images, outcome.labels)
 
 

@@ -147,7 +147,7 @@ def _impossible(name: str, why: str) -> NotRun:
 
 def _run(attack: Attack, scene: Scene, log: AuditLog, crew: Crew) -> None:
     """Find what the log does not know; of several processes each takes a group."""
-    known = {Variant.of(outcome) for outcome, _ in log.outcomes(attack.name)}
+    known = {Variant.of(one) for one in log.attempts if one.attack == attack.name}
     missing = [
         left
         for group in attack.variants(scene)
@@ -179,7 +179,8 @@ def _train_controls(
         return [_weightless("controls", NO_CONTROL)]
     announce("controls")
     controls = Controls(scene, limits, log.started.settings.seed)
-    missing = [number for number in labels if number not in log.controls()]
+    known = log.controls()
+    missing = [number for number in labels if number not in known]
     for own in dealt(crew, missing):
         made = [controls.at(number) for number in own]
         log.add(*shared(crew, [Controlled.of(one) for one in made]))

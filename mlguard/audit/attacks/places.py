@@ -6,7 +6,7 @@ other sign, and one that reads rotated blocks has them rotated.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -32,8 +32,8 @@ class Match:
     """A permutation found at one place, "" for the image. Key material if right."""
 
     layer: str
-    order: Order
-    negative: NDArray[np.bool_]
+    order: Order = field(repr=False)
+    negative: NDArray[np.bool_] = field(repr=False)
     alike: float
 
 
@@ -41,7 +41,7 @@ class Match:
 class Rotation:
     """An orthogonal map of centred blocks. Key material if right."""
 
-    matrix: NDArray[np.float64]
+    matrix: NDArray[np.float64] = field(repr=False)
     alike: float
 
 

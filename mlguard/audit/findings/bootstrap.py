@@ -26,6 +26,7 @@ from mlguard.audit.findings.numbers import (
     NearbyKeys,
     NotShown,
     Score,
+    leakage_of,
 )
 from mlguard.errors import DatasetError
 from mlguard.tasks import Counts, Floats, Task, Totals
@@ -127,8 +128,7 @@ class Yardstick:
 
     def leakage(self, score: float) -> float | None:
         """How far from the floor to the reference."""
-        ends = np.float64(self.floor), np.float64(self.reference)
-        return known(leakage(np.asarray(score), *map(np.asarray, ends)))
+        return leakage_of(score, self.floor, self.reference)
 
     def leakage_interval(self, redrawn: Floats) -> Interval | None:
         """The interval of the leakage of redrawn scores."""

@@ -40,11 +40,9 @@ def find_attacks(campaign: Campaign, measured: Measured, *, seed: int) -> Attack
     """
     scale = Yardstick.of(measured, image_draws(len(measured.correct), seed=seed))
     values = _Values(scale, measured.correct, campaign.controls)
-    redrawn = [values.redrawn(outcome) for outcome, _ in campaign.outcomes]
-    findings = tuple(
-        _finding(outcome, seconds, scale, values)
-        for outcome, seconds in campaign.outcomes
-    )
+    found = [_finding(*outcome, scale, values) for outcome in campaign.outcomes]
+    findings = tuple(finding for finding, _ in found)
+    redrawn = [one for _, one in found]
     stolen = [-1.0 if f.stolen_value is None else f.stolen_value for f in findings]
     worst = int(np.argmax(stolen)) if stolen and max(stolen) >= 0 else None
     return AttackSection(
@@ -85,43 +83,39 @@ class _Values:
     def __init__(
         self, scale: Yardstick, correct: Counts, controls: Sequence[Control]
     ) -> None:
-        self._scale, self._correct = scale, correct
-        self._controls = {control.images: control for control in controls}
+        self._scale = scale
+        self._correct = scale.task.score_of(correct)
+        self._controls = {one.images: _best(one, scale) for one in controls}
+        self._redrawn_correct = scale.redrawn(correct)
+        self._redrawn_controls = {
+            one.images: np.max([scale.redrawn(part) for part in one.parts], axis=0)
+            for one in controls
+        }
 
     def control(self, labels: int) -> float:
         """Without labels, the control is the best constant answer.
 
         So it is with labels where no control was trained: of a bundle.
         """
-        if labels not in self._controls:
-            return self._scale.floor
-        return _best(self._controls[labels], self._scale)
+        return self._controls.get(labels, self._scale.floor)
 
     def value(self, outcome: Outcome) -> float | None:
-        score = self._scale.task.score_of
-        ends = score(outcome.counts), self.control(outcome.labels)
-        return stolen_value_of(*ends, score(self._correct))
+        score = self._scale.task.score_of(outcome.counts)
+        return stolen_value_of(score, self.control(outcome.labels), self._correct)
 
-    def redrawn(self, outcome: Outcome) -> Floats:
-        if outcome.labels in self._controls:
-            parts = self._controls[outcome.labels].parts
-            control = np.max([self._scale.redrawn(counts) for counts in parts], axis=0)
-        else:
-            control = self._scale.redrawn_floor
-        attack = self._scale.redrawn(outcome.counts)
-        return stolen_value(attack, control, self._scale.redrawn(self._correct))
-
-    def interval(self, outcome: Outcome) -> Interval | None:
-        if self.value(outcome) is None:
-            return None
-        return _interval(self.redrawn(outcome))
+    def redrawn(self, labels: int, attack: Floats) -> Floats:
+        """The stolen value of redrawn scores, in every replicate."""
+        control = self._redrawn_controls.get(labels, self._scale.redrawn_floor)
+        return stolen_value(attack, control, self._redrawn_correct)
 
 
 def _finding(
     outcome: Outcome, seconds: float, scale: Yardstick, values: _Values
-) -> AttackFinding:
-    score = scale.task.score_of(outcome.counts)
-    return AttackFinding(
+) -> tuple[AttackFinding, Floats]:
+    """What an attack found, and its stolen value in every replicate."""
+    score, drawn = scale.task.score_of(outcome.counts), scale.redrawn(outcome.counts)
+    value, redrawn = values.value(outcome), values.redrawn(outcome.labels, drawn)
+    finding = AttackFinding(
         attack=outcome.attack,
         variant=outcome.variant,
         rung=outcome.rung,
@@ -130,14 +124,15 @@ def _finding(
         queries=outcome.queries,
         seconds=round(seconds, 1),
         score=score,
-        score_interval=interval_of(scale.redrawn(outcome.counts)),
+        score_interval=interval_of(drawn),
         leakage=scale.leakage(score),
         control=values.control(outcome.labels),
-        stolen_value=values.value(outcome),
-        stolen_value_interval=values.interval(outcome),
+        stolen_value=value,
+        stolen_value_interval=None if value is None else _interval(redrawn),
         converged=outcome.converged,
         notes=outcome.notes,
     )
+    return finding, redrawn
 
 
 def _control(control: Control, scale: Yardstick) -> ControlFinding:

@@ -34,7 +34,6 @@ Answer = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 Code = Annotated[str, Field(pattern="^[a-z][a-z-]*$")]
 
 NO_KEY_RUNGS = ("T0", "T1")
-TOLD_RUNG = "T6"  # has seen the key's work; its attacks have a claim of their own
 FAILED, UNMEASURED = 30, 31  # exit codes; the second outranks the first
 
 # What a protected model is for, where nobody says otherwise. Whoever has the weights

@@ -10,14 +10,18 @@ from mlguard.audit.findings import (
     Measured,
     find_attacks,
 )
-from mlguard.audit.log.events import Attacked, Counted, Model
+from mlguard.audit.log.events import Counted, Model
 from mlguard.audit.log.file import AuditLog
 from mlguard.errors import ReportError
 from mlguard.tasks import Counts
 
 
-def attacks_of(log: AuditLog) -> AttackSection | None:
+def attacks_of(log: AuditLog, measured: Measured) -> AttackSection | None:
     """What attacks found, from the counts of every outcome; None if none were run.
+
+    Args:
+        log: The events.
+        measured: What the rest of them counted.
 
     Raises:
         ReportError: The attacks did not come to their end.
@@ -28,7 +32,7 @@ def attacks_of(log: AuditLog) -> AttackSection | None:
         return None
     if not_run is None:
         raise ReportError("the attacks of the audit did not come to their end")
-    names = dict.fromkeys(e.attack for e in log.events if isinstance(e, Attacked))
+    names = dict.fromkeys(one.attack for one in log.attempts)
     controls = log.controls()
     campaign = Campaign(
         budget,
@@ -37,7 +41,7 @@ def attacks_of(log: AuditLog) -> AttackSection | None:
         not_run,
         source,
     )
-    return find_attacks(campaign, measured_of(log), seed=started.settings.seed)
+    return find_attacks(campaign, measured, seed=started.settings.seed)
 
 
 def measured_of(log: AuditLog) -> Measured:

@@ -42,7 +42,7 @@ def conclude(log: AuditLog) -> Conclusion:
         key_space_bits=started.key_space_bits,
         seed=started.settings.seed,
     )
-    attacks = attacks_of(log)
+    attacks = attacks_of(log, measured)
     flags = flags_of(
         findings,
         attacks,

@@ -31,20 +31,13 @@ WHO_ATTACKS: dict[Access, str] = {
     "its answers alone.",
     "sealed": "These adversaries hold a bundle that is sealed.",
 }
-RUNGS = {
-    "T0": "no key",
-    "T1": "random keys",
-    "T2": "weights and algorithm",
-    "T3": "unlabelled images",
-    "T4": "labelled images",
-    "T5": "a public ancestor of the weights",
-    "T6": "an image and the same image transformed, or transformed images",
-}
 NOTES = {
     "table-assumed-known": "the table of ffx was assumed known, as where the password "
     "is published",
     "pair-leaves-a-choice": "the one image left a choice, which was guessed",
     "ancestor-unlike": "the weights are unlike the ancestor's, in any order",
+    "initialization-unlike": "no seed's initial weights are like the stolen ones by "
+    "more than chance",
 }
 CLAIMS = {
     "fidelity": "fidelity at least",

@@ -5,7 +5,7 @@ manifest. The rest of the audit asks neither.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -55,8 +55,8 @@ class Target:
     build: Callable[[], nn.Module] | None
     transforms: AuditTransforms
     shown_by_weights: bool
-    secret: bytes
-    proof_secret: bytes
+    secret: bytes = field(repr=False)
+    proof_secret: bytes = field(repr=False)
     load: Callable[[], Subject]
     load_baseline: Callable[[], Subject | None]
     device: torch.device
