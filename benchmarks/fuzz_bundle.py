@@ -9,17 +9,13 @@ would seal them; grants, signatures and lists as a trusted signer would sign the
 
 import argparse
 import base64
-import collections
 import json
-import multiprocessing
-import random
-import time
 import zlib
-from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 
-from fuzz_keystore import Target, mutate
+from fuzz_keystore import Target, fuzz, report
 
 from keystore import Identity, KeystoreError
 from mlguard.bundle import bundle2_of
@@ -46,38 +42,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    share = options.inputs // options.processes
-    begin = time.perf_counter()
-    work = [(options.seed + n, share) for n in range(options.processes)]
-    with multiprocessing.Pool(options.processes) as pool:
-        found = sum(pool.starmap(fuzz, work), collections.Counter())
-    seconds = time.perf_counter() - begin
-    print(f"{found.total()} inputs in {seconds:.0f} s, seed {options.seed}")
-    for outcome, count in found.most_common():
-        print(f"{count:12}  {outcome}")
-
-
-def fuzz(seed: int, count: int) -> collections.Counter[str]:
-    """Try so many inputs; what came out, by part and by outcome."""
-    draw = random.Random(seed)
-    targets = prepare()
-    names = list(targets)
-    found: collections.Counter[str] = collections.Counter()
-    for _ in range(count):
-        name = draw.choice(names)
-        target = targets[name]
-        outcome = outcome_of(target.read, mutate(draw, target.examples))
-        found[f"{name}: {outcome}"] += 1
-    return found
-
-
-def outcome_of(read: Callable[[bytes], object], data: bytes) -> str:
-    """How one input ends; anything but a refusal is a traceback and stops the run."""
-    try:
-        read(data)
-    except (MlguardError, KeystoreError) as refusal:
-        return type(refusal).__name__
-    return "opened"
+    work = partial(fuzz, prepare, (MlguardError, KeystoreError), None)
+    report(work, options.inputs, options.processes, options.seed)
 
 
 def prepare() -> dict[str, Target]:

@@ -16,6 +16,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from keystore import (
@@ -31,6 +32,9 @@ from keystore.header import MAGIC, Header, take_apart
 from keystore.payload import Contents
 from keystore.textform import from_text
 from keystore.token import TokenLock
+
+Found = collections.Counter[str]
+Refusals = tuple[type[Exception], ...]
 
 VECTORS = Path(__file__).parents[1] / "tests" / "vectors"
 KITS = (VECTORS / "keystore", VECTORS / "keystore2")
@@ -55,13 +59,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--parts", nargs="+", help="of the format; all if left out")
     options = parser.parse_args()
-    share = options.inputs // options.processes
+    work = partial(fuzz, prepare, (KeystoreError,), options.parts)
+    report(work, options.inputs, options.processes, options.seed)
+
+
+def report(
+    work: Callable[[int, int], Found], inputs: int, processes: int, seed: int
+) -> None:
+    """Share the inputs out and print what came of them."""
     begin = time.perf_counter()
-    work = [(options.seed + n, share, options.parts) for n in range(options.processes)]
-    with multiprocessing.Pool(options.processes) as pool:
-        found = sum(pool.starmap(fuzz, work), collections.Counter())
+    shares = [(inputs // processes, seed + number) for number in range(processes)]
+    with multiprocessing.Pool(processes) as pool:
+        found = sum(pool.starmap(work, shares), collections.Counter())
     seconds = time.perf_counter() - begin
-    print(f"{found.total()} inputs in {seconds:.0f} s, seed {options.seed}")
+    print(f"{found.total()} inputs in {seconds:.0f} s, seed {seed}")
     for outcome, count in found.most_common():
         print(f"{count:12}  {outcome}")
 
@@ -75,16 +86,21 @@ class Target:
 
 
 def fuzz(
-    seed: int, count: int, parts: list[str] | None = None
-) -> collections.Counter[str]:
+    make: Callable[[], dict[str, Target]],
+    refusals: Refusals,
+    parts: list[str] | None,
+    count: int,
+    seed: int,
+) -> Found:
+    """Try so many inputs; what came out, by part and by outcome."""
     draw = random.Random(seed)
-    targets = prepare()
+    targets = make()
     names = parts or list(targets)
-    found: collections.Counter[str] = collections.Counter()
+    found: Found = collections.Counter()
     for _ in range(count):
         name = draw.choice(names)
         target = targets[name]
-        outcome = outcome_of(target.read, mutate(draw, target.examples))
+        outcome = outcome_of(target.read, mutate(draw, target.examples), refusals)
         found[f"{name}: {outcome}"] += 1
     return found
 
@@ -202,10 +218,11 @@ def below(draw: random.Random, limit: int) -> int:
     return int(draw.random() * limit)  # three times as fast as randrange
 
 
-def outcome_of(read: Callable[[bytes], object], data: bytes) -> str:
+def outcome_of(read: Callable[[bytes], object], data: bytes, refusals: Refusals) -> str:
+    """How one input ends; anything but a refusal is a traceback and stops the run."""
     try:
         read(data)
-    except KeystoreError as refusal:
+    except refusals as refusal:
         return type(refusal).__name__
     return "accepted"
 
