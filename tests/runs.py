@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mlguard.keys import ModelKey
 from mlguard.protect import DataFolder, Job, Run
+from mlguard.protect.training.loop import Epoch, Step
 from mlguard.recipe import Recipe, read_recipe
 
 KEY = ModelKey(bytes(range(32)))
@@ -35,3 +36,21 @@ def small_run(path: Path, *overrides: str, key: ModelKey = KEY, **options) -> Ru
 def small_baseline(path: Path, *overrides: str, **options) -> Run:
     """Train a small plain model, the twin of what `small_run` protects."""
     return small_job(path, *overrides, **options).train_baseline(KEY)
+
+
+class PowerCut(Exception):
+    """Stands for a kill: nothing after it runs."""
+
+
+def killed_run(path: Path) -> Path:
+    """A protected run that was killed after its first epoch was saved."""
+
+    def cut(event: Step | Epoch) -> None:
+        if isinstance(event, Epoch) and event.metrics["epoch"] == 2:
+            raise PowerCut
+
+    try:
+        small_run(path, watch=cut)
+    except PowerCut:
+        return path
+    raise AssertionError("it was not killed")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,8 @@ from mlguard.protect.training.checkpoint import Progress
 from tests.runs import (
     KEY,
     OTHER_KEY,
+    PowerCut,
+    killed_run,
     small_baseline,
     small_job,
     small_recipe,
@@ -84,28 +87,24 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(
     assert weights(again) != weights(other)
 
 
-class PowerCut(Exception):
-    """Stands for a kill: nothing after it runs."""
+@pytest.fixture(scope="module")
+def never_killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain run that saved its state at every step."""
+    path = tmp_path_factory.mktemp("never") / "run"
+    return small_baseline(path, "train.checkpoint_s=1e-9").path
 
 
-def unfinished(path: Path) -> Path:
-    """A protected run that was killed after its first epoch was saved."""
-
-    def cut(event: Step | Epoch) -> None:
-        if isinstance(event, Epoch) and event.metrics["epoch"] == 2:
-            raise PowerCut
-
-    with pytest.raises(PowerCut):
-        small_run(path, watch=cut)
-    return path
+@pytest.fixture(scope="module")
+def killed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A protected run that was killed; nobody changes this one."""
+    return killed_run(tmp_path_factory.mktemp("killed") / "run")
 
 
 @pytest.mark.usefixtures("every_step")
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6])
 def test_resuming_after_a_kill_at_any_step_gives_the_same_weights(
-    tmp_path: Path, step: int
+    never_killed: Path, tmp_path: Path, step: int
 ) -> None:
-    never_killed = small_baseline(tmp_path / "never", "train.checkpoint_s=1e-9").path
     path = tmp_path / "killed"
     heard = 0
 
@@ -300,9 +299,9 @@ def test_precision_that_the_device_lacks_is_refused(tmp_path: Path) -> None:
     "damage", [b"", b"\x00" * 100, None], ids=["empty", "0", "bit"]
 )
 def test_damaged_checkpoint_is_refused(
-    tmp_path: Path, name: str, damage: bytes | None
+    killed_once: Path, tmp_path: Path, name: str, damage: bytes | None
 ) -> None:
-    path = unfinished(tmp_path / "run")
+    path = shutil.copytree(killed_once, tmp_path / "run")
     whole = (path / name).read_bytes()
     flipped = whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]
     (path / name).write_bytes(flipped if damage is None else damage)
@@ -313,7 +312,7 @@ def test_damaged_checkpoint_is_refused(
 
 
 def test_all_that_a_run_leaves_is_for_its_owner_alone(finished: Path) -> None:
-    path = unfinished(finished.parent / "private")
+    path = killed_run(finished.parent / "private")
     assert {file.name for file in path.iterdir()} >= {"checkpoint.kept", "best.kept"}
     for folder in (path, finished):
         assert folder.stat().st_mode & 0o077 == 0

@@ -33,6 +33,7 @@ def start(folder: Path, port: int) -> subprocess.Popen:
         "PYTHONPATH": str(ROOT),
     }
     environment.pop("HOME", None)
+    environment.pop("XDG_STATE_HOME", None)
     command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(port)]
     return subprocess.Popen(
         command, cwd=FOLDER, env=environment, stderr=subprocess.PIPE, text=True

@@ -103,5 +103,6 @@ def test_a_key_of_thousands_of_parts_is_refused_at_once(
     path = tmp_path / "a.toml"
     path.write_text(key)
     before = "from mlguard.recipe import read_recipe; from mlguard.errors import *"
-    read = f"try: read_recipe({str(path)!r})\nexcept RecipeError: pass"
+    read = f"try: read_recipe({str(path)!r})\nexcept RecipeError: pass\n"
+    read += "else: raise SystemExit('it was taken')"
     assert mib_of(before, read) < MOST_MIB / 4

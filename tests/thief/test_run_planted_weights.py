@@ -9,26 +9,9 @@ import torch
 from mlguard.errors import MalformedRun, TamperedRun
 from mlguard.protect import Run, read_run
 from mlguard.protect.run_folder import Keeper, write_model
-from mlguard.protect.training.loop import Epoch, Step
-from tests.runs import KEY, OTHER_KEY, small_run
+from tests.runs import KEY, OTHER_KEY, killed_run, small_run
 
 PROTECTION_ID = bytes(16)
-
-
-class PowerCut(Exception):
-    """Stands for a kill."""
-
-
-def unfinished(path: Path) -> Path:
-    """A run that was killed in its second epoch."""
-
-    def cut(event: Step | Epoch) -> None:
-        if isinstance(event, Epoch) and event.metrics["epoch"] == 2:
-            raise PowerCut
-
-    with pytest.raises(PowerCut):
-        small_run(path, watch=cut)
-    return path
 
 
 def planted(run: Run, file: Path) -> bytes:
@@ -46,8 +29,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run, and two that were killed, of one key."""
     path = tmp_path_factory.mktemp("runs")
     small_run(path / "run")
-    unfinished(path / "killed")
-    unfinished(path / "other")
+    killed_run(path / "killed")
+    killed_run(path / "other")
     return path
 
 
