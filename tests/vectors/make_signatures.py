@@ -186,10 +186,13 @@ CASES = [
     ),
     ("a payload that is not JSON", bundle(b"{"), "SignatureNotTrusted"),
 ]
-VALUE = {
-    "files": FILES,
-    "signer": pem(KEY).decode(),
-    "cases": [{"comment": c, "file": f, "expect": e} for c, f, e in CASES],
-}
-out = Path(__file__).with_name("signatures.json")
-out.write_text(json.dumps(VALUE, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    value = {
+        "files": FILES,
+        "signer": pem(KEY).decode(),
+        "cases": [{"comment": c, "file": f, "expect": e} for c, f, e in CASES],
+    }
+    out = Path(__file__).with_name("signatures.json")
+    out.write_text(json.dumps(value, indent=1) + "\n")
