@@ -7,20 +7,23 @@ docs/spec/audit-v4.md, section 6.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from mlguard import recipe
 from mlguard.audit.attacks.leaks import Leaks
+from mlguard.audit.attacks.seeded import Seeded
 from mlguard.audit.findings import Access, Attempt, Budget, Outcome
 from mlguard.audit.target import Subject
 from mlguard.data import LabelledSet, epoch_positions
 from mlguard.models import Condition, build_model, load_weights
 from mlguard.protect.evaluate import evaluate
 from mlguard.tasks import Counts, Task
+
+Found = TypeVar("Found")
 
 Tick = Callable[[int], None]  # how much work was done, in predictions of one image
 
@@ -138,6 +141,19 @@ class Scene:
     build: Callable[[], nn.Module] | None = None
     access: Access = "weights"
     tick: Tick = lambda work: None
+    _found: dict[Any, Any] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def once(self, find: Callable[["Scene"], Found]) -> Found:
+        """What a function finds on this scene, found at the first call alone.
+
+        Whether an attack can run, what it leaves out and each of its groups ask for
+        the same things. They may be key material: they stay in memory.
+        """
+        if find not in self._found:
+            self._found[find] = find(self)
+        return cast(Found, self._found[find])
 
     @property
     def public(self) -> recipe.Model:
@@ -153,8 +169,7 @@ class Scene:
             start: The section.
             seed: Of the parameters that are not loaded.
         """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with Seeded(seed):
             if self.build is None:
                 return build_model(start, self.task.classes)
             model = self.build()

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-import torch
-
 from mlguard.audit.attacks.base import Attack, Group, Scene, Variant
+from mlguard.audit.attacks.reasons import ffx_in_a_chain
 from mlguard.audit.attacks.search.best import subset
 from mlguard.audit.attacks.search.guesses import unsearchable
 from mlguard.audit.attacks.search.objectives import ObjectiveName, label_free
 from mlguard.audit.attacks.search.relaxed import SoftKey
+from mlguard.audit.attacks.seeded import Seeded
 from mlguard.audit.attacks.training.adapters import Adapters, too_large
 from mlguard.audit.attacks.training.learning import BATCH, Lesson
 from mlguard.audit.findings import Budget, Outcome
@@ -111,8 +111,7 @@ class Gradient(Attack):
 
     def _softened(self, scene: Scene, objective: ObjectiveName) -> Outcome:
         lesson, subject = self._lesson(scene, objective), scene.stolen.copy()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with Seeded(self.seed):
             key = SoftKey(scene).to(subject.device)
         settled = lesson.teach(
             subject,
@@ -175,10 +174,9 @@ class Gradient(Attack):
 
 def _no_soft_key(scene: Scene) -> str:
     """Why a key has no softened form, in words; empty if it has one."""
-    methods = scene.spec.image_methods
-    if "ffx" in methods and len(methods) > 1:
-        return "chains of ffx with another method are not taken apart"
-    return unsearchable(scene.spec) if methods else ""
+    if why := ffx_in_a_chain(scene.spec):
+        return why
+    return unsearchable(scene.spec) if scene.spec.image_methods else ""
 
 
 def _notes(scene: Scene) -> tuple[str, ...]:

@@ -53,12 +53,12 @@ class KnownInitialization(Attack):
 
     def impossible(self, scene: Scene) -> str:
         """Why it cannot run on this model, in words; empty if it can."""
-        places = Places.of(scene, initial_weights(scene, 0))
+        places = scene.once(_any_places)
         return "" if places.matched else "; ".join(places.unmatched)
 
     def left_out(self, scene: Scene) -> tuple[str, ...]:
         """Places where the key acts and no weights can be compared."""
-        return Places.of(scene, initial_weights(scene, 0)).unmatched
+        return scene.once(_any_places).unmatched
 
     def variants(self, scene: Scene) -> Sequence[Group]:
         """One."""
@@ -79,6 +79,11 @@ class KnownInitialization(Attack):
             converged=True,
             notes=() if certainty > UNLIKE else ("initialization-unlike",),
         )
+
+
+def _any_places(scene: Scene) -> Places:
+    """Where initial weights can be compared, whatever their seed."""
+    return Places.of(scene, initial_weights(scene, 0))
 
 
 def initial_weights(scene: Scene, seed: int) -> Mapping[str, Tensor]:

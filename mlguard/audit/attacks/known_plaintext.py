@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from mlguard.audit.attacks.base import Attack, Group, Scene, Variant
-from mlguard.audit.attacks.leaks import NO_IMAGE_METHOD
+from mlguard.audit.attacks.reasons import NO_IMAGE_METHOD, ffx_in_a_chain
 from mlguard.audit.attacks.search.guesses import GuessSpace
 from mlguard.audit.attacks.training.adapters import BlockAdapter
 from mlguard.audit.findings import Budget, Outcome
@@ -49,12 +49,9 @@ class KnownPlaintext(Attack):
 
     def impossible(self, scene: Scene) -> str:
         """Why it cannot run on this model, in words; empty if it can."""
-        methods = scene.spec.image_methods
-        if not methods:
+        if not scene.spec.image_methods:
             return NO_IMAGE_METHOD
-        if "ffx" in methods and len(methods) > 1:
-            return "chains of ffx with another method are not taken apart"
-        return ""
+        return ffx_in_a_chain(scene.spec)
 
     def variants(self, scene: Scene) -> Sequence[Group]:
         """One."""

@@ -5,9 +5,6 @@ from numpy.typing import NDArray
 
 from mlguard.transforms import Compose, FormatPreserving, TransformSet
 
-NO_IMAGE_METHOD = "the key leaves images alone, and this attacks what it does to them"
-NOTHING_KEYED = "the key does nothing in the opened model"
-
 
 class Leaks:
     """What an adversary has of the key's work, and nothing more.

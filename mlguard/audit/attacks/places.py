@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlguard.audit.attacks.base import Scene
-from mlguard.audit.attacks.leaks import NOTHING_KEYED
+from mlguard.audit.attacks.reasons import FFX_IN_NO_WEIGHT, NOTHING_KEYED
 from mlguard.audit.attacks.search.assignment import Order, assign, cosines
 from mlguard.audit.attacks.search.guesses import GuessSpace
 from mlguard.audit.attacks.stem.stems import block_columns, stem_weight
@@ -133,7 +133,7 @@ def _match_stem(scene: Scene, public: Mapping[str, Tensor]) -> Match | Rotation 
     """Compare the columns of the layer that reads whole blocks."""
     methods, size = scene.spec.image_methods, scene.spec.block_size
     if "ffx" in methods:
-        return "what ffx does is a table and is in no weight"
+        return FFX_IN_NO_WEIGHT
     stolen = stem_weight(scene.stolen.model, size)
     if stolen is None:
         return "no layer reads whole blocks of the image, so nothing was folded"

@@ -76,23 +76,23 @@ class PublicAncestor(Attack):
         """Why it cannot run on this model, in words; empty if it can."""
         if not has_ancestor(scene.public):
             return NO_FILE
-        places = Places.of(scene, public_weights(scene))
+        places = scene.once(public_places)
         return "" if places.matched else "; ".join(places.unmatched)
 
     def left_out(self, scene: Scene) -> tuple[str, ...]:
         """Places where the key acts and no weights can be compared."""
-        return Places.of(scene, public_weights(scene)).unmatched
+        return scene.once(public_places).unmatched
 
     def variants(self, scene: Scene) -> Sequence[Group]:
         """What was matched; and with labels, where that leaves something to learn."""
-        places = Places.of(scene, public_weights(scene))
+        places = scene.once(public_places)
         numbers = sorted(self.labelled) if places.unknown(scene) else []
         learned = [Variant(LEARNED, n, n) for n in numbers if n <= len(scene.pool)]
         return [(one,) for one in (Variant(MATCHED, 0), *learned)]
 
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
         """Match every place, use what was found, and learn what was not."""
-        places = Places.of(scene, public_weights(scene))
+        places = scene.once(public_places)
         matched, unknown = places.condition(scene), places.unknown(scene)
         notes = () if places.alike >= ALIKE else ("ancestor-unlike",)
         for variant in group:
@@ -143,6 +143,11 @@ class PublicAncestor(Attack):
         lesson = Lesson(subset(scene.pool, number), self.steps, self.seed, scene.tick)
         settled = lesson.teach(subject, adapters.parameters(), condition, rate)
         return scene.referee(subject.model, condition), settled
+
+
+def public_places(scene: Scene) -> Places:
+    """What comparing the stolen weights with the public ones shows of the key."""
+    return Places.of(scene, public_weights(scene))
 
 
 def public_weights(scene: Scene) -> dict[str, Tensor]:

@@ -75,7 +75,7 @@ class Retraining(Attack):
             for number in self.numbers(scene)
             if number > own
         ]
-        if not parts_of(scene):
+        if not scene.once(parts_of):
             parts.append("parts: torch.fx cannot see through the model")
         if why := too_large(scene):
             parts.append(f"adapters: {why}")
@@ -83,7 +83,7 @@ class Retraining(Attack):
 
     def variants(self, scene: Scene) -> Sequence[Group]:
         """Every part, with more and more labelled images."""
-        names = [EVERYTHING, *parts_of(scene)]
+        names = [EVERYTHING, *scene.once(parts_of)]
         if not too_large(scene):
             names.append(Adapters.of(scene).name)
         return [
@@ -95,7 +95,7 @@ class Retraining(Attack):
 
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
         """Train each at every learning rate, and keep the best."""
-        pieces = parts_of(scene)
+        pieces = scene.once(parts_of)
         for variant in group:
             pool = subset(scene.pool, variant.labels)
             lesson = Lesson(pool, self.steps, self.seed, scene.tick)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import quadratic_assignment
 
 from mlguard.audit.attacks.base import Attack, Group, Scene, Variant
+from mlguard.audit.attacks.reasons import ffx_in_a_chain
 from mlguard.audit.attacks.search.assignment import Order
 from mlguard.audit.attacks.search.best import subset
 from mlguard.audit.attacks.search.guesses import Guess, GuessSpace, unsearchable
@@ -68,11 +69,10 @@ class TransformedImages(Attack):
         """Why it cannot run on this model, in words; empty if it can."""
         if why := unsearchable(scene.spec):
             return why
-        methods = scene.spec.image_methods
-        if "ffx" in methods and len(methods) > 1:
-            return "chains of ffx with another method are not taken apart"
+        if why := ffx_in_a_chain(scene.spec):
+            return why
         length = GuessSpace.of(scene.spec, None).length
-        if "shf" in methods and length > MAX_LENGTH:
+        if "shf" in scene.spec.image_methods and length > MAX_LENGTH:
             return f"matching {length} positions takes too long"
         if len(scene.pool) < 2:
             return "it needs images for both sides of the comparison"

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mlguard.audit.attacks.base import Attack, Group, Scene
+from mlguard.audit.attacks.reasons import FFX_IN_NO_WEIGHT
 from mlguard.audit.attacks.search.best import found, subset, variants_of
 from mlguard.audit.attacks.search.guesses import GuessSpace, unsearchable
 from mlguard.audit.attacks.search.objectives import Judge, ObjectiveName, label_free
@@ -75,22 +76,22 @@ class WeightsOnly(Attack):
         if why := unsearchable(scene.spec):
             return why
         if "ffx" in scene.spec.image_methods:
-            return "what ffx does is a table and is in no weight"
+            return FFX_IN_NO_WEIGHT
         if _lifted(scene.stolen.model) is None:
             return "the model has no lifted stem, whose zeros and ties it reads"
-        if _plain(scene) is None:
+        if scene.once(_plain) is None:
             return "the architecture's own stem is no convolution"
         return ""
 
     def variants(self, scene: Scene) -> Sequence[Group]:
         """One, named for what the choices that are left are judged by."""
-        stem, _, structure = _read(scene)
+        stem, _, structure = scene.once(_read)
         return [variants_of(scene, [_objective(scene, stem, structure)], self.images)]
 
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
         """Read the structure, and try what it leaves open."""
         pool, (variant,) = subset(scene.pool, self.images), group
-        stem, plain, structure = _read(scene)
+        stem, plain, structure = scene.once(_read)
         space = GuessSpace.of(scene.spec, None)
         fits = structure.zeros == 1.0
         objective = _objective(scene, stem, structure)
@@ -157,7 +158,7 @@ class WeightsOnly(Attack):
 
 def _read(scene: Scene) -> tuple[LiftedStem, nn.Conv2d, Structure]:
     """The stolen stem, the architecture's own, and what the zeros and ties say."""
-    stem, plain = _lifted(scene.stolen.model), _plain(scene)
+    stem, plain = _lifted(scene.stolen.model), scene.once(_plain)
     assert stem is not None
     assert plain is not None
     moved = "shf" in scene.spec.image_methods

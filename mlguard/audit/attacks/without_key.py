@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 from torch import Tensor
 
 from mlguard.audit.attacks.base import Attack, Group, Scene, Variant
-from mlguard.audit.attacks.leaks import NO_IMAGE_METHOD
+from mlguard.audit.attacks.reasons import NO_IMAGE_METHOD
 from mlguard.audit.attacks.search.guesses import SEARCHED, GuessSpace
 from mlguard.audit.findings import Budget, Outcome, Rung
 from mlguard.data.draws import Draws

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mlguard import recipe
 from mlguard.audit.attacks.base import Scene
+from mlguard.audit.attacks.places import Places
 from mlguard.audit.attacks.public_ancestor import PublicAncestor
 from mlguard.audit.attacks.search.assignment import assign, cosines
 from mlguard.models import NO_KEY, Normalization, build_model, keyed, rewrite
@@ -59,6 +60,23 @@ def test_a_permuted_layer_that_drifted_is_matched(tmp_path, signs: bool) -> None
     assert TASK.score_of(outcome.counts) > 0.9
     assert TASK.score_of(scene.referee(scene.stolen.model, NO_KEY)) < 0.8
     assert (outcome.rung, outcome.images, outcome.notes) == ("T5", 0, ())
+
+
+def test_columns_are_paired_once_for_a_scene(tmp_path, monkeypatch) -> None:
+    """Whether it can run, what it leaves out, and its groups ask for the same."""
+    channels, asked = channel_permutation(), []
+    of = Places.of
+    monkeypatch.setattr(Places, "of", lambda *args: asked.append(1) or of(*args))
+    scene = scene_of_features(planted_features(channels), channels)
+    plain = plain_features().state_dict()
+    scene = with_ancestor(scene, tmp_path / "a.safetensors", plain, PlantedFeatures)
+    ATTACK.impossible(scene)
+    ATTACK.left_out(scene)
+    run_all(ATTACK, scene)
+    assert len(asked) == 1
+    other = dataclasses.replace(scene, spec=scene.spec)
+    assert not ATTACK.impossible(other)
+    assert len(asked) == 2, "and anew for another scene"
 
 
 def test_unrelated_weights_match_nothing_and_it_is_said(tmp_path) -> None:

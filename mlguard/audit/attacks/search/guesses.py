@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlguard import recipe
-from mlguard.audit.attacks.leaks import NO_IMAGE_METHOD
+from mlguard.audit.attacks.reasons import NO_IMAGE_METHOD
 from mlguard.data.draws import Draws
 from mlguard.models.conditions import cut, join
 from mlguard.rules import BYTE_MAX

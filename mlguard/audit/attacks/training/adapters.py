@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mlguard.audit.attacks.base import Scene
-from mlguard.audit.attacks.leaks import NOTHING_KEYED
+from mlguard.audit.attacks.reasons import NOTHING_KEYED
 from mlguard.audit.attacks.search.assignment import assign
 from mlguard.models import Condition
 from mlguard.models.conditions import cut, join, plain

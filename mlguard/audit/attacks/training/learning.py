@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mlguard.audit.attacks.base import Pool, Scene, Tick, Variant
 from mlguard.audit.attacks.search.objectives import ObjectiveName, Statistics, entropy
+from mlguard.audit.attacks.seeded import Seeded
 from mlguard.audit.findings import Outcome, Rung
 from mlguard.audit.target import Subject
 from mlguard.data.draws import Draws
@@ -70,8 +71,7 @@ class Lesson:
         Returns:
             Whether it settled: more steps would have changed little.
         """
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)  # of dropout
+        with Seeded(self.seed):  # of dropout
             run = Shown(subject, condition, self.pool)
             optimizer = torch.optim.AdamW(list(parameters), lr=rate, weight_decay=0.0)
             losses = []
