@@ -24,6 +24,7 @@ MlguardError
 ├── SignatureNotTrusted not signed, or not by whom the user trusts
 ├── OptionError         a value that a command was given cannot be used
 ├── KeySourceError      where a server gets its key does not give one
+├── RemoteError         a model at another machine does not answer as it must
 ├── ShapeError          expected and got
 ├── ParityError         the ONNX graph disagrees with the model, and by how much
 ├── ProviderError       the execution provider asked for is not available
@@ -174,6 +175,10 @@ class OptionError(MlguardError):
 
 class KeySourceError(MlguardError):
     """Where a server gets its key does not give one."""
+
+
+class RemoteError(MlguardError):
+    """A model at another machine does not answer, or not with what was asked for."""
 
 
 class ShapeError(MlguardError):

@@ -106,6 +106,7 @@ EXIT_CODES = (
     ),
     ExitCode(23, "signature not trusted", (errors.SignatureNotTrusted,)),
     ExitCode(24, "execution provider not available", (errors.ProviderError,)),
+    ExitCode(25, "remote model does not answer as it must", (errors.RemoteError,)),
     ExitCode(30, "audit failed a threshold"),
     ExitCode(31, "audit inconclusive"),
     ExitCode(

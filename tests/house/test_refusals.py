@@ -13,7 +13,7 @@ TREES = [
     (errors, errors.MlguardError),
     (keystore_errors, keystore_errors.KeystoreError),
 ]
-DESIGNED = [0, 1, 2, 3, 10, 11, 12, 13, 14, 15, 20, 21, 22, 23, 24, 30, 31, 40, 41]
+DESIGNED = [0, 1, 2, 3, 10, 11, 12, 13, 14, 15, 20, 21, 22, 23, 24, 25, 30, 31, 40, 41]
 
 
 def subclasses(base: type) -> set[type]:

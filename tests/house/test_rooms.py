@@ -68,7 +68,8 @@ MAY_IMPORT = {
     | {"mlguard.kinds"}
     | {"mlguard.keys", "mlguard.transforms", "mlguard.bundle", "mlguard.sealing"}
     | {"mlguard.grants", "mlguard.issuing"}  # an issued bundle opens with an identity
-    | {"mlguard.images", "numpy", "mlguard.engine", "PIL"},
+    | {"mlguard.images", "numpy", "mlguard.engine", "PIL"}
+    | {"mlguard.validation", "pydantic"},  # what a server at another machine answers
     "mlguard.foreign": COMMON
     | {"mlguard.validation"}
     | {"mlguard.kinds"}

@@ -1,0 +1,250 @@
+"""Tensors as the Open Inference Protocol sends them: a JSON header, then their bytes.
+
+That is its binary tensor data extension, which Triton, KServe, OpenVINO's server and
+others speak: https://kserve.github.io/website/docs/concepts/architecture/data-plane.
+What a server answers is a stranger's: it is bounded and checked before it is used.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mlguard.bundle import Tensor2
+from mlguard.errors import RemoteError, ShapeError
+from mlguard.runtime.types import ELEMENT_OF, NUMPY_OF
+from mlguard.validation import problems_of, refuse_crowded
+
+MAX_HEADER_BYTES = 1 << 20  # JSON; a tensor's description takes about 100
+MAX_TENSORS = 1000
+TEXTS = "BYTES"  # have no fixed size, and nothing here needs them
+
+Name = Annotated[str, Field(max_length=1024)]
+Size = Annotated[int, Field(ge=0, le=1 << 40)]
+Axis = Annotated[int, Field(ge=-1, le=1 << 40)]
+
+
+class Loose(BaseModel):
+    """A part of an answer; what nobody asked for is left alone."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+
+class Placed(Loose):
+    """Where a tensor's bytes are: behind the header, so many."""
+
+    binary_data_size: Size
+
+
+class Announced(Loose):
+    """A tensor in the header of an answer."""
+
+    name: Name
+    datatype: Annotated[str, Field(max_length=100)]
+    shape: Annotated[list[Size], Field(max_length=64)]
+    parameters: Placed
+
+
+class Answer(Loose):
+    """The header of an answer."""
+
+    outputs: Annotated[list[Announced], Field(max_length=MAX_TENSORS)]
+
+
+class Described(Loose):
+    """A tensor in a server's description of a model."""
+
+    name: Name
+    datatype: Annotated[str, Field(max_length=100)]
+    shape: Annotated[list[Axis], Field(max_length=64)]
+
+
+class Model(Loose):
+    """A server's description of a model."""
+
+    inputs: Annotated[list[Described], Field(max_length=MAX_TENSORS)]
+    outputs: Annotated[list[Described], Field(max_length=MAX_TENSORS)]
+
+
+def encode(
+    tensors: Mapping[str, NDArray[Any]],
+    inputs: Sequence[Tensor2],
+    outputs: Sequence[Tensor2],
+) -> tuple[bytes, list[memoryview]]:
+    """A request: its header, and the bytes of each tensor, which are not copied.
+
+    Args:
+        tensors: By name; as `inputs` says.
+        inputs: What the model takes.
+        outputs: What it is asked for.
+
+    Raises:
+        ShapeError: A tensor is missing, is no input, has another type or shape, or
+            holds a number that is not finite.
+    """
+    if set(tensors) != {one.name for one in inputs}:
+        names = ", ".join(one.name for one in inputs)
+        raise ShapeError(f"expected tensors {names}, got {', '.join(tensors)}")
+    listed, parts = [], []
+    for about in inputs:
+        array = np.asarray(tensors[about.name], order="C")
+        if problem := misfit(about, array.dtype, array.shape):
+            raise ShapeError(problem)
+        if not finite(array):
+            raise ShapeError(f"tensor {about.name!r} has a number that is not finite")
+        listed.append(
+            {
+                "name": about.name,
+                "datatype": about.datatype,
+                "shape": list(array.shape),
+                "parameters": {"binary_data_size": array.nbytes},
+            }
+        )
+        parts.append(array.reshape(-1).view(np.uint8).data)
+    asked = [{"name": one.name, "parameters": {"binary_data": True}} for one in outputs]
+    header = json.dumps({"inputs": listed, "outputs": asked}).encode()
+    return header, parts
+
+
+def decode(
+    body: bytearray, header_size: int | None, outputs: Sequence[Tensor2], *, name: str
+) -> dict[str, NDArray[Any]]:
+    """The tensors of an answer: those that were asked for, and as they must be.
+
+    Args:
+        body: What the server sent.
+        header_size: How much of it is the header, as the server says.
+        outputs: What was asked for.
+        name: What to call the server in a refusal.
+
+    Raises:
+        RemoteError: The answer is anything else, or holds a number that is not finite.
+    """
+    if header_size is None or not 0 < header_size <= min(len(body), MAX_HEADER_BYTES):
+        raise RemoteError(
+            f"{name}: expected tensors as bytes behind a header of JSON",
+            hint="the server has to speak the binary tensor data extension",
+        )
+    answer = parse(Answer, body[:header_size], name=name)
+    found: dict[str, NDArray[Any]] = {}
+    at, about = header_size, {one.name: one for one in outputs}
+    for one in answer.outputs:
+        if one.name not in about or one.name in found:
+            raise RemoteError(f"{name} gives {one.name!r}, which was not asked for")
+        found[one.name] = _taken(one, about[one.name], body, at, name=name)
+        at += one.parameters.binary_data_size
+    if missing := sorted(set(about) - set(found)):
+        raise RemoteError(f"{name} gives no {missing[0]!r}")
+    if at != len(body):
+        raise RemoteError(f"{name}: {len(body) - at} bytes are left over")
+    return found
+
+
+Part = TypeVar("Part", bound=Loose)
+
+
+def parse(kind: type[Part], data: bytes | bytearray, *, name: str) -> Part:
+    """A text of JSON as one of the classes above.
+
+    Raises:
+        RemoteError: It is none.
+    """
+    try:
+        text = bytes(data)
+        refuse_crowded(text)
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        problem = problems_of(error, whole="the answer")[0]
+    except ValueError as error:
+        problem = f"the answer {error}"
+    raise RemoteError(f"{name}: {problem}")
+
+
+def same_model(
+    model: Model, inputs: Sequence[Tensor2], outputs: Sequence[Tensor2]
+) -> str | None:
+    """What is wrong with a server's model, if it is not of these tensors.
+
+    Args:
+        model: As the server describes it.
+        inputs: What it has to take.
+        outputs: What it has to give, at least.
+    """
+    for verb, asked, there in (
+        ("takes", inputs, model.inputs),
+        ("gives", outputs, model.outputs),
+    ):
+        known = {one.name: one for one in there}
+        for about in asked:
+            one = known.get(about.name)
+            if one is None:
+                return f"its model {verb} no {about.name!r}"
+            fits = about.shape is None or (
+                len(one.shape) == len(about.shape)
+                and all(
+                    -1 in (a, b) or a == b
+                    for a, b in zip(one.shape, about.shape, strict=True)
+                )
+            )
+            if one.datatype != about.datatype or not fits:
+                return (
+                    f"its model {verb} {about.name!r} as {one.datatype} of "
+                    f"{one.shape}, expected {about.datatype} of {_shape(about)}"
+                )
+    extra = {one.name for one in model.inputs} - {one.name for one in inputs}
+    return f"its model takes {sorted(extra)[0]!r} too" if extra else None
+
+
+def misfit(about: Tensor2, dtype: np.dtype[Any], shape: Sequence[int]) -> str | None:
+    """What is wrong with a tensor of such type and shape, if anything is."""
+    asked = about.shape
+    fits = asked is None or (
+        len(asked) == len(shape)
+        and all(a in (-1, b) for a, b in zip(asked, shape, strict=True))
+    )
+    if fits and dtype == numpy_type(about.datatype):
+        return None
+    return (
+        f"tensor {about.name!r}: expected {about.datatype} of {_shape(about)}, got "
+        f"{dtype} of {list(shape)}"
+    )
+
+
+def numpy_type(datatype: str) -> np.dtype[Any] | None:
+    """The type of numpy's for one of the protocol's; None where there is none."""
+    found = NUMPY_OF.get(ELEMENT_OF.get(datatype, 0))
+    return None if datatype == TEXTS else found
+
+
+def finite(array: NDArray[Any]) -> bool:
+    """Whether all its numbers are; what are no floats are."""
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def _taken(
+    one: Announced, about: Tensor2, body: bytearray, at: int, *, name: str
+) -> NDArray[Any]:
+    dtype = numpy_type(one.datatype)
+    if dtype is None or misfit(about, dtype, one.shape):
+        raise RemoteError(
+            f"{name} gives {one.name!r} as {one.datatype} of {one.shape}, expected "
+            f"{about.datatype} of {_shape(about)}"
+        )
+    size = one.parameters.binary_data_size
+    if size != math.prod(one.shape) * dtype.itemsize or size > len(body) - at:
+        raise RemoteError(
+            f"{name} gives {one.name!r} of {one.shape} in {size} bytes, and sent "
+            f"{len(body) - at}"
+        )
+    array = np.frombuffer(body, dtype, math.prod(one.shape), at).reshape(one.shape)
+    if not finite(array):
+        raise RemoteError(f"{name} gives {one.name!r} with numbers that are not finite")
+    return array
+
+
+def _shape(about: Tensor2) -> str:
+    return "any shape" if about.shape is None else str(list(about.shape))

@@ -1,0 +1,416 @@
+"""A model at another machine, over the Open Inference Protocol's HTTP.
+
+For who keeps the key and lets a host compute the rest. The host is not trusted: its
+answers are bounded in size and time, and are what was asked for or a refusal. What goes
+to it may be as secret as the key, so it goes over TLS, or stays on this machine.
+"""
+
+import contextlib
+import http.client
+import json
+import re
+import selectors
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import SplitResult, urlsplit
+
+from numpy.typing import NDArray
+
+from mlguard.bundle import Tensor2
+from mlguard.errors import OptionError, RemoteError
+from mlguard.runtime.inference_protocol import (
+    MAX_HEADER_BYTES,
+    Model,
+    decode,
+    encode,
+    numpy_type,
+    parse,
+    same_model,
+)
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # of a model, in an address
+TOKEN = re.compile(r"[!-~]{1,8192}")
+PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
+MAX_REFUSAL_BYTES = 1 << 12
+MAX_SHOWN = 200  # characters of what a server says
+BUSY = (429, 502, 503, 504)  # statuses after which it may be asked again
+FIRST_WAIT_S = 0.1  # before a second try, doubled for each further one
+CHUNK_BYTES = 1 << 16
+MAX_RETRIES = 20
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a model is, and how long and how much to wait for.
+
+    Attributes:
+        url: https://HOST:PORT, with a path before `v2` if there is one; or http:// and
+            an address of this machine, such as http://127.0.0.1:8000.
+        model: Its name at the server.
+        version: Of the model; empty leaves it to the server.
+        token: Sent as `Authorization: Bearer`; never shown.
+        ca_file: Certificates to trust in place of the system's.
+        timeout_s: For a whole call, tries and waits together.
+        retries: How often a server that is busy or away is asked again.
+        max_answer_bytes: Longer answers are refused before they are read.
+        plaintext: Allow http:// to another machine. Who listens there gets all that is
+            sent.
+
+    Raises:
+        OptionError: One of them cannot be.
+    """
+
+    url: str
+    model: str
+    version: str = ""
+    token: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None
+    timeout_s: float = 30.0
+    retries: int = 2
+    max_answer_bytes: int = 1 << 28
+    plaintext: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        problems = [*self._problems()]
+        if problems:
+            raise OptionError("the endpoint", problems)
+
+    @property
+    def parts(self) -> SplitResult:
+        """The address, taken apart."""
+        return urlsplit(self.url)
+
+    @property
+    def shown(self) -> str:
+        """What to call it in a refusal."""
+        return f"{self.parts.netloc} ({self.model})"
+
+    def path(self, ending: str = "") -> str:
+        """The model's path at the server."""
+        version = f"/versions/{self.version}" if self.version else ""
+        return f"{self.parts.path.rstrip('/')}/v2/models/{self.model}{version}{ending}"
+
+    def _problems(self) -> Iterable[str]:
+        yield from self._problems_of_url()
+        if not NAME.fullmatch(self.model):
+            yield "model: expected letters, digits, '.', '_' and '-'"
+        if self.version and not (self.version.isascii() and self.version.isdigit()):
+            yield "version: expected a number"
+        if self.token is not None and not TOKEN.fullmatch(self.token):
+            yield "token: expected printable characters without spaces"
+        if not 0 < self.timeout_s <= 86400:
+            yield "timeout_s: expected more than 0 and at most 86400"
+        if not 0 <= self.retries <= MAX_RETRIES:
+            yield f"retries: expected 0 to {MAX_RETRIES}"
+        if self.max_answer_bytes < 1:
+            yield "max_answer_bytes: expected at least 1"
+
+    def _problems_of_url(self) -> Iterable[str]:
+        try:
+            parts, port = self.parts, self.parts.port
+        except ValueError:
+            parts, port = urlsplit(""), None
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or not parts.netloc.isascii()
+            or "@" in parts.netloc
+            or port == 0
+            or parts.query
+            or parts.fragment
+            or not PATH.fullmatch(parts.path)
+        ):
+            # Not shown: there may be a password in it.
+            yield "url: expected https://HOST:PORT, with no name, password or query"
+        elif parts.scheme == "http" and not (self.plaintext or _is_here(parts)):
+            yield (
+                f"url: expected https, got {self.url}: everybody on the way would read "
+                "what is sent; http is for addresses of this machine, as 127.0.0.1"
+            )
+
+
+class _Again(Exception):
+    """The server may be asked again."""
+
+
+class Remote:
+    """A model at another machine.
+
+    May be used from several threads; each call that runs has a connection.
+
+    Args:
+        endpoint: Where it is.
+        inputs: What it takes.
+        outputs: What it is asked for.
+
+    Raises:
+        OptionError: A tensor is of a type that is not sent: texts, bfloat16.
+
+    Example:
+        pixels = Tensor2(name="pixels", datatype="FP32", shape=(-1, 3, -1, -1))
+        logits = Tensor2(name="logits", datatype="FP32", shape=(-1, 21, -1, -1))
+        with Remote(Endpoint("http://127.0.0.1:8000", "acme"), [pixels], [logits]) as m:
+            scores = m.infer({"pixels": images})["logits"]
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        inputs: Sequence[Tensor2],
+        outputs: Sequence[Tensor2],
+    ) -> None:
+        problems = [
+            f"tensor {one.name!r}: {one.datatype} is not sent"
+            for one in (*inputs, *outputs)
+            if numpy_type(one.datatype) is None
+        ]
+        if problems:
+            raise OptionError("the endpoint", problems)
+        self.endpoint = endpoint
+        self._inputs, self._outputs = tuple(inputs), tuple(outputs)
+        self._idle: list[http.client.HTTPConnection] = []
+        self._tls = _tls(endpoint) if endpoint.parts.scheme == "https" else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that are open and not in use."""
+        with contextlib.suppress(IndexError):  # another thread may have taken the last
+            while True:
+                self._idle.pop().close()
+
+    def infer(self, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run the model.
+
+        Args:
+            tensors: By the names of the inputs.
+
+        Returns:
+            The outputs by name.
+
+        Raises:
+            ShapeError: A tensor is missing, is no input, has another type or shape, or
+                holds a number that is not finite.
+            RemoteError: The server does not answer in time, or with anything but the
+                outputs.
+        """
+        header, parts = encode(tensors, self._inputs, self._outputs)
+        body: list[bytes | memoryview] = [header, *parts]
+        more = {
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(sum(map(len, body))),
+            "Inference-Header-Content-Length": str(len(header)),
+        }
+        size, answer = self._ask("POST", self.endpoint.path("/infer"), body, more)
+        return decode(answer, size, self._outputs, name=self.endpoint.shown)
+
+    def check(self) -> None:
+        """Ask what the model is, and refuse one of other tensors.
+
+        Raises:
+            RemoteError: It takes or gives something else, or the server does not
+                answer.
+        """
+        _, answer = self._ask("GET", self.endpoint.path())
+        name = self.endpoint.shown
+        if len(answer) > MAX_HEADER_BYTES:
+            raise RemoteError(f"{name}: its description has {len(answer)} bytes")
+        model = parse(Model, answer, name=name)
+        if problem := same_model(model, self._inputs, self._outputs):
+            raise RemoteError(
+                f"{name}: {problem}", hint="is it the model that belongs to this file?"
+            )
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: Sequence[bytes | memoryview] | None = None,
+        more: Mapping[str, str] | None = None,
+    ) -> tuple[int | None, bytearray]:
+        """Ask, and again while it is worth it and time is left."""
+        end = time.monotonic() + self.endpoint.timeout_s
+        headers = dict(more or {})
+        if self.endpoint.token is not None:
+            headers["Authorization"] = f"Bearer {self.endpoint.token}"
+        reason = ""
+        for number in range(self.endpoint.retries + 1):
+            wait = FIRST_WAIT_S * 2 ** (number - 1) if number else 0.0
+            if time.monotonic() + wait >= end:
+                break
+            time.sleep(wait)
+            try:
+                return self._once(method, path, body, headers, end)
+            except _Again as again:
+                reason = str(again)
+        if time.monotonic() >= end:
+            reason = f"no answer within {self.endpoint.timeout_s:g} s"
+        raise RemoteError(f"{self.endpoint.shown}: {reason}")
+
+    def _once(
+        self,
+        method: str,
+        path: str,
+        body: Sequence[bytes | memoryview] | None,
+        headers: dict[str, str],
+        end: float,
+    ) -> tuple[int | None, bytearray]:
+        connection = self._connection(end)
+        try:
+            with _until(end, connection):
+                connection.request(method, path, body, headers)
+                with connection.getresponse() as answer:
+                    found = self._read(answer)
+            if time.monotonic() >= end:  # what was cut may look like its end
+                raise TimeoutError
+        except ssl.SSLCertVerificationError as error:
+            connection.close()
+            raise RemoteError(
+                f"{self.endpoint.shown}: its certificate is not trusted: "
+                f"{error.verify_message}",
+                hint="`ca_file` names the authority to trust",
+            ) from None
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            self.close()  # the others are likely to be as stale as this one
+            said = getattr(error, "strerror", None) or type(error).__name__
+            raise _Again(f"does not answer: {_shown(said)}") from None
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
+        return found
+
+    def _connection(self, end: float) -> http.client.HTTPConnection:
+        with contextlib.suppress(IndexError):
+            while _dropped(kept := self._idle.pop()):
+                kept.close()
+            return kept
+        parts, left = self.endpoint.parts, max(0.001, end - time.monotonic())
+        host = parts.hostname or ""
+        if self._tls is not None:
+            return _Https(host, parts.port, timeout=left, context=self._tls)
+        return http.client.HTTPConnection(host, parts.port, timeout=left)
+
+    def _read(self, answer: http.client.HTTPResponse) -> tuple[int | None, bytearray]:
+        most, name = self.endpoint.max_answer_bytes, self.endpoint.shown
+        if answer.status != http.client.OK:
+            said = self._words(_bounded(answer, MAX_REFUSAL_BYTES) or b"")
+            if answer.status in BUSY:
+                raise _Again(f"answered {answer.status}{said}")
+            raise RemoteError(f"{name}: answered {answer.status}{said}")
+        if answer.getheader("Content-Encoding", "identity") != "identity":
+            raise RemoteError(f"{name}: its answer is compressed, unasked")
+        body = None if (answer.length or 0) > most else _bounded(answer, most)
+        if body is None:
+            raise RemoteError(
+                f"{name}: its answer is longer than {most} bytes",
+                hint="ask for smaller images, or raise `max_answer_bytes`",
+            )
+        size = answer.getheader("Inference-Header-Content-Length", "")
+        known = size.isascii() and size.isdigit() and len(size) < 10
+        return (int(size) if known else None), body
+
+    def _words(self, body: bytes | bytearray) -> str:
+        """What a server says is wrong, fit to be shown."""
+        try:
+            said = json.loads(body)["error"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return ""
+        token = self.endpoint.token
+        if not isinstance(said, str) or (token and token in said):
+            return ""
+        return f": {_shown(said)}"
+
+
+class _Https(http.client.HTTPSConnection):
+    """A connection whose socket is known, and can be cut, before it shakes hands."""
+
+    def __init__(self, *args: Any, context: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(*args, context=context, **options)
+        self._tls = context
+
+    def connect(self) -> None:
+        """Connect, and compare the certificate with the host's name."""
+        http.client.HTTPConnection.connect(self)
+        self.sock = sock = self._tls.wrap_socket(
+            self.sock, server_hostname=self.host, do_handshake_on_connect=False
+        )
+        sock.do_handshake()
+
+
+def _dropped(connection: http.client.HTTPConnection) -> bool:
+    """Whether the other side closed a connection that was kept."""
+    if connection.sock is None:
+        return True
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection.sock, selectors.EVENT_READ)
+        return bool(selector.select(0))
+
+
+@contextlib.contextmanager
+def _until(end: float, connection: http.client.HTTPConnection) -> Iterator[None]:
+    """Cut a connection at its end: the library bounds each read, not the whole."""
+    left = max(0.001, end - time.monotonic())
+    if connection.sock is not None:
+        connection.sock.settimeout(left)
+
+    def cut() -> None:
+        if connection.sock is not None:
+            with contextlib.suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(left, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _bounded(answer: http.client.HTTPResponse, most: int) -> bytearray | None:
+    """The body of an answer; None where it is longer than that."""
+    found = bytearray()
+    while chunk := answer.read(min(CHUNK_BYTES, most + 1 - len(found))):
+        found += chunk
+        if len(found) > most:
+            return None
+    if answer.length:  # the library lets a connection that ends early pass
+        raise http.client.IncompleteRead(b"", answer.length)
+    return found
+
+
+def _tls(endpoint: Endpoint) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=endpoint.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        said = getattr(error, "strerror", None) or "no certificates"
+        raise OptionError(
+            "the endpoint", [f"ca_file: cannot read {endpoint.ca_file}: {said}"]
+        ) from None
+
+
+def _is_here(parts: SplitResult) -> bool:
+    host = parts.hostname or ""
+    try:
+        return "%" not in host and ip_address(host).is_loopback
+    except ValueError:
+        return False  # names are not looked up: who answers them can change
+
+
+def _shown(said: str) -> str:
+    """A stranger's words: one line of printable characters, and not many."""
+    return ascii(said[:MAX_SHOWN])[1:-1]
