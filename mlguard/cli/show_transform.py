@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from mlguard.audit.report import transform_figure
 from mlguard.cli.model_key import read_model_key
 from mlguard.cli.printable import say
 from mlguard.cli.recipes import Overrides
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.files import refuse_existing, write_new
+from mlguard.pictures import transform_figure
 from mlguard.recipe import read_recipe
 from mlguard.runtime import read_image
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from mlguard.audit import read_report, report_folder, write_report
-from mlguard.audit.report import pictures as pictures_module
+from mlguard.audit.report import gallery as gallery_module
 from mlguard.audit.run import Audit
 from mlguard.data import LabelledSet, open_split
 from mlguard.errors import DatasetError, MalformedRun, RunError, WrongKey
 from mlguard.keys import KEY_BYTES, ModelSubkeys
-from mlguard.pictures import image_png
+from mlguard.pictures import demonstration, image_png
 from mlguard.protect.device import pick_device
 from mlguard.protect.run_folder import Run, read_run
 from mlguard.tasks import Segmentation
@@ -137,7 +137,7 @@ def test_an_unknown_device_is_refused() -> None:
 
 
 def test_without_examples_no_image_is_in_the_report(run: Run, audited: Audit) -> None:
-    assert audit(run, examples=0).gallery == pictures_module.Gallery()
+    assert audit(run, examples=0).gallery == gallery_module.Gallery()
     assert len(audited.gallery.predictions) == 2
 
 
@@ -155,7 +155,7 @@ def test_no_picture_is_made_with_the_model_s_own_subkeys(
 def test_the_test_above_would_notice(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     used = subkeys_that_pictures_use(monkeypatch)
     own = KEY.for_model(PROTECTION_ID)
-    monkeypatch.setattr(pictures_module, "demonstration_subkeys", lambda: own)
+    monkeypatch.setattr(gallery_module, "demonstration_subkeys", lambda: own)
     audit(run)
     assert PROTECTION_ID in {subkeys.protection_id for subkeys in used}
 
@@ -167,7 +167,7 @@ def subkeys_that_pictures_use(monkeypatch: pytest.MonkeyPatch) -> list[ModelSubk
         used.append(subkeys)
         return derive_transform(methods, subkeys, size)
 
-    monkeypatch.setattr(pictures_module, "derive_transform", derive)
+    monkeypatch.setattr(demonstration, "derive_transform", derive)
     return used
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from mlguard.audit.report.compare import Entry, compare
 from mlguard.audit.report.compare_words import render_comparison
+from mlguard.audit.report.gallery import Gallery, Picture, Row, demonstrate
 from mlguard.audit.report.page import render_page
-from mlguard.audit.report.pictures import Gallery, Picture, Row, demonstrate
 from mlguard.audit.report.words import percent
 from mlguard.data.shapes import SHAPES_CLASS_NAMES
 from mlguard.pictures import image_png, mask_png

@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from mlguard.audit.report.gallery import Gallery, Picture, Row
 from mlguard.audit.report.page import render_page
-from mlguard.audit.report.pictures import Gallery, Picture, Row
 from mlguard.audit.report.words import headline, percent, verdict
 from mlguard.pictures import image_png
 from tests.audits import (

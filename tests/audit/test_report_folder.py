@@ -7,7 +7,7 @@ import pytest
 
 from mlguard.audit import read_report, report_folder, write_report
 from mlguard.audit.report.folder import STAGING
-from mlguard.audit.report.pictures import Gallery
+from mlguard.audit.report.gallery import Gallery
 from mlguard.errors import OutputError, OutputExists
 from tests.audits import SECRET, report
 

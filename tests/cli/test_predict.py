@@ -12,7 +12,7 @@ from mlguard.cli import app, opening, predict
 from mlguard.cli.exit_codes import exit_code_of
 from mlguard.errors import ImageError, OutputExists, WrongKey
 from mlguard.keys import ModelKey
-from mlguard.palette import palette
+from mlguard.pictures import palette
 from mlguard.runtime import Session, read_image
 from tests import bundles
 from tests.bundles import KEY, OTHER_KEY

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from keystore import Identity, Keystore
-from mlguard.audit.report import figure as figure_module
 from mlguard.cli.app import run as mlguard
 from mlguard.keys import PROTECTION_ID_BYTES, ModelKey, ModelSubkeys
+from mlguard.pictures import figure as figure_module
 from tests.audits import KEY, RECIPE
 
 IDENTITY = Identity(bytes(range(32)))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mlguard.data import SHAPES_CLASS_NAMES
-from mlguard.palette import palette
+from mlguard.pictures import palette
 from mlguard.recipe import Data
 
 HEIGHT, WIDTH = 12, 16

@@ -13,6 +13,7 @@ ROOMS = [
     "mlguard.transforms",
     "mlguard.data",
     "mlguard.models",
+    "mlguard.pictures",
 ]
 ROOMS += ["mlguard.bundle", "mlguard.runtime", "mlguard.protect", "mlguard.audit"]
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 COMMON = {"mlguard.errors", "mlguard.files", "mlguard.rules"}
-PICTURES = {"mlguard.palette", "mlguard.pictures", "PIL"}
+PICTURES = {"mlguard.pictures", "PIL"}
 TORCH = {"torch", "torchvision", "numpy"}
 MAY_IMPORT = {
     "keystore": {"cryptography", "filelock", "pkcs11", "sqlalchemy"},
@@ -23,8 +23,8 @@ MAY_IMPORT = {
     "mlguard.validation": {"pydantic"},
     "mlguard.canonical": {"pydantic"},
     "mlguard.images": {"numpy", "PIL"},
-    "mlguard.palette": {"mlguard.rules", "numpy"},
-    "mlguard.pictures": {"mlguard.palette", "numpy", "PIL"},
+    "mlguard.pictures": {"mlguard.errors", "mlguard.rules", "mlguard.recipe"}
+    | {"mlguard.keys", "mlguard.transforms", "numpy", "PIL"},
     "mlguard.metrics": {"numpy"},
     "mlguard.tasks": {"mlguard.metrics", "mlguard.rules", "numpy"},
     "mlguard.recipe": COMMON
@@ -191,7 +191,14 @@ def test_every_source_file_belongs_to_a_room() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["mlguard", "mlguard.cli.app", "keystore", "mlguard.runtime", "mlguard.bundle"],
+    [
+        "mlguard",
+        "mlguard.cli.app",
+        "keystore",
+        "mlguard.runtime",
+        "mlguard.bundle",
+        "mlguard.pictures",
+    ],
 )
 @pytest.mark.parametrize(
     "heavy", ["torch", "onnx", "matplotlib", "sqlalchemy", "pkcs11"]

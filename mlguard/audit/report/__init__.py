@@ -4,10 +4,9 @@ from mlguard.audit.report.assemble import Conclusion, conclude, report_of
 from mlguard.audit.report.audit_report import SCHEMA, AuditReport
 from mlguard.audit.report.compare import compare, dump_comparison, read_audits
 from mlguard.audit.report.compare_words import comparison_table, render_comparison
-from mlguard.audit.report.figure import transform_figure
 from mlguard.audit.report.folder import HTML, JSON, LOG, report_folder, write_report
+from mlguard.audit.report.gallery import Gallery, Picture, Row, demonstrate
 from mlguard.audit.report.page import render_page
-from mlguard.audit.report.pictures import Gallery, Picture, Row, demonstrate
 from mlguard.audit.report.proofs import PROOF, check_proof
 from mlguard.audit.report.schema import (
     dump_report,
@@ -46,6 +45,5 @@ __all__ = [
     "report_folder",
     "report_of",
     "report_table",
-    "transform_figure",
     "write_report",
 ]

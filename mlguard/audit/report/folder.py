@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mlguard.audit.report.audit_report import AuditReport
+from mlguard.audit.report.gallery import Gallery
 from mlguard.audit.report.junit import junit_xml
 from mlguard.audit.report.page import render_page
-from mlguard.audit.report.pictures import Gallery
 from mlguard.audit.report.proofs import PROOF, proof_of
 from mlguard.audit.report.schema import dump_report
 from mlguard.errors import OutputError, OutputExists

@@ -17,8 +17,8 @@ from mlguard.audit.report.attack_chart import attack_chart
 from mlguard.audit.report.audit_report import AuditReport
 from mlguard.audit.report.cells import attack_headings, attack_rows, rows
 from mlguard.audit.report.charts import conditions_chart, nearby_chart
-from mlguard.audit.report.pictures import Gallery, Picture
-from mlguard.palette import palette
+from mlguard.audit.report.gallery import Gallery, Picture
+from mlguard.pictures import palette
 from mlguard.transforms import said_bits
 
 

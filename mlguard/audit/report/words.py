@@ -10,7 +10,7 @@ from mlguard.audit.findings import (
     Verdict,
 )
 from mlguard.audit.report.audit_report import AuditReport
-from mlguard.audit.report.pictures import Gallery
+from mlguard.audit.report.gallery import Gallery
 from mlguard.rules import CHANNELS_METHOD
 
 NOTHING = "–"  # stands where a number does not exist

@@ -1,6 +1,6 @@
 """Encode images and masks as PNG.
 
-Knows arrays and colours; everything that writes or shows a picture comes here.
+Everything that writes or shows a picture comes here.
 """
 
 import io
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mlguard.palette import colorize, palette
+from mlguard.pictures.class_colours import MOST, colorize, colours
 
 OVERLAY_WEIGHT = 0.5  # of the mask's colours, over the image
 BARS = 5  # classes in a chart of one answer
@@ -33,7 +33,7 @@ def mask_png(mask: NDArray[np.uint8]) -> bytes:
         mask  (H, W) uint8
     """
     picture = Image.fromarray(np.ascontiguousarray(mask)).convert("P")
-    picture.putpalette([value for colour in palette() for value in colour])
+    picture.putpalette(colours(MOST).tobytes())
     return _png(picture)
 
 
@@ -44,8 +44,8 @@ def overlay_png(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> bytes:
         image  (3, H, W) uint8, RGB
         mask   (H, W) uint8
     """
-    colours = Image.fromarray(colorize(mask))
-    return _png(Image.blend(_picture(image), colours, OVERLAY_WEIGHT))
+    painted = Image.fromarray(colorize(mask))
+    return _png(Image.blend(_picture(image), painted, OVERLAY_WEIGHT))
 
 
 def answer_png(shares: NDArray[np.float64]) -> bytes:
@@ -54,13 +54,12 @@ def answer_png(shares: NDArray[np.float64]) -> bytes:
     Shape:
         shares  (classes,), the probability of each class
     """
-    colours = palette()
     best = np.argsort(-shares, kind="stable")[:BARS]
     chart = np.full((BARS * BAR, CHART_WIDTH, 3), PAPER, dtype=np.uint8)
     for place, number in enumerate(best):
         top, width = place * BAR, round(float(shares[number]) * CHART_WIDTH)
         bar = slice(top + GAP, top + BAR - GAP)
-        chart[bar, :width] = colours[int(number) % len(colours)]
+        chart[bar, :width] = colours(MOST)[int(number) % MOST]
     return _png(Image.fromarray(chart))
 
 

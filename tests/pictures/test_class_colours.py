@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlguard.palette import VOID, colorize, palette
+from mlguard.pictures import VOID, colorize, palette
 
 # The first colours as the VOC 2012 development kit lists them.
 VOC_COLOURS = {

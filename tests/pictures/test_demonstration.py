@@ -1,4 +1,4 @@
-"""Pictures: transformed images for people, and which examples are chosen."""
+"""What transforms do to an image, for the eye: never a protected model's own."""
 
 import io
 
@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlguard.audit.report.figure import transform_figure
-from mlguard.audit.report.pictures import (
+from mlguard.pictures import (
     block_sizes_for,
-    demonstrate,
     demonstration_subkeys,
-    series_of,
     thumbnail,
+    transform_figure,
     transformed,
 )
-from mlguard.audit.run.examples import example_images
 from tests.audits import KEY, recipe
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (3, 64, 96), dtype=np.uint8)
@@ -23,12 +20,6 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (3, 64, 96), dtype=np.uint8)
 
 def decoded(content: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content)))
-
-
-def test_each_method_is_shown_alone_and_then_together() -> None:
-    rows = demonstrate(IMAGE, ("np", "shf"), own=4)
-    assert [row.title for row in rows] == ["np", "shf", "np + shf"]
-    assert series_of(("shf",)) == [("shf",)]
 
 
 def test_the_model_s_own_block_size_is_shown_if_it_fits() -> None:
@@ -41,21 +32,6 @@ def test_the_model_s_own_block_size_is_shown_if_it_fits() -> None:
 def test_thumbnails_hold_whole_blocks(shape: tuple[int, int]) -> None:
     small = thumbnail(np.zeros((3, *shape), dtype=np.uint8))
     assert all(side % 32 == 0 and 32 <= side <= 128 for side in small.shape[1:])
-
-
-def test_the_demonstration_is_the_same_every_time_and_really_transforms() -> None:
-    plain, *rest = demonstrate(IMAGE, ("shf",), own=4)[0].pictures
-    again = demonstrate(IMAGE, ("shf",), own=4)[0].pictures
-    assert (plain, *rest) == again
-    assert len({picture.png for picture in again}) == len(again)
-
-
-def test_examples_show_as_many_classes_as_they_can() -> None:
-    pixels = np.array([[9, 0, 0, 0], [9, 5, 0, 0], [9, 5, 5, 0], [9, 0, 0, 1]])
-    present = pixels > 0
-    assert example_images(present, 2) == [2, 3]
-    assert example_images(present, 9) == [2, 3, 1, 0]
-    assert example_images(present, 0) == []
 
 
 def test_the_figure_has_a_column_for_plain_and_each_block_size() -> None:

@@ -1,63 +1,24 @@
-"""Pictures for people: transformed images, and predictions beside the truth.
+"""What transforms do to an image, for the eye: never under a protected model's subkeys.
 
-An image beside its correctly transformed version gives the whole key away (one
-256 × 256 image is enough, for every method and block size), so no picture here is
-ever made with a protected model's own subkeys. Transformed images use a key that
-protects nothing. Knows no model and no torch.
+An image beside its correctly transformed version gives the whole key away: one
+256 × 256 image is enough, for every method and block size. Pictures are made with a key
+that protects nothing, or under an id that no model has.
 """
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from mlguard.keys import PROTECTION_ID_BYTES, ModelKey, ModelSubkeys
-from mlguard.pictures import image_png
 from mlguard.rules import BYTE_MAX
 from mlguard.transforms import block_sizes_of, derive_transform
 
 DEMONSTRATION = b"mlguard: a key for pictures; public, and it protects nothing"
 BLOCK_SIZES = (2, 4, 8, 16, 32)  # pixels; what arXiv:2107.09362, fig. 4, spans
 THUMBNAIL = 128  # pixels; transformed images are noise, and noise does not compress
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG with its words.
-
-    Attributes:
-        png: The file's content.
-        caption: A few words under it.
-        alt: What it shows, for someone who cannot see it.
-    """
-
-    png: bytes
-    caption: str
-    alt: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """Pictures that belong side by side, under one title."""
-
-    title: str
-    pictures: tuple[Picture, ...]
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Every picture of a report.
-
-    Attributes:
-        transformed: An image under each method and block size; never the model's key.
-        predictions: For each example image: input, truth, prediction by condition.
-    """
-
-    transformed: tuple[Row, ...] = ()
-    predictions: tuple[Row, ...] = ()
 
 
 def demonstration_subkeys() -> ModelSubkeys:
@@ -104,43 +65,6 @@ def block_sizes_for(
     """Block sizes to show: the usual ones and the model's own, if they fit."""
     candidates = sorted({*BLOCK_SIZES, own} & set(block_sizes_of(methods)))
     return [size for size in candidates if not (height % size or width % size)]
-
-
-def demonstrate(
-    image: NDArray[np.uint8], methods: Sequence[str], own: int
-) -> tuple[Row, ...]:
-    """Fig. 4 of arXiv:2107.09362 for one image, under the demonstration key.
-
-    Args:
-        image: The plain image.
-        methods: The recipe's methods that work on images; without any there is
-            nothing to show.
-        own: The recipe's block size.
-
-    Shape:
-        image  (3, H, W) uint8
-    """
-    if not methods:
-        return ()
-    small = thumbnail(image)
-    height, width = small.shape[1:]
-    sizes = block_sizes_for(height, width, own, methods)
-    subkeys = demonstration_subkeys()
-    plain = Picture(image_png(small), "plain", "The plain image")
-    rows = []
-    for series in series_of(methods):
-        name = " + ".join(series)
-        pictures = transformed(small, series, sizes, subkeys)
-        made = (
-            Picture(
-                image_png(picture),
-                f"M = {size}",
-                f"{name} with {size} by {size} blocks",
-            )
-            for size, picture in zip(sizes, pictures, strict=True)
-        )
-        rows.append(Row(name, (plain, *made)))
-    return tuple(rows)
 
 
 def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -5,8 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from mlguard.palette import colorize
-from mlguard.pictures import image_png, mask_png, overlay_png
+from mlguard.pictures import colorize, image_png, mask_png, overlay_png
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (3, 4, 6), dtype=np.uint8)
 MASK = np.array([[0, 1], [20, 255]], dtype=np.uint8)

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from mlguard.audit.report.pictures import block_sizes_for, series_of, transformed
 from mlguard.errors import RecipeError
 from mlguard.keys import ModelKey, new_protection_id
-from mlguard.pictures import image_png
+from mlguard.pictures.demonstration import block_sizes_for, series_of, transformed
+from mlguard.pictures.png import image_png
 from mlguard.recipe import Recipe
 
 GAP, HEADING, TEXT = 12, 30, 16  # pixels
@@ -22,10 +22,10 @@ MIN_TILE = 160  # pixels; a narrower picture is drawn larger, under its heading
 PAPER, INK, SOFT = (255, 255, 255), (29, 33, 39), (91, 100, 112)
 NOTE = "drawn under a random protection id: this matches no protected model"
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]  # (3, H, W)
 
 
-def transform_figure(image: Picture, recipe: Recipe, key: ModelKey) -> bytes:
+def transform_figure(image: Pixels, recipe: Recipe, key: ModelKey) -> bytes:
     """Draw an image plain and under each of a recipe's methods.
 
     Args:
@@ -58,15 +58,15 @@ def transform_figure(image: Picture, recipe: Recipe, key: ModelKey) -> bytes:
     return _drawn(rows, ["plain", *(f"M = {size}" for size in sizes)])
 
 
-def _resized(image: Picture, size: tuple[int, int]) -> Picture:
+def _resized(image: Pixels, size: tuple[int, int]) -> Pixels:
     height, width = size
     picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
     smaller = picture.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(smaller).transpose(2, 0, 1)
 
 
-def _drawn(rows: Sequence[tuple[str, Sequence[Picture]]], columns: list[str]) -> bytes:
-    """Pictures in a grid: the methods at its left, the block sizes over it."""
+def _drawn(rows: Sequence[tuple[str, Sequence[Pixels]]], columns: list[str]) -> bytes:
+    """Pixelss in a grid: the methods at its left, the block sizes over it."""
     first = rows[0][1][0]
     scale = -(-MIN_TILE // first.shape[2])  # whole, so that blocks stay sharp
     height, width = scale * first.shape[1], scale * first.shape[2]

@@ -4,6 +4,8 @@ The colour map is PASCAL VOC's, which most tools for masks know: a class's numbe
 its colour by a rule, so there is no table to ship and any two programs agree.
 """
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,8 +35,15 @@ def palette(classes: int = MOST) -> tuple[Rgb, ...]:
     """
     if not 1 <= classes <= MOST:
         raise ValueError(f"expected 1 to {MOST} classes, got {classes}")
-    colours = (_colour(index).tolist() for index in range(classes))
-    return tuple((red, green, blue) for red, green, blue in colours)
+    return tuple((red, green, blue) for red, green, blue in colours(classes).tolist())
+
+
+@cache
+def colours(classes: int) -> NDArray[np.uint8]:
+    """The same as an array, made once. Shape: (classes, 3) uint8, read only."""
+    made = np.stack([_colour(index) for index in range(classes)]).astype(np.uint8)
+    made.flags.writeable = False
+    return made
 
 
 def colorize(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -46,7 +55,7 @@ def colorize(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     if mask.dtype != np.uint8:
         raise TypeError(f"expected a mask of uint8, got {mask.dtype}")
-    painted: NDArray[np.uint8] = np.array(palette(), dtype=np.uint8)[mask]
+    painted: NDArray[np.uint8] = colours(MOST)[mask]
     return painted
 
 
