@@ -1,6 +1,6 @@
 """A sealed store of named, versioned secrets.
 
-Needs the standard library, cryptography and filelock; knows nothing of models.
+It needs the standard library, cryptography and filelock, and knows nothing of models.
 The file is described in docs/spec/keystore-v1.md.
 """
 

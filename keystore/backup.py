@@ -1,9 +1,9 @@
-"""Copies of a store, and putting one back.
+"""Copy a store to a backup, and restore it.
 
 A backup is the sealed file itself; any slot it had when it was made opens it. A
-restored store goes forward, to a generation above all that were seen, so that it is
-no step back to anyone. docs/spec/keystore-v1.md, section 9; docs/spec/keystore-v2.md,
-section 7.
+restored store moves forward, to a generation above all that were seen, so that nobody's
+pins take it for a rollback. docs/spec/keystore-v1.md, section 9;
+docs/spec/keystore-v2.md, section 7.
 """
 
 import hashlib
@@ -34,13 +34,13 @@ from keystore.system import BINARY, CLOEXEC, NOFOLLOW
 FILE_MODE = 0o600
 TURN_S = 10.0
 REVIVED = (
-    "the slots are those of the backup: who was removed since then opens the keystore "
-    "again; `mlguard keys slots list` shows them"
+    "the slots are those of the backup: members removed since then can open the "
+    "keystore again; `mlguard keys slots list` shows them"
 )
 
 
 def backup(store: Keystore, target: Path) -> str:
-    """Copy a store to a new file, and give the SHA-256 of the file.
+    """Copy a store to a new file, and return the SHA-256 of that file.
 
     Raises:
         KeystoreExists: Something is already at the target.
@@ -67,13 +67,14 @@ def backup(store: Keystore, target: Path) -> str:
 
 @dataclass(frozen=True)
 class _Place:
-    """What is where a backup shall go.
+    """What lies in the place that a backup is restored to.
 
     Attributes:
-        generation: How far the store there, its log and the memory of it had come.
-        current: The store there, if it opens and is none that went back or forked.
+        generation: The highest generation that the store there, its log and its pin
+            name.
+        current: The store there, if it opens and did not go back or fork.
         pin: What was seen there before.
-        is_new: Whether there is nothing at all.
+        is_new: Whether the place is empty.
     """
 
     generation: int
@@ -90,20 +91,20 @@ def restore(
     pins: Pins | None = None,
     say: Say | None = None,
 ) -> tuple[int, int]:
-    """Put a backup back, after opening all of it.
+    """Restore a backup, after opening all of it.
 
-    What was in the place is kept beside it. Who may open the store is what the store
-    in the place says, if that opens as well; else what the backup says.
+    What was in the place is kept beside it. The slots are those of the store in the
+    place, if that opens as well; otherwise those of the backup.
 
     Args:
-        place: Where to put it.
+        place: Where to restore it.
         source: The backup.
         opener: What opens the backup.
-        pins: Where it is remembered how far the store had come.
-        say: Called with what the user should know.
+        pins: The pins of the stores that were seen.
+        say: Called with each thing that the user should know.
 
     Returns:
-        The generation of the backup, and the one it has now.
+        The generation of the backup, and that of the restored store.
 
     Raises:
         KeystoreNotFound: There is no backup.
@@ -136,7 +137,7 @@ def restore(
 def _put(
     storage: Storage, base: State, member: Member, generation: int, *, is_new: bool
 ) -> State:
-    """Tell the log, then write; give the new state."""
+    """Write the log, then the store; return the new state."""
     header = replace(base.header, generation=generation)
     draft = Draft(header, base.store_key, member).current()
     key, known = base.log_key(), base.contents.log
@@ -161,7 +162,7 @@ def _put(
 def _look(
     storage: Storage, backup_: State, opener: Opener, pins: Pins | None
 ) -> _Place:
-    """See what is in the place, and refuse another store."""
+    """Read what is in the place, and refuse another store."""
     ours = backup_.pin.store_id
     pin = pins.recall(storage.location) if pins else None
     if pin is not None and pin.store_id != ours:
@@ -177,13 +178,13 @@ def _look(
     else:
         if frame.header.store_id.hex() != ours:
             raise KeystoreExists(
-                f"{storage.location} is another keystore than the backup",
+                f"{storage.location} is a different keystore from the backup",
                 hint="move it away first, or restore to another path with --keystore",
             )
         try:
             current = _opened(frame, opener)
             generation = max(generation, current[0].header.generation)
-            compare(pin, current[0].pin)  # who was removed may have put it there
+            compare(pin, current[0].pin)  # a removed member may have put it there
         except KeystoreError:
             current = None
     log = storage.read_log(TAIL_BYTES)
@@ -193,9 +194,9 @@ def _look(
 
 
 def _told(storage: Storage, log: bytes, state: State) -> int:
-    """The generation that the log in the place tells of.
+    """The generation that the last record of the log in the place names.
 
-    A log that goes on under keys that the backup lacks is set aside: it could never
+    A log that goes on under keys missing from the backup is set aside: it could never
     be checked again.
     """
     try:

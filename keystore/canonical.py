@@ -1,8 +1,8 @@
-"""Strict, canonical JSON: one spelling for every value, and no surprises.
+"""Strict, canonical JSON: one spelling for every value.
 
-Reading re-encodes and compares, so duplicate keys, white space and second
-spellings are refused by one rule. Knows nothing of what the fields mean.
-docs/spec/keystore-v1.md, opening paragraphs.
+Reading re-encodes and compares, so duplicate keys, white space and second spellings are
+refused by one rule. It knows nothing of what the fields mean. docs/spec/keystore-v1.md,
+opening paragraphs.
 """
 
 import json
@@ -22,7 +22,7 @@ ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # made once: 
 
 
 def encode(value: object) -> bytes:
-    """The one spelling of a value."""
+    """Return the one spelling of a value."""
     return ENCODER.encode(value).encode("ascii")
 
 
@@ -43,7 +43,7 @@ def decode(data: bytes | memoryview, what: str) -> object:
 
 
 def now() -> str:
-    """The time in UTC, to the second, as the file writes it."""
+    """Return the time in UTC, to the second, as the file writes it."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

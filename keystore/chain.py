@@ -1,7 +1,7 @@
 """The chain of membership: every change of the slots, signed by a member before it.
 
-Who was removed can therefore name nobody, and who knows the public keys cannot choose
-a store key. Only the pins tell two chains apart that fork.
+A removed member can therefore add nobody, and somebody who knows the public keys cannot
+choose a store key. Only the pins tell two forks of a chain apart.
 docs/spec/keystore-v2.md, section 4.
 """
 
@@ -35,15 +35,15 @@ ADDED_FIELDS = ("digest", "id", "verify")
 
 
 class Signer(Protocol):
-    """What signs a link."""
+    """A private key that signs a link."""
 
     def sign(self, message: bytes) -> bytes:
-        """An Ed25519 signature."""
+        """Return an Ed25519 signature."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Added:
-    """A slot as a link names it."""
+    """A slot, as a link names it."""
 
     id: str
     digest: str
@@ -53,7 +53,7 @@ class Added:
     def of(cls, slot: Slot) -> "Added":
         """The name of a slot."""
         if slot.keys is None:
-            raise ValueError("a slot of format 1 has no place in a chain")
+            raise ValueError("a slot of format 1 cannot be part of a chain")
         verify = slot.keys.recipient.verify.hex()
         return cls(id=slot.id, digest=slot.digest(), verify=verify)
 
@@ -93,7 +93,7 @@ class Link:
         return replace(self, signature=signer.sign(self.message(store_id)))
 
     def message(self, store_id: bytes) -> bytes:
-        """What is signed."""
+        """The bytes that are signed."""
         return b"mlguard keystore link 2\n" + store_id + encode(self._unsigned())
 
     @classmethod
@@ -109,7 +109,7 @@ class Link:
         if not (_ascending([each.id for each in added]) and _ascending(removed)):
             raise fields.bad("added or removed", "in order")
         if not added and not removed:
-            raise fields.bad("added", "a list of something where nothing is removed")
+            raise fields.bad("added", "a non-empty list where nothing is removed")
         size = SIGNATURE_BYTES
         return cls(
             added=added,
@@ -133,7 +133,7 @@ class Link:
 
 
 def read_chain(items: Sequence[object]) -> tuple[Link, ...]:
-    """Read the links of a header; nothing is believed yet.
+    """Read the links of a header, without checking them yet.
 
     Raises:
         MalformedKeystore: A link does not follow the specification.
@@ -151,7 +151,7 @@ def next_link(
     key: str,
     store_id: bytes,
 ) -> Link:
-    """The link that leads from some slots to others, not signed yet.
+    """Return the link that leads from some slots to others, not signed yet.
 
     Raises:
         SlotError: The chain is as long as it may be.
@@ -159,7 +159,7 @@ def next_link(
     if len(chain) == MAX_LINKS:
         raise SlotError(
             f"the slots were changed {MAX_LINKS} times, which is the limit",
-            hint="begin a new keystore, and move the keys there",
+            hint="make a new keystore, and move the keys there",
         )
     old, new = ({Added.of(slot) for slot in slots} for slots in (before, after))
     return Link(
@@ -199,7 +199,7 @@ def check_chain(
 
 
 def start_of(store_id: bytes) -> str:
-    """What the first link follows."""
+    """Return the digest that the first link follows."""
     return hashlib.sha256(b"mlguard keystore chain 2\n" + store_id).hexdigest()
 
 
@@ -208,15 +208,17 @@ def _check_link(
 ) -> None:
     added = {each.id: each for each in link.added}
     if not set(link.removed) <= set(members) or set(added) & set(members):
-        raise _refused(number, "removes who was none, or adds who was one")
+        raise _refused(
+            number, "removes a slot that was not a member, or adds one that was"
+        )
     signer = members.get(link.by) if number > 1 else added.get(link.by)
     if signer is None:
-        raise _refused(number, "was signed by nobody who was a member")
+        raise _refused(number, "was not signed by a member")
     try:
         verify = Ed25519PublicKey.from_public_bytes(bytes.fromhex(signer.verify))
         verify.verify(link.signature, link.message(store_id))
     except (InvalidSignature, ValueError):
-        raise _refused(number, "has a signature that does not fit") from None
+        raise _refused(number, "has an invalid signature") from None
 
 
 def _refused(number: int, reason: str) -> TamperedKeystore:

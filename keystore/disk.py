@@ -1,6 +1,7 @@
 """Single steps of reading and writing a file, for `file_storage`.
 
-Knows nothing of keystores but the length of a log's lines. Faults come out as OSError.
+It knows nothing of keystores but the length of a log's lines. Faults are raised as
+OSError.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ COMPARED_BYTES = 64 * 1024  # at a time; a large store is not held once more
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file to read it; links and things that are no files are refused."""
+    """Open a file for reading; links and anything but a regular file are refused."""
     # O_NONBLOCK: a named pipe at the path must not make us wait.
     flags = os.O_RDONLY | NOFOLLOW | CLOEXEC | NONBLOCK
     descriptor = os.open(path, flags)
@@ -31,21 +32,21 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of it."""
+    """Write all of the data."""
     rest = memoryview(data)
     while rest:  # a write may be short
         rest = rest[os.write(descriptor, rest) :]
 
 
 def start_writing(descriptor: int) -> None:
-    """Ask the disk to begin. A hint: only the fsync that follows is a promise."""
+    """Ask the disk to start writing; only the fsync that follows is a promise."""
     if hasattr(os, "posix_fadvise"):  # not on macOS
         with contextlib.suppress(OSError):
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def holds(path: Path, data: bytes) -> bool:
-    """Whether a file read from its start to its end is these bytes."""
+    """Whether a file, read from start to end, holds exactly these bytes."""
     descriptor = os.open(path, os.O_RDONLY | NOFOLLOW | CLOEXEC)
     at = 0
     with open(descriptor, "rb", buffering=0) as file:
@@ -57,7 +58,7 @@ def holds(path: Path, data: bytes) -> bool:
 
 
 def cut_torn_line(log: int) -> int:
-    """Go to the end of the last whole line, and let the file end there."""
+    """Truncate a file after its last whole line, and go to its end."""
     size = os.lseek(log, 0, os.SEEK_END)
     tail = os.pread(log, TAIL_BYTES, max(0, size - TAIL_BYTES))
     whole = size - len(tail.rpartition(b"\n")[2])

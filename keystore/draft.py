@@ -1,4 +1,4 @@
-"""A state on its way to the next one: upgraded where needed, then given other slots.
+"""A draft of the next state: upgraded where needed, then with other slots.
 
 Every change of the slots is signed; one that takes access away brings a new store
 key. Nothing here reads or writes. docs/spec/keystore-v2.md, sections 4 and 6.
@@ -28,10 +28,10 @@ from keystore.slots import Opener, Slot, in_order
 
 @dataclass(frozen=True)
 class Draft:
-    """Header and store key of the state to come, and who signs for it.
+    """Header and store key of the next state, and the member who signs for it.
 
     Attributes:
-        rekeyed: Whether the store key is another than before.
+        rekeyed: Whether the store key is a new one.
     """
 
     header: Header
@@ -40,7 +40,7 @@ class Draft:
     rekeyed: bool = False
 
     def current(self) -> "Draft":
-        """The same in format 2, with the member's own slot renewed if it was old."""
+        """The same state in format 2, with an old slot of the member's renewed."""
         draft = self if self.header.version == FORMAT else self._upgraded()
         own = next(s for s in draft.header.slots if s.id == draft.member.slot_id)
         if not own.unrenewed:
@@ -52,7 +52,7 @@ class Draft:
         return replace(draft, member=member)
 
     def with_slots(self, slots: Sequence[Slot]) -> "Draft":
-        """The same with other slots, signed by the member.
+        """The same state with other slots, signed by the member.
 
         Raises:
             NoSlotOpens: The member's own slot is gone.
@@ -84,7 +84,7 @@ class Draft:
 
 
 def first_draft(opener: Opener, label: str, store_id: bytes) -> Draft:
-    """A store of one slot.
+    """Return the draft of a new store with one slot.
 
     Raises:
         InvalidName: The label is not a name.
@@ -108,7 +108,7 @@ def _linked(
     by: str,
     signer: Signer,
 ) -> Header:
-    """The header with other slots, the store key wrapped for each, and a link."""
+    """Return the header with other slots, a store key for each, and a new link."""
     store_id = header.store_id
     slots = tuple(with_store_key(slot, key, store_id) for slot in after)
     link = next_link(

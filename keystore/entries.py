@@ -1,7 +1,7 @@
 """Entries: named secrets in versions, and the payload that holds them.
 
-The payload is two lines an entry, so that opening a large store need not read every
-body. docs/spec/keystore-v1.md, section 6.
+The payload has two lines for each entry, so that opening a large store need not read
+every body. docs/spec/keystore-v1.md, section 6.
 """
 
 import re
@@ -27,17 +27,17 @@ ENTRY_FIELDS = ("note", "policy", "primary", "purpose", "uses", "versions")
 
 
 def check_name(name: str) -> str:
-    """Give the name back if a key can have it.
+    """Return the name if it is valid for a key.
 
     Raises:
-        InvalidName: It cannot.
+        InvalidName: It is not valid.
 
     Example:
         >>> check_name("acme-2")
         'acme-2'
     """
     if not NAME.fullmatch(name):
-        raise InvalidName(f"{name!r} is not a name for a key")
+        raise InvalidName(f"{name!r} is not a valid name for a key")
     return name
 
 
@@ -83,7 +83,7 @@ class Version:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What may be done with a key. Both are off unless someone decides."""
+    """What may be done with a key. Both are off by default."""
 
     deletion_allowed: bool = False
     exportable: bool = False
@@ -137,7 +137,7 @@ class Use:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A named key: its versions, which one is primary, and what it is for."""
+    """A named key: its versions, which of them is primary, and its purpose."""
 
     name: str
     purpose: str
@@ -156,12 +156,12 @@ class Entry:
         """
         check_name(name)
         if not PURPOSE.fullmatch(purpose):
-            raise InvalidName(f"{purpose!r} is not a purpose")
+            raise InvalidName(f"{purpose!r} is not a valid purpose")
         first = Version(id=1, created=now(), secret=check_secret(secret))
         return cls(name=name, purpose=purpose, primary=1, versions=(first,))
 
     def version(self, number: int | None = None) -> Version:
-        """A version by its number, or the primary one.
+        """Return a version by its number, or the primary one.
 
         Raises:
             KeyNotFound: There is no such version.
@@ -174,18 +174,18 @@ class Entry:
         raise KeyNotFound(f"{self.name} has no version {wanted}; it has {known}")
 
     def with_version(self, secret: bytes) -> "Entry":
-        """The entry with one more version, which is not primary yet."""
+        """Return the entry with one more version, which is not primary yet."""
         number = self.versions[-1].id + 1
         version = Version(id=number, created=now(), secret=check_secret(secret))
         return replace(self, versions=(*self.versions, version))
 
     def without_secrets(self) -> "Entry":
-        """The same metadata with no secret in it."""
+        """Return the same metadata without any secret."""
         bare = tuple(replace(version, secret=None) for version in self.versions)
         return replace(self, versions=bare)
 
     def encode(self) -> bytes:
-        """The body line, without its end."""
+        """Return the body line, without its line end."""
         return encode(
             {
                 "note": self.note,
@@ -214,7 +214,7 @@ class Entry:
         if not _ascending(ids) or not _ascending(uses):
             raise MalformedKeystore(f"{what}: versions or uses are not in order")
         if not {primary, *(use.version for use in uses)} <= set(ids):
-            raise MalformedKeystore(f"{what} points to a version that is not there")
+            raise MalformedKeystore(f"{what} refers to a version that is missing")
         return cls(
             name=name,
             purpose=fields.text("purpose", PURPOSE, "a purpose"),
@@ -227,7 +227,7 @@ class Entry:
 
 
 def check_secret(secret: bytes) -> bytes:
-    """Give the secret back if a version can hold it; a wrong one is a bug."""
+    """Return the secret if a version can hold it; a wrong one is a bug."""
     if not isinstance(secret, bytes) or not 1 <= len(secret) <= MAX_SECRET_BYTES:
         raise ValueError(f"a secret is 1 to {MAX_SECRET_BYTES} bytes")
     return secret

@@ -2,31 +2,31 @@
 
 KeystoreError
 ├── KeystoreNotFound        there is nothing at the path
-├── KeystoreExists          there is already something at the path
+├── KeystoreExists          something is already at the path
 ├── KeystoreNotReadable     a link, a folder, no permission, an input error
 ├── KeystoreNotWritable     no space, no permission; the old state is intact
-│   └── LogNotWritable      the audit log; nothing is changed that it cannot tell
+│   └── LogNotWritable      the audit log; nothing is changed without a line in it
 ├── KeystoreBusy            another process kept the lock for too long
 ├── MalformedKeystore       damaged, or not a keystore at all
 ├── TamperedKeystore        an opener fits, but the rest was altered
 │   └── TamperedLog         the audit log was altered, cut or swapped
-├── RolledBackKeystore      older than, or other than, the store seen before
-├── WorkFactorTooHigh       opening would cost more than we allow; before any work
+├── RolledBackKeystore      older than the store seen before, or a different one
+├── WorkFactorTooHigh       opening would cost more than we allow; no work is done
 ├── NoSlotOpens             wrong passphrase or identity
-├── PassphraseMissing       none was given, and nobody is there to ask
+├── PassphraseMissing       none was given, and there is no terminal to ask at
 ├── PassphraseRefused       empty, too long, or not text
 ├── IdentityError           an identity file that is missing, unsafe or damaged
 ├── TokenError              a PKCS#11 token that is missing, locked or refuses
 ├── SlotError               a slot that is unknown, or cannot be added or removed
-├── InvalidName             not a name a key can have
+├── InvalidName             a name that is not valid
 ├── KeyNotFound             no such key or version; names the known ones
 ├── KeyExists               a key is already stored under the name
 └── KeyNotUsable            the version is disabled or destroyed
     ├── KeyInUse            something registered needs the version
     └── NotAllowed          the key's policy or state forbids it
 
-A caller who only wants "it did not open" catches KeystoreError. Each refusal
-carries a `hint`: advice a person can act on, or empty. Passing the wrong Python
+A caller who only wants to know that it did not open catches KeystoreError. Each refusal
+carries a `hint`: advice that a person can act on, or nothing. Passing the wrong Python
 type is a bug, not a refusal, and raises TypeError or ValueError.
 """
 
@@ -46,7 +46,7 @@ class KeystoreNotFound(KeystoreError):
 
 
 class KeystoreExists(KeystoreError):
-    """There is already something at the path; it is never overwritten."""
+    """Something is already at the path; it is never overwritten."""
 
     hint = "open it, or choose another path"
 
@@ -62,7 +62,7 @@ class KeystoreNotWritable(KeystoreError):
 
 
 class LogNotWritable(KeystoreNotWritable):
-    """The audit log cannot be written, so nothing was changed or let out."""
+    """The audit log cannot be written, so nothing was changed or exported."""
 
     hint = "make the log beside the keystore writable; the keystore is as it was"
 
@@ -89,17 +89,17 @@ class TamperedLog(TamperedKeystore):
     """The audit log was altered, cut or swapped."""
 
     hint = (
-        "keep the log and find out who could write to it; once it is moved away, "
-        "the keystore goes on with a new one, and the gap stays visible"
+        "keep the log and find out who could write to it; once you move it away, the "
+        "keystore starts a new one, and the gap stays visible"
     )
 
 
 class RolledBackKeystore(KeystoreError):
-    """The store is older than, or other than, the one seen before."""
+    """The store is older than the one seen before, or a different one."""
 
     hint = (
-        "`mlguard keys check` compares the two; if you did it yourself, "
-        "`mlguard keys accept` takes the state as it is now"
+        "`mlguard keys check` compares the two; if you did it yourself, `mlguard keys "
+        "accept` accepts the state as it is now"
     )
 
 
@@ -110,13 +110,13 @@ class WorkFactorTooHigh(KeystoreError):
 
 
 class NoSlotOpens(KeystoreError):
-    """No slot of the store opens with the passphrase or identity given."""
+    """No slot of the store opens with the given passphrase or identity."""
 
     hint = "check the passphrase or identity, and that this is the right keystore"
 
 
 class PassphraseMissing(KeystoreError):
-    """A passphrase is needed, none was given, and nobody is there to ask."""
+    """A passphrase is needed, none was given, and there is no terminal to ask at."""
 
     hint = (
         "give --identity FILE, --passphrase-file FILE or --passphrase-fd N, "
@@ -133,7 +133,7 @@ class IdentityError(KeystoreError):
 
 
 class TokenError(KeystoreError):
-    """A PKCS#11 token is missing, locked, or refuses."""
+    """A PKCS#11 token is missing or locked, or refuses."""
 
 
 class SlotError(KeystoreError):
@@ -141,7 +141,7 @@ class SlotError(KeystoreError):
 
 
 class InvalidName(KeystoreError):
-    """Not a name that a key, slot or purpose can have."""
+    """The name is not valid for a key, slot or purpose."""
 
     hint = "use 1 to 64 letters, digits, dots, hyphens and underscores, such as acme-2"
 

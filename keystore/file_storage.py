@@ -64,7 +64,7 @@ class FileStorage(Storage):
         return str(self._path)
 
     def doubts(self) -> tuple[str, ...]:
-        """Say who else could replace the file."""
+        """List who else could replace the file."""
         try:
             found, folder = os.stat(self._path), os.stat(self._path.parent)
         except OSError:
@@ -73,21 +73,21 @@ class FileStorage(Storage):
         if found.st_uid not in (user_id(), 0):
             words.append(f"it belongs to another user (uid {found.st_uid})")
         if found.st_mode & 0o002:
-            words.append("every user can write it")
+            words.append("every user of this machine can write to it")
         if folder.st_mode & 0o002 and not folder.st_mode & stat.S_ISVTX:
-            words.append("every user can replace it in its folder")
+            words.append("every user of this machine can replace it in its folder")
         return tuple(words)
 
     def exists(self) -> bool:
-        """Whether there is something at the path."""
+        """Whether something is at the path."""
         return os.path.lexists(self._path)
 
     def read(self) -> bytes:
-        """The bytes of the file; links and things that are no files are refused."""
+        """Return the bytes of the file; anything but a regular file is refused."""
         return self.read_start(MAX_FILE_BYTES + 1)  # one more, so that it is noticed
 
     def read_start(self, size_bytes: int) -> bytes:
-        """The first bytes of the file."""
+        """Return the first bytes of the file."""
         try:
             with open_regular(self._path) as file:
                 # Not more than there is: read() makes room for all it is told.
@@ -100,7 +100,7 @@ class FileStorage(Storage):
     def swap(
         self, old: Revision | None, data: bytes, check: Check, *, keep: bool = True
     ) -> None:
-        """Write a new file beside the old one, prove it good, then rename."""
+        """Write a new file beside the old one, read it back, then rename it."""
         try:
             with self.turn(SWAP_TIMEOUT_S):
                 self._compare(old)
@@ -129,7 +129,7 @@ class FileStorage(Storage):
             raise self._not_writable(error) from None
 
     def read_log(self, tail_bytes: int | None = None) -> bytes:
-        """The lines of `.log`."""
+        """Return the lines of `.log`."""
         try:
             with open_regular(self._log) as file:
                 if tail_bytes is not None:
@@ -162,7 +162,7 @@ class FileStorage(Storage):
             ) from None
 
     def set_log_aside(self) -> None:
-        """Rename a `.log` that is there."""
+        """Rename an existing `.log`."""
         try:
             if os.path.lexists(self._log):
                 os.rename(self._log, self._aside("log"))
@@ -221,7 +221,7 @@ class FileStorage(Storage):
 
     @contextlib.contextmanager
     def _new_file(self, data: bytes, check: Check | None = None) -> Iterator[Path]:
-        """A synced file with the data; proved to be good while the disk writes."""
+        """Write a synced file with the data; it is checked while the disk writes."""
         temporary = self._temporary()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOFOLLOW | CLOEXEC
         descriptor = os.open(temporary, flags, FILE_MODE)
@@ -239,7 +239,7 @@ class FileStorage(Storage):
                 raise KeystoreNotWritable(
                     f"cannot write {self._path}: what was read back is not what was "
                     "written",
-                    hint="the disk is not to be trusted; the keystore is as it was",
+                    hint="do not trust this disk; the keystore is as it was",
                 )
             yield temporary
         finally:
@@ -248,7 +248,7 @@ class FileStorage(Storage):
                 os.unlink(temporary)
 
     def _keep(self, kept: Path) -> None:
-        """Give what is at the path a second name, in one step."""
+        """Give the file at the path a second name, in one step."""
         link = self._temporary()
         try:
             os.link(self._path, link, follow_symlinks=False)
@@ -287,8 +287,9 @@ class FileStorage(Storage):
                 os.close(descriptor)
         except OSError as error:
             raise KeystoreNotWritable(
-                f"{self._path} was written, but its folder was not: {error.strerror}",
-                hint="the change is there now; it may be lost if the machine stops",
+                f"{self._path} was written, but its folder could not be synced: "
+                f"{error.strerror}",
+                hint="the change is there now; a power cut may undo it",
             ) from None
 
     def _aside(self, what: str) -> Path:

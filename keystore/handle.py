@@ -1,6 +1,6 @@
-"""What an open keystore tells without being changed.
+"""Read an open keystore without changing it.
 
-Reading works on the state that was opened. Knows nothing of models.
+Reading works on the state that was opened. The room knows nothing of models.
 docs/spec/keystore-v2.md.
 """
 
@@ -27,17 +27,17 @@ class Handle:
 
     @property
     def store_id(self) -> str:
-        """Thirty-two hex digits that name the store for ever."""
+        """Thirty-two hex digits that name the store for its whole life."""
         return self._opened.state.header.store_id.hex()
 
     @property
     def generation(self) -> int:
-        """How often the store was written, as of the state we hold."""
+        """How often the store had been written when it was opened."""
         return self._opened.state.header.generation
 
     @property
     def pinned(self) -> bool:
-        """Whether the state we hold is remembered outside the store."""
+        """Whether a pin outside the store remembers this state."""
         return self._opened.pinned
 
     def busy_timeout(self, timeout_s: float) -> None:
@@ -45,11 +45,11 @@ class Handle:
         self._opened.busy_timeout_s = timeout_s
 
     def names(self) -> tuple[str, ...]:
-        """The names of all keys, in order."""
+        """Return the names of all keys, in order."""
         return self._opened.contents.names()
 
     def info(self, name: str) -> Entry:
-        """All that is known about a key, without its secrets.
+        """Return everything known about a key, without its secrets.
 
         Raises:
             KeyNotFound: No key has that name.
@@ -57,7 +57,7 @@ class Handle:
         return self._entry(name).without_secrets()
 
     def get(self, name: str, version: int | None = None) -> bytes:
-        """The secret of a key: its primary version, or the one asked for.
+        """Return the secret of a key: its primary version, or the one asked for.
 
         Raises:
             KeyNotFound: No key has that name, or it has no such version.
@@ -71,15 +71,15 @@ class Handle:
         return found.secret
 
     def public_ids(self, name: str, of: Callable[[bytes], str]) -> dict[int, str]:
-        """What `of` makes of the secret of every version that has one.
+        """Return a public id, made by `of`, for each version that has a secret.
 
-        For names of secrets that may be printed. Disabled versions are named too.
+        The ids may be printed. Disabled versions have one too.
         """
         versions = self._entry(name).versions
         return {v.id: of(v.secret) for v in versions if v.secret is not None}
 
     def check(self) -> tuple[Record, ...]:
-        """Read everything there is, entry by entry, and the whole log; give the log.
+        """Read and check every entry and the whole log; return the log.
 
         Raises:
             MalformedKeystore: An entry does not follow the specification.
@@ -91,9 +91,9 @@ class Handle:
             return self.log()
 
     def log(self) -> tuple[Record, ...]:
-        """All records of the audit log, verified.
+        """Return all records of the audit log, verified.
 
-        Of a store that came from elsewhere, those that are here.
+        For a store that was moved, only the records in its present place.
 
         Raises:
             TamperedLog: The log was altered, cut or swapped.
@@ -116,14 +116,14 @@ class Handle:
             )
 
     def log_elsewhere(self, records: tuple[Record, ...]) -> int:
-        """How many records of the log are in the place that the store came from."""
+        """How many records of the log stayed in the place that the store came from."""
         head = self._opened.contents.log
         if records:
             return records[0].n - 1
         return head.count if head else 0
 
     def log_unfinished(self, records: tuple[Record, ...]) -> int:
-        """How many of the last records tell of a change that the store does not have.
+        """How many of the last records describe a change that the store lacks.
 
         A write was interrupted, or the store was put back by one step.
         """
@@ -131,7 +131,7 @@ class Handle:
         return sum(record.n > (head.count if head else 0) for record in records)
 
     def tell(self, op: str) -> None:
-        """Put something in the log that changes no key, such as a backup.
+        """Log an action that changes no key, such as a backup.
 
         Raises:
             LogNotWritable: It could not be written; do not go on.
@@ -139,17 +139,17 @@ class Handle:
         self._opened.tell(Deed(op=op))
 
     def sealed(self) -> bytes:
-        """The newest state as the bytes of its file, for a backup."""
+        """Return the newest state as the bytes of its file, for a backup."""
         with naming(self._opened.storage):
             data = self._opened.storage.read()
             open_state(take_apart(data), self._opened.member).contents.wipe()
             return data
 
     def close(self) -> None:
-        """Forget the keys and the contents; our own copies of them are overwritten.
+        """Forget the keys and the contents, and overwrite our own copies of them.
 
-        What was asked for is the caller's. Python and the libraries below may keep
-        copies for a while; docs/threat-model.md says which.
+        Secrets already returned belong to the caller. Python and the libraries below
+        may keep copies for a while; docs/threat-model.md says which.
         """
         self._opened.close()
 

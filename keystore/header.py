@@ -1,8 +1,8 @@
 """The file around the payload: magic line, checksum, header, MAC.
 
-Everything here is readable without a secret, and nothing here is believed before
-the MAC was checked. Both formats are read, format 2 is written.
-docs/spec/keystore-v1.md, sections 1, 3 and 5; docs/spec/keystore-v2.md.
+Everything here can be read without a secret, and nothing here is trusted before the MAC
+is checked. Both formats are read; format 2 is written. docs/spec/keystore-v1.md,
+sections 1, 3 and 5; docs/spec/keystore-v2.md.
 """
 
 import hashlib
@@ -54,7 +54,7 @@ class Header:
         return self.chain[-1].key if self.chain else ""
 
     def encode(self) -> bytes:
-        """The header line, without its end."""
+        """Return the header line, without its line end."""
         return encode(
             {
                 "chain": [link.to_json() for link in self.chain],
@@ -94,7 +94,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Frame:
-    """A file taken apart, with nothing opened yet."""
+    """The parts of a file, before any of it is opened."""
 
     header: Header
     header_line: bytes = field(repr=False)
@@ -104,7 +104,7 @@ class Frame:
 
 
 def take_apart(data: bytes) -> Frame:
-    """Check a file's form and checksum, and read its header.
+    """Check the form and checksum of a file, and read its header.
 
     Raises:
         MalformedKeystore: Damaged, or not a keystore.
@@ -118,7 +118,7 @@ def take_apart(data: bytes) -> Frame:
     checksum = data[len(MAGIC) : start]
     expected = hashlib.sha256(body).hexdigest()
     if checksum != expected.encode("ascii") + b"\n":
-        raise MalformedKeystore("the checksum does not fit: the file is damaged")
+        raise MalformedKeystore("the checksum does not match: the file is damaged")
     line_end = data.find(b"\n", start, start + MAX_HEADER_BYTES[version] + 1)
     if line_end < 0:
         raise MalformedKeystore("the header is too long, or has no end")
@@ -153,7 +153,7 @@ def open_payload(frame: Frame, store_key: Secret) -> bytearray:
 def put_together(
     header: Header, store_key: Secret, payload: Secret
 ) -> tuple[bytes, str]:
-    """The bytes of a whole file, and its checksum."""
+    """Return the bytes of a whole file, and its checksum."""
     line = header.encode() + b"\n"
     mac = _mac(store_key, header.store_id, line) + b"\n"
     parts = line, mac, *seal_parts(store_key, "payload", payload, line + mac)
@@ -165,7 +165,7 @@ def put_together(
 
 
 def claimed(data: bytes) -> tuple[int, str]:
-    """The generation and checksum that a file claims, without hashing it again.
+    """Return the generation and checksum that a file claims, without hashing it.
 
     Raises:
         MalformedKeystore: Damaged, or not a keystore.
@@ -191,7 +191,7 @@ def _version_of(data: bytes) -> int:
             )
     if data.startswith(ANY_VERSION):
         raise MalformedKeystore(
-            "the first line names a version this program does not read",
+            "the first line names a version that this program cannot read",
             hint="it may be damaged, or written by a later mlguard",
         )
     raise MalformedKeystore("this is not a keystore", hint="check the path")

@@ -1,4 +1,4 @@
-"""An identity: 32 random bytes that open what was made for them, without anyone typing.
+"""An identity: 32 random bytes that open what was made for their recipient.
 
 An identity is a key pair. Its public half is a recipient: a keystore's slot or an
 issued bundle made for that recipient opens with the identity. The text form has a
@@ -50,8 +50,8 @@ class Identity:
 
     Args:
         secret: 32 random bytes.
-        pq: Whether the key pair is the hybrid one, MLKEM768-X25519, that also a
-            quantum computer does not open; X25519 alone if not.
+        pq: Whether the key pair is the hybrid one, MLKEM768-X25519, which is meant to
+            resist quantum computers too; X25519 alone if not.
 
     Example:
         >>> identity = Identity(bytes(32))
@@ -78,7 +78,7 @@ class Identity:
 
     @property
     def recipient(self) -> str:
-        """The public half, as one line that anybody may have."""
+        """The public half, as one line that may be shown to anybody."""
         return self._pairs.recipient.line()
 
     @property
@@ -88,15 +88,15 @@ class Identity:
 
     @property
     def old_id(self) -> str:
-        """What names the identity in a slot of format 1."""
+        """The id of the identity in a slot of format 1."""
         return derive(self._secret, "identity-id", salt=b"", size_bytes=ID_BYTES).hex()
 
     def unwrap(self, sealed: bytes, info: bytes) -> bytes:
         """Open what was wrapped for this identity's recipient.
 
         Args:
-            sealed: What `keystore.wrap` gave.
-            info: What `wrap` was given with it.
+            sealed: The bytes that `keystore.wrap` returned.
+            info: The same value that `wrap` was given.
 
         Raises:
             IdentityError: It is for another identity or `info`, or was altered.
@@ -119,16 +119,16 @@ class Identity:
         return IdentityLock(identity_id=self.id)
 
     def wrapping_key(self, lock: object) -> Secret | None:
-        """The key for a slot; None if the slot is not this identity's."""
+        """Return the key for a slot; None if the slot is not this identity's."""
         named = lock.identity_id if isinstance(lock, IdentityLock) else None
         return bytearray(self._secret) if named in (self.id, self.old_id) else None
 
     def wipe(self) -> None:
-        """Overwrite the secret; it opens no keystore any more."""
+        """Overwrite the secret; the identity then opens nothing."""
         wipe(self._secret)
 
     def reveal(self) -> str:
-        """The identity itself, as text to write down or print."""
+        """Return the identity itself, as text to write down or print."""
         return to_text(PREFIXES[self._pairs.recipient.kem], bytes(self._secret))
 
     @classmethod
@@ -147,7 +147,7 @@ class Identity:
 
         Args:
             path: The file.
-            say: Called when others can read the file, though it is taken.
+            say: Called when others can read the file, though it is accepted.
 
         Raises:
             IdentityError: Missing, a link, open to others, or damaged.

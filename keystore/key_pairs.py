@@ -1,4 +1,4 @@
-"""The key pairs that come from one 32-byte seed: one opens, one signs.
+"""The two key pairs derived from one 32-byte seed: one opens, one signs.
 
 docs/spec/keystore-v2.md, section 3.
 """
@@ -16,7 +16,7 @@ MLKEM_SEED_BYTES = 64  # FIPS 203: d and z
 
 
 class KeyPairs:
-    """What a seed can do: open what was wrapped for its recipient, and sign.
+    """Key pairs of a seed: they open what was wrapped for its recipient, and sign.
 
     Args:
         seed: 32 uniform bytes.
@@ -43,14 +43,14 @@ class KeyPairs:
         self.recipient = Recipient(kem=kem, public=public, verify=verify)
 
     def unwrap(self, sealed: bytes, info: bytes) -> bytes | None:
-        """Open what was wrapped for the recipient; None if it does not open."""
+        """Return what was wrapped for the recipient; None if it does not open."""
         try:
             return suite_of(self.recipient.kem).decrypt(sealed, self._opening, info)
         except (InvalidTag, ValueError):
             return None
 
     def sign(self, message: bytes) -> bytes:
-        """An Ed25519 signature."""
+        """Return an Ed25519 signature."""
         return self._signing.sign(message)
 
 

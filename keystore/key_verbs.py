@@ -15,7 +15,7 @@ from keystore.opened import Change, State, naming
 
 
 class KeyVerbs(Handle):
-    """What may be done with keys."""
+    """The actions on keys."""
 
     def add(
         self, name: str, secret: bytes, *, purpose: str = "model", note: str = ""
@@ -36,7 +36,7 @@ class KeyVerbs(Handle):
         return entry.without_secrets()
 
     def add_version(self, name: str, secret: bytes) -> int:
-        """Add a version to a key, and give its number. It is not primary yet.
+        """Add a version to a key, and return its number. It is not primary yet.
 
         Raises:
             KeyNotFound: No key has that name.
@@ -73,7 +73,7 @@ class KeyVerbs(Handle):
     def destroy(self, name: str, version: int, *, force: bool = False) -> Entry:
         """Erase a disabled version for ever. Raises as `lifecycle.destroy`.
 
-        The state before, which still has the secret, is erased as well. Copies made
+        The previous state, which still holds the secret, is erased as well. Copies made
         elsewhere, and what a disk keeps of erased files, are out of reach.
         """
         return self._edit(
@@ -113,18 +113,18 @@ class KeyVerbs(Handle):
         return self._edit(name, "use", version or 0, edit)
 
     def remove_use(self, name: str, reference: str) -> Entry:
-        """Forget a use. Raises as `lifecycle.remove_use`."""
+        """Remove a use. Raises as `lifecycle.remove_use`."""
         return self._edit(
             name, "disuse", 0, lambda old: lifecycle.remove_use(old, reference)
         )
 
     def export(self, name: str, version: int | None = None) -> bytes:
-        """The secret of a key, to be taken out of the store; logged before it is given.
+        """Return the secret of a key, to be taken out of the store; logged beforehand.
 
         Raises:
             NotAllowed: The policy forbids it.
             KeyNotUsable: The version is destroyed.
-            LogNotWritable: The log could not be written; nothing is given.
+            LogNotWritable: The log could not be written; nothing is returned.
         """
         entry = self._entry(name)
         found = entry.version(version)

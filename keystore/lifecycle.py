@@ -1,7 +1,7 @@
 """What may happen to a key: pure rules from one entry to the next.
 
 Enabled → disabled → destroyed, and back from disabled. Nothing here reads, writes or
-logs; the keystore does. Deletion and export are off until someone decides.
+logs; the keystore does. Deletion and export are off by default.
 """
 
 from dataclasses import replace
@@ -27,7 +27,7 @@ def promote(entry: Entry, number: int) -> Entry:
 
 
 def disable(entry: Entry, number: int, *, compromised: bool = False) -> Entry:
-    """Take a version out of use, and say whether its secret may be known to others.
+    """Take a version out of use, and note whether its secret may be known to others.
 
     Raises:
         KeyNotFound: There is no such version.
@@ -46,20 +46,20 @@ def enable(entry: Entry, number: int, *, force: bool = False) -> Entry:
     Args:
         entry: The key.
         number: The version.
-        force: Also if it was called compromised; the flag is cleared.
+        force: Also if it was marked compromised; the mark is cleared.
 
     Raises:
         KeyNotFound: There is no such version.
         KeyNotUsable: It is destroyed.
-        NotAllowed: It was called compromised.
+        NotAllowed: It was marked compromised.
     """
     version = entry.version(number)
     if version.state == "destroyed":
         raise KeyNotUsable(_state_of(entry, version))
     if version.compromised and not force:
         raise NotAllowed(
-            f"version {version.id} of {entry.name} was called compromised",
-            hint="rotate the key instead; --force if it was called so by mistake",
+            f"version {version.id} of {entry.name} was marked compromised",
+            hint="rotate the key instead; use --force if it was marked by mistake",
         )
     return _with(entry, replace(version, state="enabled", compromised=False))
 
@@ -89,7 +89,7 @@ def destroy(entry: Entry, number: int, *, force: bool = False) -> Entry:
     if version.state == "enabled":
         raise NotAllowed(
             f"version {version.id} of {entry.name} is enabled",
-            hint="disable it first, and see whether anything misses it",
+            hint="disable it first, and see whether anything still needs it",
         )
     if not force:
         _refuse_uses(entry, version)
@@ -109,7 +109,7 @@ def allow(
 
 
 def check_exportable(entry: Entry) -> None:
-    """Refuse to let a secret out unless the policy allows it.
+    """Refuse to export a secret unless the policy allows it.
 
     Raises:
         NotAllowed: The policy forbids it.
@@ -140,26 +140,27 @@ def add_use(entry: Entry, kind: str, reference: str, number: int) -> Entry:
 
     Raises:
         KeyNotFound: There is no such version.
-        InvalidName: The kind or reference cannot be written down.
+        InvalidName: The kind or reference is not valid.
         NotAllowed: There are too many uses already.
     """
     version = entry.version(number)
     fits = 1 <= len(reference) <= MAX_REFERENCE and reference.isprintable()
     if not PURPOSE.fullmatch(kind) or not fits:
-        raise InvalidName(f"{kind} {reference!r} is not a use that can be written down")
+        raise InvalidName(f"{kind} {reference!r} is not a valid use")
     use = Use(kind=kind, reference=reference, version=version.id, since=now())
     if use in entry.uses:
         return entry
     if len(entry.uses) == MAX_USES:
         raise NotAllowed(
             f"{entry.name} has {MAX_USES} uses already",
-            hint="remove those that are gone with `mlguard keys uses NAME --remove`",
+            hint="remove uses that no longer exist with `mlguard keys uses NAME "
+            "--remove`",
         )
     return replace(entry, uses=tuple(sorted((*entry.uses, use))))
 
 
 def remove_use(entry: Entry, reference: str) -> Entry:
-    """Forget every use with this reference, in whatever version.
+    """Remove every use with this reference, whatever its version.
 
     Raises:
         InvalidName: No use has that reference.

@@ -1,8 +1,8 @@
 """The audit log: one line for every change, export and backup, chained and MACed.
 
-A line is written before the change it tells of. So the log may know of a change that
-did not happen (two lines then have one generation, and the last counts), but no
-change happens that the log does not know of. docs/spec/keystore-v1.md, section 8;
+A line is written before the change it describes. So the log may hold a change that did
+not happen (two lines then have one generation, and the last counts), but no change
+happens without a line in the log. docs/spec/keystore-v1.md, section 8;
 docs/spec/keystore-v2.md, section 5.
 """
 
@@ -44,7 +44,7 @@ class Deed:
         op: What was done: create, add, promote …
         key: The key it was done to, or empty.
         version: The version it was done to, or 0.
-        erases: Whether no copy of the state before may stay.
+        erases: Whether every copy of the previous state must go.
     """
 
     op: str
@@ -62,9 +62,9 @@ class Record:
         op: What was done: create, add, promote …
         key: The key it was done to, or empty.
         version: The version it was done to, or 0.
-        generation: The generation the change leads to, or that of the store.
+        generation: The generation that the change leads to, or that of the store.
         time: UTC.
-        user: Who did it, as the system tells: name@host. Not authenticated.
+        user: Who did it, as the system says: name@host. Not authenticated.
     """
 
     n: int
@@ -76,7 +76,7 @@ class Record:
     user: str
 
     def to_json(self) -> dict[str, object]:
-        """What the record says, without the chain."""
+        """Return the fields of the record, without the chain."""
         return {
             "generation": self.generation,
             "key": self.key,
@@ -89,12 +89,12 @@ class Record:
 
 
 class LogKey:
-    """Writes and checks the lines of one store's log.
+    """A key that writes and checks the lines of one store's log.
 
     Args:
-        store_key: The store key of now, which new lines have their MACs under.
-        store_id: The store's.
-        epochs: The keys of lines that were written before.
+        store_key: The current store key, under which new lines get their MACs.
+        store_id: The id of the store.
+        epochs: The keys of earlier lines.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class LogKey:
         self.start = LogHead(count=0, head=hashlib.sha256(START + store_id).hexdigest())
 
     def line(self, record: Record, previous: str) -> bytes:
-        """A record as a line of the file, with its end."""
+        """Return a record as a line of the file, with its line end."""
         fields = record.to_json() | {"previous": previous}
         mac = hmac.digest(self._key_of(record.n), encode(fields), "sha256").hex()
         return encode(fields | {"mac": mac}) + b"\n"
@@ -119,15 +119,15 @@ class LogKey:
         generation: int,
         elsewhere: int = 0,
     ) -> tuple[list[bytes], LogHead]:
-        """The lines that go on from the log, and where the log then stands.
+        """Return the lines that continue the log, and the log's new head.
 
-        Only the last TAIL_BYTES of the log are needed. A log that lost its end goes on
-        from what the store remembers, so that the gap stays visible.
+        Only the last TAIL_BYTES of the log are needed. A log that lost its end
+        continues from the head that the store remembers, so that the gap stays visible.
 
         Args:
             log: The log, or its end.
             head: Where the store remembers it to stand.
-            deeds: What the lines tell of.
+            deeds: What the lines describe.
             generation: The generation that the change leads to.
             elsewhere: How many records are known to be elsewhere.
 
@@ -189,7 +189,7 @@ class LogKey:
             )
 
     def generation_of(self, log: bytes) -> int:
-        """The generation that the last record of a log, or of its end, tells.
+        """Return the generation in the last record of a log, or of its end.
 
         Raises:
             TamperedLog: The record was altered, or is under another key.
@@ -201,7 +201,7 @@ class LogKey:
         return next(earlier, self.key)
 
     def _last(self, log: bytes) -> tuple[LogHead, int]:
-        """Where the log stands, and the generation that its last record tells."""
+        """Return the head of the log, and the generation in its last record."""
         lines = _lines(log)
         if not lines:
             return self.start, 0
@@ -232,7 +232,7 @@ class LogKey:
 
 
 def log_key_of(store_key: Secret, store_id: bytes, contents: Contents) -> LogKey:
-    """What writes and checks the log of a store with these contents."""
+    """Return the key that writes and checks the log of a store with these contents."""
     return LogKey(store_key, store_id, contents.log_epochs)
 
 
@@ -250,13 +250,13 @@ def _record(number: int, deed: Deed, generation: int) -> Record:
 
 def _ahead(log: int, store: int) -> RolledBackKeystore:
     return RolledBackKeystore(
-        f"the log tells of generation {log}, but the keystore is at {store}: an older "
+        f"the log is at generation {log}, but the keystore is at {store}: an older "
         "keystore was put in its place"
     )
 
 
 def _lines(log: bytes) -> list[bytes]:
-    """Whole lines; a torn one at the end was never confirmed to anyone."""
+    """Return the whole lines; a torn one at the end was never confirmed to anyone."""
     return [line + b"\n" for line in log.split(b"\n")[:-1]]
 
 
@@ -265,7 +265,7 @@ def _digest(line: bytes) -> str:
 
 
 def _user() -> str:
-    """Who runs this, as the system knows it and not as the environment says."""
+    """Return who runs this, as the system knows it and not as the environment says."""
     try:
         import pwd
     except ModuleNotFoundError:  # on Windows

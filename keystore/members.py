@@ -1,7 +1,7 @@
-"""Members: who opens the store by a slot, and what he can do then.
+"""Members: who opens the store by a slot, and what each can do then.
 
-A member opens the store key that was wrapped for his slot, and signs changes of the
-membership. docs/spec/keystore-v2.md, sections 2 and 6.
+A member opens the store key wrapped for his slot, and signs changes of the membership.
+docs/spec/keystore-v2.md, sections 2 and 6.
 """
 
 import os
@@ -35,12 +35,12 @@ KEY_ID_BYTES = 32
 
 @dataclass(frozen=True)
 class Member:
-    """Who opened the store, for as long as it is open.
+    """The member who opened the store, for as long as it is open.
 
     Attributes:
         slot_id: The slot he opened it with.
         wrapping_key: What opens that slot.
-        kem: Of the key pair that he gets when his slot is renewed.
+        kem: The kind of key pair that he gets when his slot is renewed.
     """
 
     slot_id: str
@@ -50,7 +50,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Opened:
-    """What a slot gives to its owner.
+    """What a slot holds for its owner.
 
     Attributes:
         slot: The slot.
@@ -64,7 +64,7 @@ class Opened:
 
 
 def key_id_of(store_key: Secret, store_id: bytes) -> str:
-    """What members sign in place of the store key."""
+    """Return the id that members sign in place of the store key."""
     size = KEY_ID_BYTES
     return derive(
         store_key, "key-id", salt=store_id, size_bytes=size, prefix=PREFIX_2
@@ -72,7 +72,7 @@ def key_id_of(store_key: Secret, store_id: bytes) -> str:
 
 
 def find_member(slots: Sequence[Slot], opener: Opener, store_id: bytes) -> Member:
-    """Find the slot an opener fits.
+    """Find the slot that an opener fits.
 
     Raises:
         NoSlotOpens: Wrong passphrase or identity, or no slot of its kind.
@@ -98,7 +98,7 @@ def find_member(slots: Sequence[Slot], opener: Opener, store_id: bytes) -> Membe
 def open_slot(
     member: Member, slots: Sequence[Slot], store_id: bytes, key_id: str
 ) -> Opened:
-    """What a member's slot gives him in this state of the store.
+    """Open a member's slot in this state of the store.
 
     Raises:
         NoSlotOpens: His slot is gone.
@@ -107,8 +107,8 @@ def open_slot(
     slot = next((slot for slot in slots if slot.id == member.slot_id), None)
     if slot is None:
         raise NoSlotOpens(
-            "the slot that opened it was removed or replaced meanwhile",
-            hint="open it again, with what opens it now",
+            "the slot that opened it has been removed or replaced since",
+            hint="open it again with another passphrase, identity or token",
         )
     try:
         seed = _seed_of(slot, member.wrapping_key, store_id)
@@ -127,13 +127,13 @@ def open_slot(
 def new_slot(
     opener: Opener | Recipient, label: str, store_id: bytes
 ) -> tuple[Slot, Member]:
-    """Make a slot without a store key in it, and what its owner holds.
+    """Make a slot without a store key in it, and return it with what its owner holds.
 
     Raises:
         InvalidName: The label is not a name.
     """
     if not NAME.fullmatch(label):
-        raise InvalidName(f"{label!r} is not a name for a slot")
+        raise InvalidName(f"{label!r} is not a valid name for a slot")
     if isinstance(opener, Recipient):
         return _of_recipient(opener, label), Member("", b"", opener.kem)
     lock = opener.new_lock()
@@ -147,24 +147,24 @@ def new_slot(
 
 
 def renewed(slot: Slot, member: Member, store_id: bytes) -> tuple[Slot, Member]:
-    """A member's slot under a new id, with keys of format 2 that are his alone."""
+    """Return a member's slot under a new id, with keys of format 2 of his own."""
     bare = replace(slot, id=_new_id(), created=now(), wrapped=None, keys=None)
     fresh = _with_new_keys(bare, member.wrapping_key, member.kem, store_id)
     return fresh, replace(member, slot_id=fresh.id)
 
 
 def carried_over(slot: Slot, store_key: Secret, store_id: bytes) -> tuple[Slot, bytes]:
-    """A slot of format 1 in a store of format 2, and the seed of its key pairs.
+    """Return a slot of format 1 for a store of format 2, and the seed of its key pairs.
 
-    Its owner is not here, so the seed is sealed under the store key of format 1, which
-    he alone finds in his slot, besides those who knew it.
+    Its owner is not present, so the seed is sealed under the store key of format 1,
+    which only he and those who already knew it can find.
     """
     seed = os.urandom(KEY_BYTES)
     return _with_seed(slot, seed, HYBRID, store_key, store_id), seed
 
 
 def with_store_key(slot: Slot, store_key: Secret, store_id: bytes) -> Slot:
-    """The slot with the store key wrapped for its owner."""
+    """Return the slot with the store key wrapped for its owner."""
     if slot.keys is None:
         raise ValueError("a slot of format 1 has no public key")
     info = _info(slot, store_id, key_id_of(store_key, store_id))
@@ -176,7 +176,8 @@ def _of_recipient(recipient: Recipient, label: str) -> Slot:
         raise IdentityError(
             "the recipient is a key on a token: it opens issued bundles, and no slot "
             "is made from its line",
-            hint="where the token is, `mlguard keys slots add NAME --new-token URI`",
+            hint="on the machine with the token, run `mlguard keys slots add NAME "
+            "--new-token URI`",
         )
     lock = IdentityLock(identity_id=recipient.id)
     keys = SlotKeys(recipient=recipient, seed=b"", sealed=b"")
@@ -199,7 +200,7 @@ def _with_seed(slot: Slot, seed: bytes, kem: str, key: Secret, store_id: bytes) 
 
 
 def _seed_of(slot: Slot, key: Secret, store_id: bytes) -> Secret:
-    """The seed of a slot's key pairs; in format 1 the store key itself."""
+    """Return the seed of a slot's key pairs; in format 1 the store key itself."""
     if slot.wrapped is not None:
         associated = store_id.hex().encode("ascii") + b"\n" + encode(slot.fields())
         key = unseal(key, f"slot/{slot.kind}", slot.wrapped, associated)

@@ -1,6 +1,6 @@
-"""A store in memory: for tests, examples, and services that keep the bytes elsewhere.
+"""A store in memory, for tests, examples, and services that keep the bytes elsewhere.
 
-It has no turns, so it shows that a lost race is noticed by the swap alone.
+It has no turns, so it shows that the swap alone notices a lost race.
 """
 
 from keystore.errors import KeystoreExists, KeystoreNotFound
@@ -13,7 +13,7 @@ class MemoryStorage(Storage):
 
     Args:
         data: A store that exists already.
-        location: What to call it in refusals.
+        location: The name to use in refusals.
     """
 
     def __init__(self, data: bytes | None = None, *, location: str = "memory") -> None:
@@ -23,11 +23,11 @@ class MemoryStorage(Storage):
 
     @property
     def location(self) -> str:
-        """The name it was given."""
+        """The name that it was given."""
         return self._location
 
     def exists(self) -> bool:
-        """Whether there are bytes."""
+        """Whether it holds any bytes."""
         return self.data is not None
 
     def read(self) -> bytes:
@@ -39,7 +39,7 @@ class MemoryStorage(Storage):
     def swap(
         self, old: Revision | None, data: bytes, check: Check, *, keep: bool = True
     ) -> None:
-        """Replace the bytes if they are still the old ones."""
+        """Replace the bytes if they are still those of the old revision."""
         check(data)
         if old is None:
             if self.data is not None:

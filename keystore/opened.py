@@ -1,7 +1,7 @@
 """A store that is open: its newest state, and the one way to change it.
 
-Every change reads the newest state in our turn, tells the log, then swaps. Knows
-nothing of what the change means. docs/spec/keystore-v1.md, sections 7 to 9;
+Every change reads the newest state in our turn, writes the log, then swaps. The module
+knows nothing of what a change means. docs/spec/keystore-v1.md, sections 7 to 9;
 docs/spec/keystore-v2.md.
 """
 
@@ -54,12 +54,12 @@ class State:
 
     @property
     def revision(self) -> Revision:
-        """What a storage compares."""
+        """The generation and checksum that a storage compares."""
         return Revision(self.header.generation, self.checksum)
 
     @property
     def pin(self) -> Pin:
-        """What is remembered outside the store."""
+        """The pin of this state, to be kept outside the store."""
         return Pin(
             store_id=self.header.store_id.hex(),
             generation=self.header.generation,
@@ -68,17 +68,17 @@ class State:
         )
 
     def log_key(self) -> LogKey:
-        """What writes and checks this store's log."""
+        """The key that writes and checks this store's log."""
         return log_key_of(self.store_key, self.header.store_id, self.contents)
 
 
 @dataclass(frozen=True)
 class Change:
-    """What an edit makes of a state, and what the log shall say about it.
+    """What an edit makes of a state, and what the log will say about it.
 
     Attributes:
-        header: With other slots, if the edit is about slots.
-        member: Who we are from then on, if our own slot was replaced.
+        header: The header with other slots, if the edit changes slots.
+        member: The member from then on, if his own slot was replaced.
     """
 
     header: Header
@@ -91,15 +91,15 @@ Edit = Callable[[State], Change]
 
 
 class OpenStore:
-    """The storage, who opened it, and the state we hold.
+    """An open store: its storage, the member who opened it, and the state at hand.
 
     Args:
-        storage: Where it lives.
-        member: Who opened it.
+        storage: Where it lies.
+        member: The member who opened it.
         state: What was opened.
-        pins: Where to remember how far it had come.
+        pins: Where to remember the newest state.
         elsewhere: How many records of the log are known to be elsewhere.
-        say: Tells the user what he should know and need not decide.
+        say: Called with what the user should know and need not decide.
     """
 
     def __init__(
@@ -123,14 +123,14 @@ class OpenStore:
 
     @property
     def member(self) -> Member:
-        """Who opened the store, while it is open."""
+        """The member who opened the store, while it is open."""
         if self._member is None:
             raise ValueError("the keystore is closed")
         return self._member
 
     @property
     def contents(self) -> Contents:
-        """What the state we hold holds, while the store is open."""
+        """The contents of the state at hand, while the store is open."""
         if self._member is None:
             raise ValueError("the keystore is closed")
         return self.state.contents
@@ -145,17 +145,20 @@ class OpenStore:
         self.state = replace(self.state, contents=Contents.empty(), store_key=b"")
 
     def accept_log(self) -> None:
-        """Go on from an older state although the log tells of later ones.
+        """Go on from an older state although the log names later ones.
 
         Raises:
-            KeystoreNotWritable: It has to be written for that, and could not be.
+            KeystoreNotWritable: The store must be written for that, and could not be.
         """
         tail = self.storage.read_log(TAIL_BYTES)
         try:
             told = self.state.log_key().generation_of(tail)
         except TamperedLog:  # of a later store key
             self.storage.set_log_aside()
-            self._say(f"{self.storage.location}: the log did not fit and was set aside")
+            self._say(
+                f"{self.storage.location}: the log did not match the keystore and was "
+                "set aside"
+            )
             head = self.state.contents.log
             self.elsewhere = head.count if head else 0
             self.pinned = self._remember()
@@ -171,14 +174,14 @@ class OpenStore:
 
         Args:
             edit: What is changed.
-            after: A generation that the new one has to be above.
+            after: The new generation has to be above this one.
 
         Raises:
             KeystoreBusy: Our turn did not come in time.
-            RolledBackKeystore: The store went back or was replaced meanwhile.
+            RolledBackKeystore: The store went back or was replaced in the meantime.
             LogNotWritable: The log could not be written; nothing changed.
             KeystoreNotWritable: It could not be saved; nothing changed.
-            NoSlotOpens: Our own slot was removed meanwhile.
+            NoSlotOpens: Our own slot was removed in the meantime.
         """
         deadline = time.monotonic() + self.busy_timeout_s
         with self.storage.turn(self.busy_timeout_s), naming(self.storage):
@@ -201,10 +204,10 @@ class OpenStore:
                     return state
 
     def tell(self, deed: Deed) -> None:
-        """Log something that changes no key, such as an export.
+        """Log an action that changes no key, such as an export.
 
-        The store is written as well: it remembers the record, so that nobody can cut
-        it off the log unseen.
+        The store is written as well: it remembers the record, so that cutting the
+            record off the log is noticed.
 
         Raises:
             LogNotWritable: It could not be written; do not go on.
@@ -212,7 +215,7 @@ class OpenStore:
         self.change(lambda now: Change(now.header, now.contents, deed))
 
     def newest(self) -> State:
-        """The state the storage holds now, if it can have followed ours."""
+        """Return the state that the storage holds now, if it can have followed ours."""
         if claimed(self.storage.read_start(CLAIM_BYTES)) == self.state.revision:
             return self.state  # not hashed again: it is about to be replaced
         frame, ours = take_apart(self.storage.read()), self.state.header
@@ -224,21 +227,23 @@ class OpenStore:
                 f"to {frame.header.generation}"
             )
         if frame.header.chain[: len(ours.chain)] != ours.chain:
-            raise RolledBackKeystore("its slots have another history than they had")
+            raise RolledBackKeystore(
+                "its slots have a different history from the one they had"
+            )
         return open_state(frame, self.member)
 
     def _edited(
         self, now: State, edit: Edit, after: int
     ) -> tuple[Draft, Contents, Deed]:
-        """What the next state is made of, once the log has been told."""
+        """Return the parts of the next state, once the log is written."""
         generation = following(max(now.header.generation, after))
         header = replace(now.header, generation=generation)
         draft = Draft(header, now.store_key, self.member).current()
         if now.header.version != FORMAT:
             self._say(
                 f"{self.storage.location} is a keystore of format {now.header.version}"
-                f" and becomes one of format {FORMAT} now, which an mlguard that wrote "
-                "the old one does not read"
+                f" and is now upgraded to format {FORMAT}, which older versions of "
+                "mlguard cannot read"
             )
         change = edit(replace(now, header=draft.header))
         if change.header.slots != draft.header.slots:
@@ -289,7 +294,9 @@ def open_state(frame: Frame, member: Member) -> State:
     if header.version > 1:
         check_chain(header.chain, header.slots, header.generation, store_id)
         if key_id_of(store_key, store_id) != header.key_id:
-            raise TamperedKeystore("the store key is not the one members agreed on")
+            raise TamperedKeystore(
+                "the store key is not the one that the members signed"
+            )
     plaintext = open_payload(frame, store_key)
     contents = Contents.decode(plaintext, header.version)
     return State(header, contents, frame.checksum, store_key)
@@ -298,7 +305,7 @@ def open_state(frame: Frame, member: Member) -> State:
 def seal_state(
     header: Header, contents: Contents, store_key: Secret
 ) -> tuple[State, bytes, Check]:
-    """A new state, its bytes, and what a storage runs on the bytes it reads back."""
+    """Return a new state, its bytes, and the check of the bytes read back."""
     written = contents.settled()
     plaintext = written.buffer
     data, checksum = put_together(header, store_key, plaintext)
@@ -314,10 +321,10 @@ def seal_state(
 
 
 def following(generation: int) -> int:
-    """The next generation.
+    """Return the next generation.
 
     Raises:
-        MalformedKeystore: There is none; a store that claims this is a forgery.
+        MalformedKeystore: The limit is reached; a store that claims this is a forgery.
     """
     if generation == MAX_INTEGER:
         raise MalformedKeystore("the generation cannot grow any further")
@@ -326,7 +333,7 @@ def following(generation: int) -> int:
 
 def _pause_until(deadline: float, location: str) -> None:
     if time.monotonic() > deadline:
-        raise KeystoreBusy(f"{location} is changed by others all the time")
+        raise KeystoreBusy(f"{location} is being changed by others all the time")
     time.sleep(random.uniform(0.001, 0.02))  # so that writers do not stay in step
 
 
@@ -336,7 +343,7 @@ def _say_nothing(_: str) -> None:
 
 @contextlib.contextmanager
 def naming(storage: Storage) -> Iterator[None]:
-    """Put the place in front of refusals that do not know it."""
+    """Put the place in front of refusals that do not name it."""
     try:
         yield
     except KeystoreError as refusal:

@@ -1,4 +1,4 @@
-"""A passphrase, and how much work it costs to try one.
+"""A passphrase, and the work that each try costs.
 
 docs/spec/keystore-v1.md, section 3.
 """
@@ -25,7 +25,7 @@ FIELDS = ("iterations", "lanes", "memory_kib", "salt")
 
 @dataclass(frozen=True, kw_only=True)
 class WorkFactor:
-    """What one try of a passphrase costs, as Argon2id counts it.
+    """The cost of one try of a passphrase, in Argon2id's terms.
 
     The default takes about half a second on two cores.
     """
@@ -36,11 +36,11 @@ class WorkFactor:
 
     def __post_init__(self) -> None:
         if self.memory_kib < MIN_MEMORY_KIB or self.iterations < 1 or self.lanes < 1:
-            raise ValueError(f"{self} is below the least that is allowed")
+            raise ValueError(f"{self} is below the minimum")
         self.check()
 
     def check(self) -> None:
-        """Refuse more work than we are ready to do.
+        """Refuse more work than the limits allow.
 
         Raises:
             WorkFactorTooHigh: A cost is above its bound.
@@ -55,7 +55,7 @@ class WorkFactor:
 
     @property
     def total_kib(self) -> int:
-        """Memory times iterations: what the time is proportional to."""
+        """Memory times iterations; the time is proportional to it."""
         return self.memory_kib * self.iterations
 
 
@@ -78,7 +78,7 @@ class PassphraseLock:
 
     @classmethod
     def read(cls, fields: Fields) -> "PassphraseLock":
-        """Read and bound the fields; a hostile file must not choose our work.
+        """Read the fields and check the costs; a hostile file must not choose our work.
 
         Raises:
             MalformedKeystore: A field is not as the specification says.
@@ -94,11 +94,11 @@ class PassphraseLock:
 
 
 class Passphrase:
-    """What a person types. It opens any passphrase slot it fits.
+    """The text that a person types. It opens any passphrase slot that it fits.
 
     Args:
         text: The passphrase.
-        work: What a new slot for it should cost. Slots that exist keep their own.
+        work: The cost of a new slot for it. Existing slots keep their own.
 
     Raises:
         PassphraseRefused: It is empty, too long, or not text.
@@ -133,12 +133,12 @@ class Passphrase:
         return PassphraseLock(salt=os.urandom(SALT_BYTES), work=self._work)
 
     def wipe(self) -> None:
-        """Overwrite the passphrase; it opens no keystore any more."""
+        """Overwrite the passphrase; it then opens nothing."""
         wipe(self._text)
         self._text.clear()
 
     def wrapping_key(self, lock: object) -> Secret | None:
-        """Stretch the passphrase for one slot; None if it is no passphrase slot."""
+        """Stretch the passphrase for one slot; None for other kinds of slot."""
         if not isinstance(lock, PassphraseLock):
             return None
         if not self._text:

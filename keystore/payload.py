@@ -1,4 +1,4 @@
-"""The plaintext inside a store: one line about it, then two lines an entry.
+"""The plaintext inside a store: one line about it, then two lines for each entry.
 
 docs/spec/keystore-v1.md, section 6; docs/spec/keystore-v2.md, section 5.
 """
@@ -24,7 +24,7 @@ LOG_KEY_BYTES = 32
 
 @dataclass(frozen=True, kw_only=True)
 class LogHead:
-    """Where the audit log stood at the last write."""
+    """The head of the audit log at the last write."""
 
     count: int
     head: str
@@ -32,7 +32,7 @@ class LogHead:
 
 @dataclass(frozen=True, kw_only=True)
 class LogEpoch:
-    """A key that records of the audit log had their MACs under, and the last of them.
+    """A former key of the audit log's MACs, and the last record under it.
 
     It outlives the store key that it came from.
     """
@@ -43,12 +43,12 @@ class LogEpoch:
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """Everything a store holds. Bodies stay bytes until someone asks for one.
+    """Everything a store holds. Bodies stay bytes until one is asked for.
 
     Attributes:
         created: When the store was made.
-        log: Where its log stood.
-        log_epochs: What earlier records of the log had their MACs under.
+        log: The head of its log.
+        log_epochs: The keys of the MACs of earlier records.
         bodies: The entries by name; views of the buffer where they were read.
         buffer: The plaintext they were read from, so that it can be wiped.
     """
@@ -61,11 +61,11 @@ class Contents:
 
     @classmethod
     def empty(cls) -> "Contents":
-        """A store that holds nothing yet."""
+        """Return the contents of an empty store."""
         return cls(created=now(), bodies={})
 
     def wipe(self) -> None:
-        """Overwrite what was read. Bodies that were asked for may have copies."""
+        """Overwrite what was read. Bodies already returned may have copies."""
         wipe(self.buffer)
 
     def names(self) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ class Contents:
         """Read one entry.
 
         Raises:
-            KeyNotFound: No key has that name; says which do.
+            KeyNotFound: No key has that name; the refusal lists those that exist.
         """
         body = self.bodies.get(name)
         if body is None:
@@ -84,7 +84,7 @@ class Contents:
         return Entry.decode(name, body)
 
     def with_new(self, entry: Entry) -> "Contents":
-        """The contents with one more entry.
+        """Return the contents with one more entry.
 
         Raises:
             KeyExists: The name is taken.
@@ -94,11 +94,11 @@ class Contents:
         return self.with_entry(entry)
 
     def with_entry(self, entry: Entry) -> "Contents":
-        """The contents with an entry added or replaced."""
+        """Return the contents with an entry added or replaced."""
         return replace(self, bodies={**self.bodies, entry.name: entry.encode()})
 
     def encode(self) -> bytearray:
-        """The whole plaintext."""
+        """Return the whole plaintext."""
         log = self.log and {"count": self.log.count, "head": self.log.head}
         epochs = [{"key": e.key.hex(), "last": e.last} for e in self.log_epochs]
         names = self.names()
@@ -111,7 +111,7 @@ class Contents:
         return bytearray(b"\n").join(lines)
 
     def settled(self) -> "Contents":
-        """The same, its bodies views of one plaintext, which `buffer` holds."""
+        """Return the same contents, with bodies that are views of `buffer`."""
         buffer = self.encode()
         names, view = self.names(), memoryview(buffer)
         sizes = [len(self.bodies[name]) for name in names]
@@ -126,9 +126,9 @@ class Contents:
 
     @classmethod
     def decode(cls, data: Secret, version: int) -> "Contents":
-        """Take the plaintext apart; bodies are read later, one by one.
+        """Read the plaintext; its bodies are read later, one by one.
 
-        A bytearray is kept, and is what `wipe` overwrites.
+        A bytearray is kept; `wipe` overwrites it.
 
         Raises:
             MalformedKeystore: It does not follow the specification.
@@ -181,7 +181,7 @@ def _read_epochs(fields: Fields) -> tuple[LogEpoch, ...]:
 
 
 def _entries(buffer: bytearray, start: int) -> tuple[list[str], list[memoryview]]:
-    """The names, and views of the bodies, which are not copied.
+    """Return the names, and views of the bodies, which are not copied.
 
     Raises:
         MalformedKeystore: Anything else is there, or there are too many.
@@ -194,7 +194,9 @@ def _entries(buffer: bytearray, start: int) -> tuple[list[str], list[memoryview]
         views.append(view[begin:end])
         read += end + 1 - found.start()
     if read != len(buffer):
-        raise MalformedKeystore("the payload is not two lines an entry, a name first")
+        raise MalformedKeystore(
+            "the payload does not have two lines for each entry, the name first"
+        )
     if len(names) > MAX_ENTRIES:
         raise MalformedKeystore(f"there are more than {MAX_ENTRIES} entries")
     return names, views

@@ -1,8 +1,9 @@
-"""Remember, outside the store, how far each store had come.
+"""Pins: the newest state of each store that was seen, kept outside the store.
 
-An older copy put back in place is authentic in itself; only a memory tells. A pin is
-read before the store and written after it, so that a writer at work is no alarm.
-docs/spec/keystore-v1.md, section 9; docs/spec/keystore-v2.md, section 4.
+An older copy put back in place is authentic in itself; only a memory of the newer one
+gives it away. A pin is read before the store and written after it, so that a concurrent
+writer raises no alarm. docs/spec/keystore-v1.md, section 9; docs/spec/keystore-v2.md,
+section 4.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ class Pin:
     """A state of a store that was seen and authenticated.
 
     Attributes:
-        chain: The digests of the links of its chain; none in format 1. Of a pin that
+        chain: The digests of the links of its chain; none in format 1. In a pin that
             was read, all but the last are empty.
         elsewhere: How many records of its log are not in this place.
     """
@@ -45,7 +46,7 @@ class Pins:
 
     Args:
         folder: Where to keep them; made when first needed. Not the store's folder:
-            who can put an old store back could put an old pin back as well.
+            whoever can put an old store back there could put an old pin back as well.
         more: Folders where pins may be as well; they are read and never written.
     """
 
@@ -54,7 +55,7 @@ class Pins:
         self._folders = (folder, *more)
 
     def recall(self, location: str) -> Pin | None:
-        """The furthest state that was seen at a place, or None.
+        """Return the newest state that was seen at a place, or None.
 
         Raises:
             RolledBackKeystore: A pin is damaged, or cannot be read.
@@ -64,7 +65,7 @@ class Pins:
         return max(pins, key=lambda pin: pin.generation, default=None)
 
     def remember(self, location: str, pin: Pin) -> bool:
-        """Write a pin. False if the folder is not writable: then nothing is pinned."""
+        """Write a pin. Return False, and pin nothing, if the folder is not writable."""
         path = _path_in(self._folder, location)
         temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
         chain = {"count": len(pin.chain), "head": pin.chain[-1]} if pin.chain else None
@@ -95,8 +96,8 @@ def compare(pin: Pin | None, now: Pin) -> None:
     """Refuse a state that cannot have followed the pinned one.
 
     Raises:
-        RolledBackKeystore: Another store, an older state, another state of the same
-            generation, or one whose slots have another history.
+        RolledBackKeystore: A different store, an older state, a different state of the
+            same generation, or one whose slots have a different history.
     """
     if pin is None:
         return
@@ -116,8 +117,8 @@ def compare(pin: Pin | None, now: Pin) -> None:
     length = len(pin.chain)
     if length and now.chain[length - 1 : length] != pin.chain[-1:]:
         raise RolledBackKeystore(
-            "its slots have another history than the one that was seen before: "
-            "somebody who was removed may have written it"
+            "its slots have a different history from the one that was seen before: a "
+            "removed member may have written it"
         )
 
 
@@ -129,10 +130,9 @@ def _read(path: Path) -> Pin | None:
         if not _there(path):
             return None
         raise RolledBackKeystore(
-            f"{path}: what was seen of the keystore before cannot be read: "
-            f"{error.strerror}",
-            hint="make the file readable; if it is lost, remove it, and look at "
-            "`mlguard keys log` for what you do not know",
+            f"{path}: the pin of the keystore cannot be read: {error.strerror}",
+            hint="make the file readable; if that is not possible, remove it, and "
+            "look through `mlguard keys log` for records you do not know",
         ) from None
     try:
         value = decode(data, "the pin")

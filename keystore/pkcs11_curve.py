@@ -1,4 +1,4 @@
-"""A P-256 key pair on a PKCS#11 token: find it, make it, let it agree on a secret.
+"""A P-256 key pair on a PKCS#11 token: find it, make it, agree on a secret with it.
 
 Needs the extra `pkcs11`, so only `token_identity` imports it, and only when a token is
 used.
@@ -28,7 +28,7 @@ SECRET_BITS = 256
 
 
 class TokenPair:
-    """The key pair, while we are logged in."""
+    """A key pair on a token, while we are logged in."""
 
     def __init__(self, private: Any, point: bytes) -> None:
         self._private = private
@@ -36,7 +36,7 @@ class TokenPair:
         self.public = point
 
     def exchange(self, point: bytes) -> bytes | None:
-        """The shared secret with a point; None if it is none of the curve."""
+        """Return the shared secret with a point; None if it is not on the curve."""
         try:
             EllipticCurvePublicKey.from_encoded_point(SECP256R1(), point)
         except ValueError:
@@ -74,7 +74,7 @@ def open_pair(uri: TokenUri, pin: str) -> Iterator[TokenPair]:
         if private[Attribute.EXTRACTABLE] or not private[Attribute.SENSITIVE]:
             raise TokenError(
                 f"{uri}: the key could be taken out of the token",
-                hint="let `mlguard identity new --token URI` make another",
+                hint="make another with `mlguard identity new --token URI`",
             )
         public = _only(session, uri, ObjectClass.PUBLIC_KEY)
         point = bytes(public[Attribute.EC_POINT]).removeprefix(OCTET_STRING)
@@ -84,7 +84,7 @@ def open_pair(uri: TokenUri, pin: str) -> Iterator[TokenPair]:
 
 
 def make_pair(uri: TokenUri, pin: str) -> bool:
-    """Make the key pair if it is not there; say whether it was made.
+    """Make the key pair if it does not exist; return whether it was made.
 
     Raises:
         TokenError: The token is missing or refuses.
@@ -93,7 +93,10 @@ def make_pair(uri: TokenUri, pin: str) -> bool:
         if list(session.get_objects(_wanted(uri, ObjectClass.PRIVATE_KEY))):
             return False
         if not uri.object:
-            raise TokenError(f"{uri}: no such key, and no object to name a new one")
+            raise TokenError(
+                f"{uri}: there is no such key, and the URI has no object to name a new "
+                "one"
+            )
         curve = {Attribute.EC_PARAMS: encode_named_curve_parameters(CURVE)}
         parameters = session.create_domain_parameters(KeyType.EC, curve, local=True)
         private = (Attribute.DERIVE, Attribute.PRIVATE, Attribute.SENSITIVE)

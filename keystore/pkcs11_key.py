@@ -1,4 +1,4 @@
-"""An AES-256 key on a PKCS#11 token: find it, make it, let it encrypt.
+"""An AES-256 key on a PKCS#11 token: find it, make it, encrypt with it.
 
 Needs the extra `pkcs11`, so only `token` imports it, and only when a token is used.
 """
@@ -32,7 +32,7 @@ WRONG_PIN = (exceptions.PinIncorrect, exceptions.PinInvalid, exceptions.PinLenRa
 
 
 class TokenKey:
-    """The key, while we are logged in."""
+    """An AES key on a token, while we are logged in."""
 
     def __init__(self, session: pkcs11.Session, key: Any) -> None:
         self._session = session
@@ -101,7 +101,7 @@ def open_key(uri: TokenUri, pin: str) -> Iterator[TokenKey]:
 
 
 def make_key(uri: TokenUri, pin: str) -> bool:
-    """Make the key if it is not there; say whether it was made.
+    """Make the key if it does not exist; return whether it was made.
 
     Raises:
         TokenError: The token is missing or refuses.
@@ -110,7 +110,10 @@ def make_key(uri: TokenUri, pin: str) -> bool:
         if _keys(session, uri):
             return False
         if not uri.object:
-            raise TokenError(f"{uri}: no such key, and no object to name a new one")
+            raise TokenError(
+                f"{uri}: there is no such key, and the URI has no object to name a new "
+                "one"
+            )
         yes = (
             Attribute.DECRYPT,
             Attribute.ENCRYPT,
@@ -194,7 +197,7 @@ def _checked(key: Any, uri: TokenUri) -> Any:
     if key[Attribute.EXTRACTABLE] or not key[Attribute.SENSITIVE]:
         raise TokenError(
             f"{uri}: the key could be taken out of the token",
-            hint="let `mlguard keys slots add NAME --new-token URI` make another",
+            hint="make another with `mlguard keys slots add NAME --new-token URI`",
         )
     if key.key_length != 8 * KEY_BYTES or not key.id:
         raise TokenError(f"{uri}: not an AES-256 key with an id")

@@ -1,4 +1,4 @@
-"""From the words a user names a keystore with to the storage that holds it."""
+"""Turn the place that a user names into the storage of a keystore."""
 
 import re
 from pathlib import Path
@@ -11,10 +11,10 @@ URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://", re.ASCII)
 
 
 def storage_at(place: str | Path) -> Storage:
-    """A path is a file; a URL is a database.
+    """Return the storage at a place: a path is a file; a URL is a database.
 
     Raises:
-        KeystoreNotReadable: The URL is none we know, or the extra `sql` is missing.
+        KeystoreNotReadable: The URL is unknown, or the extra `sql` is missing.
     """
     if isinstance(place, Path) or not URL.match(place):
         return FileStorage(Path(place))

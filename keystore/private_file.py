@@ -1,8 +1,8 @@
 """Small text files that hold a secret: private when written, refused when not.
 
-Identity files and exported keys. A file is taken as containers deliver it as well: read
-only, behind the links of a mounted Kubernetes Secret, or out of a pipe that is open
-already. docs/keystore/ci.md says which and why; docs/spec/keystore-v1.md, section 4.
+These are identity files and exported keys. A file may also come as containers deliver
+it: read only, behind the links of a mounted Kubernetes Secret, or from an open pipe.
+docs/keystore/ci.md says which and why; docs/spec/keystore-v1.md, section 4.
 """
 
 import os
@@ -23,11 +23,11 @@ Say = Callable[[str], None]
 
 
 def read_private(path: Path, *, say: Say | None = None) -> str:
-    """Read what is neither empty nor a comment, its lines joined.
+    """Return the lines that are neither empty nor a comment, joined.
 
     Args:
         path: The file; /dev/fd/N and /dev/stdin are read as they are.
-        say: Called when others can read the file, though it is taken.
+        say: Called when others can read the file, though it is accepted.
 
     Raises:
         IdentityError: Missing, a link, open to others, or not such a file.
@@ -87,7 +87,7 @@ def _read(path: Path, say: Say | None) -> str:
 def _open(path: Path) -> int:
     inherited = _descriptor_of(path)
     if inherited is not None:
-        return os.dup(inherited)  # who started us opened it: nobody can swap it
+        return os.dup(inherited)  # opened by our parent process: nobody can swap it
     if path.is_symlink():
         path = _behind_links(path)
     # O_NONBLOCK: a named pipe at the path must not make us wait.
@@ -102,7 +102,7 @@ def _descriptor_of(path: Path) -> int | None:
 
 
 def _behind_links(path: Path) -> Path:
-    """The file of a mounted Secret: its links are root's, and stay in their folder.
+    """Return the file of a mounted Secret, whose links are root's, in one folder.
 
     Any other link is refused: whoever can put a link there chooses what is read.
     """
@@ -141,6 +141,6 @@ def _check_private(path: Path, found: os.stat_result, say: Say | None) -> None:
     elif found.st_mode & 0o077:
         raise IdentityError(
             f"{path} is open to other users (mode {stat.S_IMODE(found.st_mode):04o})",
-            hint=f"`chmod 600 {path}`, and think about who may have read it; a mounted "
+            hint=f"`chmod 600 {path}`, and consider who may have read it; a mounted "
             "secret may be 0400, 0440 or 0444",
         )

@@ -1,7 +1,7 @@
 """A recipient: the public half of an identity, as one line that can be passed on.
 
-What is wrapped for a recipient opens with his identity alone. It is HPKE (RFC 9180,
-base mode) as `cryptography` has it. docs/spec/keystore-v2.md, section 3.
+What is wrapped for a recipient opens with his identity alone. The wrapping is HPKE (RFC
+9180, base mode), from `cryptography`. docs/spec/keystore-v2.md, section 3.
 """
 
 import base64
@@ -41,7 +41,7 @@ PublicKey = X25519PublicKey | MLKEM768X25519PublicKey | EllipticCurvePublicKey
 
 
 def suite_of(kem: str) -> Suite:
-    """HPKE with a KEM, HKDF-SHA256 and AES-256-GCM."""
+    """Return HPKE with a KEM, HKDF-SHA256 and AES-256-GCM."""
     known = {X25519: KEM.X25519, HYBRID: KEM.MLKEM768_X25519, P256: KEM.P256}
     return Suite(known[kem], KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
@@ -96,14 +96,14 @@ class Recipient:
         size, data = PUBLIC_BYTES[kem], _unbase32(body) if len(line) < MAX_LINE else b""
         if len(data) != size + verify + CHECKSUM_BYTES:
             raise IdentityError(
-                f"the recipient is not whole: expected "
+                f"the recipient is incomplete: expected "
                 f"{size + verify + CHECKSUM_BYTES} bytes, got {len(data)}",
                 hint="copy the whole line",
             )
         found = cls(kem=kem, public=data[:size], verify=data[size : size + verify])
         if found.line() != line:
             raise IdentityError(
-                "the checksum of the recipient does not fit",
+                "the checksum of the recipient does not match",
                 hint="a character may be mistyped or missing; copy the whole line",
             )
         found.public_key()
@@ -113,7 +113,7 @@ class Recipient:
         """The public key, for `cryptography`.
 
         Raises:
-            IdentityError: The bytes are no such key.
+            IdentityError: The bytes are not such a key.
         """
         try:
             if self.kem == X25519:
@@ -127,10 +127,10 @@ class Recipient:
                 X25519PublicKey.from_public_bytes(self.public[MLKEM_BYTES:]),
             )
         except ValueError:
-            raise IdentityError("the recipient holds no usable public key") from None
+            raise IdentityError("the recipient's public key cannot be used") from None
 
     def wrap(self, plaintext: bytes | bytearray, info: bytes) -> bytes:
-        """Encrypt for this recipient; `info` has to be the same to open it.
+        """Encrypt for this recipient; opening takes the same `info`.
 
         Raises:
             IdentityError: The public key cannot be used.
@@ -140,7 +140,7 @@ class Recipient:
         try:
             return suite_of(self.kem).encrypt(plaintext, self.public_key(), info)
         except ValueError:  # such as a point of small order
-            raise IdentityError("the recipient holds no usable public key") from None
+            raise IdentityError("the recipient's public key cannot be used") from None
 
     def _labelled(self) -> bytes:
         label = f"mlguard recipient 1 {self.kem}\n".encode("ascii")
@@ -153,12 +153,12 @@ class Recipient:
 
 
 def wrap(recipient_line: str, plaintext: bytes, info: bytes) -> bytes:
-    """Encrypt for whoever a line names; his identity's `unwrap` opens it.
+    """Encrypt for the recipient that a line names; his identity's `unwrap` opens it.
 
     Args:
-        recipient_line: What `Identity.recipient` gave.
+        recipient_line: The line from `Identity.recipient`.
         plaintext: At most 64 KiB: a key, not a file.
-        info: What must not be swapped; both sides have to give the same.
+        info: Context that must not be swapped; both sides give the same.
 
     Raises:
         IdentityError: Not a recipient, or not a usable public key.

@@ -1,19 +1,19 @@
-"""What a refusal is: an error that says what was found, and what to do about it.
+"""The base of refusals: errors that say what was found, and what to do about it.
 
-The keystore has a tree of refusals with a root of its own, and so has whoever uses it;
-roots that are built on this one class behave alike.
+The keystore has a tree of refusals with a root of its own, and so has the program that
+uses it; roots built on this one class behave alike.
 """
 
 
 class Refusal(Exception):
-    """Something a user asked for that is not done.
+    """A refusal to do what a user asked for.
 
     Passing the wrong Python type is a bug, not a refusal, and raises TypeError or
     ValueError.
 
     Args:
         message: What was expected and what was found; lower case, no full stop.
-        hint: Advice a person can act on. Overrides the class's own hint.
+        hint: Advice that a person can act on. It overrides the class's own hint.
     """
 
     hint = ""

@@ -19,7 +19,7 @@ SALT_BYTES = 32
 TAG_BYTES = 16
 OVERHEAD_BYTES = 80  # salt, commitment, tag
 PREFIX = b"mlguard/keystore/v1/"
-PREFIX_2 = b"mlguard/keystore/v2/"  # of what format 1 does not have
+PREFIX_2 = b"mlguard/keystore/v2/"  # of what format 1 lacks
 NONCE = bytes(12)  # safe: every salt gives a key that is used once
 
 
@@ -28,11 +28,11 @@ Readable = bytes | bytearray | memoryview
 
 
 class NotThisKey(Exception):
-    """The commitment is that of another key. Never leaves the keystore."""
+    """The commitment is that of another key; stays inside the keystore."""
 
 
 class Altered(Exception):
-    """The key fits, but data or associated data changed. Never leaves the keystore."""
+    """The key fits, but the data changed; stays inside the keystore."""
 
 
 def wipe(secret: Secret) -> None:
@@ -65,14 +65,14 @@ def seal(key: Secret, label: str, data: Readable, associated: bytes) -> bytes:
 def seal_parts(
     key: Secret, label: str, data: Readable, associated: bytes
 ) -> tuple[bytes, bytes, bytes]:
-    """As `seal`, in parts that are not joined yet: a large one is not copied."""
+    """Seal as `seal` does, in parts, so that large data is not copied."""
     salt = os.urandom(SALT_BYTES)
     okm = derive(key, label, salt=salt, size_bytes=64)
     return salt, okm[32:], AESGCM(okm[:32]).encrypt(NONCE, data, associated)
 
 
 def unseal(key: Secret, label: str, sealed: Readable, associated: bytes) -> bytearray:
-    """Open what `seal` made; the caller can wipe it.
+    """Open what `seal` made, as a buffer that the caller can wipe.
 
     Raises:
         NotThisKey: It was sealed under another key, or its salt was altered.

@@ -1,4 +1,4 @@
-"""The verbs for what opens a store: add, remove, replace and renew slots.
+"""The verbs for the slots of a store: add, remove, replace and renew.
 
 docs/spec/keystore-v2.md, sections 4 and 6.
 """
@@ -18,17 +18,17 @@ Slots = tuple[Slot, ...]
 
 
 class SlotVerbs(Handle):
-    """What may be done with slots."""
+    """The actions on slots."""
 
     def slots(self) -> Slots:
-        """What opens the store."""
+        """The slots that open the store."""
         return self._opened.state.header.slots
 
     def add_slot(self, opener: Opener | Recipient, *, label: str | None = None) -> Slot:
         """Let one more passphrase, identity or token open the store.
 
         Args:
-            opener: What shall open it; of an identity, the recipient is enough.
+            opener: What will open it; for an identity, its recipient is enough.
             label: A name for the slot; the opener's kind if none is given.
 
         Raises:
@@ -46,7 +46,7 @@ class SlotVerbs(Handle):
         The store gets a new store key, so that an old copy of it does not help.
 
         Raises:
-            SlotError: There is no such slot, it is the only one, or one that stays
+            SlotError: The slot does not exist or is the only one, or one that stays
                 came from format 1 and was not renewed yet.
         """
         labels = (label, *more)
@@ -55,13 +55,13 @@ class SlotVerbs(Handle):
         )
 
     def replace_slot(self, opener: Opener, *, label: str | None = None) -> Slot:
-        """Change a passphrase or identity: that of a label, or the one we opened with.
+        """Replace a passphrase or identity, by its label or the one we opened with.
 
-        The store gets a new store key, so that what opened the slot before does not
-        help any more, not even with an old copy.
+        The store gets a new store key, so that the old passphrase or identity is
+        useless from then on, even with an old copy.
 
         Raises:
-            SlotError: There is no such slot, or one that stays came from format 1 and
+            SlotError: The slot does not exist, or one that stays came from format 1 and
                 was not renewed yet.
         """
         name = label or self._own_label(self.slots())

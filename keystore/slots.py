@@ -1,8 +1,8 @@
-"""Slots: what may open the store, each with a copy of the store key of its own.
+"""Slots: the ways to open the store, each with its own copy of the store key.
 
 In format 2 a slot has public keys, and the store key is wrapped for them; in format 1
-the store key is wrapped under the opener's own key. Knows how slots are written, not
-how they open: `members` does. docs/spec/keystore-v2.md, section 2.
+the store key is wrapped under the opener's own key. This module knows how slots are
+written; `members` knows how they open. docs/spec/keystore-v2.md, section 2.
 """
 
 import hashlib
@@ -68,7 +68,7 @@ class SlotKeys:
 
     Attributes:
         recipient: Its public keys.
-        seed: What its private keys come from, sealed; empty where that is an identity.
+        seed: The sealed seed of its private keys; empty where an identity is the seed.
         sealed: The store key, wrapped for the recipient.
     """
 
@@ -100,11 +100,11 @@ class Slot:
 
     @property
     def unrenewed(self) -> bool:
-        """Whether it came from format 1 and its owner has not written since."""
+        """Whether it came from format 1 and its owner never wrote since."""
         return self.wrapped is not None
 
     def fields(self) -> dict[str, object]:
-        """The fields as the header writes them, without keys."""
+        """Return the fields as the header writes them, without keys."""
         return self.lock.fields() | {
             "created": self.created,
             "id": self.id,
@@ -113,7 +113,7 @@ class Slot:
         }
 
     def with_public(self) -> dict[str, object]:
-        """The fields with the public keys: what the sealed seed is bound to."""
+        """Return the fields with the public keys; the sealed seed is bound to them."""
         fields = self.fields()
         if self.keys is not None:
             fields |= {
@@ -126,17 +126,17 @@ class Slot:
         return fields
 
     def to_json(self) -> dict[str, object]:
-        """The whole slot as the header writes it."""
+        """Return the whole slot as the header writes it."""
         if self.keys is None:
             return self.with_public()
         return self._settled() | {"sealed": self.keys.sealed.hex()}
 
     def digest(self) -> str:
-        """What a link of the chain names the slot by: all but the store key in it."""
+        """The digest of all but the store key, which names the slot in the chain."""
         return hashlib.sha256(encode(self._settled())).hexdigest()
 
     def with_sealed(self, sealed: bytes) -> "Slot":
-        """The slot with another wrapped store key."""
+        """Return the slot with another wrapped store key."""
         if self.keys is None:
             raise ValueError("a slot of format 1 has no public key")
         return replace(self, keys=replace(self.keys, sealed=sealed))
@@ -168,7 +168,7 @@ def read_slots(items: Sequence[object], version: int) -> tuple[Slot, ...]:
 
 
 def add(slots: Sequence[Slot], slot: Slot) -> tuple[Slot, ...]:
-    """The slots with one more, in order.
+    """Return the slots with one more, in order.
 
     Raises:
         SlotError: There are too many, or the label is taken.
@@ -185,15 +185,15 @@ def add(slots: Sequence[Slot], slot: Slot) -> tuple[Slot, ...]:
 
 
 def in_order(slots: Sequence[Slot]) -> tuple[Slot, ...]:
-    """The slots as a header writes them."""
+    """Return the slots in the order of a header."""
     return tuple(sorted(slots, key=lambda slot: slot.id))
 
 
 def find(slots: Sequence[Slot], label: str) -> Slot:
-    """The slot with a label.
+    """Return the slot with a label.
 
     Raises:
-        SlotError: There is none; says which there are.
+        SlotError: There is none; the refusal lists those that exist.
     """
     for slot in slots:
         if slot.label == label:
@@ -203,11 +203,11 @@ def find(slots: Sequence[Slot], label: str) -> Slot:
 
 
 def remove(slots: Sequence[Slot], labels: Sequence[str]) -> tuple[Slot, ...]:
-    """The slots without some of them.
+    """Return the slots without some of them.
 
     Raises:
-        SlotError: There is no such slot, none would be left, or one that stays would
-            still let in who is removed.
+        SlotError: A slot does not exist, none would be left, or one that stays would
+            still let the removed member in.
     """
     gone = {find(slots, label).id for label in labels}
     left = tuple(slot for slot in slots if slot.id not in gone)
@@ -223,17 +223,17 @@ def remove(slots: Sequence[Slot], labels: Sequence[str]) -> tuple[Slot, ...]:
 
 
 def refuse_unrenewed(staying: Sequence[Slot]) -> None:
-    """Refuse to take access away while a slot that stays would give it back.
+    """Refuse to take access away while a remaining slot would give it back.
 
     Raises:
-        SlotError: A slot came from format 1 and its owner has not written since.
+        SlotError: A slot came from format 1 and its owner never wrote since.
     """
     names = ", ".join(slot.label for slot in staying if slot.unrenewed)
     if names:
         raise SlotError(
-            f"slots that come from format 1 and were not renewed yet: {names}; through "
-            "them, what is taken away could still be had",
-            hint="let the owner of each run `mlguard keys slots renew`, or remove "
+            f"slots that come from format 1 and were not renewed yet: {names}; they "
+            "could still open what is taken away",
+            hint="ask the owner of each to run `mlguard keys slots renew`, or remove "
             f"them in the same command: {names}",
         )
 
@@ -242,7 +242,7 @@ def _read_slot(item: object, version: int) -> Slot:
     given = item if isinstance(item, dict) else {}
     kind = given.get("kind")
     if not isinstance(kind, str) or kind not in LOCKS:
-        raise MalformedKeystore("a slot is of no known kind")
+        raise MalformedKeystore("a slot is of an unknown kind")
     lock, names = LOCKS[kind]
     unrenewed = version == 1 or "wrapped" in given
     if unrenewed and given.get("mechanism") == token.ECDH:

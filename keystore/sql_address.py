@@ -1,4 +1,4 @@
-"""Which database a URL means, how to connect to it, and how to speak of it.
+"""Read the URL of a database, connect to it, and name it in messages.
 
 A password in a URL is used and never shown; ~/.pgpass and PGPASSWORD are better.
 Needs the extra `sql`.
@@ -44,7 +44,7 @@ class Address:
             self._url = url.set(drivername=DRIVERS[scheme])
         except (exc.ArgumentError, KeyError, ValueError):
             raise KeystoreNotReadable(  # the text may hold a password
-                "the URL of the keystore is none that mlguard knows",
+                "the URL of the keystore is not one that mlguard knows",
                 hint="write sqlite:///FILE or postgresql://USER@HOST/DATABASE",
             ) from None
         self.scheme = scheme
@@ -67,7 +67,7 @@ class Address:
         return shown.render_as_string()
 
     def engine(self) -> sql.Engine:
-        """What connects; no connection outlives its use, or a fork.
+        """The engine that connects; no connection outlives its use, or a fork.
 
         Raises:
             KeystoreNotReadable: The driver is not installed.
@@ -88,7 +88,7 @@ class Address:
             ) from None
 
     def refusal(self, error: exc.SQLAlchemyError, base: type[KeystoreError]) -> Any:
-        """What to raise for a failure of the database."""
+        """Return the refusal for a failure of the database."""
         cause = getattr(error, "orig", None) or error
         words = str(cause).strip().splitlines() or [type(cause).__name__]
         reason = words[0]
@@ -107,7 +107,7 @@ class Address:
         name = self._url.database
         if not name or name == ":memory:" or name.startswith("file:"):
             raise KeystoreNotReadable(
-                "the URL of the keystore names no file",
+                "the URL of the keystore does not name a file",
                 hint="write sqlite:///FILE, with four slashes if FILE begins with one",
             )
         path = Path(os.path.abspath(expanded(Path(name))))

@@ -1,8 +1,8 @@
 """A store in a database, for a team: SQLite or PostgreSQL, by a URL.
 
-The server sees the sealed file and the audit log, no secret. A change and the line of
-the log that tells of it are one transaction. Needs the extra `sql`.
-docs/spec/keystore-v1.md, section 10.
+The server sees the sealed file and the audit log, and no secret. A change and its line
+of the log are one transaction. Needs the extra `sql`. docs/spec/keystore-v1.md, section
+10.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 TURN_S = 10.0
 CURRENT, PREVIOUS = "current", "previous"
-TAIL_LINES = 4  # who asks for a tail wants the last line
+TAIL_LINES = 4  # callers that ask for a tail want the last line
 
 METADATA = sql.MetaData()
 STATES = sql.Table(
@@ -83,7 +83,7 @@ class SqlStorage(Storage):
         return self._select(STATES.c.generation, STATES.c.place == CURRENT) != []
 
     def read(self) -> bytes:
-        """The sealed file."""
+        """Return the sealed file."""
         found = self._select(STATES.c.data, STATES.c.place == CURRENT)
         if not found:
             raise KeystoreNotFound(f"there is no keystore in {self.location}")
@@ -113,13 +113,13 @@ class SqlStorage(Storage):
             self._put(connection, data, check)
 
     def read_log(self, tail_bytes: int | None = None) -> bytes:
-        """The lines of the log, or the last ones."""
+        """Return the lines of the log, or the last ones."""
         limit = None if tail_bytes is None else TAIL_LINES
         lines = self._select(LOG.c.line, LOG.c.log == CURRENT, LOG.c.id.desc(), limit)
         return b"".join(bytes(line) for line in reversed(lines))
 
     def append_log(self, line: bytes) -> None:
-        """Add a line; it is there for good when the swap, or our turn, is done."""
+        """Add a line; it is committed with the swap, or at the end of our turn."""
         try:
             with self._writing() as connection:
                 connection.execute(sql.insert(LOG).values(log=CURRENT, line=line))
@@ -134,7 +134,7 @@ class SqlStorage(Storage):
 
     @contextlib.contextmanager
     def turn(self, timeout_s: float) -> Iterator[Connection]:
-        """Begin the one transaction that may write; what fails in it is undone."""
+        """Begin the one transaction that may write; a failure in it is rolled back."""
         if self._turn is not None:  # a turn within our turn
             yield self._turn
             return
@@ -166,7 +166,7 @@ class SqlStorage(Storage):
                 raise self._address.refusal(error, KeystoreNotWritable) from None
 
     def _begin(self, connection: Connection, timeout_s: float) -> None:
-        """Wait for the one right to write, which the database takes back if we die."""
+        """Wait for the write lock, which the database releases if we die."""
         milliseconds = max(1, int(1000 * timeout_s))
         if self._address.scheme == "sqlite":
             for pragma in (
@@ -184,7 +184,7 @@ class SqlStorage(Storage):
         connection.exec_driver_sql("BEGIN")
         for statement in (
             f"SET LOCAL lock_timeout = {milliseconds}",
-            # A server may be set to lose the last moments; not what we confirm.
+            # A server may be set to lose the last moments, but never what we confirm.
             "SELECT set_config('synchronous_commit', 'on', true) "
             "WHERE current_setting('synchronous_commit') = 'off'",
             f"LOCK TABLE {STATES.name} IN EXCLUSIVE MODE",
@@ -214,7 +214,7 @@ class SqlStorage(Storage):
             raise RevisionChanged
 
     def _put(self, connection: Connection, data: bytes, check: Check) -> None:
-        """Insert the new state, read it back, and commit only what is good."""
+        """Insert the new state, read it back, and commit it only if it is good."""
         generation, checksum = claimed(data)
         connection.execute(
             sql.insert(STATES).values(
@@ -231,7 +231,7 @@ class SqlStorage(Storage):
         order: sql.ColumnElement[Any] | None = None,
         limit: int | None = None,
     ) -> list[Any]:
-        """Values of a column; none where there is no table yet."""
+        """Return the values of a column; none where there is no table yet."""
         query = sql.select(column).where(where).limit(limit)
         query = query if order is None else query.order_by(order)
         file = self._address.file

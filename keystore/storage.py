@@ -1,8 +1,8 @@
 """Where the bytes of a store live: read them, or swap them for newer ones.
 
-A swap names the revision it replaces and happens completely or not at all. A
-storage knows nothing of keys; what it holds is sealed.
-docs/spec/keystore-v1.md and docs/spec/keystore-v2.md, section 7.
+A swap names the revision it replaces and happens completely or not at all. A storage
+knows nothing of keys; its bytes are sealed. docs/spec/keystore-v1.md and
+docs/spec/keystore-v2.md, section 7.
 """
 
 from abc import ABC, abstractmethod
@@ -14,14 +14,14 @@ Check = Callable[[bytes], None]
 
 
 class Revision(NamedTuple):
-    """Which state of a store: its generation, and the checksum of its bytes."""
+    """A state of a store, named by its generation and the checksum of its bytes."""
 
     generation: int
     checksum: str
 
 
 class RevisionChanged(Exception):
-    """Someone else wrote first. The keystore tries again; never leaves it."""
+    """Someone else wrote first. The keystore catches it and tries again."""
 
 
 class Storage(ABC):
@@ -33,12 +33,12 @@ class Storage(ABC):
         """The place in words, for prompts and refusals. No secret in it."""
 
     def doubts(self) -> tuple[str, ...]:
-        """What the user should know about who else can change the place, in words."""
+        """List, in words, who else can change the place."""
         return ()
 
     @abstractmethod
     def exists(self) -> bool:
-        """Whether there is anything in the place, good or damaged.
+        """Whether anything is in the place, good or damaged.
 
         Raises:
             KeystoreNotReadable: The place cannot be reached.
@@ -46,7 +46,7 @@ class Storage(ABC):
 
     @abstractmethod
     def read(self) -> bytes:
-        """The whole store as it is now.
+        """Return the whole store as it is now.
 
         Raises:
             KeystoreNotFound: There is no store.
@@ -54,7 +54,7 @@ class Storage(ABC):
         """
 
     def read_start(self, size_bytes: int) -> bytes:
-        """The first bytes of the store as it is now. Raises as `read`."""
+        """Return the first bytes of the store as it is now. Raises as `read`."""
         return self.read()[:size_bytes]
 
     @abstractmethod
@@ -66,10 +66,11 @@ class Storage(ABC):
         Args:
             old: The revision that was read.
             data: The new bytes.
-            check: Raises when bytes are not a good store. What is put in the place
-                is read back, and is what was checked.
+            check: Raises when bytes are not a good store. It runs on the bytes read
+                back from the place.
             keep: Whether the old state is kept beside. If not, all former states are
-                gone before the new one is there: they hold what is taken away.
+                removed before the new one is there, because they hold what is taken
+                away.
 
         Raises:
             RevisionChanged: The store is no longer at `old`.
@@ -79,7 +80,7 @@ class Storage(ABC):
 
     @abstractmethod
     def put_back(self, data: bytes, check: Check) -> None:
-        """Replace whatever is there, good or damaged; what was there is kept aside.
+        """Replace whatever is there, good or damaged, and keep it aside.
 
         Raises:
             KeystoreNotWritable: The new state could not be saved.
@@ -87,7 +88,7 @@ class Storage(ABC):
 
     @abstractmethod
     def read_log(self, tail_bytes: int | None = None) -> bytes:
-        """The audit log, or its last bytes; empty if there is none.
+        """Return the audit log, or its last bytes; empty if there is none.
 
         Raises:
             KeystoreNotReadable: There is one, but it cannot be read.
@@ -95,7 +96,7 @@ class Storage(ABC):
 
     @abstractmethod
     def append_log(self, line: bytes) -> None:
-        """Add one line for good. Called in our turn, before the swap it tells of.
+        """Add one line for good. Called in our turn, before the swap that it describes.
 
         Raises:
             LogNotWritable: It could not be saved.
@@ -103,14 +104,14 @@ class Storage(ABC):
 
     @abstractmethod
     def set_log_aside(self) -> None:
-        """Start an empty log; one that is there belongs to an earlier store.
+        """Start an empty log; an existing one belongs to an earlier store.
 
         Raises:
             LogNotWritable: It could not be moved.
         """
 
     def turn(self, timeout_s: float) -> AbstractContextManager[object]:
-        """Wait for our turn to write. Saves retries; correctness is swap's job.
+        """Wait for our turn to write. This saves retries; correctness is swap's job.
 
         Raises:
             KeystoreBusy: Our turn did not come in time.

@@ -1,7 +1,7 @@
 """The keystore: named, versioned secrets in one sealed place.
 
-How a store is made and opened; what can be done with it then is in `handle`,
-`key_verbs` and `slot_verbs`. Knows nothing of models. docs/spec/keystore-v2.md.
+This module makes and opens a store; the actions on an open one are in `handle`,
+`key_verbs` and `slot_verbs`. It knows nothing of models. docs/spec/keystore-v2.md.
 """
 
 import os
@@ -52,10 +52,10 @@ class Keystore(KeyVerbs, SlotVerbs):
         """Make an empty keystore with one slot.
 
         Args:
-            place: Where it shall be; a missing folder is made.
+            place: Where to put it; a missing folder is made.
             opener: The passphrase or identity that will open it.
             label: A name for its slot; the opener's kind if none is given.
-            pins: Where to remember how far the store has come.
+            pins: Where to remember the newest state of the store.
             say: Called with what the user should know and need not decide.
 
         Raises:
@@ -88,12 +88,12 @@ class Keystore(KeyVerbs, SlotVerbs):
         accept: bool = False,
         say: Say | None = None,
     ) -> Self:
-        """Open a keystore that exists.
+        """Open an existing keystore.
 
         Args:
             place: Where it is.
             opener: A passphrase or identity that opens it.
-            pins: What was seen before; a store that went back is refused.
+            pins: The states seen before; a store that went back is refused.
             accept: Take the store as it is now, whatever the pins say.
             say: Called with what the user should know and need not decide.
 
@@ -104,12 +104,12 @@ class Keystore(KeyVerbs, SlotVerbs):
             WorkFactorTooHigh: It asks for more work than we allow; none was done.
             NoSlotOpens: Wrong passphrase or identity.
             TamperedKeystore: The opener fits, but the store was altered.
-            RolledBackKeystore: It is older, or another, than the one seen before, or
-                its slots have another history.
+            RolledBackKeystore: It is older than the one seen before, or a different
+                one, or its slots have a different history.
         """
         storage = as_storage(place)
         with naming(storage):
-            # Before the store: a writer at work must not look like a step back.
+            # Before the store: a concurrent writer must not look like a rollback.
             pin = pins.recall(storage.location) if pins and not accept else None
             first = pins is not None and not pin and not accept
             frame = take_apart(storage.read())
@@ -129,7 +129,7 @@ class Keystore(KeyVerbs, SlotVerbs):
 
 
 def as_storage(place: Path | Storage) -> Storage:
-    """A path is a file; anything else knows how to store."""
+    """Return the storage at a place; a path is a file."""
     return place if isinstance(place, Storage) else FileStorage(place)
 
 
@@ -144,11 +144,11 @@ def _refuse_existing(storage: Storage) -> None:
 
 
 def _first_seen(storage: Storage, state: State, say: Say | None) -> int:
-    """Say that nothing is remembered; give how many records are elsewhere."""
+    """Say that the store was never seen; return how many records are elsewhere."""
     if say and state.header.generation > 1:
         say(
-            f"{storage.location} was not seen from here before: if it is an older "
-            "copy, that cannot be noticed this time"
+            f"{storage.location} was not seen from here before: an older copy could "
+            "not be noticed this time"
         )
     head = state.contents.log
     return head.count if head and not storage.read_log(TAIL_BYTES) else 0

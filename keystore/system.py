@@ -1,4 +1,4 @@
-"""What an operating system has, or has not: flags, folders, and who we are."""
+"""What differs between operating systems: flags, folders, and who we are."""
 
 import contextlib
 import os
@@ -16,14 +16,14 @@ POSIX = NOFOLLOW != 0 and hasattr(os, "geteuid")
 
 
 def user_id() -> int | None:
-    """The effective user id; None where there is none, as on Windows."""
+    """Return the effective user id; None where there is none, as on Windows."""
     return os.geteuid() if hasattr(os, "geteuid") else None
 
 
 def home_folders() -> tuple[Path, ...]:
-    """Where this user is at home: as the environment says, and as the system does.
+    """Return the home folders of this user, from the environment and from the system.
 
-    The two differ where somebody set HOME. None, where there is no home at all.
+    The two differ where somebody set HOME. The tuple is empty without a home.
     """
     found = []
     with contextlib.suppress(RuntimeError):
@@ -38,7 +38,7 @@ def home_folders() -> tuple[Path, ...]:
 
 
 def expanded(path: Path) -> Path:
-    """The path without ~.
+    """Return the path with ~ expanded.
 
     Raises:
         KeystoreNotFound: It names a home folder that does not exist.

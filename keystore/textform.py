@@ -59,7 +59,7 @@ def from_text(prefix: str, text: str) -> bytes:
     secret = data[:SECRET_BYTES]
     if _checksum(prefix, secret) != data[SECRET_BYTES:]:
         raise IdentityError(
-            f"the checksum of the {WORDS[prefix]} does not fit",
+            f"the checksum of the {WORDS[prefix]} does not match",
             hint="a character may be mistyped or missing",
         )
     return secret

@@ -1,8 +1,8 @@
-"""A key on a PKCS#11 token as an opener: the token decrypts, its key never leaves it.
+"""A key on a PKCS#11 token as an opener: the token decrypts, and its key stays there.
 
 The token's AES-256 key encrypts a random slot secret, which wraps the store key as an
-identity does: so a slot commits to its key whatever mechanism the token has. Reading
-a slot needs no token. docs/spec/keystore-v1.md, section 11.
+identity does: so a slot commits to its key whatever mechanism the token has. A slot can
+be read without the token. docs/spec/keystore-v1.md, section 11.
 """
 
 import importlib
@@ -37,7 +37,7 @@ class TokenLock:
     Attributes:
         key_id: CKA_ID of the token's key.
         mechanism: How the token encrypted the slot secret.
-        nonce: Of AES-GCM; empty for AES-KWP (RFC 5649).
+        nonce: The nonce of AES-GCM; empty for AES-KWP (RFC 5649).
         secret: The slot secret, encrypted.
     """
 
@@ -74,8 +74,8 @@ class Token:
 
     Args:
         uri: Module, token and key.
-        pin: The user's PIN. A wrong one is not tried again: tokens lock themselves.
-        mechanism: How new slots are made; the best the token has if left out.
+        pin: The user's PIN. A wrong one is not tried twice: tokens lock themselves.
+        mechanism: The mechanism of new slots; the best that the token has if left out.
     """
 
     __slots__ = ("_mechanism", "_pin", "_uri")
@@ -90,7 +90,7 @@ class Token:
         self._mechanism = mechanism
 
     def make_key(self) -> bool:
-        """Make the key on the token if it is not there yet; say whether it was made.
+        """Make the key on the token if it does not exist; return whether it was made.
 
         Raises:
             TokenError: The token is missing or refuses.
@@ -113,7 +113,7 @@ class Token:
             )
 
     def wrapping_key(self, lock: object) -> bytes | None:
-        """The slot secret; None if the slot is not this key's.
+        """Return the slot secret; None if the slot is not this key's.
 
         Raises:
             TokenError: The token is missing or refuses.
@@ -138,7 +138,7 @@ class Token:
 
 
 def driver(module: str) -> ModuleType:
-    """What talks to tokens, which needs a package of its own.
+    """Import the module that talks to tokens, which needs a package of its own.
 
     Raises:
         TokenError: The package is not installed.

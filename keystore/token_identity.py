@@ -1,8 +1,8 @@
 """An identity whose private half is in a PKCS#11 token and never leaves it.
 
 The token does the elliptic-curve step of HPKE on P-256, which more tokens know than
-X25519; the rest of RFC 9180 is done here. Who wants to open something needs the token
-and its PIN, each time. docs/spec/keystore-v2.md, section 3.
+X25519; the rest of RFC 9180 is done here. Every opening takes the token and its PIN.
+docs/spec/keystore-v2.md, section 3.
 """
 
 import hmac
@@ -32,7 +32,7 @@ class TokenIdentity:
 
     Args:
         uri: Module, token and key; its type is `private`.
-        pin: The user's PIN. A wrong one is not tried again: tokens lock themselves.
+        pin: The user's PIN. A wrong one is not tried twice: tokens lock themselves.
     """
 
     __slots__ = ("_pin", "_public", "_uri")
@@ -45,7 +45,7 @@ class TokenIdentity:
         self._public: Recipient | None = None
 
     def make_key(self) -> bool:
-        """Make the key pair on the token if it is not there; say whether it was made.
+        """Make the key pair if it does not exist; return whether it was made.
 
         Raises:
             TokenError: The token is missing or refuses.
@@ -55,7 +55,7 @@ class TokenIdentity:
 
     @property
     def recipient(self) -> str:
-        """The public half, as one line that anybody may have.
+        """The public half, as one line that may be shown to anybody.
 
         Raises:
             TokenError: The token is missing or refuses.
@@ -91,7 +91,7 @@ class TokenIdentity:
             return TokenLock(key_id=pair.id, mechanism=ECDH, nonce=b"", secret=secret)
 
     def wrapping_key(self, lock: object) -> bytes | None:
-        """The slot secret; None if it is not this key's. Raises as `recipient`."""
+        """Return the slot secret; None if it is not this key's."""
         if not isinstance(lock, TokenLock) or lock.mechanism != ECDH:
             return None
         with _curves().open_pair(self._uri, self._pin) as pair:
@@ -114,7 +114,7 @@ class TokenIdentity:
 
 
 def _open(pair: "_Pair", sealed: bytes, info: bytes) -> bytes | None:
-    """HPKE open, base mode (RFC 9180, sections 4.1, 5.1 and 6.1)."""
+    """Open HPKE, base mode (RFC 9180, sections 4.1, 5.1 and 6.1)."""
     enc, ciphertext = sealed[: ENC_BYTES[P256]], sealed[ENC_BYTES[P256] :]
     if len(ciphertext) < TAG_BYTES:
         return None
@@ -146,13 +146,13 @@ def _expand(suite: bytes, prk: bytes, label: bytes, info: bytes, size: int) -> b
 
 
 class _Pair:
-    """What `pkcs11_curve` gives, for the type checker."""
+    """The key pair of `pkcs11_curve`, for the type checker."""
 
     id: bytes
     public: bytes
 
     def exchange(self, point: bytes) -> bytes | None:
-        """The shared secret with a point; None if it is none of the curve."""
+        """Return the shared secret with a point; None if it is not on the curve."""
 
 
 def _curves() -> ModuleType:

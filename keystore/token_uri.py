@@ -1,4 +1,4 @@
-"""PKCS#11 URIs: which module, token and key. RFC 7512, without PINs.
+"""PKCS#11 URIs: they name a module, a token and a key. RFC 7512, without PINs.
 
 Example:
     >>> uri = TokenUri.parse("pkcs11:token=team;object=mlguard?module-path=/lib/hsm.so")
@@ -22,13 +22,13 @@ EXAMPLE = "pkcs11:token=team;object=mlguard?module-path=/usr/lib/softhsm/libsoft
 
 @dataclass(frozen=True, kw_only=True)
 class TokenUri:
-    """What a URI names. Empty fields match everything.
+    """The names in a URI. Empty fields match everything.
 
     Attributes:
         module_path: The PKCS#11 library of the token's maker. It is code that runs:
             it comes from the user, never from a keystore.
         id: The key's CKA_ID.
-        private: Whether it names a key pair, type=private, and no AES key.
+        private: Whether it names a key pair, type=private, rather than an AES key.
         object: The key's label.
     """
 
@@ -47,8 +47,7 @@ class TokenUri:
 
         Args:
             text: The URI.
-            private: Whether it has to be of type private, or of type secret-key; if
-                left out, either.
+            private: Whether its type must be private or secret-key; either if left out.
 
         Raises:
             TokenError: Not such a URI, or it holds a PIN.
@@ -56,8 +55,8 @@ class TokenUri:
         if "pin-value" in text or "pin-source" in text:
             raise TokenError(  # the text is not shown: it may hold the PIN
                 "the URI of the token names a PIN",
-                hint="others may read it with `ps`: use --pin-file, --pin-fd, or type "
-                "it when asked",
+                hint="other users may read it with `ps`: use --pin-file, --pin-fd, or "
+                "type it when asked",
             )
         if not text.startswith(SCHEME):
             raise _refused(text, "it does not begin with pkcs11:")
@@ -71,7 +70,7 @@ class TokenUri:
         if not module:
             raise _refused(text, "it has no module-path")
         if not (words.get("object") or words.get("id")):
-            raise _refused(text, "it names no object")
+            raise _refused(text, "it does not name an object")
         return cls(
             module_path=unquote(module),
             id=unquote_to_bytes(words.pop("id", "")),
@@ -91,7 +90,7 @@ def _pairs(text: str, part: str, end: str, known: tuple[str, ...]) -> dict[str, 
     for pair in filter(None, part.split(end)):
         name, equals, value = pair.partition("=")
         if not equals or name not in known or name in found:
-            raise _refused(text, f"{name!r} is not known there, or is there twice")
+            raise _refused(text, f"{name!r} is unknown or appears twice")
         found[name] = value
     return found
 

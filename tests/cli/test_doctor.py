@@ -126,7 +126,7 @@ def test_no_runtime_says_which_to_install(versions) -> None:
     ("data", "words"),
     [
         (b"hello", "this is not a keystore"),
-        (b"mlguard keystore 1\nhello", "the checksum does not fit"),
+        (b"mlguard keystore 1\nhello", "the checksum does not match"),
     ],
 )
 def test_a_file_that_is_no_keystore_is_a_problem_with_its_exit_code(

@@ -117,7 +117,7 @@ def test_a_customer_without_a_name_is_refused_before_anything_is_written(
         (["--signer", "nobody"], 15, "signer new"),
         (["--signer", "acme"], 15, "not for signing"),
         (["--key", "nobody"], 15, "nobody"),
-        (["--to", "mlguard-recipient-1-x25519-abc"], 11, "not whole"),
+        (["--to", "mlguard-recipient-1-x25519-abc"], 11, "is incomplete"),
     ],
 )
 def test_bad_input_is_a_sentence_and_no_file(

@@ -77,7 +77,7 @@ def test_reading_an_old_store_says_nothing_and_writing_says_what_it_does(
     assert "format" not in capsys.readouterr().err
     assert listed(capsys) == {"ci": True, "me": True}
     assert run(["keys", "new", "second"]) == 0
-    assert "becomes one of format 2 now" in capsys.readouterr().err
+    assert "is now upgraded to format 2" in capsys.readouterr().err
     assert listed(capsys) == {"ci": False, "me": True}
 
 
@@ -90,6 +90,6 @@ def test_a_removal_that_waits_for_a_slot_says_what_to_do(
     assert run(["keys", "check"]) == 0
     assert "should run `mlguard keys slots renew`: me" in capsys.readouterr().out
     assert run(["keys", "slots", "remove", "maria"]) == 11
-    assert "let the owner of each run" in capsys.readouterr().err
+    assert "ask the owner of each to run" in capsys.readouterr().err
     assert run(["keys", "slots", "remove", "maria", "me"]) == 0
     assert listed(capsys) == {"ci": False}

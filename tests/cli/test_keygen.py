@@ -85,7 +85,7 @@ def test_a_key_that_is_there_is_refused_and_kept(store: Path, identity: Path) ->
 def test_a_bad_name_is_refused_before_anything_is_made(
     store: Path, identity: Path
 ) -> None:
-    with pytest.raises(InvalidName, match="not a name"):
+    with pytest.raises(InvalidName, match="not a valid name"):
         keys.keygen("a/b", keystore=store, identity=identity)
     assert not store.exists()
     assert not identity.exists()

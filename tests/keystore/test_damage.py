@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from keystore import (
@@ -264,14 +264,18 @@ SLOT_FIELDS += ("public", "sealed", "seed", "verify", "wrapped")
 
 @given(field=st.sampled_from(FIELDS), value=JSON)
 def test_any_value_of_a_header_field_is_refused(field: str, value: object) -> None:
+    changed = with_header(SMALL, **{field: value})
+    assume(changed != SMALL)
     with pytest.raises(KeystoreError, match=r"."):
-        Keystore.open(MemoryStorage(with_header(SMALL, **{field: value})), IDENTITY)
+        Keystore.open(MemoryStorage(changed), IDENTITY)
 
 
 @given(field=st.sampled_from(SLOT_FIELDS), value=JSON)
 def test_any_value_of_a_slot_field_is_refused(field: str, value: object) -> None:
+    changed = with_slot(SMALL, **{field: value})
+    assume(changed != SMALL)
     with pytest.raises(KeystoreError, match=r"."):
-        Keystore.open(MemoryStorage(with_slot(SMALL, **{field: value})), IDENTITY)
+        Keystore.open(MemoryStorage(changed), IDENTITY)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_names_come_in_order(store: Keystore) -> None:
     "name", ["", ".hidden", "a b", "a/b", "a@2", "é", "a\n", "x" * 65], ids=ascii
 )
 def test_what_cannot_be_a_name_is_refused(store: Keystore, name: str) -> None:
-    with pytest.raises(InvalidName, match="is not a name for a key"):
+    with pytest.raises(InvalidName, match="is not a valid name for a key"):
         store.add(name, SECRET)
     assert store.names() == ("unet",)
 

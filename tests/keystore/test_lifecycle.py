@@ -54,7 +54,7 @@ def test_a_disabled_version_gives_nothing_until_it_is_enabled(store: Keystore) -
 
 def test_a_compromised_version_is_enabled_only_by_force(store: Keystore) -> None:
     store.disable("unet", 1, compromised=True)
-    with pytest.raises(NotAllowed, match="was called compromised"):
+    with pytest.raises(NotAllowed, match="was marked compromised"):
         store.enable("unet", 1)
     entry = store.enable("unet", 1, force=True)
     assert not entry.version(1).compromised
@@ -144,7 +144,7 @@ def test_a_use_of_an_unknown_version_is_refused(store: Keystore) -> None:
 def test_what_cannot_be_written_down_as_a_use_is_refused(
     store: Keystore, reference: str
 ) -> None:
-    with pytest.raises(InvalidName, match="is not a use"):
+    with pytest.raises(InvalidName, match="is not a valid use"):
         store.add_use("unet", "run", reference)
 
 

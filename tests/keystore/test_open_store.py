@@ -141,7 +141,7 @@ def test_a_key_is_never_overwritten(path: Path, identity: Identity) -> None:
 def test_a_new_work_factor_has_the_bounds_of_the_reader() -> None:
     with pytest.raises(WorkFactorTooHigh, match="iterations is 17, limit is 16"):
         WorkFactor(iterations=17)
-    with pytest.raises(ValueError, match="below the least"):
+    with pytest.raises(ValueError, match="below the minimum"):
         WorkFactor(memory_kib=1024)
 
 

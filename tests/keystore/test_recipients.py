@@ -94,9 +94,9 @@ def test_a_line_of_one_kind_is_not_read_as_another() -> None:
         ("hello", "expected a line that begins with"),
         ("mlguard-recipient-2-x25519-aaaa", "expected a line that begins with"),
         ("mlguard-recipient-1-x448-aaaa", "expected a line that begins with"),
-        (LINE[:-9], "not whole"),
-        (LINE + "a" * 1_000_000, "not whole"),
-        (LINE + "é", "not whole"),
+        (LINE[:-9], "is incomplete"),
+        (LINE + "a" * 1_000_000, "is incomplete"),
+        (LINE + "é", "is incomplete"),
     ],
     ids=["empty", "word", "version", "kem", "cut", "long", "accent"],
 )
@@ -112,7 +112,7 @@ def test_the_secret_is_never_a_recipient() -> None:
 
 def test_a_public_key_of_small_order_is_refused() -> None:
     weak = Recipient(kem="x25519", public=bytes(32), verify=bytes(32))
-    with pytest.raises(IdentityError, match="no usable public key"):
+    with pytest.raises(IdentityError, match="public key cannot be used"):
         wrap(weak.line(), b"key", b"")
 
 
@@ -121,7 +121,7 @@ def test_a_point_that_is_not_on_the_curve_is_refused() -> None:
     point = good.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     assert Recipient.parse(Recipient(kem="p256", public=point, verify=b"").line())
     bad = point[:-1] + bytes([point[-1] ^ 1])
-    with pytest.raises(IdentityError, match="no usable public key"):
+    with pytest.raises(IdentityError, match="public key cannot be used"):
         Recipient.parse(Recipient(kem="p256", public=bad, verify=b"").line())
 
 

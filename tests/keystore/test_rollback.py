@@ -207,7 +207,7 @@ def test_a_backup_of_another_store_is_refused(
 ) -> None:
     other = Keystore.create(tmp_path / "other", identity)
     backup(other, tmp_path / "copy")
-    with pytest.raises(KeystoreExists, match="another keystore than the backup"):
+    with pytest.raises(KeystoreExists, match="a different keystore from the backup"):
         restore(path, tmp_path / "copy", identity)
 
 

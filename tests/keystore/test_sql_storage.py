@@ -94,7 +94,7 @@ def test_what_is_read_back_wrong_is_undone_with_its_log_line(
     with monkeypatch.context() as patch:
         answers = iter([before, before + b"x"])
         patch.setattr(storage, "read", lambda: next(answers))
-        with pytest.raises(MalformedKeystore, match="checksum does not fit"):
+        with pytest.raises(MalformedKeystore, match="checksum does not match"):
             store.add("second", SECRET)
     assert good() == before
     assert len(opened(url, identity).log()) == 2
@@ -218,10 +218,10 @@ def test_a_file_that_is_no_database_is_refused(
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("mysql://root:hunter2@host/db", "none that mlguard knows"),
-        ("postgresql://a:hunter2@host:port/db", "none that mlguard knows"),
-        ("sqlite://", "names no file"),
-        ("sqlite:///:memory:", "names no file"),
+        ("mysql://root:hunter2@host/db", "not one that mlguard knows"),
+        ("postgresql://a:hunter2@host:port/db", "not one that mlguard knows"),
+        ("sqlite://", "does not name a file"),
+        ("sqlite:///:memory:", "does not name a file"),
     ],
 )
 def test_a_url_we_do_not_know_is_refused_without_its_password(

@@ -172,9 +172,9 @@ def test_a_slot_is_read_without_a_token_or_its_module(
         (f"pkcs11:object=a?{MODULE}&pin-source=file:/pin", "names a PIN"),
         (f"token=a;object=b?{MODULE}", "does not begin with pkcs11:"),
         ("pkcs11:object=a", "has no module-path"),
-        (f"pkcs11:token=a?{MODULE}", "names no object"),
-        (f"pkcs11:object=a;object=b?{MODULE}", "'object' is not known there, or"),
-        (f"pkcs11:object=a;colour=b?{MODULE}", "'colour' is not known there"),
+        (f"pkcs11:token=a?{MODULE}", "does not name an object"),
+        (f"pkcs11:object=a;object=b?{MODULE}", "'object' is unknown or appears twice"),
+        (f"pkcs11:object=a;colour=b?{MODULE}", "'colour' is unknown"),
         (f"pkcs11:object=a;type=cert?{MODULE}", "its type is not secret-key"),
     ],
 )

@@ -65,7 +65,7 @@ def test_the_first_write_upgrades_after_a_word(
     assert version_of(old) == 2
     (words,) = said
     assert "format 1" in words
-    assert "becomes one of format 2" in words
+    assert "is now upgraded to format 2" in words
     assert [each.op for each in store.log()] == ["upgrade", "add"]
 
 
@@ -136,7 +136,7 @@ def test_a_store_of_format_1_where_format_2_was_seen_is_noticed(
     Keystore.open(old, IDENTITY, pins=pins).add("second", SECRET)
     largest = Vector.load(VECTORS / "largest-generation.test")
     old.write_bytes(largest.data)  # the same store, of a later generation
-    with pytest.raises(RolledBackKeystore, match="another history"):
+    with pytest.raises(RolledBackKeystore, match="a different history"):
         Keystore.open(old, IDENTITY, pins=pins)
 
 
@@ -239,6 +239,6 @@ def test_a_backup_that_brings_somebody_back_is_said(tmp_path: Path) -> None:
     store.remove_slot("leaver")
     path.write_bytes(b"")
     restore(path, tmp_path / "copy", IDENTITY, pins=pins, say=said.append)
-    assert "who was removed since then opens the keystore again" in said[0]
+    assert "members removed since then can open the keystore again" in said[0]
     store = Keystore.open(path, leaver)
     assert store.check()[-1].op == "restore"

@@ -285,7 +285,7 @@ def test_what_would_not_open_never_becomes_the_store(
 
     store = Keystore.open(path, identity)
     monkeypatch.setattr(opened, "put_together", mistaken)
-    with pytest.raises(MalformedKeystore, match="checksum does not fit"):
+    with pytest.raises(MalformedKeystore, match="checksum does not match"):
         store.add("second", SECRET)
     assert path.read_bytes() == before
     assert strays(path) == []

@@ -125,7 +125,7 @@ def test_a_removed_member_cannot_go_on_with_a_store_he_has_open(
 ) -> None:
     open_since = Keystore.open(storage, LEAVER)
     Keystore.open(storage, OWNER).remove_slot("leaver")
-    with pytest.raises(NoSlotOpens, match="removed or replaced meanwhile"):
+    with pytest.raises(NoSlotOpens, match="removed or replaced since"):
         open_since.add("mine", SECRET)
 
 
@@ -181,7 +181,7 @@ def test_a_removed_member_plants_no_slot_in_a_later_version(
     old = storage.read()
     Keystore.open(storage, OWNER).remove_slot("leaver")
     forgery = planted(old, LEAVER, on=storage.read())
-    with pytest.raises(TamperedKeystore, match="nobody who was a member"):
+    with pytest.raises(TamperedKeystore, match="not signed by a member"):
         Keystore.open(MemoryStorage(forgery), OWNER)
 
 
@@ -199,9 +199,9 @@ def test_a_removed_member_who_goes_on_from_his_old_copy_is_noticed(
     for number in range(3):
         his.add(f"later-{number}", SECRET)
     path.write_bytes(thief.read())
-    with pytest.raises(RolledBackKeystore, match="another history") as refusal:
+    with pytest.raises(RolledBackKeystore, match="a different history") as refusal:
         Keystore.open(path, OWNER, pins=pins)
-    assert "somebody who was removed may have written it" in str(refusal.value)
+    assert "a removed member may have written it" in str(refusal.value)
 
 
 def test_without_a_pin_it_is_not_noticed(storage: MemoryStorage) -> None:
@@ -221,7 +221,7 @@ def test_an_open_store_notices_a_fork_by_itself(storage: MemoryStorage) -> None:
     for number in range(3):
         his.add(f"later-{number}", SECRET)
     storage.data = thief.read()
-    with pytest.raises(RolledBackKeystore, match="another history"):
+    with pytest.raises(RolledBackKeystore, match="a different history"):
         store.add("more", SECRET)
 
 
@@ -244,7 +244,7 @@ def test_a_store_key_that_nobody_signed_is_refused_even_if_it_is_well_wrapped(
         patch.setattr("keystore.members.key_id_of", lambda *_: header.key_id)
         slots = tuple(with_store_key(s, key, header.store_id) for s in header.slots)
     forgery = seal_state(replace(header, slots=slots), Contents.empty(), key)[1]
-    with pytest.raises(TamperedKeystore, match="not the one members agreed on"):
+    with pytest.raises(TamperedKeystore, match="not the one that the members signed"):
         Keystore.open(MemoryStorage(forgery), OWNER)
 
 
@@ -373,7 +373,7 @@ def test_a_draft_of_a_removed_member_is_not_signed(storage: MemoryStorage) -> No
     Keystore.open(storage, OWNER).remove_slot("leaver")
     header = take_apart(storage.read()).header
     member = find_member(take_apart(old).header.slots, LEAVER, header.store_id)
-    with pytest.raises(NoSlotOpens, match="removed or replaced meanwhile"):
+    with pytest.raises(NoSlotOpens, match="removed or replaced since"):
         Draft(header, bytes(32), member).with_slots(header.slots[:1])
 
 

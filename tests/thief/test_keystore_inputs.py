@@ -64,7 +64,9 @@ def test_a_store_that_everybody_can_write_is_not_taken_without_a_word(
 ) -> None:
     assert "can write" not in typed(capsys, "keys", "list")[1]
     path.chmod(0o602)
-    assert "every user can write it" in typed(capsys, "keys", "list")[1]
+    assert (
+        "every user of this machine can write to it" in typed(capsys, "keys", "list")[1]
+    )
     path.chmod(0o600)
     path.parent.chmod(0o777)
     assert "can replace it in its folder" in typed(capsys, "keys", "list")[1]

@@ -69,9 +69,9 @@ def test_an_older_store_with_its_pin_removed_is_told_by_the_log(
     for pin in (tmp_path / "pins").iterdir():
         pin.unlink()
     store = Keystore.open(path, OWNER, pins=pins)
-    with pytest.raises(RolledBackKeystore, match="the log tells of generation 4"):
+    with pytest.raises(RolledBackKeystore, match="the log is at generation 4"):
         store.log()
-    with pytest.raises(RolledBackKeystore, match="the log tells of generation 4"):
+    with pytest.raises(RolledBackKeystore, match="the log is at generation 4"):
         store.add("fourth", SECRET)
 
 
