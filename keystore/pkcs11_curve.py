@@ -18,7 +18,7 @@ from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 from pkcs11.util.ec import encode_named_curve_parameters
 
 from keystore.errors import TokenError
-from keystore.pkcs11_key import NEW_KEY_ID_BYTES, NOT_OURS, open_session
+from keystore.pkcs11_key import NEW_KEY_ID_BYTES, NOT_OURS, objects_of, open_session
 from keystore.token_uri import TokenUri
 
 CURVE = "secp256r1"
@@ -90,7 +90,7 @@ def make_pair(uri: TokenUri, pin: str) -> bool:
         TokenError: The token is missing or refuses.
     """
     with open_session(uri, pin, rw=True) as session:
-        if list(session.get_objects(_wanted(uri, ObjectClass.PRIVATE_KEY))):
+        if objects_of(session, uri, ObjectClass.PRIVATE_KEY, KeyType.EC):
             return False
         if not uri.object:
             raise TokenError(
@@ -111,19 +111,7 @@ def make_pair(uri: TokenUri, pin: str) -> bool:
 
 
 def _only(session: pkcs11.Session, uri: TokenUri, kind: ObjectClass) -> Any:
-    found = list(session.get_objects(_wanted(uri, kind)))
+    found = objects_of(session, uri, kind, KeyType.EC)
     if len(found) != 1:
         raise TokenError(f"{uri}: expected one P-256 key pair, found {len(found)}")
     return found[0]
-
-
-def _wanted(uri: TokenUri, kind: ObjectClass) -> dict[Attribute, Any]:
-    wanted: dict[Attribute, Any] = {
-        Attribute.CLASS: kind,
-        Attribute.KEY_TYPE: KeyType.EC,
-    }
-    if uri.object:
-        wanted[Attribute.LABEL] = uri.object
-    if uri.id:
-        wanted[Attribute.ID] = uri.id
-    return wanted

@@ -181,16 +181,20 @@ def _token(library: Any, uri: TokenUri) -> pkcs11.Token:
     return found[0]
 
 
-def _keys(session: pkcs11.Session, uri: TokenUri) -> list[Any]:
-    wanted: dict[Attribute, Any] = {
-        Attribute.CLASS: ObjectClass.SECRET_KEY,
-        Attribute.KEY_TYPE: KeyType.AES,
-    }
+def objects_of(
+    session: pkcs11.Session, uri: TokenUri, kind: ObjectClass, type_: KeyType
+) -> list[Any]:
+    """The token's objects of a kind that a URI names, by their label and id."""
+    wanted: dict[Attribute, Any] = {Attribute.CLASS: kind, Attribute.KEY_TYPE: type_}
     if uri.object:
         wanted[Attribute.LABEL] = uri.object
     if uri.id:
         wanted[Attribute.ID] = uri.id
     return list(session.get_objects(wanted))
+
+
+def _keys(session: pkcs11.Session, uri: TokenUri) -> list[Any]:
+    return objects_of(session, uri, ObjectClass.SECRET_KEY, KeyType.AES)
 
 
 def _checked(key: Any, uri: TokenUri) -> Any:

@@ -11,12 +11,11 @@ from typing import Any
 
 from mlguard.canonical import canonical
 from mlguard.errors import MalformedBundle
-from mlguard.sealing import TensorHeader, chunks_of
+from mlguard.sealing import TensorHeader, check_name, chunks_of
 
 ALIGNMENT = 64  # bytes; what vector instructions like
 MAX_TENSORS = 100_000
 MAX_RANK = 64
-MAX_NAME = 1024  # characters
 TAG_DIGITS = 32
 FIELDS = {"name", "type", "shape", "tags"}
 
@@ -102,8 +101,7 @@ def check_names(headers: Sequence[TensorHeader]) -> None:
             twice.
     """
     for header in headers:
-        if not 0 < len(header.name) <= MAX_NAME or not header.name.isprintable():
-            raise ValueError(f"a tensor is named {header.name[:MAX_NAME]!r}")
+        check_name(header.name)
     if len({header.name for header in headers}) != len(headers):
         raise ValueError("two tensors have one name")
 

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from keystore import Identity, TokenIdentity, TokenUri
-from mlguard.cli.no_dumps import forbid_core_dumps
 from mlguard.cli.printable import tell
+from mlguard.cli.process import hide_memory
 from mlguard.cli.unlock import PinFd, PinFile, pin_of, read_identity
 from mlguard.cli.with_store import Json, answer
 
@@ -45,7 +45,7 @@ def new(
     its recipient. The recipient is no secret.
     """
     _check_one(file, token)
-    forbid_core_dumps()
+    hide_memory()
     if token is not None:
         if pq:
             raise typer.BadParameter("--pq is for a file: tokens know P-256")

@@ -9,12 +9,13 @@ are shared they take the time of those that work.
 import math
 import os
 import signal
-from pathlib import Path
+import sys
+from contextlib import suppress
+
+from mlguard.quota import cpu_quota
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of cgroup 2: "max 100000" or "150000 100000"
-OLD_QUOTA = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")  # of cgroup 1; -1 is none
-OLD_PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+PR_SET_DUMPABLE = 4  # <sys/prctl.h>
 
 
 def set_up() -> None:
@@ -42,6 +43,20 @@ def no_core_dumps() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
 
 
+def hide_memory() -> None:
+    """Keep other processes of the same user from reading this one's memory, on Linux.
+
+    Called before a secret is read and not for every command: it also keeps debuggers
+    and profilers away from a training. Root can still read it. Linux then writes no
+    core dump either, not even to a program that collects them.
+    """
+    if sys.platform == "linux":
+        with suppress(ImportError, OSError, AttributeError):
+            import ctypes
+
+            ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
 def use_threads(count: int) -> None:
     """Have torch and numpy use so many threads. Only before they are loaded."""
     for name in THREADS:
@@ -49,28 +64,6 @@ def use_threads(count: int) -> None:
 
 
 def cores_of_quota() -> int | None:
-    """How many cores the control group may keep busy; None if that is all of them.
-
-    A container that may use two of 64 cores sees all of them, and would be slowed down
-    by threads that take turns.
-    """
-    quota = _quota()
-    if quota is None or quota >= (os.cpu_count() or 1):
-        return None
-    return max(1, math.ceil(quota))
-
-
-def _quota() -> float | None:
-    """How many cores' time the control group may use; None if it has no limit."""
-    try:
-        quota, period = QUOTA.read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota, period = OLD_QUOTA.read_text(), OLD_PERIOD.read_text()
-        except OSError:
-            return None
-    try:
-        share = int(quota) / int(period)
-    except (ValueError, ZeroDivisionError):  # "max" is no number
-        return None
-    return share if share > 0 else None
+    """How many cores the container may keep busy; None if that is all of them."""
+    quota = cpu_quota()
+    return None if quota is None else math.ceil(quota)

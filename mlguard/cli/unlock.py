@@ -33,8 +33,8 @@ from keystore import (
 )
 from keystore.system import home_folders
 from mlguard.cli.ask import Source, ask
-from mlguard.cli.no_dumps import forbid_core_dumps
 from mlguard.cli.printable import warn
+from mlguard.cli.process import hide_memory
 
 DEFAULT_KEYSTORE = str(Path(typer.get_app_dir("mlguard")) / "keystore.mlgk")
 IDENTITY_VARIABLE = "MLGUARD_IDENTITY_FILE"
@@ -154,7 +154,7 @@ class Unlock:
             PassphraseRefused: The passphrase is empty, too long, or not text.
             TokenError: The URI names no key on a token.
         """
-        forbid_core_dumps()
+        hide_memory()
         if self.token_uri is not None:
             return self.key_on_token(self.token_uri)
         path = self.identity_path
@@ -225,7 +225,7 @@ def read_identity(path: Path, location: str) -> Identity:
         IdentityError: It is missing, unsafe or damaged.
         PassphraseMissing: There is nothing to read from.
     """
-    forbid_core_dumps()
+    hide_memory()
     if path != FROM_TERMINAL:
         return Identity.read(path, say=warn)
     if sys.stdin is None or sys.stdin.isatty():

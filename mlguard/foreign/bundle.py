@@ -6,7 +6,6 @@ runs beside the model as it was (compare.py), and what was written is opened aga
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from mlguard.errors import MalformedBundle, ModelFileError, ParityError
 from mlguard.files import refuse_existing
 from mlguard.foreign.about import About
 from mlguard.foreign.lift import Lifted, Signature, lift_file
+from mlguard.installed import versions_of
 from mlguard.keys import ModelKey, new_protection_id
 from mlguard.runtime.one_graph import misfit_of
 from mlguard.runtime.types import datatype_of
@@ -127,7 +127,7 @@ def model_of(lifted: Lifted, about: About, *, name: str) -> Model2:
         graph=lifted.graph,
         tensors=lifted.tensors,
         left=_left(lifted),
-        origin=Origin(versions=_versions()),
+        origin=Origin(versions=versions_of(PACKAGES)),
     )
 
 
@@ -170,16 +170,6 @@ def _left(lifted: Lifted) -> list[Uncovered]:
         reason = "shapes, axes and single numbers"
         left.append(Uncovered(name="small", size=lifted.small_bytes, reason=reason))
     return left
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _check_written(path: Path, key: ModelKey, tensors: Sequence[PlainTensor]) -> None:

@@ -5,20 +5,14 @@ follow what the container may use, which onnxruntime does not look at.
 """
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from mlguard.engine import onnxruntime
 from mlguard.errors import BundleError, ProviderError
+from mlguard.quota import cpu_quota
 
-CGROUP_2 = Path("/sys/fs/cgroup/cpu.max")
-CGROUP_1 = (
-    Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
-    Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
-)
 MOST_THREADS = 4096
 
 # Session options that write the model, or its structure, into a file.
@@ -116,23 +110,7 @@ class Compute:
 def threads_of_container() -> int:
     """How many threads the CPU quota of this container allows; 0 if there is none.
 
-    onnxruntime counts the machine's cores, and a container of one core then has as many
-    threads in turn as its host has cores.
+    Rounded down: onnxruntime's threads spin while they wait, and use up the quota.
     """
-    quota = _quota()
-    cores = os.cpu_count() or 1
-    return max(1, math.floor(quota)) if quota and quota < cores else 0
-
-
-def _quota() -> float | None:
-    """CPUs that the control group may use, as its kernel interface says."""
-    try:
-        limit, period = CGROUP_2.read_text().split()
-    except (OSError, ValueError):
-        try:
-            limit, period = (path.read_text().strip() for path in CGROUP_1)
-        except OSError:
-            return None
-    if not limit.isdigit() or not period.isdigit() or int(period) == 0:
-        return None  # "max", or -1
-    return int(limit) / int(period)
+    quota = cpu_quota()
+    return 0 if quota is None else max(1, math.floor(quota))

@@ -16,6 +16,7 @@ from mlguard.sealing.tensors import (
     ELEMENT_BITS,
     PlainTensor,
     TensorHeader,
+    check_name,
     chunks_of,
     tensor_bytes,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "FileKey",
     "PlainTensor",
     "TensorHeader",
+    "check_name",
     "chunks_of",
     "new_salt",
     "open_blob",

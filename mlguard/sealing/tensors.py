@@ -12,6 +12,8 @@ from typing import Any
 
 CHUNK_BYTES = 1 << 26  # what a reader holds at most, and less than one AES-GCM call
 
+MAX_NAME = 1024  # characters
+
 # Bits of one element, by the number that onnx.proto gives its type. Strings (8) have no
 # bytes of their own.
 ELEMENT_BITS = {
@@ -71,6 +73,16 @@ class PlainTensor(TensorHeader):
     def header(self) -> TensorHeader:
         """All but the bytes."""
         return TensorHeader(self.name, self.element_type, self.shape)
+
+
+def check_name(name: str) -> None:
+    """Refuse names that a terminal could take for a command.
+
+    Raises:
+        ValueError: It is empty, too long, or not printable.
+    """
+    if not 0 < len(name) <= MAX_NAME or not name.isprintable():
+        raise ValueError(f"a tensor is named {name[:MAX_NAME]!r}")
 
 
 def tensor_bytes(element_type: int, shape: tuple[int, ...]) -> int:

@@ -6,7 +6,6 @@ docs/spec/weights-v1.md, sections 3 and 4.
 import hmac
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from mlguard.errors import MalformedWeights, TamperedTensors, WrongKey
@@ -110,16 +109,15 @@ class BoundFile:
         metadata: The owner's, without what a key needs.
     """
 
-    def __init__(self, path: Path, key: ModelKey) -> None:
-        """Open a file under its key.
+    def __init__(self, file: WeightsFile, key: ModelKey) -> None:
+        """Unlock an opened file with its key.
 
         Raises:
             MalformedWeights: The file does not follow the specification.
             WrongKey: It was bound to another key.
             TamperedTensors: Its header is not what the owner wrote.
-            WeightsError: It cannot be read.
         """
-        self._file = file = WeightsFile(path)
+        self._file = file
         self.name = file.name
         binding = Binding.of(file.header, name=file.name)
         if binding.key_id != key.key_id:

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from mlguard.errors import MalformedWeights
-from mlguard.sealing import ELEMENT_BITS, TensorHeader
+from mlguard.sealing import ELEMENT_BITS, TensorHeader, check_name
 
 MAX_HEADER_BYTES = 1 << 24  # more than 50,000 tensors
 MAX_AXES = 64
 MAX_SIZE = 1 << 46  # of an axis, and of a tensor's bytes
-MAX_NAME = 1024  # characters
 LENGTH_BYTES = 8
 ALIGNMENT = 64  # where the data begins, of files that we write
 METADATA = "__metadata__"
@@ -137,16 +136,6 @@ def write_header(metadata: Mapping[str, str], entries: Iterable[Entry]) -> bytes
     raw = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
     raw += b" " * (-(LENGTH_BYTES + len(raw)) % ALIGNMENT)
     return len(raw).to_bytes(LENGTH_BYTES, "little") + raw
-
-
-def check_name(name: str) -> None:
-    """Refuse names that a terminal could take for a command.
-
-    Raises:
-        ValueError: It is empty, too long, or not printable.
-    """
-    if not 0 < len(name) <= MAX_NAME or not name.isprintable():
-        raise ValueError(f"a tensor is named {name[:MAX_NAME]!r}")
 
 
 def _entry(name: str, fields: Any) -> Entry:

@@ -74,7 +74,7 @@ class safe_open:  # noqa: N801  # as the library calls it
         device: Any = "cpu",
     ) -> None:
         self._framework, self._device = framework_of(framework), device
-        self._file = BoundFile(Path(path), key)
+        self._file = BoundFile(WeightsFile(Path(path)), key)
 
     def __enter__(self) -> Self:
         return self
@@ -149,8 +149,8 @@ def raw_tensors(
         TamperedTensors: It is not what its owner wrote.
         WeightsError: It cannot be read.
     """
-    plain_file = WeightsFile(Path(path))
-    file = BoundFile(Path(path), key) if is_bound(plain_file.header) else plain_file
+    opened = WeightsFile(Path(path))
+    file = BoundFile(opened, key) if is_bound(opened.header) else opened
     for entry in file.entries.values():
         plain = np.empty(entry.size_bytes, dtype=np.uint8)
         file.read(entry.name, plain)

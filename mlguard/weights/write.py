@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from mlguard.errors import WeightsError
 from mlguard.files import fill_new, refuse_existing
 from mlguard.keys import ModelKey, ModelSubkeys, new_protection_id
-from mlguard.sealing import FileKey, new_salt, seal_tensor
+from mlguard.sealing import FileKey, check_name, new_salt, seal_tensor
 from mlguard.weights.bound import (
     MAC,
     PREFIX,
@@ -26,7 +26,6 @@ from mlguard.weights.header import (
     LENGTH_BYTES,
     MAX_HEADER_BYTES,
     Entry,
-    check_name,
     check_size,
     write_header,
 )

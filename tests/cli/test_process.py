@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mlguard import quota
 from mlguard.cli import process
 
 PROBE = """
@@ -57,6 +58,15 @@ def test_limit_of_core_dumps_is_one_byte_or_none(
     assert set_to == [(left, left)]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_memory_with_a_secret_is_hidden_from_other_processes() -> None:
+    """And not before: a training may be looked at with a debugger."""
+    shown = "import ctypes; print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+    hiding = "from mlguard.cli.process import hide_memory; hide_memory();"
+    assert probe(shown, "--version") == "1"
+    assert probe(hiding + shown, "--version") == "0"
+
+
 def test_waiting_threads_do_not_spin_unless_asked_to() -> None:
     after = "print(os.environ['OMP_WAIT_POLICY'])"
     assert probe(after, "--version") == "PASSIVE"
@@ -88,8 +98,8 @@ def test_cores_are_those_of_the_container(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, cores: int | None
 ) -> None:
     (tmp_path / "cpu.max").write_text(text)
-    monkeypatch.setattr(process, "QUOTA", tmp_path / "cpu.max")
-    monkeypatch.setattr(process, "OLD_QUOTA", tmp_path / "none")
+    monkeypatch.setattr(quota, "QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(quota, "OLD_QUOTA", tmp_path / "none")
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     assert process.cores_of_quota() == cores
 
@@ -99,9 +109,9 @@ def test_quota_of_an_older_kernel_counts(
 ) -> None:
     (tmp_path / "quota").write_text("300000\n")
     (tmp_path / "period").write_text("100000\n")
-    monkeypatch.setattr(process, "QUOTA", tmp_path / "none")
-    monkeypatch.setattr(process, "OLD_QUOTA", tmp_path / "quota")
-    monkeypatch.setattr(process, "OLD_PERIOD", tmp_path / "period")
+    monkeypatch.setattr(quota, "QUOTA", tmp_path / "none")
+    monkeypatch.setattr(quota, "OLD_QUOTA", tmp_path / "quota")
+    monkeypatch.setattr(quota, "OLD_PERIOD", tmp_path / "period")
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     assert process.cores_of_quota() == 3
 

@@ -19,6 +19,8 @@ MAY_IMPORT = {
     "mlguard.files": {"mlguard.errors"},
     "mlguard.rules": set(),
     "mlguard.kinds": set(),
+    "mlguard.quota": set(),
+    "mlguard.installed": set(),
     "mlguard.engine": {"mlguard.errors", "onnxruntime"},
     "mlguard.validation": {"pydantic"},
     "mlguard.canonical": {"pydantic"},
@@ -68,13 +70,13 @@ MAY_IMPORT = {
     | {"mlguard.kinds"}
     | {"mlguard.keys", "mlguard.transforms", "mlguard.bundle", "mlguard.sealing"}
     | {"mlguard.grants", "mlguard.issuing"}  # an issued bundle opens with an identity
-    | {"mlguard.images", "numpy", "mlguard.engine", "PIL"}
+    | {"mlguard.images", "mlguard.quota", "numpy", "mlguard.engine", "PIL"}
     | {"mlguard.validation", "pydantic"},  # what a server at another machine answers
     "mlguard.foreign": COMMON
     | {"mlguard.validation"}
     | {"mlguard.kinds"}
     | {"mlguard.keys", "mlguard.sealing", "mlguard.bundle", "mlguard.runtime"}
-    | {"google.protobuf"}
+    | {"google.protobuf", "mlguard.installed"}
     | {"numpy", "onnx", "mlguard.engine", "pydantic"},
     "mlguard.protect": COMMON
     | {"mlguard.kinds"}
@@ -82,7 +84,7 @@ MAY_IMPORT = {
     | TORCH
     | {"mlguard.recipe", "mlguard.tasks", "mlguard.keys", "mlguard.transforms"}
     | {"mlguard.data", "mlguard.models", "mlguard.bundle", "mlguard.runtime"}
-    | {"mlguard.sealing"}
+    | {"mlguard.sealing", "mlguard.installed"}
     | {"mlguard.foreign"}
     | {"accelerate", "matplotlib", "onnx", "pydantic", "safetensors"}
     | {"google.protobuf"},  # what onnx graphs are; comes with onnx

@@ -441,8 +441,8 @@ def test_the_cpu_quota_of_a_container_is_respected(
     says: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpu.max").write_text(says + "\n")
-    monkeypatch.setattr("mlguard.runtime.options.CGROUP_2", tmp_path / "cpu.max")
-    monkeypatch.setattr("mlguard.runtime.options.CGROUP_1", (tmp_path / "a",) * 2)
+    monkeypatch.setattr("mlguard.quota.QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr("mlguard.quota.OLD_QUOTA", tmp_path / "none")
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     assert Compute().session_options().intra_op_num_threads == expected
 

@@ -9,6 +9,7 @@ import pytest
 from mlguard.errors import MalformedWeights, MlguardError, TamperedTensors, WrongKey
 from mlguard.keys import ModelKey
 from mlguard.weights.bound import BoundFile
+from mlguard.weights.file import WeightsFile
 
 CASES = json.loads((Path(__file__).parents[1] / "vectors/weights.json").read_text())
 REFUSALS: dict[str, type[MlguardError]] = {
@@ -29,7 +30,7 @@ def those(*expected: str) -> pytest.MarkDecorator:
 def opened(case: dict, folder: Path) -> tuple[dict[str, bytes], dict[str, str]]:
     path = folder / "some.safetensors"
     path.write_bytes(base64.b64decode(case["file"]))
-    file = BoundFile(path, ModelKey(bytes.fromhex(case["key"])))
+    file = BoundFile(WeightsFile(path), ModelKey(bytes.fromhex(case["key"])))
     found = {}
     for name, entry in file.entries.items():
         into = bytearray(entry.size_bytes)

@@ -2,10 +2,11 @@
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+
+from mlguard.installed import versions_of
 
 PACKAGES = (
     "mlguard",
@@ -23,13 +24,7 @@ PACKAGES = (
 
 def versions() -> dict[str, str]:
     """The version of Python and of every package that can change a result."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version(), **versions_of(PACKAGES)}
 
 
 def machine(device: torch.device) -> dict[str, str | int]:
