@@ -32,12 +32,17 @@ class TrainingSet(torch.utils.data.Dataset[Sample]):
         base: The images to crop, already of one size.
         spec: The recipe's [data]: crop_scale and crop_ratio, or pad, and flip.
         seed: The recipe's train.seed.
+        views: How many crops of each image there are in the whole run; after so many
+            epochs they come again. 0: no end of them.
     """
 
-    def __init__(self, base: LabelledSet, spec: recipe.Data, seed: int) -> None:
+    def __init__(
+        self, base: LabelledSet, spec: recipe.Data, seed: int, *, views: int = 0
+    ) -> None:
         self.base = base
         self._spec = spec
         self._seed = seed
+        self._views = views
 
     def __len__(self) -> int:
         """The images of one epoch."""
@@ -49,7 +54,10 @@ class TrainingSet(torch.utils.data.Dataset[Sample]):
         Shape:
             returns  (3, H, W) uint8 image, (H, W) uint8 mask or () int64 class
         """
-        image, mask = self.base.arrays(position % len(self.base))
+        epoch, index = divmod(position, len(self.base))
+        if self._views:
+            position = epoch % self._views * len(self.base) + index
+        image, mask = self.base.arrays(index)
         size = height, width = image.shape[:2]
         draws = Draws(_CROP, self._seed, position)
         if self._spec.pad:

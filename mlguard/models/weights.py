@@ -91,10 +91,7 @@ def fitting_weights(model: nn.Module, spec: recipe.Model) -> dict[str, Tensor]:
     Raises:
         WeightsError: The file is missing or damaged, or too little of it fits.
     """
-    if spec.weights.endswith(".safetensors"):
-        tensors = _read_safetensors(Path(spec.weights))
-    else:
-        tensors = _download(spec.weights)
+    tensors = read_weights(spec)
     own = model.state_dict()
     renamed = {_own_name(name, own): value for name, value in tensors.items()}
     _fit_positions(renamed, own)
@@ -110,6 +107,17 @@ def fitting_weights(model: nn.Module, spec: recipe.Model) -> dict[str, Tensor]:
             hint="the weights must be of the same architecture as model.name",
         )
     return fitting
+
+
+def read_weights(spec: recipe.Model) -> dict[str, Tensor]:
+    """The recipe's starting weights as they are published, by their own names.
+
+    Raises:
+        WeightsError: The file is missing or damaged, or is not what was published.
+    """
+    if spec.weights.endswith(".safetensors"):
+        return _read_safetensors(Path(spec.weights))
+    return _download(spec.weights)
 
 
 def _own_name(name: str, own: dict[str, Tensor]) -> str:

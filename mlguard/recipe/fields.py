@@ -10,6 +10,7 @@ MAX_SIDE = 8192  # pixels
 MAX_IMAGES = 1_000_000  # of a split
 MAX_BATCH = 65_536  # images
 MAX_EPOCHS = 100_000
+MAX_WIDTH = 8192  # channels
 MAX_KEYS = 100_000
 MAX_KEY_BITS = 256  # of a model key; no transform has more that counts
 
@@ -18,6 +19,7 @@ Positive = Annotated[float, Field(gt=0)]
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Images = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
 Epochs = Annotated[int, Field(ge=1, le=MAX_EPOCHS)]
+Width = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
 Keys = Annotated[int, Field(ge=1, le=MAX_KEYS)]
 Rgb = tuple[float, float, float]
 

@@ -9,13 +9,16 @@ from mlguard.recipe.fields import (
     MAX_BATCH,
     MAX_KEY_BITS,
     MAX_KEYS,
+    MAX_WIDTH,
     Epochs,
     Fraction,
     Keys,
+    Layer,
     Positive,
     Rgb,
     Section,
     Text,
+    Width,
 )
 from mlguard.recipe.transform import Transform
 from mlguard.rules import ALL_ATTACKS, AttackName
@@ -23,10 +26,24 @@ from mlguard.rules import ALL_ATTACKS, AttackName
 LEAST_BATCH = 2  # images: batch norm needs two
 MAX_SHARES = 100  # points of the curve of nearby keys
 
+MAX_MAPS = 8  # feature maps of a backbone that a private half reads
+MAX_VIEWS = 10_000  # of one training image
+MAX_CACHE_GB = 100_000.0
+
 Classifier = Literal[
-    "cnn_small", "mobilenet_v2", "resnet18", "resnet18_cifar", "resnet50"
+    "cnn_small",
+    "mobilenet_v2",
+    "resnet18",
+    "resnet18_cifar",
+    "resnet50",
+    "sliced_classifier",
 ]
 CLASSIFIERS: tuple[str, ...] = get_args(Classifier)
+SLICED = ("sliced_segmenter", "sliced_classifier")  # in two halves
+# Encoders of torchvision with public weights; docs/split.md.
+Backbone = Literal[
+    "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "resnet18", "resnet50"
+]
 # No key of a model that was protected here is an integer seed, so nobody waits for it.
 BY_DEFAULT = tuple(name for name in ALL_ATTACKS if name != "integer-seeds")
 
@@ -47,8 +64,15 @@ class Model(Section):
         "fcn_convnext_tiny",
         "upernet_swin_t",
         "setr_vit_b_16",
+        "sliced_segmenter",
         Classifier,
     ]
+    # Of a model in two halves: the public encoder, which layers' outputs it sends from
+    # fine to coarse, and the channels of the private slices that read them.
+    backbone: Backbone | None = None
+    maps: Annotated[tuple[Layer, ...], Field(max_length=MAX_MAPS)] = ()
+    widths: Annotated[tuple[Width, ...], Field(max_length=MAX_MAPS)] = ()
+    side: Annotated[int, Field(ge=0, le=MAX_WIDTH)] = 0  # channels on the image itself
     weights: str = "none"  # "none", a .safetensors file, or a torchvision enum member
     mean: Rgb | None = None  # of an image in [0, 1]; None takes the weights' own
     std: tuple[Positive, Positive, Positive] | None = None
@@ -62,6 +86,30 @@ class Model(Section):
             raise ValueError("mean and std go together")
         if self.weights.endswith(".safetensors") and self.mean is None:
             raise ValueError("a weights file needs the mean and std it was trained on")
+        return self
+
+    @model_validator(mode="after")
+    def _halves(self) -> Self:
+        if self.name not in SLICED:
+            if self.backbone or self.maps or self.widths or self.side:
+                raise ValueError(
+                    f"backbone, maps, widths and side go with {' and '.join(SLICED)}, "
+                    f"not with {self.name}"
+                )
+            return self
+        if self.backbone is None or not self.maps:
+            raise ValueError(f"{self.name} needs a backbone, and maps that it sends")
+        if len(self.widths) != len(self.maps):
+            raise ValueError(
+                f"widths: expected one for each of {len(self.maps)} maps, got "
+                f"{len(self.widths)}"
+            )
+        if len(set(self.maps)) != len(self.maps):
+            raise ValueError("maps: one of them is named twice")
+        if (self.stem, self.batch_norm) != ("plain", "running"):
+            raise ValueError(
+                f"stem and batch_norm are what bind does, and {self.name} is trained"
+            )
         return self
 
 
@@ -91,6 +139,11 @@ class Train(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     ramp_epochs: Annotated[float, Field(ge=0)] = 0.0  # from plain images to keyed
     checkpoint_s: Positive = 300.0  # seconds between checkpoints within an epoch
+    # Of the method split: how many crops of each image there are in the whole run, so
+    # that the backbone sees each once (0: a new one every epoch), and the most that
+    # what it says of them takes on the disk while training.
+    views: Annotated[int, Field(ge=0, le=MAX_VIEWS)] = 0
+    cache_gb: Annotated[float, Field(ge=0, le=MAX_CACHE_GB)] = 2.0  # 10⁹ bytes
 
 
 class Lock(Section):
@@ -165,6 +218,25 @@ class Recipe(Section):
             )
         if self.model.stem == "blocks" and not self.transform.image_methods:
             raise ValueError("model.stem: blocks are those of a method on images")
+        return self
+
+    @model_validator(mode="after")
+    def _in_two_halves(self) -> Self:
+        splits = self.transform.splits
+        if splits != (self.model.name in SLICED):
+            raise ValueError(
+                f"model.name: {self.model.name} does not go with transform.method "
+                f"{'+'.join(self.transform.methods)}; {' and '.join(SLICED)} are in "
+                "two halves, which split trains, and no others"
+            )
+        if self.train.views and not splits:
+            raise ValueError("train.views: only split looks at the same crops again")
+        if splits and self.model.weights == "none":
+            raise ValueError(
+                "model.weights: split needs the public weights of model.backbone"
+            )
+        if splits and (self.lock.weight or self.lock.distill):
+            raise ValueError("lock: without the key there is nothing that could answer")
         return self
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from mlguard.recipe.fields import Layer, Section
 from mlguard.rules import (
     CHANNELS_METHOD,
+    SPLIT_METHOD,
     WEIGHTS_METHOD,
     ImageMethod,
     block_sizes_of,
@@ -15,7 +16,7 @@ from mlguard.rules import (
 
 MAX_LAYERS = 256
 
-Method = Literal[ImageMethod, "channels", "weights"]
+Method = Literal[ImageMethod, "channels", "weights", "split"]
 
 
 class Transform(Section):
@@ -37,13 +38,20 @@ class Transform(Section):
         return tuple(
             method
             for method in self.methods
-            if method != CHANNELS_METHOD and method != WEIGHTS_METHOD
+            if method != CHANNELS_METHOD
+            and method != WEIGHTS_METHOD
+            and method != SPLIT_METHOD
         )
 
     @property
     def seals(self) -> bool:
-        """Whether every weight is sealed under the key, in every file."""
-        return WEIGHTS_METHOD in self.methods
+        """Whether every private weight is sealed under the key, in every file."""
+        return WEIGHTS_METHOD in self.methods or self.splits
+
+    @property
+    def splits(self) -> bool:
+        """Whether the model is in two halves, a public one and a private one."""
+        return SPLIT_METHOD in self.methods
 
     @property
     def image_block_size(self) -> int:
@@ -54,6 +62,11 @@ class Transform(Section):
     def _composable(self) -> Self:
         if not self.methods or len(set(self.methods)) != len(self.methods):
             raise ValueError("method: expected one or more different methods")
+        if self.splits and len(self.methods) > 1:
+            raise ValueError(
+                "method: split leaves nothing of the owner's where other methods act, "
+                "and seals the rest, so it stands alone"
+            )
         if WEIGHTS_METHOD in self.methods[:-1]:
             raise ValueError(
                 "method: weights seals what the other methods leave, so it comes last"

@@ -17,7 +17,8 @@ from mlguard.models.architectures.fcn_patch_small import FCNPatchSmall
 from mlguard.models.architectures.fcn_small import FCNSmall
 from mlguard.models.architectures.setr_vit_b_16 import SETRViTB16
 from mlguard.models.architectures.upernet_swin_t import UPerNetSwinT
-from mlguard.models.weights import load_weights
+from mlguard.models.split import Classifier, Segmenter, sliced
+from mlguard.models.weights import load_weights, read_weights
 
 
 def _torchvision(
@@ -68,6 +69,12 @@ ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
+HALVES: dict[str, Callable[..., nn.Module]] = {
+    "sliced_segmenter": Segmenter,
+    "sliced_classifier": Classifier,
+}
+
+
 def build_model(spec: recipe.Model, classes: int) -> nn.Module:
     """Build the architecture and load the weights it starts from.
 
@@ -79,9 +86,20 @@ def build_model(spec: recipe.Model, classes: int) -> nn.Module:
 
     Raises:
         WeightsError: The weights do not fit, or are not on this machine.
+        RecipeError: The backbone of a model in two halves has not the maps named.
     """
+    if spec.name in HALVES:
+        return _in_halves(spec, classes)
     model = ARCHITECTURES[spec.name](classes)
     load_weights(model, spec)
+    return model
+
+
+def _in_halves(spec: recipe.Model, classes: int) -> nn.Module:
+    """A public backbone, and private slices with random weights."""
+    model = sliced(spec, classes, HALVES[spec.name])
+    if spec.weights != "none":
+        model.backbone.load_public(read_weights(spec), source=spec.weights)
     return model
 
 

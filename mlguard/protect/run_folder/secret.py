@@ -19,7 +19,10 @@ from mlguard.recipe import Recipe
 FILE = "training.secret"  # hex and a newline
 DIGEST = "training_digest"  # in provenance.json of a run that was begun under a key
 DECIDES = ("data", "transform", "model", "train", "lock")  # sections of the recipe
-IDLE = {"data": ("workers", "cache"), "train": ("checkpoint_s",)}  # decide nothing
+IDLE = {
+    "data": ("workers", "cache"),
+    "train": ("checkpoint_s", "cache_gb"),
+}  # decide nothing
 
 
 def decisive(recipe: Recipe) -> Recipe:

@@ -34,6 +34,7 @@ from mlguard.protect.run_folder import (
     Unfinished,
 )
 from mlguard.protect.training.events import Watcher
+from mlguard.protect.training.halves import in_halves
 from mlguard.protect.training.images import DataFolder, facts_of_images
 from mlguard.protect.training.lock_loss import Derive, LockLoss
 from mlguard.protect.training.loop import Training, check_batch, train
@@ -224,23 +225,30 @@ class Job:
             if terms.protection is not None:
                 self.begun(terms.protection)
         self._accelerator.wait_for_everyone()
-        best = train(
-            Training(
-                path=self.path,
-                model=model,
-                data=TrainingSet(training_set, self.recipe.data, secret.word("crops")),
-                validation=validation_set,
-                spec=self.recipe.train,
-                condition=terms.condition(self._accelerator.device),
-                normalization=normalization_of(self.recipe.model),
-                accelerator=self._accelerator,
-                secret=secret,
-                keeper=unfinished.keeper,
-                watch=self.watch,
-                workers=self.recipe.data.workers,
-                lock=terms.lock,
+        split = terms.protection is not None
+        with in_halves(model, self.recipe.train, split=split) as views:
+            best = train(
+                Training(
+                    path=self.path,
+                    model=model,
+                    data=TrainingSet(
+                        training_set,
+                        self.recipe.data,
+                        secret.word("crops"),
+                        views=views,
+                    ),
+                    validation=validation_set,
+                    spec=self.recipe.train,
+                    condition=terms.condition(self._accelerator.device),
+                    normalization=normalization_of(self.recipe.model),
+                    accelerator=self._accelerator,
+                    secret=secret,
+                    keeper=unfinished.keeper,
+                    watch=self.watch,
+                    workers=self.recipe.data.workers,
+                    lock=terms.lock,
+                )
             )
-        )
         if self._accelerator.is_main_process:
             unfinished.finish(best)
         self._accelerator.wait_for_everyone()

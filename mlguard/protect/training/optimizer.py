@@ -24,6 +24,8 @@ def new_optimizer(model: nn.Module, spec: recipe.Train) -> optim.Optimizer:
     encoder: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:  # a frozen backbone
+            continue
         (encoder if name.startswith(ENCODER_PREFIXES) else rest).append(parameter)
     groups = [
         {"params": encoder, "rate_factor": spec.encoder_learning_rate},

@@ -1,0 +1,34 @@
+"""A model in two halves: a public backbone for a host, private slices for a client.
+
+backbones.py   public encoders, frozen, and the feature maps they give by name
+slices.py      what is trained, and never lies where the backbone runs
+sliced.py      the two together, as one model
+remembered.py  features that are computed once and read again while training
+work.py        multiply-adds: what a client saves
+
+Nothing of the owner's is ever trained into the backbone, so there is nothing to steal
+where it runs. Knows no keys: who has them is decided elsewhere.
+
+Source: Zhang et al. 2024, "No privacy left outside", arXiv:2310.07152, and 2411.09945
+    (partition before training).
+"""
+
+from mlguard.models.split.backbones import Backbone, MapFacts
+from mlguard.models.split.remembered import GIGABYTE, Memory
+from mlguard.models.split.sliced import Sliced, sliced
+from mlguard.models.split.slices import Classifier, Segmenter
+from mlguard.models.split.work import Share, multiply_adds, share_of
+
+__all__ = [
+    "GIGABYTE",
+    "Backbone",
+    "Classifier",
+    "MapFacts",
+    "Memory",
+    "Segmenter",
+    "Share",
+    "Sliced",
+    "multiply_adds",
+    "share_of",
+    "sliced",
+]

@@ -1,0 +1,117 @@
+"""The public half: an encoder with public weights that gives named feature maps.
+
+Any encoder of torchvision that torch.fx can follow would do. A recipe can name those of
+`mlguard.recipe.Backbone`, whose maps have ceil(side / stride) rows and columns for
+images of every size.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import get_model
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from mlguard.errors import RecipeError, WeightsError
+
+PROBED = 256  # pixels a side; strides of up to as many are found
+COUNTED = "num_batches_tracked"  # says how long a norm was trained; some files leave it
+
+
+@dataclass(frozen=True)
+class MapFacts:
+    """A feature map.
+
+    Attributes:
+        name: Of the layer that gives it, as torchvision calls it.
+        channels: How many it has.
+        stride: Pixels of the image from one row or column to the next.
+    """
+
+    name: str
+    channels: int
+    stride: int
+
+
+class Backbone(nn.Module):
+    """An encoder up to the last of its maps that is asked for; the rest is left out.
+
+    Args:
+        name: Of `mlguard.recipe.Backbone`.
+        maps: Names of layers, from fine to coarse.
+
+    Shape:
+        pixels   (N, 3, H, W) float32, normalized
+        returns  a list of (N, C, ceil(H / stride), ceil(W / stride)) float32
+
+    Raises:
+        RecipeError: There is no such layer, or one gives no feature map, or they are
+            not from fine to coarse.
+    """
+
+    def __init__(self, name: str, maps: Sequence[str]) -> None:
+        super().__init__()
+        whole = get_model(name, weights=None)
+        known = [layer for layer, _ in whole.named_modules()]
+        if unknown := [layer for layer in maps if layer not in known]:
+            some = ", ".join(one for one in known if one.count(".") == 1)[:300]
+            raise _refused(f"{name} has no layer {unknown[0]!r}; it has {some}, …")
+        try:
+            self.encoder = create_feature_extractor(whole, {one: one for one in maps})
+        except ValueError:
+            raise _refused(f"{name} does not use all of {', '.join(maps)}") from None
+        self.name, self._maps = name, tuple(maps)
+        self.maps = self._measured()
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        """Give the maps, from fine to coarse."""
+        found = self.encoder(pixels)
+        return [found[name] for name in self._maps]
+
+    def load_public(self, tensors: dict[str, Tensor], *, source: str) -> None:
+        """Load public weights, all of the encoder's and no tensor left to chance.
+
+        Args:
+            tensors: By torchvision's names; what else is there is left out.
+            source: What to call them in a refusal.
+
+        Raises:
+            WeightsError: They are of another encoder.
+        """
+        own = self.encoder.state_dict()
+        for name, value in own.items():
+            given = tensors.get(name, tensors.get(f"features.{name}"))
+            if given is None and name.endswith(COUNTED):
+                continue
+            if given is None or given.shape != value.shape:
+                what = "no" if given is None else "another"
+                raise WeightsError(
+                    f"weights {source}: {what} tensor {name} of {tuple(value.shape)}, "
+                    f"which {self.name} has",
+                    hint="model.weights must be the public weights of model.backbone",
+                )
+            value.copy_(given)
+
+    def _measured(self) -> tuple[MapFacts, ...]:
+        """What the maps are like, found out without computing anything."""
+        hollow = copy.deepcopy(self).to("meta").eval()
+        with torch.inference_mode():
+            found = hollow(torch.empty(1, 3, PROBED, PROBED, device="meta"))
+        facts = []
+        for name, one in zip(self._maps, found, strict=True):
+            if not isinstance(one, Tensor) or one.ndim != 4:
+                raise _refused(f"{name!r} of {self.name} gives no feature map")
+            facts.append(MapFacts(name, one.shape[1], PROBED // one.shape[2]))
+        strides = [one.stride for one in facts]
+        if strides != sorted(set(strides)):
+            raise _refused(
+                "expected maps from fine to coarse, no two as fine; those of "
+                f"{', '.join(self._maps)} have strides of {strides} pixels"
+            )
+        return tuple(facts)
+
+
+def _refused(problem: str) -> RecipeError:
+    return RecipeError("model", [f"model.maps: {problem}"])

@@ -1,0 +1,100 @@
+"""Both halves as one model: for training, evaluation and export."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Self
+
+from torch import Tensor, nn
+
+from mlguard import recipe
+from mlguard.models.split.backbones import Backbone
+from mlguard.models.split.remembered import Memory, half_maps
+from mlguard.models.split.slices import Classifier, Segmenter
+
+Half = Callable[..., nn.Module]
+
+
+class Sliced(nn.Module):
+    """A public backbone that never learns, and the slices that do.
+
+    The backbone stays in eval mode, its batch norms too, and its maps reach the slices
+    in half precision, as a host sends them. `thaw` undoes all of that: what is left is
+    an ordinary model, the one that a split model is compared with.
+
+    Args:
+        backbone: Public.
+        private: Takes pixels and the backbone's maps, gives logits.
+
+    Shape:
+        pixels   (N, 3, H, W) float32, normalized
+        returns  the private half's logits
+    """
+
+    def __init__(self, backbone: Backbone, private: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.private = backbone.requires_grad_(False), private
+        self._frozen = True
+        self._memory: Memory | None = None
+        self.train(self.training)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Give the logits."""
+        logits: Tensor = self.private(pixels, self._maps(pixels))
+        return logits
+
+    def train(self, mode: bool = True) -> Self:
+        """Let the slices learn; a frozen backbone stays as it is."""
+        super().train(mode)
+        if self._frozen:
+            self.backbone.eval()
+        return self
+
+    def thaw(self) -> None:
+        """Let the backbone learn too."""
+        self._frozen = False
+        self.backbone.requires_grad_(True)
+        self.train(self.training)
+
+    @contextmanager
+    def remembering(self, limit: int) -> Iterator[Memory]:
+        """Compute the backbone's maps of every image once while the block runs.
+
+        Args:
+            limit: Bytes on the disk; beyond them maps are computed every time.
+        """
+        with closing(Memory(self.backbone, limit)) as memory:
+            self._memory = memory
+            try:
+                yield memory
+            finally:
+                self._memory = None
+
+    def _maps(self, pixels: Tensor) -> list[Tensor]:
+        if not self._frozen:
+            found: list[Tensor] = self.backbone(pixels)
+            return found
+        if self._memory is None:
+            maps = half_maps(self.backbone, pixels)
+        else:
+            maps = self._memory.maps(pixels)
+        return [one.to(pixels.dtype) for one in maps]
+
+
+def sliced(spec: recipe.Model, classes: int, half: Half) -> Sliced:
+    """Build a model in two halves, its backbone with whatever weights.
+
+    Args:
+        spec: The recipe's [model] section.
+        classes: Number of classes, without the ignored one.
+        half: Segmenter or Classifier.
+
+    Raises:
+        RecipeError: The backbone has no such feature maps.
+    """
+    if spec.backbone is None:
+        raise AssertionError("the recipe was not checked")
+    backbone = Backbone(spec.backbone, spec.maps)
+    return Sliced(backbone, half(backbone.maps, spec.widths, spec.side, classes))
+
+
+__all__ = ["Classifier", "Segmenter", "Sliced", "sliced"]

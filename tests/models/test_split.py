@@ -1,0 +1,191 @@
+"""A public backbone that never learns, and private slices beside it."""
+
+import copy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mlguard.errors import RecipeError, WeightsError
+from mlguard.models import build_model
+from mlguard.models.split import Backbone, Sliced, multiply_adds, share_of
+from tests.splits import MAPS, public_weights, split_recipe
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return public_weights(tmp_path_factory.mktemp("public"))
+
+
+def built(weights: Path, *overrides: str) -> Sliced:
+    torch.manual_seed(0)
+    model = build_model(split_recipe(weights, *overrides).model, 6)
+    assert isinstance(model, Sliced)
+    return model
+
+
+def pixels(*sides: int) -> torch.Tensor:
+    return torch.rand(2, 3, *sides, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("sides", [(32, 32), (33, 47), (64, 40)])
+@pytest.mark.parametrize("side", [0, 4])
+def test_segmenter_answers_at_the_size_of_any_image(
+    weights: Path, sides: tuple[int, int], side: int
+) -> None:
+    model = built(weights, f"model.side={side}").eval()
+    assert model(pixels(*sides)).shape == (2, 6, *sides)
+
+
+def test_classifier_gives_a_score_for_each_class(weights: Path) -> None:
+    spec = split_recipe(weights).model
+    spec = spec.model_copy(update={"name": "sliced_classifier"})
+    assert build_model(spec, 6).eval()(pixels(33, 47)).shape == (2, 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "maps", "found"),
+    [
+        ("mobilenet_v2", ("features.3", "features.13"), [(24, 4), (96, 16)]),
+        ("mobilenet_v3_large", ("features.3", "features.16"), [(24, 4), (960, 32)]),
+        ("efficientnet_b0", ("features.2", "features.5"), [(24, 4), (112, 16)]),
+        ("resnet18", ("layer1", "layer4"), [(64, 4), (512, 32)]),
+        ("resnet50", ("layer2", "layer4"), [(512, 8), (2048, 32)]),
+    ],
+)
+def test_every_backbone_has_maps_of_rounded_up_sides(
+    name: str, maps: tuple[str, ...], found: list[tuple[int, int]]
+) -> None:
+    backbone = Backbone(name, maps).to("meta").eval()
+    assert [(one.channels, one.stride) for one in backbone.maps] == found
+    given = backbone(torch.empty(1, 3, 65, 97, device="meta"))
+    expected = [(1, c, -(-65 // s), -(-97 // s)) for c, s in found]
+    assert [tuple(one.shape) for one in given] == expected
+
+
+def test_training_leaves_the_backbone_as_it_was_norms_and_all(weights: Path) -> None:
+    model = built(weights).train()
+    before = copy.deepcopy(model.state_dict())
+    optimizer = torch.optim.SGD(model.private.parameters(), lr=0.1)
+    model(pixels(32, 32)).square().mean().backward()
+    optimizer.step()
+    after = model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert not {one for one in changed if one.startswith("backbone.")}
+    assert not any(one.requires_grad for one in model.backbone.parameters())
+
+
+def test_a_thawed_backbone_would_change(weights: Path) -> None:
+    model = built(weights)
+    model.thaw()
+    model.train()
+    before = copy.deepcopy(model.backbone.state_dict())
+    model(pixels(32, 32)).mean().backward()
+    after = model.backbone.state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert all(one.grad is not None for one in model.backbone.parameters())
+
+
+def test_public_weights_are_loaded_to_the_last_tensor(weights: Path) -> None:
+    own = built(weights).backbone.encoder.state_dict()
+    given = load_file(weights)
+    assert own.keys() == given.keys()
+    assert all(torch.equal(own[name], given[name]) for name in own)
+
+
+@pytest.mark.parametrize("change", ["missing", "other shape"])
+def test_weights_of_another_encoder_are_refused(weights: Path, change: str) -> None:
+    tensors, name = load_file(weights), "features.3.conv.1.0.weight"
+    if change == "missing":
+        del tensors[name]
+    else:
+        tensors[name] = tensors[name][:-1]
+    word = "no" if change == "missing" else "another"
+    with pytest.raises(WeightsError, match=f"{word} tensor {name}"):
+        Backbone("mobilenet_v2", MAPS).load_public(tensors, source="x")
+
+
+@pytest.mark.parametrize(
+    ("maps", "words"),
+    [
+        (("features.3", "blocks.6"), "no layer 'blocks.6'; it has features.0"),
+        (("features.6", "features.3"), "from fine to coarse"),
+        (("features.2", "features.3"), "no two as fine"),
+        (("features.3", "classifier"), "gives no feature map"),
+    ],
+)
+def test_maps_that_a_backbone_does_not_have_are_refused(
+    maps: tuple[str, ...], words: str
+) -> None:
+    with pytest.raises(RecipeError, match=words):
+        Backbone("mobilenet_v2", maps)
+
+
+def test_what_is_remembered_is_what_is_computed(weights: Path) -> None:
+    model = built(weights).eval()
+    images = pixels(32, 32)
+    expected = model(images)
+    with model.remembering(10**6) as memory:
+        first, second = model(images), model(images.flip(0))
+    assert (memory.computed, memory.read) == (2, 2)
+    assert torch.equal(first, second.flip(0))
+    assert torch.allclose(first, expected, atol=1e-4)
+    assert torch.equal(model(images), expected)
+
+
+@pytest.mark.parametrize("limit", [0, 5000])
+def test_a_full_memory_computes_and_says_the_same(weights: Path, limit: int) -> None:
+    model = built(weights).eval()
+    images = pixels(32, 32)
+    with model.remembering(limit) as memory:
+        first, second = model(images), model(images)
+    assert memory.computed == 4 - limit // 5000  # maps of an image have 4096 bytes
+    assert torch.equal(first, second)
+
+
+def test_a_disk_without_space_is_only_slower(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = built(weights).eval()
+
+    def full(data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with model.remembering(10**6) as memory:
+        file = memory._file
+        monkeypatch.setattr(
+            memory, "_file", SimpleNamespace(seek=file.seek, write=full)
+        )
+        images = pixels(32, 32)
+        assert torch.equal(model(images), model(images))
+        monkeypatch.setattr(memory, "_file", file)
+    assert (memory.computed, memory.read) == (4, 0)
+
+
+def test_the_memory_has_no_name_on_the_disk(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    model = built(weights).eval()
+    with model.remembering(10**6):
+        model(pixels(32, 32))
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_multiply_adds_are_those_of_the_formula() -> None:
+    layers = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, padding=1, groups=1),
+        torch.nn.Conv2d(8, 8, 3, groups=8),
+    )
+    expected = 10 * 12 * 8 * 27 + 8 * 10 * 8 * 9
+    assert multiply_adds(layers, torch.zeros(1, 3, 10, 12)) == expected
+
+
+def test_wider_slices_are_a_larger_share(weights: Path) -> None:
+    narrow = share_of(built(weights), (64, 64))
+    wide = share_of(built(weights, "model.widths=[16, 24]"), (64, 64))
+    assert narrow.host == wide.host
+    assert 0 < narrow.of_client < wide.of_client < 1

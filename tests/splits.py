@@ -1,0 +1,40 @@
+"""Small models in two halves that tests share."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from mlguard.models.split import Backbone
+from mlguard.recipe import Recipe
+from tests.runs import small_recipe
+
+MAPS = ("features.3", "features.6")
+OVERRIDES = (
+    "data.size=[32, 32]",
+    "transform.method=split",
+    "model.name=sliced_segmenter",
+    "model.backbone=mobilenet_v2",
+    'model.maps=["features.3", "features.6"]',
+    "model.widths=[8, 12]",
+    "model.side=4",
+    "model.mean=[0.5, 0.5, 0.5]",
+    "model.std=[0.5, 0.5, 0.5]",
+    "train.views=1",
+)
+
+
+def public_weights(folder: Path, *, seed: int = 7) -> Path:
+    """What stands for weights that somebody published."""
+    path = folder / f"public-{seed}.safetensors"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(seed)
+        backbone = Backbone("mobilenet_v2", MAPS)
+        save_file(dict(backbone.encoder.state_dict()), path)
+    return path
+
+
+def split_recipe(weights: Path, *overrides: str) -> Recipe:
+    """A recipe of a model in two halves that trains in a second or two."""
+    return small_recipe(*OVERRIDES, f"model.weights={weights}", *overrides)
