@@ -1,0 +1,288 @@
+"""What a model in two halves keeps of the accuracy, and what is left to a thief.
+
+Trains, for each seed, the whole model (backbone and all) and split ones whose clients do
+about 5, 10, 20 and 30 % of the multiply-adds; then plays the thief of the host: public
+weights, the host's memory, the images of all its traffic, and some labels. Finished
+cells stand in the file and are not measured again, so the program can be stopped and
+started; a training that was stopped goes on from its last checkpoint.
+
+    python benchmarks/split.py work --data camvid --weights mobilenet_v2.safetensors \
+        --size 128 --seed 0 --out docs/results/split.json
+    python benchmarks/split.py work --data camvid --weights … --table
+"""
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mlguard.data import LabelledSet, open_split
+from mlguard.files import atomic_write
+from mlguard.keys import ModelKey
+from mlguard.models import NO_KEY, build_model, normalization_of
+from mlguard.models.split import GIGABYTE, Sliced, share_of
+from mlguard.protect import DataFolder, Job, Run
+from mlguard.protect.evaluate import evaluate
+from mlguard.recipe import Recipe, read_recipe
+from mlguard.tasks import Counts
+
+KEY = ModelKey(hashlib.sha256(b"mlguard: split; protects nothing").digest())
+CPU = torch.device("cpu")
+SHARES = {  # of the multiply-adds at the client, in %: widths of its slices, and side
+    "5": ([12, 20, 32, 64], 6),
+    "10": ([20, 32, 64, 96], 8),
+    "20": ([28, 48, 112, 176], 16),
+    "30": ([40, 72, 144, 224], 24),
+}
+WHOLE = "whole"
+LABELS = (1, 4, 16, 64, 101)  # the thief's, of the validation images
+STEPS = {"slices": 200, "whole": 100, "traffic": 200}
+RATES = {"slices": (1e-3, 3e-3), "whole": (3e-4, 1e-3), "traffic": (1e-3,)}
+BATCH = 16
+SURE = 0.9  # probability above which the thief believes himself
+
+
+def main() -> None:
+    options = parse()
+    cells = Cells(options.out)
+    if options.table:
+        print(table(cells))
+        return
+    torch.set_num_threads(options.threads)
+    for name, measure in pieces(options):
+        if name in cells.found or (options.only and options.only not in name):
+            continue
+        since = time.monotonic()
+        found = measure()
+        cells.add(name, found | {"seconds": round(time.monotonic() - since, 1)})
+        print(name, json.dumps(found)[:300], flush=True)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("work", type=Path, help="folder for runs and counts")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True, help="public ones")
+    parser.add_argument("--recipe", default="camvid_split")
+    parser.add_argument("--size", type=int, default=128, help="of images, pixels")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--only", default="", help="cells whose name has this")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, required=True, help="the file of cells")
+    parser.add_argument("--table", action="store_true", help="print what was measured")
+    return parser.parse_args()
+
+
+class Cells:
+    """The file of what was measured."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found: dict[str, Any] = {}
+        if path.exists():
+            self.found = json.loads(path.read_text())
+
+    def add(self, name: str, cell: dict[str, Any]) -> None:
+        self.found[name] = cell
+        text = json.dumps(dict(sorted(self.found.items())), indent=1) + "\n"
+        atomic_write(self.path, text.encode())
+
+
+def pieces(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
+    """Every cell, by name, and what measures it."""
+    where = f"{options.recipe}/{options.size}/seed {options.seed}"
+    for share in ("20", "10", "5", "30", WHOLE):
+        bench = Bench(options, share)
+        yield f"{where}/accuracy/{share}", bench.accuracy
+    bench = Bench(options, "20")
+    for labels in LABELS:
+        for way in STEPS:
+            name = f"{where}/thief/{labels}/{way}"
+            yield name, lambda labels=labels, way=way: bench.thief(labels, way)
+
+
+class Bench:
+    """One model at one share of the multiply-adds."""
+
+    def __init__(self, options: argparse.Namespace, share: str) -> None:
+        self.options, self.share = options, share
+        self.recipe = recipe_of(options, share)
+        self.folder = options.work / f"{options.recipe}-{options.size}-{options.seed}"
+
+    def accuracy(self) -> dict[str, Any]:
+        """Train it, as its owner does, and score it with its key."""
+        run = self.trained()
+        opened = run.unlocked(KEY) if run.protection else run
+        model = opened.load_model()
+        counts = self.score(model)
+        self.keep(f"accuracy-{self.share}", counts)
+        test = self.split("test")
+        share = share_of(model, self.recipe.data.size)
+        return {
+            "score": test.task.score_of(counts),
+            "floor": float(test.task.floor(test.task.total(counts))),
+            "client": share.client,
+            "host": share.host,
+            "share": share.of_client,
+            "private_parameters": size_of(model.private),
+            "epochs": self.recipe.train.epochs,
+            "training_seconds": seconds_of(run),
+        }
+
+    def trained(self) -> Run:
+        data = DataFolder(self.options.data)
+        path = self.folder / self.share
+        job = Job(path, self.recipe, data, recipe_name=self.options.recipe, resume=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if self.share == WHOLE:
+            return job.train_baseline()
+        return job.protect(KEY, key_name="benchmark")
+
+    def thief(self, labels: int, way: str) -> dict[str, Any]:
+        """The best that a thief gets in one way, over his learning rates.
+
+        slices: trains slices of his own beside the public backbone. whole: trains
+        everything from the public weights. traffic: as slices, and then on all images
+        that the host has seen, where he is sure of his own answers.
+        """
+        pool = stacked(self.split("validation"), labels)
+        tried = []
+        for rate in RATES[way]:
+            model = self.public_model()
+            if way == "whole":
+                model.thaw()
+                self.teach(model, pool, STEPS[way], rate)
+            else:
+                with model.remembering(GIGABYTE):
+                    self.teach(model, pool, STEPS["slices"], rate)
+                    if way == "traffic":
+                        seen = stacked(self.split("train"), None)
+                        believed = self.believed(model, seen[0])
+                        both = (
+                            torch.cat((pool[0], seen[0])),
+                            torch.cat((pool[1], believed)),
+                        )
+                        self.teach(model, both, STEPS[way], rate)
+            tried.append(self.score(model))
+        task = self.split("test").task
+        best = max(tried, key=task.score_of)
+        self.keep(f"thief-{labels}-{way}", best)
+        return {"score": task.score_of(best), "tried": [*map(task.score_of, tried)]}
+
+    def public_model(self) -> Sliced:
+        """What the host's memory holds, and slices that know nothing."""
+        torch.manual_seed(1000 + self.options.seed)
+        model = build_model(self.recipe.model, self.recipe.data.classes)
+        assert isinstance(model, Sliced)
+        return model
+
+    def teach(
+        self, model: Sliced, pool: tuple[Tensor, Tensor], steps: int, rate: float
+    ) -> None:
+        images, masks = pool
+        draws = torch.Generator().manual_seed(self.options.seed)
+        learned = [one for one in model.parameters() if one.requires_grad]
+        optimizer = torch.optim.AdamW(learned, lr=rate, weight_decay=1e-2)
+        normalization = normalization_of(self.recipe.model)
+        model.train()
+        for step in range(steps):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * (1 - step / steps)
+            rows = torch.randint(len(images), (BATCH,), generator=draws)
+            flip = torch.randint(2, (BATCH,), generator=draws).bool()
+            shown, truth = mirrored(images[rows], flip), mirrored(masks[rows], flip)
+            logits = model(normalization(shown.float() / 255))
+            ignored = self.recipe.data.ignore_index
+            loss = F.cross_entropy(logits, truth.long(), ignore_index=ignored)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        model.eval()
+
+    @torch.inference_mode()
+    def believed(self, model: Sliced, images: Tensor) -> Tensor:
+        """The thief's own answers, and nothing where he is not sure."""
+        normalization = normalization_of(self.recipe.model)
+        found = []
+        for part in images.split(BATCH):
+            chances = model(normalization(part.float() / 255)).softmax(1)
+            sure, classes = chances.max(1)
+            unknown = self.recipe.data.ignore_index
+            found.append(classes.masked_fill(sure < SURE, unknown).to(torch.uint8))
+        return torch.cat(found)
+
+    def score(self, model: torch.nn.Module) -> Counts:
+        return evaluate(
+            model.eval(),
+            self.split("test"),
+            {"": NO_KEY},
+            normalization=normalization_of(self.recipe.model),
+            device=CPU,
+            batch=BATCH,
+        )[""]
+
+    def split(self, name: str) -> LabelledSet:
+        return open_split(
+            self.recipe.data, self.options.data, name, seed=self.recipe.train.seed
+        )
+
+    def keep(self, name: str, counts: Counts) -> None:
+        """Counts of every image, for intervals."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(self.folder / f"{name}.npz", counts=counts)
+
+
+def recipe_of(options: argparse.Namespace, share: str) -> Recipe:
+    widths, side = SHARES["20" if share == WHOLE else share]
+    overrides = [
+        f"data.size=[{options.size}, {options.size}]",
+        f"model.weights={options.weights}",
+        "model.mean=[0.5, 0.5, 0.5]",
+        "model.std=[0.5, 0.5, 0.5]",
+        f"model.widths={widths}",
+        f"model.side={side}",
+        f"train.epochs={options.epochs}",
+        f"train.seed={options.seed}",
+        "train.checkpoint_s=60.0",
+    ]
+    return read_recipe(options.recipe, overrides=overrides)
+
+
+def stacked(images: LabelledSet, number: int | None) -> tuple[Tensor, Tensor]:
+    count = len(images) if number is None else min(number, len(images))
+    # spread over the split: neighbours are frames of one film
+    rows = np.linspace(0, len(images) - 1, count).round().astype(int)
+    pairs = [images[int(row)] for row in rows]
+    return torch.stack([a for a, _ in pairs]), torch.stack([b for _, b in pairs])
+
+
+def mirrored(batch: Tensor, flip: Tensor) -> Tensor:
+    batch = batch.clone()
+    batch[flip] = batch[flip].flip(-1)
+    return batch
+
+
+def size_of(module: torch.nn.Module) -> int:
+    return sum(one.numel() for one in module.parameters())
+
+
+def seconds_of(run: Run) -> float:
+    lines = (run.path / "metrics.jsonl").read_text().splitlines()
+    return float(json.loads(lines[-1])["seconds"])
+
+
+def table(cells: Cells) -> str:
+    return json.dumps(cells.found, indent=1)
+
+
+if __name__ == "__main__":
+    main()
