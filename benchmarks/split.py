@@ -1,10 +1,10 @@
 """What a model in two halves keeps of the accuracy, and what is left to a thief.
 
-Trains, for each seed, the whole model (backbone and all) and split ones whose clients do
-about 5, 10, 20 and 30 % of the multiply-adds; then plays the thief of the host: public
-weights, the host's memory, the images of all its traffic, and some labels. Finished
-cells stand in the file and are not measured again, so the program can be stopped and
-started; a training that was stopped goes on from its last checkpoint.
+Trains, for each seed, the whole model (backbone and all) and split ones whose clients
+do about 5, 10, 20 and 30 % of the multiply-adds; then plays the thief of the host:
+public weights, the host's memory, the images of all its traffic, and some labels.
+Finished cells stand in the file and are not measured again, so the program can be
+stopped and started; a training that was stopped goes on from its last checkpoint.
 
     python benchmarks/split.py work --data camvid --weights mobilenet_v2.safetensors \
         --size 128 --seed 0 --out docs/results/split.json
