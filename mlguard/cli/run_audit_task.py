@@ -18,6 +18,7 @@ from mlguard.cli.audit_task import (
     other_split,
     settings_of,
 )
+from mlguard.cli.printable import warn
 from mlguard.data import LabelledSet, open_split
 from mlguard.errors import RunError
 from mlguard.models import build_model, fitting_weights
@@ -45,6 +46,12 @@ def open_run(
     """
     run = read_run(path)
     protection = protection_of(run)
+    if run.recipe.transform.seals and (files := run.open_weights()):
+        warn(
+            f"weights lie open in {', '.join(map(str, files))}: whoever has the files "
+            "has them, and the claims are judged by that; bind without --keep-plain "
+            "seals them"
+        )
     device, crew = _crew(options.device)
     split = known_split(options.split)
     settings = settings_of(run.recipe.audit, options)

@@ -1,9 +1,11 @@
 """A model whose every weight is sealed: who has the files, and who has the memory."""
 
 import dataclasses
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from mlguard import recipe
 from mlguard.audit.attacks import ATTACKS, Scene
@@ -11,9 +13,11 @@ from mlguard.audit.findings import limits_of
 from mlguard.audit.findings.flags import flags_of
 from mlguard.audit.findings.verdicts import decide
 from mlguard.audit.report.cells import rows
+from mlguard.audit.report.junit import junit_xml
 from mlguard.audit.report.page import render_page
 from mlguard.audit.report.schema import AuditReport, dump_report, parse_report
-from mlguard.audit.report.words import subject_line
+from mlguard.audit.report.terminal import report_table
+from mlguard.audit.report.words import number, subject_line
 from mlguard.audit.run import Adversary
 from mlguard.audit.target import AuditTransforms
 from mlguard.data import open_split
@@ -41,25 +45,30 @@ def of_memory() -> AuditReport:
     subject = dataclasses.replace(written.subject, sealed_files=True)
     flags = flags_of(written.findings, sealed_files=True)
     codes = [flag.code for flag in flags]
-    verdicts = decide(limits_of(recipe.Audit()), written.findings, None, codes)
+    verdicts = decide(
+        limits_of(recipe.Audit()), written.findings, None, codes, sealed_files=True
+    )
     return dataclasses.replace(written, subject=subject, flags=flags, verdicts=verdicts)
 
 
 def test_both_thieves_stand_in_one_table() -> None:
-    said = {name: score for name, score, *_ in rows(of_memory().findings)}
+    said = {name: cells for name, *cells in rows(of_memory().findings)}
     both = {
-        name: score for name, score, *_ in rows(of_memory().findings, sealed_files=True)
+        name: cells for name, *cells in rows(of_memory().findings, sealed_files=True)
     }
-    assert both.pop("the files alone: nothing to run") == "–"
+    of_files = both.pop("files alone, no key: nothing to run")
+    assert of_files[:2] == said["floor (constant answer)"][:2], "a constant answer"
+    assert both.pop("memory, no key") == said.pop("no key")
     assert both == said
-    assert said["no key"] == said["correct key"], "in memory it is the plain model"
+    assert said["correct key"][0] == number(of_memory().findings.no_key.score)
 
 
 def test_every_form_says_whose_numbers_these_are() -> None:
     html = render_page(of_memory(), proved=True)
     assert "took the opened model from memory" in html
-    assert "the files alone: nothing to run" in html
-    assert "Without it, the opened model reaches" in html
+    assert "files alone, no key: nothing to run" in html
+    assert "Whoever has the files alone has nothing to run" in html
+    assert "Without the key, the opened model reaches" in html
     assert "took the opened model" not in render_page(report(), proved=True)
 
 
@@ -73,8 +82,30 @@ def test_an_opened_model_leaks_all_of_it() -> None:
     assert found.leakage == pytest.approx(
         (found.correct.score - found.floor) / (found.baseline.score - found.floor)
     )
-    answers = {one.claim: one.answer for one in of_memory().verdicts}
+    opened = decide(limits_of(recipe.Audit()), found, None, ())
+    answers = {one.claim: one.answer for one in opened}
     assert answers["random-keys"] == "FAIL"
+
+
+def test_the_claims_are_about_the_files_and_memory_is_told_beside_them() -> None:
+    written, out = of_memory(), io.StringIO()
+    answers = {one.claim: (one.answer, one.measured) for one in written.verdicts}
+    assert answers["random-keys"] == answers["stolen-value"] == ("PASS", 0.0)
+    assert answers["key-bits"] == ("PASS", 256.0)
+    Console(file=out, width=400).print(report_table(written, proved=True))
+    memory = f"from memory {written.findings.leakage:.3f}, unclaimed"
+    for said in (out.getvalue(), junit_xml(written, proved=True).decode()):
+        assert f"0.000 from the files alone; {memory}" in said
+
+
+def test_a_pass_that_only_the_files_earn_is_refused_of_an_open_model() -> None:
+    """Whoever edits `sealed_files` away must say what memory gives: FAIL."""
+    written = of_memory()
+    subject = dataclasses.replace(written.subject, sealed_files=False)
+    flags = flags_of(written.findings)
+    forged = dataclasses.replace(written, subject=subject, flags=flags)
+    with pytest.raises(ReportError, match="the verdict on random-keys is PASS"):
+        parse_report(dump_report(forged), name="audit.json")
 
 
 def test_only_a_run_can_have_no_incorrect_keys_and_yet_no_key() -> None:
@@ -129,10 +160,19 @@ def test_a_line_says_what_is_sealed_and_no_block_size() -> None:
     assert subject_line(changed) == "fcn_small, weights"
 
 
-def audited(folder: Path, *methods: str) -> AuditReport:
+def test_weights_that_were_left_open_are_whoever_s_has_the_files(
+    tmp_path: Path,
+) -> None:
+    report = audited(tmp_path, "weights", keep_plain=True)
+    assert not report.subject.sealed_files
+    answers = {one.claim: one.answer for one in report.verdicts}
+    assert answers["random-keys"] != "PASS"
+
+
+def audited(folder: Path, *methods: str, keep_plain: bool = False) -> AuditReport:
     """The audit of a small run that was bound under some methods."""
     plain = plain_run(folder / "plain", "data.shapes_images=[8, 4, 6]")
-    bound(plain, folder / "run", methods=methods)
+    bound(plain, folder / "run", methods=methods, keep_plain=keep_plain)
     run = read_run(folder / "run")
     settings = Settings(
         incorrect_keys=2, nearby=(0.5,), nearby_keys=1, batch=4, budget="quick"
@@ -156,6 +196,7 @@ def test_a_run_under_weights_is_the_plain_model_in_memory(tmp_path: Path) -> Non
     report = audited(tmp_path, "weights")
     found = report.findings
     assert report.subject.sealed_files
+    assert {one.claim: one.answer for one in report.verdicts}["stolen-value"] == "PASS"
     assert found.no_key.score == found.correct.score == found.baseline.score
     assert (found.incorrect, found.nearby) == (None, ())
     (attack,) = report.attacks.findings

@@ -74,10 +74,12 @@ def plain_run(path: Path, *overrides: str, build=None) -> Path:
     return path
 
 
-def bound(path: Path, out: Path, *, build=None, **options) -> Bound:
+def bound(
+    path: Path, out: Path, *, build=None, keep_plain: bool = False, **options
+) -> Bound:
     plain = read_plain(path, build=build)
     recipe = bound_recipe(plain, **options)
-    return bind_model(plain, recipe, KEY, out, key_name="acme")
+    return bind_model(plain, recipe, KEY, out, key_name="acme", keep_plain=keep_plain)
 
 
 def images(*shape: int) -> np.ndarray:

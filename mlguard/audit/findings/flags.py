@@ -76,8 +76,8 @@ def _about_the_access(access: Access, sealed_files: bool) -> Iterator[Flag]:
         yield Flag(
             code="from-memory",
             message="every weight is sealed in the files, and whoever has these alone "
-            "has nothing to run: all that follows is about somebody who took the "
-            "opened model from memory",
+            "has nothing to run: the claims are about the files; conditions and "
+            "attacks are about somebody who took the opened model from memory",
         )
     if access == "black-box":
         yield Flag(

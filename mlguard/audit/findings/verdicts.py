@@ -3,7 +3,8 @@
 Every audit makes four claims, and more where its recipe sets a threshold. Each says
 where its threshold comes from: the recipe, an option of the command, or the default. A
 verdict follows from findings and flags alone, so whoever has these can decide again;
-the exit code follows from the verdicts. docs/spec/audit-v4.md, section 8.
+the exit code follows from the verdicts. Of a model whose every file is sealed, the
+claims are about whoever has the files. docs/spec/audit-v4.md, section 8.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from mlguard import recipe
 from mlguard.audit.findings.attacks import AttackSection
 from mlguard.audit.findings.numbers import STRICT, Findings, Interval, Ratio, leakage_of
 from mlguard.rules import ALL_ATTACKS
-from mlguard.transforms import MIN_KEY_SPACE_BITS
+from mlguard.transforms import MIN_KEY_SPACE_BITS, SECRET_BITS
 
 Claim = Literal[
     "fidelity",
@@ -173,6 +174,8 @@ def decide(
     findings: Findings,
     attacks: AttackSection | None,
     flags: Sequence[str],
+    *,
+    sealed_files: bool = False,
 ) -> tuple[Verdict, ...]:
     """Decide every claim, in their order.
 
@@ -181,9 +184,15 @@ def decide(
         findings: Of the first two rungs.
         attacks: What attacks found; None if none were run.
         flags: Codes of the flags that were raised.
+        sealed_files: Whether every weight is sealed in all files. Then the claims are
+            about whoever has these, and `findings` and `attacks` about whoever has the
+            opened model, of whom nothing is claimed.
     """
     left, verdicts = set(flags), []
     for limit in sorted(limits, key=lambda one: CLAIMS.index(one.claim)):
+        if sealed_files and limit.claim != "fidelity":
+            verdicts.append(_verdict(limit, _from_files(limit.claim), set()))
+            continue
         measured = _measured(limit.claim, findings, attacks)
         verdict = _verdict(limit, measured, left)
         if limit.claim == "fidelity" and verdict.answer == "PASS":
@@ -199,6 +208,14 @@ def exit_code(verdicts: Sequence[Verdict]) -> int:
     if "INCONCLUSIVE" in answers:
         return UNMEASURED
     return FAILED if "FAIL" in answers else 0
+
+
+def _from_files(claim: Claim) -> _Measured:
+    """What sealed files give without the key: nothing can be run, searched or trained.
+
+    So an answer is a constant one, whose leakage and stolen value are 0.
+    """
+    return _Measured(SECRET_BITS if claim == "key-bits" else 0.0, None)
 
 
 def _measured(

@@ -43,17 +43,20 @@ def conclude(log: AuditLog) -> Conclusion:
         seed=started.settings.seed,
     )
     attacks = attacks_of(log, measured)
+    sealed_files = started.subject.sealed_files
     flags = flags_of(
         findings,
         attacks,
         access=started.subject.access,
-        sealed_files=started.subject.sealed_files,
+        sealed_files=sealed_files,
         old_proof=started.old_proof,
         trained_on_these=started.trained_on_these,
         shown_by_weights=started.shown_by_weights,
     )
     codes = [flag.code for flag in flags]
-    verdicts = decide(started.limits, findings, attacks, codes)
+    verdicts = decide(
+        started.limits, findings, attacks, codes, sealed_files=sealed_files
+    )
     return Conclusion(measured, findings, attacks, flags, verdicts)
 
 

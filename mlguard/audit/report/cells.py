@@ -21,8 +21,9 @@ from mlguard.audit.report.words import (
 Cells = tuple[str, str, str, str, str]
 AttackCells = tuple[str, str, str, str, str, str, str, str]
 
-# All weights are sealed in them, so there is no score to give.
-FILES_ONLY: Cells = ("the files alone: nothing to run", "–", "–", "–", "–")
+# What a row is called where every weight is sealed in all files.
+FROM_FILES = "files alone, no key: nothing to run"
+FROM_MEMORY = "memory, "
 
 
 def rows(findings: Findings, *, sealed_files: bool = False) -> list[Cells]:
@@ -30,10 +31,11 @@ def rows(findings: Findings, *, sealed_files: bool = False) -> list[Cells]:
 
     Args:
         findings: Of the first two rungs.
-        sealed_files: Whether every weight is sealed in all files; then a row says
-            what somebody has who has these alone.
+        sealed_files: Whether every weight is sealed in all files; then one row is about
+            whoever has these alone, and the others without a key about whoever has
+            the opened model, in memory.
     """
-    floor = findings.floor
+    floor, taken = findings.floor, FROM_MEMORY if sealed_files else ""
     reference = (findings.baseline or findings.correct).score
 
     def row(
@@ -50,13 +52,13 @@ def rows(findings: Findings, *, sealed_files: bool = False) -> list[Cells]:
         number = len(keys.scores)
         return [
             row(
-                f"incorrect keys, mean of {number}",
+                f"{taken}incorrect keys, mean of {number}",
                 keys.mean,
                 keys.mean_leakage,
                 keys.mean_interval,
             ),
             row(
-                f"incorrect keys, best of {number}",
+                f"{taken}incorrect keys, best of {number}",
                 keys.maximum,
                 keys.maximum_leakage,
                 keys.maximum_interval,
@@ -67,10 +69,10 @@ def rows(findings: Findings, *, sealed_files: bool = False) -> list[Cells]:
     return [
         *([condition("baseline", findings.baseline)] if findings.baseline else []),
         condition("correct key", findings.correct),
-        *([FILES_ONLY] if sealed_files else []),
-        *([condition("no key", findings.no_key)] if findings.no_key else []),
+        *([row(FROM_FILES, floor, 0.0, None)] if sealed_files else []),
+        *([condition(f"{taken}no key", findings.no_key)] if findings.no_key else []),
         *(tried(findings.incorrect) if findings.incorrect else []),
-        *([row(*nearest)] if nearest else []),
+        *([row(f"{taken}{nearest[0]}", *nearest[1:])] if nearest else []),
         row("floor (constant answer)", floor, 0.0, None),
     ]
 

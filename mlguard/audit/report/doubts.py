@@ -183,7 +183,13 @@ def _of_verdicts(report: AuditReport) -> Iterator[str]:
         Limit(claim=one.claim, threshold=one.threshold, source=one.source)
         for one in report.verdicts
     ]
-    decided = decide(limits, report.findings, report.attacks, codes)
+    decided = decide(
+        limits,
+        report.findings,
+        report.attacks,
+        codes,
+        sealed_files=report.subject.sealed_files,
+    )
     for verdict, answer in zip(report.verdicts, decided, strict=True):
         if verdict != answer:
             yield (

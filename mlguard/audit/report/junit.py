@@ -44,7 +44,7 @@ def junit_xml(report: AuditReport, *, proved: bool) -> bytes:
     for name, value in _facts(report).items():
         SubElement(properties, "property", name=name, value=_writable(value))
     for verdict in report.verdicts:
-        _add_case(suite, verdict)
+        _add_case(suite, verdict, report)
     if unproved:
         SubElement(_case(suite, "proof"), "error", type="UNPROVED", message=UNPROVED)
     for name, why in left_out:
@@ -78,9 +78,9 @@ def _facts(report: AuditReport) -> dict[str, str]:
     }
 
 
-def _add_case(suite: Element, verdict: Verdict) -> None:
+def _add_case(suite: Element, verdict: Verdict, report: AuditReport) -> None:
     case = _case(suite, verdict.claim)
-    words = _writable(verdict_words(verdict))
+    words = _writable(verdict_words(verdict, report))
     if verdict.answer == "PASS":
         SubElement(case, "system-out").text = words
         return

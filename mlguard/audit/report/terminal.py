@@ -41,7 +41,8 @@ def report_table(report: AuditReport, *, proved: bool) -> Group:
         "95 % interval",
     ):
         table.add_column(heading, justify="right")
-    for cells in rows(findings, sealed_files=report.subject.sealed_files):
+    sealed_files = report.subject.sealed_files
+    for cells in rows(findings, sealed_files=sealed_files):
         table.add_row(*map(Text, cells))  # a name is not markup
     flags = [Text(f"warning: {flag.message}", style="yellow") for flag in report.flags]
     left_out = [
@@ -53,11 +54,11 @@ def report_table(report: AuditReport, *, proved: bool) -> Group:
         table,
         *left_out,
         *_attacks(report.attacks, findings),
-        Text(verdict(findings)),
+        Text(verdict(findings, sealed_files=sealed_files)),
         *([Text(headline(report.attacks))] if report.attacks else []),
         bits,
         *flags,
-        *(_verdict_line(one) for one in report.verdicts),
+        *(_verdict_line(one, report) for one in report.verdicts),
     )
 
 
@@ -78,6 +79,6 @@ def _attacks(section: AttackSection | None, findings: Findings) -> list[Renderab
     return [*([table] if section.findings else []), *map(Text, below)]
 
 
-def _verdict_line(one: Verdict) -> Text:
+def _verdict_line(one: Verdict, report: AuditReport) -> Text:
     style = STYLES[one.answer]
-    return Text.assemble((one.answer, style), f"  {verdict_words(one)}")
+    return Text.assemble((one.answer, style), f"  {verdict_words(one, report)}")

@@ -8,6 +8,7 @@ from mlguard.audit.findings import (
     AttackSection,
     Findings,
     Verdict,
+    decide,
 )
 from mlguard.audit.report.audit_report import AuditReport
 from mlguard.audit.report.gallery import Gallery
@@ -25,6 +26,7 @@ FIRST_RUNG_OF_MORE = (
     "These are the first two of the adversaries in the threat model: a user without a "
     "key, and a user who tries keys at random. Those who do more come after."
 )
+FROM_MEMORY = "These adversaries took the opened model from memory."
 WHO_ATTACKS: dict[Access, str] = {
     "weights": "These adversaries hold the weights.",
     "black-box": "These adversaries hold the bundle, run it as they like, and look at "
@@ -61,12 +63,25 @@ UNPROVED = (
 )
 
 
-def verdict_words(one: Verdict) -> str:
-    """A verdict's claim, number and reasons."""
-    measured = "not measured" if one.measured is None else f"{one.measured:.3f}"
+def verdict_words(one: Verdict, report: AuditReport) -> str:
+    """A verdict's claim, number and reasons.
+
+    Where every weight is sealed in all files the claim is about these; what the same
+    number is for the opened model stands beside it, and is no part of the verdict.
+    """
     why = f" ({', '.join(one.reasons)})" if one.reasons else ""
     limit = f"{one.threshold:g} ({SOURCES[one.source]})"
-    return f"{CLAIMS[one.claim]} {limit}: {measured}{why}"
+    said = f"{CLAIMS[one.claim]} {limit}: {_measured(one)}{why}"
+    if not report.subject.sealed_files or one.claim == "fidelity":
+        return said
+    (opened,) = decide([one], report.findings, report.attacks, ())
+    if one.claim == "key-bits" and report.subject.access == "sealed":
+        return f"{said} from the files alone"
+    return f"{said} from the files alone; from memory {_measured(opened)}, unclaimed"
+
+
+def _measured(one: Verdict) -> str:
+    return "not measured" if one.measured is None else f"{one.measured:.3f}"
 
 
 def number(value: float | None) -> str:
@@ -92,8 +107,16 @@ def reference_column(findings: Findings) -> str:
     return "baseline" if findings.baseline else "correct key"
 
 
-def verdict(findings: Findings) -> str:
-    """What was found, in two sentences."""
+def who_attacks(report: AuditReport) -> str:
+    """What the adversaries of a report hold."""
+    subject = report.subject
+    if subject.sealed_files and subject.access == "weights":
+        return FROM_MEMORY
+    return WHO_ATTACKS[subject.access]
+
+
+def verdict(findings: Findings, *, sealed_files: bool = False) -> str:
+    """What was found, in two sentences; in three where all files are sealed."""
     with_key = (
         f"With the correct key the model reaches {findings.correct.score:.3f} "
         f"{findings.vocabulary.score}"
@@ -103,16 +126,20 @@ def verdict(findings: Findings) -> str:
             f", {percent(findings.fidelity)} of its plain twin's "
             f"{findings.baseline.score:.3f}"
         )
+    if sealed_files:
+        with_key += ". Whoever has the files alone has nothing to run"
     best, keys = findings.best_try, findings.incorrect
+    whose = "in the opened model, taken from memory, " if sealed_files else ""
     if best is None:
         return f"{with_key}. Without it, nothing was run: {SEALED}."
     if keys is None:
-        without = f"Without it, the opened model reaches {best:.3f}"
+        without = f"Without the key, the opened model reaches {best:.3f}"
     else:
         tries = len(keys.scores)
         without = (
-            f"Without it, the best of {findings.unauthorized_tries} tries (no key, and "
-            f"{tries} random {'key' if tries == 1 else 'keys'}) reaches {best:.3f}"
+            f"Without it, {whose}the best of {findings.unauthorized_tries} tries (no "
+            f"key, and {tries} random {'key' if tries == 1 else 'keys'}) reaches "
+            f"{best:.3f}"
         )
     if findings.leakage is not None:
         without += (
@@ -141,14 +168,15 @@ def subject_line(report: AuditReport) -> str:
     return f"{subject.architecture}, {methods}{where}"
 
 
-def leakage_line(findings: Findings) -> str:
+def leakage_line(findings: Findings, *, sealed_files: bool = False) -> str:
     """What the one number is, in words."""
     if findings.best_try is None:
         return f"leakage: not measured, for {SEALED}"
+    whose = " of the opened model, as in memory" if sealed_files else ""
     return (
-        f"leakage: the best of {findings.unauthorized_tries} tries without the key, on "
-        f"a scale from a constant answer ({percent(0)}) to {reference_name(findings)} "
-        f"({percent(1)})"
+        f"leakage{whose}: the best of {findings.unauthorized_tries} tries without the "
+        f"key, on a scale from a constant answer ({percent(0)}) to "
+        f"{reference_name(findings)} ({percent(1)})"
     )
 
 

@@ -7,7 +7,7 @@ manifest. The rest of the audit asks neither.
 import torch
 
 from mlguard import recipe
-from mlguard.audit.findings import SEALING, AuditedModel
+from mlguard.audit.findings import AuditedModel
 from mlguard.audit.log import PROOF_USE, USE
 from mlguard.audit.target.subject import Subject
 from mlguard.audit.target.target import Target
@@ -70,5 +70,6 @@ def _subject(run: Run) -> AuditedModel:
         block_size=run.recipe.transform.image_block_size,
         layers=run.recipe.transform.layers,
         training_seed=run.recipe.train.seed,
-        sealed_files=SEALING in run.recipe.transform.methods,
+        # With --keep-plain, or a copy beside them, whoever has the files has the model.
+        sealed_files=run.recipe.transform.seals and not run.open_weights(),
     )

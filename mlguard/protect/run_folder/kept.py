@@ -42,6 +42,20 @@ def is_kept(data: bytes) -> bool:
     return data.startswith(MAGIC)
 
 
+def is_hidden(path: Path) -> bool:
+    """Whether a file of weights is what a Keeper wrote, encrypted.
+
+    Raises:
+        MalformedRun: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD.size)
+    except OSError as error:
+        raise MalformedRun(f"cannot read {path}: {error.strerror}") from None
+    return len(head) == HEAD.size and is_kept(head) and bool(HEAD.unpack(head)[1])
+
+
 @dataclass(frozen=True)
 class Keeper:
     """Writes and reads what one run keeps.

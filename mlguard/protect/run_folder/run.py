@@ -13,7 +13,7 @@ from mlguard.errors import MalformedRun, TamperedRun
 from mlguard.files import sha256_of
 from mlguard.keys import ModelKey, ModelSubkeys
 from mlguard.protect.key_work import Build, channels_of, keyed_transforms
-from mlguard.protect.run_folder.kept import Keeper, is_kept
+from mlguard.protect.run_folder.kept import Keeper, is_hidden, is_kept
 from mlguard.protect.run_folder.names import (
     BASELINE,
     BOUND,
@@ -83,6 +83,16 @@ class Run:
         """
         bound = self.provenance.get(BOUND)
         return isinstance(bound, dict) and bool(bound.get("tied"))
+
+    def open_weights(self) -> list[Path]:
+        """The files in its folder whose weights lie open, the twin's among them.
+
+        Raises:
+            MalformedRun: One cannot be read.
+        """
+        kinds = "*.safetensors", "*.kept"
+        files = (file for kind in kinds for file in self.path.rglob(kind))
+        return sorted(file for file in files if not is_hidden(file))
 
     @cached_property
     def weights_sha256(self) -> str:
