@@ -5,6 +5,7 @@ blocks, dividing, refusing wrong shapes) is the same for all and is here.
 """
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
@@ -19,6 +20,7 @@ from mlguard.transforms.blocks import (
     from_blocks,
     to_blocks,
 )
+from mlguard.transforms.lookups import Lookups, Strips
 
 
 class Transform(ABC):
@@ -80,9 +82,7 @@ class Transform(ABC):
         Raises:
             ShapeError: Not uint8 (N, 3, H, W), or M does not divide H and W.
         """
-        check_images(images.shape, self.block_size)
-        if images.dtype != np.uint8:
-            raise ShapeError(f"expected uint8 images, got {images.dtype}")
+        self._check(images)
         blocks = to_blocks(images, self.block_size).astype(np.int32)
         return from_blocks(self.transform_blocks(blocks), self.block_size)
 
@@ -96,7 +96,33 @@ class Transform(ABC):
         Raises:
             ShapeError: Not uint8 (N, 3, H, W), or M does not divide H and W.
         """
-        return self.values(images).astype(np.float32) / np.float32(self.scale)
+        if self._strips is None:
+            return self.values(images).astype(np.float32) / np.float32(self.scale)
+        self._check(images)
+        return self._strips(images)
+
+    def after(self, lookups: Lookups) -> Lookups | None:
+        """What lookups become when this transform comes after them.
+
+        None if it does more than look values up.
+        """
+        return None
+
+    @cached_property
+    def lookups(self) -> Lookups | None:
+        """This transform as lookups, for back-ends. Key material."""
+        return self.after(Lookups.unchanged(self.length))
+
+    @cached_property
+    def _strips(self) -> Strips | None:
+        if self.lookups is None:
+            return None
+        return Strips(self.lookups, self.block_size, self.scale)
+
+    def _check(self, images: NDArray[np.uint8]) -> None:
+        check_images(images.shape, self.block_size)
+        if images.dtype != np.uint8:
+            raise ShapeError(f"expected uint8 images, got {images.dtype}")
 
     def inverse(self) -> "Inverse":
         """The exact way back. Whoever has the key has the image."""

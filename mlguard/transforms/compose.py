@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from mlguard.rules import check_methods
 from mlguard.transforms.base import Transform
+from mlguard.transforms.lookups import Lookups
 
 
 class Compose(Transform):
@@ -54,6 +55,13 @@ class Compose(Transform):
         for transform in self.transforms:
             blocks = transform.transform_blocks(blocks)
         return blocks
+
+    def after(self, lookups: Lookups) -> Lookups | None:
+        """Each after those before it."""
+        found: Lookups | None = lookups
+        for transform in self.transforms:
+            found = transform.after(found) if found is not None else None
+        return found
 
     def restore_blocks(self, blocks: NDArray[np.int32]) -> NDArray[np.int32]:
         """Undo last to first."""

@@ -12,6 +12,7 @@ from mlguard.transforms.base import DerivedTransform, checked_mask
 from mlguard.transforms.blocks import CHANNELS, block_length
 from mlguard.transforms.choice import half_mask
 from mlguard.transforms.key_space import subset_bits
+from mlguard.transforms.lookups import Lookups
 
 DIGITS = 3  # decimal; 0…255 is encrypted into 0…999, as in arXiv:2107.09362
 TABLE_SIZE = BYTE_MAX + 1
@@ -83,6 +84,10 @@ class FormatPreserving(DerivedTransform):
     def transform_blocks(self, blocks: NDArray[np.int32]) -> NDArray[np.int32]:
         """Encrypt the values the mask selects."""
         return np.where(self.mask, self.table[blocks], blocks)
+
+    def after(self, lookups: Lookups) -> Lookups:
+        """Encrypt what they give, where the mask selects it."""
+        return lookups.substituted(self.mask, self.table)
 
     def restore_blocks(self, blocks: NDArray[np.int32]) -> NDArray[np.int32]:
         """Decrypt them."""

@@ -11,6 +11,9 @@ from mlguard.transforms.base import DerivedTransform, checked_mask
 from mlguard.transforms.blocks import CHANNELS, block_length
 from mlguard.transforms.choice import half_mask
 from mlguard.transforms.key_space import subset_bits
+from mlguard.transforms.lookups import Lookups
+
+NEGATIVE = BYTE_MAX - np.arange(BYTE_MAX + 1, dtype=np.int32)
 
 
 class NegativePositive(DerivedTransform):
@@ -59,6 +62,10 @@ class NegativePositive(DerivedTransform):
     def transform_blocks(self, blocks: NDArray[np.int32]) -> NDArray[np.int32]:
         """Invert the values the mask selects."""
         return np.where(self.mask, np.int32(BYTE_MAX) - blocks, blocks)
+
+    def after(self, lookups: Lookups) -> Lookups:
+        """Invert what they give, where the mask selects it."""
+        return lookups.substituted(self.mask, NEGATIVE)
 
     def restore_blocks(self, blocks: NDArray[np.int32]) -> NDArray[np.int32]:
         """Invert them again."""

@@ -10,6 +10,7 @@ from mlguard.transforms.base import DerivedTransform
 from mlguard.transforms.blocks import CHANNELS, block_length
 from mlguard.transforms.choice import permutation
 from mlguard.transforms.key_space import permutation_bits
+from mlguard.transforms.lookups import Lookups
 
 
 class PixelShuffle(DerivedTransform):
@@ -62,6 +63,10 @@ class PixelShuffle(DerivedTransform):
     def transform_blocks(self, blocks: NDArray[np.int32]) -> NDArray[np.int32]:
         """Put values in the order."""
         return np.take(blocks, self.order, axis=-1)
+
+    def after(self, lookups: Lookups) -> Lookups:
+        """Put what they give in the order."""
+        return lookups.reordered(self.order)
 
     def restore_blocks(self, blocks: NDArray[np.int32]) -> NDArray[np.int32]:
         """Put values back where they were."""

@@ -5,26 +5,19 @@ and what it becomes, divided already. They are made once from mlguard.transforms
 device can round differently. docs/spec/transforms-v1.md, section 5.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mlguard.errors import ShapeError
 from mlguard.models.conditions.blocks import cut, join
 from mlguard.rules import BYTE_MAX
-from mlguard.transforms import (
-    Compose,
-    FormatPreserving,
-    NegativePositive,
-    Orthogonal,
-    PixelShuffle,
-    Transform,
-)
-from mlguard.transforms.blocks import CHANNELS, check_images, from_blocks, to_blocks
+from mlguard.transforms import Orthogonal, Transform
+from mlguard.transforms.blocks import check_images
+from mlguard.transforms.lookups import spread
 
 MAX_SIZES = 8  # image sizes whose tables are kept; at most 2.4 MB each for 256×256
 
@@ -46,12 +39,14 @@ class TorchTransform:
     def __init__(self, transform: Transform, device: Device = "cpu") -> None:
         self._transform = transform
         self._device = torch.device(device)
-        stages = _stages(transform)
-        self._order, self._kinds, tables = _lookups(stages)
-        fractions = tables.astype(np.float32) / np.float32(transform.scale)
-        self._fractions = torch.from_numpy(fractions.ravel()).to(self._device)
+        if transform.lookups is None:
+            raise TypeError(f"no torch back-end for {type(transform).__name__}")
+        self._lookups = transform.lookups
+        tables = self._lookups.tables.astype(np.float32).ravel()
+        fractions = tables / np.float32(transform.scale)
+        self._fractions = torch.from_numpy(fractions).to(self._device)
         # Without ffx, bytes stay bytes: 255 - value is value ^ 255, which is faster.
-        self._bytes = not any(isinstance(s, FormatPreserving) for s in stages)
+        self._bytes = self._lookups.inverts_only
         self._sizes: dict[tuple[int, int], _Spread] = {}
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -90,16 +85,13 @@ class TorchTransform:
         return self._sizes[height, width]
 
     def _new_spread(self, height: int, width: int) -> "_Spread":
-        size = self._transform.block_size
-        numbers = np.arange(CHANNELS * height * width)
-        blocks = to_blocks(numbers.reshape(1, CHANNELS, height, width), size)
-        everywhere = np.broadcast_to(self._kinds, blocks.shape)
-        kinds = torch.from_numpy(from_blocks(everywhere, size).ravel())
-        spread = 255 * kinds.to(torch.uint8) if self._bytes else 256 * kinds
-        if self._order is None:
-            return _Spread(None, spread.to(self._device))
-        order = torch.from_numpy(from_blocks(blocks[..., self._order], size).ravel())
-        return _Spread(order.to(self._device), spread.to(self._device))
+        order, kinds = spread(self._lookups, self._transform.block_size, height, width)
+        words = kinds.astype(np.uint8 if self._bytes else np.int32)
+        combined = words * 255 if self._bytes else words * 256
+        return _Spread(
+            None if order is None else torch.from_numpy(order).to(self._device),
+            torch.from_numpy(combined).to(self._device),
+        )
 
     def __repr__(self) -> str:
         return f"TorchTransform({self._transform!r}, device={str(self._device)!r})"
@@ -189,38 +181,3 @@ def plain(images: Tensor) -> Tensor:
     # A divisor on the device, not a number: CUDA multiplies by the reciprocal of a
     # number, which differs in the last bit.
     return images.float() / torch.full((), 255.0, device=images.device)
-
-
-def _stages(transform: Transform) -> Sequence[Transform]:
-    return transform.transforms if isinstance(transform, Compose) else (transform,)
-
-
-def _lookups(
-    stages: Sequence[Transform],
-) -> tuple[NDArray[np.int64] | None, NDArray[np.int32], NDArray[np.int32]]:
-    """Bring a chain of transforms down to lookups.
-
-    Value i of a transformed block is tables[kinds[i], block[order[i]]].
-
-    Shape:
-        returns  order (L,) or None where it is the identity, kinds (L,),
-                 tables (K, 256)
-    """
-    order: NDArray[np.int64] | None = None
-    kinds = np.zeros(stages[0].length, dtype=np.int32)
-    tables = np.arange(256, dtype=np.int32)[None]
-    for stage in stages:
-        match stage:
-            case PixelShuffle():
-                order = stage.order if order is None else order[stage.order]
-                kinds = kinds[stage.order]
-                continue
-            case NegativePositive():
-                table = 255 - np.arange(256, dtype=np.int32)
-            case FormatPreserving():
-                table = stage.table
-            case _:
-                raise TypeError(f"no torch back-end for {type(stage).__name__}")
-        kinds = kinds + np.int32(len(tables)) * stage.mask.astype(np.int32)
-        tables = np.concatenate([tables, table[tables]])
-    return order, kinds, tables
