@@ -42,6 +42,25 @@ def task_of(manifest: Manifest | Manifest2) -> TaskFacts | None:
     )
 
 
+def key_in_model(manifest: Manifest | Manifest2) -> str | None:
+    """Why a key cannot stay with who sends images; None where it can.
+
+    It can where it acts on images alone: then the model runs without it.
+    """
+    if maps := manifest.feature_maps:
+        layers = ", ".join(one.layer for one in maps)
+        return f"the key acts inside the model, on the outputs of {layers}"
+    image = image_of(manifest)
+    if image is None or image.transform is None:
+        return "the key does nothing to images, so the model needs it, or nobody does"
+    return None
+
+
+def prepared_input(image: ImageFacts) -> Tensor2:
+    """What a model takes whose images were transformed and normalized before."""
+    return Tensor2(name=image.input, datatype="FP32", shape=(-1, 3, -1, -1))
+
+
 def predicts(
     inputs: Sequence[object], image: ImageFacts | None, task: TaskFacts | None
 ) -> bool:

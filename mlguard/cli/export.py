@@ -20,6 +20,7 @@ from mlguard.cli.printable import say
 from mlguard.cli.pt2_model import export_program, is_program
 from mlguard.cli.triton import (
     Instances,
+    KeyAt,
     KeySource,
     ModelName,
     ModelVersion,
@@ -67,6 +68,7 @@ def export(
     example: Example = None,
     freeze_inputs: FreezeInputs = False,
     target: Target = "bundle",
+    key_at: KeyAt = "server",
     key_source: KeySource = None,
     name: ModelName = None,
     instances: Instances = 1,
@@ -79,12 +81,13 @@ def export(
     With `--target triton`, RUN is a bundle, and OUT becomes a model repository that
     holds it. No key is needed for that, and none is written.
     """
-    if check_target(target, run):
+    if check_target(target, run, key_at=key_at):
         write_triton(
             run,
             out,
             name=name,
             key_source=key_source,
+            key_at=key_at,
             instances=instances,
             version=model_version,
         )

@@ -28,6 +28,13 @@ ModelName = Annotated[
         show_default=False,
     ),
 ]
+KeyAt = Annotated[
+    Literal["server", "client"],
+    typer.Option(
+        help="For triton: who has the key. A client's host gets a model that is not "
+        "sealed, and nothing of the key."
+    ),
+]
 Instances = Annotated[int, typer.Option(help="For triton: sessions at a time.", min=1)]
 ModelVersion = Annotated[
     int, typer.Option("--model-version", help="For triton: beside older ones.", min=1)
@@ -40,6 +47,7 @@ def write_triton(
     *,
     name: str | None,
     key_source: str | None,
+    key_at: Literal["server", "client"],
     instances: int,
     version: int,
 ) -> None:
@@ -47,7 +55,7 @@ def write_triton(
 
     Raises:
         OptionError: A name or a source cannot stand in a configuration.
-        BundleError: The bundle cannot be read.
+        BundleError: The bundle cannot be read, or the host needs its key.
         OutputError: The repository has this version, or cannot be written.
     """
     from mlguard.serving import Served, write_repository
@@ -57,19 +65,26 @@ def write_triton(
         key_source or "",
         version=version,
         instances=instances,
+        key_at=key_at,
     )
     folder = write_repository(bundle, out, served)
+    if key_at == "client":
+        say(f"{folder}  version {version}  not sealed, and nothing of the key")
+        return
     where = key_source or "what MLGUARD_KEY_SOURCE says when the server starts"
     say(f"{folder}  version {version}  the key comes from {where}")
 
 
-def check_target(target: str, run: Path) -> bool:
+def check_target(target: str, run: Path, *, key_at: str = "server") -> bool:
     """Whether a repository is to be written.
 
     Raises:
         OptionError: What to write it from is no bundle.
+        typer.BadParameter: An option goes with a repository alone.
     """
     if target != "triton":
+        if key_at != "server":
+            raise typer.BadParameter("--key-at goes with --target triton")
         return False
     if run.suffix.lower() != ".mlgb":
         raise OptionError(

@@ -4,11 +4,10 @@ Everything is vouched for by the key before it is used; docs/spec/bundle-v1.md, 
 3, and bundle-v2.md, section 5. What is opened here lives in memory only.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mlguard.bundle import (
@@ -31,10 +30,9 @@ from mlguard.errors import MalformedBundle
 from mlguard.keys import ModelKey, ModelSubkeys
 from mlguard.runtime.one_graph import Parts
 from mlguard.runtime.providers import PIXELS, Outside
+from mlguard.runtime.selftest import Digest
 from mlguard.runtime.types import ELEMENT_OF, FLOAT
 from mlguard.transforms import TransformSet
-
-Digest = Callable[[NDArray[np.int32]], str]
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def open_model(
 def _open_1(bundle: Bundle, subkeys: ModelSubkeys) -> Opened:
     manifest, name = bundle.manifest, bundle.name
     transforms = manifest.keyed.derive(subkeys)
-    slots = _image_slots(transforms, set(bundle.slots), name=name)
+    slots = image_slots(transforms, set(bundle.slots), name=name)
     outside = Outside()
     outside.add_slots(transforms.channel_slots())
     return Opened(
@@ -122,7 +120,7 @@ def _open_2(unlocked: Unlocked) -> Opened:
     if about.selftest is not None:
         preprocess = unlocked.preprocess()
         declared = check_graph(preprocess, name=name).slots
-        slots = _image_slots(transforms, declared, name=name)
+        slots = image_slots(transforms, declared, name=name)
     for row, data in unlocked.tensors(graph.rows):
         outside.add_tensor(row.header, graph.locations[row.header.name], data)
     outside.add_slots(transforms.channel_slots())
@@ -150,7 +148,7 @@ def _open_2(unlocked: Unlocked) -> Opened:
     )
 
 
-def _image_slots(
+def image_slots(
     transforms: TransformSet, declared: set[str], *, name: str
 ) -> dict[str, NDArray[Any]]:
     """The tensors of the preprocess graph's key slots, which must be these."""

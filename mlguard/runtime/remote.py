@@ -11,10 +11,9 @@ import json
 import re
 import selectors
 import socket
-import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -177,7 +176,7 @@ class Remote:
         self.endpoint = endpoint
         self._inputs, self._outputs = tuple(inputs), tuple(outputs)
         self._idle: list[http.client.HTTPConnection] = []
-        self._tls = _tls(endpoint) if endpoint.parts.scheme == "https" else None
+        self._connect = _connecting(endpoint)
 
     def __enter__(self) -> Self:
         return self
@@ -275,13 +274,6 @@ class Remote:
                     found = self._read(answer)
             if time.monotonic() >= end:  # what was cut may look like its end
                 raise TimeoutError
-        except ssl.SSLCertVerificationError as error:
-            connection.close()
-            raise RemoteError(
-                f"{self.endpoint.shown}: its certificate is not trusted: "
-                f"{error.verify_message}",
-                hint="`ca_file` names the authority to trust",
-            ) from None
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             self.close()  # the others are likely to be as stale as this one
@@ -298,11 +290,7 @@ class Remote:
             while _dropped(kept := self._idle.pop()):
                 kept.close()
             return kept
-        parts, left = self.endpoint.parts, max(0.001, end - time.monotonic())
-        host = parts.hostname or ""
-        if self._tls is not None:
-            return _Https(host, parts.port, timeout=left, context=self._tls)
-        return http.client.HTTPConnection(host, parts.port, timeout=left)
+        return self._connect(max(0.001, end - time.monotonic()))
 
     def _read(self, answer: http.client.HTTPResponse) -> tuple[int | None, bytearray]:
         most, name = self.endpoint.max_answer_bytes, self.endpoint.shown
@@ -335,20 +323,15 @@ class Remote:
         return f": {_shown(said)}"
 
 
-class _Https(http.client.HTTPSConnection):
-    """A connection whose socket is known, and can be cut, before it shakes hands."""
+def _connecting(endpoint: Endpoint) -> Callable[[float], http.client.HTTPConnection]:
+    """A function that makes a connection with a time for each of its steps."""
+    host, port = endpoint.parts.hostname or "", endpoint.parts.port
+    if endpoint.parts.scheme == "http":
+        return lambda left: http.client.HTTPConnection(host, port, timeout=left)
+    from mlguard.runtime.tls import TlsConnection, trusting
 
-    def __init__(self, *args: Any, context: ssl.SSLContext, **options: Any) -> None:
-        super().__init__(*args, context=context, **options)
-        self._tls = context
-
-    def connect(self) -> None:
-        """Connect, and compare the certificate with the host's name."""
-        http.client.HTTPConnection.connect(self)
-        self.sock = sock = self._tls.wrap_socket(
-            self.sock, server_hostname=self.host, do_handshake_on_connect=False
-        )
-        sock.do_handshake()
+    tls = trusting(endpoint.ca_file)
+    return lambda left: TlsConnection(host, port, timeout=left, context=tls)
 
 
 def _dropped(connection: http.client.HTTPConnection) -> bool:
@@ -391,16 +374,6 @@ def _bounded(answer: http.client.HTTPResponse, most: int) -> bytearray | None:
     if answer.length:  # the library lets a connection that ends early pass
         raise http.client.IncompleteRead(b"", answer.length)
     return found
-
-
-def _tls(endpoint: Endpoint) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=endpoint.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        said = getattr(error, "strerror", None) or "no certificates"
-        raise OptionError(
-            "the endpoint", [f"ca_file: cannot read {endpoint.ca_file}: {said}"]
-        ) from None
 
 
 def _is_here(parts: SplitResult) -> bool:

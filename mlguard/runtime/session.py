@@ -3,7 +3,6 @@
 The key is handed in and never looked up: this module knows no keystore.
 """
 
-import hmac
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +21,6 @@ from mlguard.bundle import (
     TaskFacts,
     Tensor2,
     glimpse_bundle,
-    selftest_image,
 )
 from mlguard.bundle.about import IMAGES_INPUT, shown_inputs
 from mlguard.errors import BundleError, MalformedBundle, ProviderError, ShapeError
@@ -41,7 +39,8 @@ from mlguard.runtime.one_graph import (
 )
 from mlguard.runtime.opened import Opened, open_model
 from mlguard.runtime.options import Compute
-from mlguard.runtime.providers import CPU, load, run_feeds, run_graph, run_values
+from mlguard.runtime.providers import load, run_feeds, run_values
+from mlguard.runtime.selftest import check_selftest
 from mlguard.runtime.types import NUMPY_OF, datatype_of, fed, from_ort, is_odd, to_ort
 
 GRAPHS = "model.onnx"  # what the joined graph is called
@@ -134,7 +133,7 @@ class Session:
         )
         bundle = glimpse_bundle(path)
         return cls(
-            bundle, _secrets(bundle, key, conditions), compute=compute, bare=bare
+            bundle, secrets_of(bundle, key, conditions), compute=compute, bare=bare
         )
 
     @property
@@ -347,18 +346,15 @@ class Session:
         image = self.image
         if image is None or opened.digest is None or opened.selftest is None:
             return
-        block = 1 if image.transform is None else image.transform.block_size
-        values = run_graph(self._session, VALUES, selftest_image(block))
-        digest = opened.digest(values.astype(np.int32))
-        if hmac.compare_digest(digest, opened.selftest):
-            self._compared = True
-            return
-        message = (
-            f"{self._name}: the self-test of preprocess.onnx failed on {self.provider}"
+        check_selftest(
+            self._session,
+            VALUES,
+            image,
+            opened.digest,
+            opened.selftest,
+            name=self._name,
         )
-        if self.provider == CPU:
-            raise MalformedBundle(message)
-        raise ProviderError(message, hint="try `--provider cpu`")
+        self._compared = True
 
 
 def check_scores(
@@ -376,7 +372,7 @@ def check_scores(
         )
 
 
-def _secrets(
+def secrets_of(
     bundle: Bundle2 | Glimpse,
     key: ModelKey | FileSecrets | Unwraps,
     conditions: Conditions | None,

@@ -6,20 +6,33 @@
 
 The repository can lie where anybody reads it: the bundle is sealed, and config.pbtxt
 names the place where the server finds the key, not the key.
+
+Where the key stays at the client, the host gets the model of a bundle that is not
+sealed, and nothing of the key: `1/model.onnx` in place of the bundle.
 """
 
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from keystore.textform import looks_secret
-from mlguard.bundle import Bundle2, Glimpse, Tensor2, glimpse_bundle, image_of, task_of
-from mlguard.bundle.about import predicts, shown_inputs
-from mlguard.errors import OptionError, OutputExists
+from mlguard.bundle import (
+    Bundle,
+    Bundle2,
+    Glimpse,
+    Tensor2,
+    glimpse_bundle,
+    image_of,
+    task_of,
+)
+from mlguard.bundle.about import key_in_model, predicts, prepared_input, shown_inputs
+from mlguard.errors import BundleError, OptionError, OutputExists
 from mlguard.files import read_bounded, write_new
 
 BUNDLE = "model.mlgb"
+PLAIN = "model.onnx"  # what a host without the key gets
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 SOURCE = re.compile(r"[ -~]{1,1000}")  # printable ASCII
 MAX_CONFIG_BYTES = 1 << 20
@@ -29,12 +42,13 @@ TYPES = {
     **{name: f"TYPE_{name}" for name in (*NUMBERS, "BOOL", "FP16", "FP32", "FP64")},
     "BYTES": "TYPE_STRING",
 }
-MODEL = '''"""Serve the bundle beside this file."""
+MODEL = '''"""Serve the {what} beside this file."""
 
-from mlguard.serving.triton_model import TritonPythonModel
+from mlguard.serving.{module} import TritonPythonModel
 
 __all__ = ["TritonPythonModel"]
 '''
+KeyAt = Literal["server", "client"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +64,7 @@ class Served:
         max_batch: The most images that one call of the model gets.
         queue_us: How long a request waits for others to make a batch, microseconds.
         threads: Of each instance; 0 leaves it to onnxruntime.
+        key_at: Who has the key: the server, or the clients alone.
     """
 
     name: str
@@ -59,6 +74,7 @@ class Served:
     max_batch: int = 8
     queue_us: int = 1000
     threads: int = 0
+    key_at: KeyAt = "server"
 
 
 def write_repository(bundle: Path, out: Path, served: Served) -> Path:
@@ -73,13 +89,19 @@ def write_repository(bundle: Path, out: Path, served: Served) -> Path:
         The folder of the model.
 
     Raises:
-        BundleError: The bundle cannot be read, or does not follow its specification.
+        BundleError: The bundle cannot be read, or does not follow its specification; or
+            the key is to stay at the client, and the model needs it.
         OptionError: A name or number cannot stand in a configuration.
         OutputExists: The repository has this version of the model already.
         OutputError: There is no space, or the place is not writable.
     """
     _check(served)
-    config = configuration(glimpse_bundle(bundle), served)
+    given = glimpse_bundle(bundle)
+    if served.key_at == "client":
+        plain = without_key(given)
+        config = configuration_at_host(plain, served)
+    else:
+        config = configuration(given, served)
     folder = out / served.name
     version = folder / str(served.version)
     if version.exists():
@@ -91,9 +113,37 @@ def write_repository(bundle: Path, out: Path, served: Served) -> Path:
     version.mkdir(parents=True)
     if not (folder / "config.pbtxt").exists():
         write_new(folder / "config.pbtxt", config.encode())
-    write_new(version / "model.py", MODEL.encode())
-    shutil.copyfile(bundle, version / BUNDLE)
+    if served.key_at == "client":
+        code = MODEL.format(what="model", module="host_model")
+        write_new(version / PLAIN, plain.model)
+    else:
+        code = MODEL.format(what="bundle", module="triton_model")
+        shutil.copyfile(bundle, version / BUNDLE)
+    write_new(version / "model.py", code.encode())
     return folder
+
+
+def without_key(bundle: Bundle2 | Glimpse) -> Bundle:
+    """A bundle whose model runs where there is no key, or a refusal.
+
+    Raises:
+        BundleError: The model needs the key, or is sealed.
+        MalformedBundle: The file does not follow the specification.
+    """
+    name = bundle.name
+    if reason := key_in_model(bundle.manifest):
+        raise BundleError(
+            f"{name}: {reason}",
+            hint="without `--key-at client` the server gets the key; or take a method "
+            "that acts on images alone (shf, np, ffx, orthogonal)",
+        )
+    if bundle.sealed or isinstance(bundle, Bundle2):
+        raise BundleError(
+            f"{name} is sealed, and a host without the key cannot open it",
+            hint="`mlguard export RUN --no-seal` writes what such a host may have; "
+            "under the method `weights` there is nothing that it may",
+        )
+    return bundle.whole()
 
 
 def configuration(bundle: Bundle2 | Glimpse, served: Served) -> str:
@@ -108,11 +158,9 @@ def configuration(bundle: Bundle2 | Glimpse, served: Served) -> str:
     """
     manifest = bundle.manifest
     image, task = image_of(manifest), task_of(manifest)
-    head = f'name: "{served.name}"\nbackend: "python"\n'
-    tail = f"""instance_group [ {{ kind: KIND_CPU count: {served.instances} }} ]
-parameters {{ key: "key_source" value: {{ string_value: "{served.key_source}" }} }}
-parameters {{ key: "threads" value: {{ string_value: "{served.threads}" }} }}
-"""
+    head = _head(served)
+    source = f'string_value: "{served.key_source}"'
+    tail = f'parameters {{ key: "key_source" value: {{ {source} }} }}\n{_tail(served)}'
     single = predicts(manifest.inputs, image, task)
     if image is None or task is None or not single:
         if not isinstance(bundle, Bundle2):
@@ -142,8 +190,47 @@ output [
     {answer}
   }}
 ]
-dynamic_batching {{ max_queue_delay_microseconds: {served.queue_us} }}
+{_batching(served)}
 {tail}"""
+
+
+def configuration_at_host(bundle: Bundle, served: Served) -> str:
+    """The text of config.pbtxt for a host that runs the model and has no key.
+
+    It takes normalized pixels and gives scores.
+
+    Raises:
+        OptionError: The bundle has a tensor of a type that Triton does not know.
+    """
+    image = image_of(bundle.manifest)
+    if image is None:
+        raise AssertionError("a bundle of format 1 takes images")
+    tensors = _input(_of_one(prepared_input(image)))
+    tensors += "".join(
+        _output(_of_one(Tensor2(name=one.name, datatype=one.datatype, shape=one.shape)))
+        for one in bundle.manifest.outputs
+    )
+    head = f"{_head(served)}max_batch_size: {served.max_batch}\n"
+    return f"{head}{tensors}{_batching(served)}\n{_tail(served)}"
+
+
+def _of_one(tensor: Tensor2) -> Tensor2:
+    """A tensor without the axis of the batch, which Triton adds."""
+    return tensor.model_copy(update={"shape": (tensor.shape or ())[1:]})
+
+
+def _head(served: Served) -> str:
+    return f'name: "{served.name}"\nbackend: "python"\n'
+
+
+def _batching(served: Served) -> str:
+    return f"dynamic_batching {{ max_queue_delay_microseconds: {served.queue_us} }}"
+
+
+def _tail(served: Served) -> str:
+    threads = f'key: "threads" value: {{ string_value: "{served.threads}" }}'
+    count = f"kind: KIND_CPU count: {served.instances}"
+    return f"instance_group [ {{ {count} }} ]\nparameters {{ {threads} }}\n"
 
 
 def _input(tensor: Tensor2) -> str:
@@ -202,6 +289,8 @@ def _check(served: Served) -> None:
         or looks_secret(served.key_source)
     ):
         problems.append("key_source: expected the place of a key, not a key, no quotes")
+    if served.key_at == "client" and served.key_source:
+        problems.append("key_source: there is none where the key stays at the client")
     for field, least in (("version", 1), ("instances", 1), ("max_batch", 1)):
         if getattr(served, field) < least:
             problems.append(f"{field}: expected at least {least}")

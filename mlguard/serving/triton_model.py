@@ -6,12 +6,11 @@ refusal is one line in the server's log, and the model is then not ready.
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from keystore import KeystoreError
 from mlguard.bundle.about import predicts
@@ -19,6 +18,7 @@ from mlguard.errors import KeySourceError, MlguardError
 from mlguard.files import read_bounded
 from mlguard.issuing import Conditions
 from mlguard.runtime import Session
+from mlguard.serving.batches import by_shape, split
 from mlguard.serving.key_sources import chosen_source, open_key
 from mlguard.serving.triton import BUNDLE
 from mlguard.signing import read_signer
@@ -109,19 +109,3 @@ def _content(path: str) -> bytes:
         return read_bounded(Path(path), MAX_FILE_BYTES)
     except OSError as error:
         raise KeySourceError(f"cannot read {path}: {error.strerror}") from None
-
-
-def by_shape(images: Sequence[NDArray[Any]]) -> Iterable[list[int]]:
-    """The places of requests, those together whose images have one size."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for place, image in enumerate(images):
-        groups.setdefault(image.shape[1:], []).append(place)
-    return groups.values()
-
-
-def split(
-    classes: NDArray[Any], images: Sequence[NDArray[Any]], group: Sequence[int]
-) -> list[NDArray[Any]]:
-    """Give each request of a group the answers to its own images."""
-    ends = np.cumsum([len(images[place]) for place in group])[:-1]
-    return np.split(classes, ends)

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from mlguard.bundle import write_bundle
 from mlguard.cli.app import run
+from tests.bundles import small_bundle
 from tests.bundles2 import shuffled, small2_bytes
 
 
@@ -45,6 +47,26 @@ def test_bad_input_is_a_sentence(
 ) -> None:
     assert run([*EXPORT, *arguments]) == code
     assert said in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_host_without_the_key_gets_a_plain_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bundle(tmp_path / "host.mlgb", small_bundle())
+    line = ["export", "host.mlgb", "--out", "models", "--key-at", "client"]
+    assert run(line) == 2
+    assert "--key-at goes with --target triton" in capsys.readouterr().err
+    assert run([*line, "--target", "triton"]) == 0
+    assert "nothing of the key" in capsys.readouterr().out
+    assert (tmp_path / "models" / "host" / "1" / "model.onnx").exists()
+
+
+def test_a_host_without_the_key_opens_no_seal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*EXPORT, "--key-at", "client"]) == 20
+    assert "is sealed, and a host without the key" in capsys.readouterr().err
     assert not (tmp_path / "models").exists()
 
 

@@ -99,7 +99,7 @@ MAY_IMPORT = {
     | {"scipy"},
     "mlguard.serving": COMMON
     | {"keystore", "mlguard.keys", "mlguard.bundle", "mlguard.runtime", "numpy"}
-    | {"mlguard.issuing", "mlguard.signing"}
+    | {"mlguard.issuing", "mlguard.signing", "mlguard.engine"}
     | {"triton_python_backend_utils"},  # only there within Triton
     "mlguard.cli": {"keystore", "mlguard", "numpy", "PIL", "rich", "typer"} | {"torch"},
 }

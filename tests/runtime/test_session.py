@@ -189,7 +189,7 @@ def test_a_provider_that_computes_wrongly_is_refused(
     def off_by_one(session: object, output: str, feed: np.ndarray) -> np.ndarray:
         return real(session, output, feed) + (output == VALUES)
 
-    monkeypatch.setattr("mlguard.runtime.session.run_graph", off_by_one)
+    monkeypatch.setattr("mlguard.runtime.selftest.run_graph", off_by_one)
     with pytest.raises(MalformedBundle, match=r"self-test of preprocess\.onnx failed"):
         Session(small_bundle(), KEY)
 

@@ -1,6 +1,5 @@
 """One bundle, one image, four ways: Python, Triton, Node.js and a browser."""
 
-import os
 import threading
 from functools import partial
 from http.server import ThreadingHTTPServer
@@ -22,18 +21,9 @@ from tests.grants.people import OWNER
 from tests.issuing.files import owners, reading
 from tests.javascript.node import CLIENT, needs_node, node
 from tests.javascript.test_in_browser import Quiet, choose_and_predict
-from tests.serving.test_triton_server import ask, http_client
-from tests.serving.triton_server import installed, triton, wait_for
+from tests.serving.triton_server import needs_triton, triton, wait_for
 
-REQUIRED = os.environ.get("MLGUARD_REQUIRE_TRITON") == "1"
-pytestmark = [
-    needs_node,
-    pytest.mark.skipif(
-        not installed() and not REQUIRED,
-        reason="needs a Triton server: MLGUARD_TRITON_SITE, see docs/deploy/triton.md",
-    ),
-    pytest.mark.filterwarnings("ignore"),  # of Triton's clients
-]
+pytestmark = [needs_node, needs_triton]
 IMAGE = np.random.default_rng(4).integers(0, 256, (30, 41, 3), dtype=np.uint8)
 PLANES = np.ascontiguousarray(np.moveaxis(IMAGE, 2, 0)[None])
 
@@ -61,9 +51,8 @@ def in_triton(folder: Path) -> np.ndarray:
     write_repository(folder / "mine.mlgb", folder / "models", served)
     (folder / "scratch").mkdir()
     with triton(folder / "models", folder / "scratch") as server:
-        client = http_client(server)
-        assert wait_for(lambda: client.is_model_ready("mine")), server.log
-        return ask(client, PLANES, model="mine")
+        assert wait_for(lambda: server.ready("mine")), server.log
+        return server.classes(PLANES, model="mine")
 
 
 def in_node(folder: Path) -> np.ndarray:

@@ -12,7 +12,8 @@ from mlguard.bundle import TaskFacts, write_bundle
 from mlguard.errors import BundleError, OptionError, OutputExists
 from mlguard.runtime import Session
 from mlguard.serving import Served, write_repository
-from mlguard.serving.triton_model import TritonPythonModel, by_shape, split
+from mlguard.serving.batches import by_shape, split
+from mlguard.serving.triton_model import TritonPythonModel
 from tests.bundles import KEY, OTHER_KEY, small_bundle
 from tests.bundles2 import small2_bytes, task_facts
 from tests.serving.key_files import write_key

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,27 +9,23 @@ import psutil
 import pytest
 
 from keystore import Identity
-from mlguard.bundle import write_bundle
+from mlguard.bundle import Tensor2, write_bundle
 from mlguard.cli.parties import Customer
+from mlguard.errors import RemoteError
 from mlguard.grants import Terms
 from mlguard.issuing import issue
-from mlguard.runtime import Session
+from mlguard.runtime import Endpoint, Preprocess, Remote, Session
 from mlguard.serving import Served, write_repository
 from tests.bundles import KEY, OTHER_KEY, small_bundle
 from tests.bundles2 import small2, small2_bytes
 from tests.grants.people import OWNER
 from tests.issuing.files import owners
 from tests.serving.key_files import write_key
-from tests.serving.triton_server import Server, installed, triton, wait_for
+from tests.serving.triton_asks import fingerprint
+from tests.serving.triton_asks import images as drawn
+from tests.serving.triton_server import needs_triton, triton, wait_for
 
-REQUIRED = os.environ.get("MLGUARD_REQUIRE_TRITON") == "1"
-pytestmark = [
-    pytest.mark.skipif(
-        not installed() and not REQUIRED,
-        reason="needs a Triton server: MLGUARD_TRITON_SITE, see docs/deploy/triton.md",
-    ),
-    pytest.mark.filterwarnings("ignore"),  # of the clients
-]
+pytestmark = needs_triton
 CLIENTS, REQUESTS = 8, 250
 
 
@@ -44,11 +39,13 @@ def served(tmp_path_factory: pytest.TempPathFactory):
     bad = Served("stranger", f"file:{folder / 'other.key'}")
     for one in (good, bad):
         write_repository(folder / "acme.mlgb", folder / "models", one)
+    write_bundle(folder / "plain.mlgb", small_bundle())
+    keyless = Served("keyless", key_at="client")
+    write_repository(folder / "plain.mlgb", folder / "models", keyless)
     issued_and_tensors(folder)
     (folder / "scratch").mkdir()
     with triton(folder / "models", folder / "scratch") as server:
-        client = http_client(server)
-        assert wait_for(lambda: client.is_model_ready("acme")), server.log
+        assert wait_for(lambda: server.ready("acme")), server.log
         yield server, folder, Session.open(folder / "acme.mlgb", KEY)
 
 
@@ -66,66 +63,64 @@ def issued_and_tensors(folder: Path) -> None:
     write_repository(folder / "tensors.mlgb", folder / "models", tensors)
 
 
-def http_client(server: Server):
-    from tritonclient import http
-
-    return http.InferenceServerClient(server.http, concurrency=2)
+def images(seed: int, height: int = 12, width: int = 16) -> np.ndarray:
+    return drawn(seed, 2, height, width)
 
 
-def images(seed: int, count: int = 2, height: int = 12, width: int = 16) -> np.ndarray:
-    draw = np.random.default_rng(seed)
-    return draw.integers(0, 256, (count, 3, height, width), dtype=np.uint8)
-
-
-def ask(client, pixels: np.ndarray, protocol: str = "http", model: str = "acme"):
-    from importlib import import_module
-
-    module = import_module(f"tritonclient.{protocol}")
-    tensor = module.InferInput("images", list(pixels.shape), "UINT8")
-    tensor.set_data_from_numpy(pixels)
-    return client.infer(model, [tensor]).as_numpy("classes")
-
-
-def test_http_answers_are_the_sessions(served) -> None:
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_answers_are_the_sessions(served, protocol: str) -> None:
     server, _, session = served
-    pixels = images(0)
-    np.testing.assert_array_equal(
-        ask(http_client(server), pixels), session.predict(pixels)
-    )
+    for pixels in (images(0), images(1, height=13, width=9)):  # padded inside
+        np.testing.assert_array_equal(
+            server.classes(pixels, protocol=protocol), session.predict(pixels)
+        )
 
 
-def test_grpc_answers_are_the_sessions(served) -> None:
-    from tritonclient import grpc
-
+def test_our_own_client_gets_them_too(served) -> None:
     server, _, session = served
-    pixels = images(1, height=13, width=9)  # padded inside
-    client = grpc.InferenceServerClient(server.grpc)
-    np.testing.assert_array_equal(ask(client, pixels, "grpc"), session.predict(pixels))
+    taken = Tensor2(name="images", datatype="UINT8", shape=(-1, 3, -1, -1))
+    given = Tensor2(name="classes", datatype="UINT8", shape=(-1, -1, -1))
+    with Remote(Endpoint(f"http://{server.http}", "acme"), [taken], [given]) as remote:
+        remote.check()
+        found = remote.infer({"images": images(7)})["classes"]
+        with pytest.raises(RemoteError, match="answered 500: mlguard: error: expected"):
+            remote.infer({"images": np.zeros((1, 3, 0, 4), np.uint8)})
+    np.testing.assert_array_equal(found, session.predict(images(7)))
+
+
+def test_a_host_without_the_key_gives_the_same_masks(served) -> None:
+    server, folder, session = served
+    assert wait_for(lambda: server.ready("keyless")), server.log
+    client = Preprocess.open(folder / "acme.mlgb", KEY)
+    pixels = images(8, height=13, width=9)
+    with client.at(Endpoint(f"http://{server.http}", "keyless")) as host:
+        host.check()
+        masks = client.predict(pixels, host.infer)
+    np.testing.assert_array_equal(masks, session.predict(pixels))
 
 
 def test_an_issued_bundle_is_served_with_an_identity(served) -> None:
-    client, pixels = http_client(served[0]), images(5)
-    assert wait_for(lambda: client.is_model_ready("mine")), served[0].log
+    server, pixels = served[0], images(5)
+    assert wait_for(lambda: server.ready("mine")), server.log
     expected = Session(owners(), KEY).predict(pixels)
-    np.testing.assert_array_equal(ask(client, pixels, model="mine"), expected)
+    np.testing.assert_array_equal(server.classes(pixels, model="mine"), expected)
 
 
 def test_tensors_go_in_and_come_out(served) -> None:
-    from tritonclient import http
-
-    client = http_client(served[0])
-    assert wait_for(lambda: client.is_model_ready("tensors")), served[0].log
+    server = served[0]
+    assert wait_for(lambda: server.ready("tensors")), server.log
     pixels = np.random.default_rng(0).normal(size=(2, 3, 8, 9)).astype(np.float32)
-    tensor = http.InferInput("pixels", list(pixels.shape), "FP32")
-    tensor.set_data_from_numpy(pixels)
-    found = client.infer("tensors", [tensor]).as_numpy("logits")
+    found = server.asker.infer(
+        server.http, {"pixels": pixels}, ["logits"], model="tensors"
+    )["logits"]
     session = Session(small2(image=None, task=None), KEY)
     expected = session.run({"pixels": pixels})["logits"]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_metadata_says_what_goes_in_and_comes_out(served) -> None:
-    found = http_client(served[0]).get_model_metadata("acme")
+    server = served[0]
+    found = server.asker.ask("metadata", address=server.http, model="acme")
     assert found["inputs"] == [
         {"name": "images", "datatype": "UINT8", "shape": [-1, 3, -1, -1]}
     ]
@@ -136,7 +131,7 @@ def test_metadata_says_what_goes_in_and_comes_out(served) -> None:
 
 def test_a_wrong_key_is_not_ready_and_the_log_says_why(served) -> None:
     server, folder, _ = served
-    assert not http_client(server).is_model_ready("stranger")
+    assert not server.ready("stranger")
     assert wait_for(lambda: OTHER_KEY.key_id in server.log, 20)
     assert "mlguard: error:" in server.log
     for name in ("acme.key", "other.key"):
@@ -146,32 +141,23 @@ def test_a_wrong_key_is_not_ready_and_the_log_says_why(served) -> None:
 
 
 def test_an_image_that_cannot_be_predicted_is_refused_alone(served) -> None:
-    client = http_client(served[0])
-    with pytest.raises(Exception, match="expected images"):
-        ask(client, np.zeros((1, 3, 0, 4), np.uint8))
-    assert ask(client, images(2)).shape == (2, 12, 16)
+    server = served[0]
+    with pytest.raises(RuntimeError, match="expected images"):
+        server.classes(np.zeros((1, 3, 0, 4), np.uint8))
+    assert server.classes(images(2)).shape == (2, 12, 16)
 
 
 def test_many_clients_get_their_own_answers(served) -> None:
     server, _, session = served
-    wrong: list[int] = []
-
-    def work(number: int) -> None:
-        client = http_client(server)
-        for request in range(REQUESTS):
-            seed = number * REQUESTS + request
-            pixels = images(seed, count=1 + seed % 3, height=8 + 4 * (seed % 2))
-            if not np.array_equal(ask(client, pixels), session.predict(pixels)):
-                wrong.append(seed)
-        done.append(number)
-
-    done: list[int] = []
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (sorted(done), wrong) == ([*range(CLIENTS)], [])
+    about = {"clients": CLIENTS, "requests": REQUESTS, "address": server.http}
+    found = server.asker.ask("many", model="acme", **about)
+    assert len(found) == CLIENTS * REQUESTS
+    wrong = []
+    for seed in range(CLIENTS * REQUESTS):
+        pixels = drawn(seed, 1 + seed % 3, 8 + 4 * (seed % 2), 16)
+        if found[str(seed)] != fingerprint(session.predict(pixels)):
+            wrong.append(seed)
+    assert wrong == []
 
 
 def test_a_new_version_is_taken_up_without_a_restart(served) -> None:
@@ -179,9 +165,8 @@ def test_a_new_version_is_taken_up_without_a_restart(served) -> None:
     key = f"file:{folder / 'acme.key'}"
     again = Served("acme", key, version=2, instances=2)
     write_repository(folder / "acme.mlgb", folder / "models", again)
-    client = http_client(server)
-    assert wait_for(lambda: client.is_model_ready("acme", "2"), 30), server.log
-    assert ask(client, images(3)).shape == (2, 12, 16)
+    assert wait_for(lambda: server.ready("acme", "2"), 30), server.log
+    assert server.classes(images(3)).shape == (2, 12, 16)
 
 
 def test_a_killed_instance_comes_back(served) -> None:
@@ -194,9 +179,9 @@ def test_a_killed_instance_comes_back(served) -> None:
     assert stubs
     for stub in stubs:
         os.kill(stub.pid, signal.SIGKILL)
-    client, pixels = http_client(server), images(4)
+    pixels = images(4)
     assert wait_for(
-        lambda: np.array_equal(ask(client, pixels), session.predict(pixels)), 60
+        lambda: np.array_equal(server.classes(pixels), session.predict(pixels)), 60
     ), server.log
 
 

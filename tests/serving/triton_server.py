@@ -1,35 +1,94 @@
 """A real Triton Inference Server on loopback, out of the wheel `nvidia-pytriton`.
 
 The server has an environment of its own, for its Python backend needs numpy 1 (with
-numpy 2 tensors arrive empty): MLGUARD_TRITON_SITE names that environment's
-site-packages, in which `mlguard-toolkit[cpu,triton]` is installed.
+numpy 2 tensors arrive empty), and nothing of it comes into the tests' own: its clients
+run there too (`triton_asks.py`). MLGUARD_TRITON_PYTHON names that environment's Python.
 """
 
+import json
 import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
+from functools import cache
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
 READY_S = 60
+PYTHON = os.environ.get("MLGUARD_TRITON_PYTHON", "")
+REQUIRED = os.environ.get("MLGUARD_REQUIRE_TRITON") == "1"
+needs_triton = pytest.mark.skipif(
+    not PYTHON and not REQUIRED,
+    reason="needs a Triton server: MLGUARD_TRITON_PYTHON, see docs/deploy/triton.md",
+)
+WHERE = (
+    "import sys, sysconfig; print(sysconfig.get_path('purelib')); "
+    "print(f'{sys.version_info.major}.{sys.version_info.minor}')"
+)
 
 
-SITE = os.environ.get("MLGUARD_TRITON_SITE", "")
+@cache
+def environment() -> tuple[Path, str]:
+    """The site-packages of the server's Python, and its version."""
+    said = subprocess.check_output([PYTHON, "-c", WHERE], text=True)
+    site, version = said.split()
+    return Path(site), version
 
 
-def installed() -> bool:
-    """Whether there is a server; its clients can then be imported."""
-    if not SITE:
-        return False
-    if SITE not in sys.path:
-        sys.path.append(SITE)  # at the end: only what this environment lacks
-    return find_spec("tritonclient") is not None
+class Asker:
+    """Triton's own clients, in a process of the server's Python."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process = subprocess.Popen(
+            [PYTHON, Path(__file__).with_name("triton_asks.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+    def ask(self, what: str, **about: object) -> object:
+        print(json.dumps({"do": what, **about}), file=self._process.stdin, flush=True)
+        said = json.loads(self._process.stdout.readline())
+        if "error" in said:
+            raise RuntimeError(said["error"])
+        return said["found"]
+
+    def infer(
+        self,
+        address: str,
+        tensors: dict[str, np.ndarray],
+        outputs: list[str],
+        *,
+        model: str = "acme",
+        protocol: str = "http",
+    ) -> dict[str, np.ndarray]:
+        files = {
+            part: str(self._folder / f"{part}.npz") for part in ("tensors", "answer")
+        }
+        np.savez(files["tensors"], **tensors)
+        self.ask(
+            "infer",
+            protocol=protocol,
+            address=address,
+            model=model,
+            outputs=outputs,
+            **files,
+        )
+        with np.load(files["answer"]) as arrays:
+            return {name: arrays[name] for name in outputs}
 
 
 @dataclass
@@ -38,10 +97,23 @@ class Server:
     grpc: str
     process: subprocess.Popen
     log_path: Path
+    asker: Asker
 
     @property
     def log(self) -> str:
         return self.log_path.read_text()
+
+    def ready(self, model: str, version: str = "") -> bool:
+        return self.asker.ask("ready", address=self.http, model=model, version=version)
+
+    def classes(
+        self, images: np.ndarray, *, model: str = "acme", protocol: str = "http"
+    ) -> np.ndarray:
+        address = {"http": self.http, "grpc": self.grpc}[protocol]
+        tensors = {"images": images}
+        return self.asker.infer(
+            address, tensors, ["classes"], model=model, protocol=protocol
+        )["classes"]
 
 
 def free_ports(count: int) -> list[int]:
@@ -59,16 +131,17 @@ def backend_folder(path: Path, home: Path) -> Path:
     for file in (home / "backends" / "python").iterdir():
         if file.is_file():
             shutil.copy(file, python)
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    _, version = environment()
     stub = home / "python_backend_stubs" / version / "triton_python_backend_stub"
     shutil.copy(stub, python)
     return path
 
 
 @contextmanager
-def triton(repository: Path, scratch: Path, **environment: str) -> Iterator[Server]:
+def triton(repository: Path, scratch: Path, **more: str) -> Iterator[Server]:
     """Start a server over a repository; it is stopped at the end."""
-    home = Path(SITE) / "pytriton" / "tritonserver"
+    site, _ = environment()
+    home = site / "pytriton" / "tritonserver"
     http, grpc, metrics = free_ports(3)
     log_path = scratch / "server.log"
     command = [
@@ -88,19 +161,23 @@ def triton(repository: Path, scratch: Path, **environment: str) -> Iterator[Serv
     ]
     variables = (
         os.environ
-        | environment
+        | more
         | {
             # The backend takes its packages from the Python that it finds first.
-            "PATH": f"{Path(SITE).parents[2] / 'bin'}:{os.environ['PATH']}",
-            "LD_LIBRARY_PATH": str(Path(SITE) / "nvidia_pytriton.libs"),
+            "PATH": f"{Path(PYTHON).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "LD_LIBRARY_PATH": str(site / "nvidia_pytriton.libs"),
             "OMP_NUM_THREADS": "1",
         }
     )
     with log_path.open("wb") as log:
         process = subprocess.Popen(command, env=variables, stdout=log, stderr=log)
+    asker = Asker(scratch)
     try:
-        yield Server(f"127.0.0.1:{http}", f"127.0.0.1:{grpc}", process, log_path)
+        addresses = (f"127.0.0.1:{http}", f"127.0.0.1:{grpc}")
+        yield Server(*addresses, process, log_path, asker)
     finally:
+        asker.close()
         process.terminate()
         try:
             process.wait(30)

@@ -28,17 +28,18 @@ const MAX_TENSORS = 100_000;
  *
  * @param {Uint8Array} file the whole bundle
  * @param {ModelKey|Identity} key the owner's model key, or a customer's identity
- * @param {object} given `name` in refusals; for an identity what `openGrant` takes
+ * @param {object} given `name` in refusals; `imagesOnly`, to leave the model alone; for an
+ *   identity what `openGrant` takes
  * @returns {Promise<object>} manifest; preprocess and model as ONNX; `preprocessData` and
  *   `modelData`, the tensors outside each graph by location; transform; selftest image
  */
 export async function openBundle(file, key, { name = "the bundle", ...given } = {}) {
   if (formatOf(file, name) === 2) return open2(file, key, name, given);
   if (!key.forModel) throw new WrongKey(`${name} is of format 1, which is issued to nobody`);
-  return open1(file, key, name);
+  return open1(file, key, name, given);
 }
 
-async function open1(file, key, name) {
+async function open1(file, key, name, { imagesOnly = false }) {
   const members = unpack1(file, name);
   const manifest = parseManifest(members["manifest.json"], 1, name);
   const stored = manifest.seal === null ? "model.onnx" : "model.onnx.enc";
@@ -62,20 +63,21 @@ async function open1(file, key, name) {
   const preprocess = members["preprocess.onnx"];
   const declared = checkGraph(preprocess, `${name}: preprocess.onnx`);
   const preprocessData = fill(declared, transform.slots, `${name}: preprocess.onnx`);
+  const selftestKey = subkeys.derive("bundle/selftest");
+  const images = {
+    format: 1, name, manifest, transform, blockSize, selftestKey,
+    preprocess: withTensors(preprocess, preprocessData), preprocessData: [],
+  };
+  if (imagesOnly) return images;
   const model = manifest.seal === null
     ? members[stored]
     : await unseal1(members[stored], subkeys, manifest.files["preprocess.onnx"].sha256, `${name}: ${stored}`);
   const slots = channelSlots(manifest.feature_maps, subkeys);
   const modelData = fill(checkGraph(model, `${name}: model.onnx`), slots, `${name}: model.onnx`);
-  const selftestKey = subkeys.derive("bundle/selftest");
-  return {
-    format: 1, name, manifest, transform, blockSize, selftestKey,
-    preprocess: withTensors(preprocess, preprocessData), preprocessData: [],
-    model: withTensors(model, modelData), modelData: [],
-  };
+  return { ...images, model: withTensors(model, modelData), modelData: [] };
 }
 
-async function open2(file, key, name, given) {
+async function open2(file, key, name, { imagesOnly = false, ...given }) {
   const first = first2(file, name);
   refuseNewer(first.content, name);
   const manifest = parseManifest(first.content, 2, name);
@@ -96,6 +98,16 @@ async function open2(file, key, name, given) {
   const sealed = manifest.seal.graph ? ".enc" : "";
   const blob = (member, hidden) =>
     openBlob(fileKey, member, members[member].content, fromHex(manifest.files[member].tag), hidden, name);
+  const keyed = manifest.image?.transform ?? null;
+  const blockSize = keyed?.block_size ?? 1;
+  const transform = deriveTransform(keyed?.methods ?? [], blockSize, owned);
+  const preprocess = keyed && (await blob("preprocess.onnx", false));
+  const preprocessData = preprocess
+    && fill(checkGraph(preprocess, `${name}: preprocess.onnx`), transform.slots, `${name}: preprocess.onnx`);
+  const selftestKey = keyed && fileKey.key("bundle/selftest");
+  const images = { format: 2, name, manifest, transform, blockSize, preprocess, preprocessData, selftestKey };
+  if (imagesOnly) return images;
+
   const table = parseTable(await blob(`tensors.json${sealed}`, manifest.seal.graph), name);
   const model = await blob(`graph.onnx${sealed}`, manifest.seal.graph);
   const graph = checkGraph(model, `${name}: graph.onnx`, { anyDomain: true });
@@ -106,15 +118,7 @@ async function open2(file, key, name, given) {
   const slots = channelSlots(manifest.feature_maps, owned);
   const tensors = table.map((row, i) => ({ ...row, data: plain[i] }));
   const modelData = fill(graph, [...slots, ...tensors], `${name}: graph.onnx`);
-
-  const keyed = manifest.image?.transform ?? null;
-  const blockSize = keyed?.block_size ?? 1;
-  const transform = deriveTransform(keyed?.methods ?? [], blockSize, owned);
-  const preprocess = keyed && (await blob("preprocess.onnx", false));
-  const preprocessData = preprocess
-    && fill(checkGraph(preprocess, `${name}: preprocess.onnx`), transform.slots, `${name}: preprocess.onnx`);
-  const selftestKey = keyed && fileKey.key("bundle/selftest");
-  return { format: 2, name, manifest, transform, blockSize, preprocess, preprocessData, model, modelData, selftestKey };
+  return { ...images, model, modelData };
 }
 
 /** Refuse a transform that this machine computes otherwise than the key's owner did. */

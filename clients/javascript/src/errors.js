@@ -11,6 +11,7 @@ export class BundleError extends MlguardError {}
 export class MalformedBundle extends BundleError {}
 export class TamperedBundle extends BundleError {}
 export class WrongKey extends MlguardError {}
+export class RemoteError extends MlguardError {}
 export class ShapeError extends MlguardError {}
 export class OutsideValidity extends MlguardError {}
 export class NotYetValid extends OutsideValidity {}

@@ -5,4 +5,6 @@ export * from "./errors.js";
 export { openBundle } from "./bundle.js";
 export { Identity } from "./identity.js";
 export { ModelKey } from "./keys.js";
+export { Preprocess } from "./preprocess.js";
+export { remoteModel } from "./remote.js";
 export { Session } from "./session.js";

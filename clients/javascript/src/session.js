@@ -23,10 +23,7 @@ export class Session {
     session.manifest = bundle.manifest;
     session.format = bundle.format;
     session.blockSize = bundle.blockSize;
-    if (bundle.preprocess) {
-      session.#preprocess = await load(ort, bundle.preprocess, bundle.preprocessData, options);
-      await session.#selftest(bundle);
-    }
+    if (bundle.preprocess) session.#preprocess = await loadImages(ort, bundle, options);
     session.#model = await load(ort, bundle.model, bundle.modelData, options);
     return session;
   }
@@ -38,26 +35,13 @@ export class Session {
    * @returns {Promise<Uint8Array|Uint16Array|number>} class ids, one a pixel, row by row; or one
    */
   async predict(image, height, width) {
-    const { data, dims } = await this.logits(image, height, width);
-    const [, classes, rows = 1, columns = 1] = dims;
-    const names = (this.manifest.task?.class_names ?? this.manifest.class_names).length;
-    if (classes !== names) throw new BundleError(`expected ${names} scores, got ${classes}`);
-    const best = argmax(data, classes, rows * columns);
-    if (dims.length === 2) return best[0];
-    const mask = new best.constructor(height * width);
-    for (let y = 0; y < height; y++) {
-      mask.set(best.subarray(y * columns, y * columns + width), y * width);
-    }
-    return mask;
+    return classesOf(await this.logits(image, height, width), this.manifest, height, width);
   }
 
   /** The scores of every class, as onnxruntime's tensor, of the padded image. */
   async logits(image, height, width) {
-    if (!(image instanceof Uint8Array) || image.length !== 3 * height * width || !image.length) {
-      throw new ShapeError(`expected an image of ${3 * height * width} bytes (3, H, W)`);
-    }
-    this.#refuseOthers();
-    const [padded, h, w] = pad(image, height, width, this.#multiple);
+    refuseOthers(this);
+    const [padded, h, w] = fitted(image, height, width, this);
     const pixels = await this.#pixels(padded, h, w);
     const input = this.manifest.image?.input ?? "pixels";
     const output = this.manifest.task?.output ?? "logits";
@@ -69,23 +53,6 @@ export class Session {
     return this.#model.run(feeds);
   }
 
-  /** Refuse what this reader does not do, instead of giving another answer. */
-  #refuseOthers() {
-    if (this.format === 1) return;
-    const { image, task } = this.manifest;
-    const simple = image && task && task.name !== "detection" && task.stride === 1
-      && image.resize.rule === "pad" && image.layout === "NCHW" && image.colours === "RGB";
-    if (!simple) {
-      throw new BundleError(
-        "this reader predicts on padded RGB images in NCHW, with a score for every pixel or image; use run()",
-      );
-    }
-  }
-
-  get #multiple() {
-    return Math.max(this.blockSize, this.manifest.image?.resize.multiple ?? 1);
-  }
-
   async #pixels(image, height, width) {
     const dims = [1, 3, height, width];
     if (this.#preprocess) {
@@ -94,13 +61,51 @@ export class Session {
     }
     return new this.#ort.Tensor("float32", normalized(image, height * width, this.manifest), dims);
   }
+}
 
-  async #selftest(bundle) {
-    const [image, height, width] = selftestImage(bundle.blockSize);
-    const images = new this.#ort.Tensor("uint8", image, [1, 3, height, width]);
-    const { values } = await this.#preprocess.run({ images });
-    checkSelftest(bundle, Int32Array.from(values.data));
+/** Load the keyed transform, and refuse one that this machine computes otherwise. */
+export async function loadImages(ort, bundle, options) {
+  const graph = await load(ort, bundle.preprocess, bundle.preprocessData, options);
+  const [image, height, width] = selftestImage(bundle.blockSize);
+  const images = new ort.Tensor("uint8", image, [1, 3, height, width]);
+  const { values } = await graph.run({ images });
+  checkSelftest(bundle, Int32Array.from(values.data));
+  return graph;
+}
+
+/** Refuse what this reader does not do, instead of giving another answer. */
+export function refuseOthers({ format, manifest }) {
+  if (format === 1) return;
+  const { image, task } = manifest;
+  const simple = image && task && task.name !== "detection" && task.stride === 1
+    && image.resize.rule === "pad" && image.layout === "NCHW" && image.colours === "RGB";
+  if (!simple) {
+    throw new BundleError(
+      "this reader predicts on padded RGB images in NCHW, with a score for every pixel or image; use run()",
+    );
   }
+}
+
+/** An image padded to what the model takes: [bytes, height, width]. */
+export function fitted(image, height, width, { blockSize, manifest }) {
+  if (!(image instanceof Uint8Array) || image.length !== 3 * height * width || !image.length) {
+    throw new ShapeError(`expected an image of ${3 * height * width} bytes (3, H, W)`);
+  }
+  return pad(image, height, width, Math.max(blockSize, manifest.image?.resize.multiple ?? 1));
+}
+
+/** The class of every pixel of an image, or of the image: the largest score. */
+export function classesOf({ data, dims }, manifest, height, width) {
+  const [, classes, rows = 1, columns = 1] = dims;
+  const names = (manifest.task?.class_names ?? manifest.class_names).length;
+  if (classes !== names) throw new BundleError(`expected ${names} scores, got ${classes}`);
+  const best = argmax(data, classes, rows * columns);
+  if (dims.length === 2) return best[0];
+  const mask = new best.constructor(height * width);
+  for (let y = 0; y < height; y++) {
+    mask.set(best.subarray(y * columns, y * columns + width), y * width);
+  }
+  return mask;
 }
 
 async function load(ort, graph, data, options) {
