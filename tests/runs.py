@@ -17,6 +17,10 @@ SMALL = (
 )
 
 
+# How the pixels of a model of one's own are normalized, which is asked for.
+HALF = ("model.mean=[0.5, 0.5, 0.5]", "model.std=[0.5, 0.5, 0.5]")
+
+
 def small_recipe(*overrides: str) -> Recipe:
     """The demo's recipe, cut down to a second or two."""
     return read_recipe("demo", overrides=[*SMALL, *overrides])

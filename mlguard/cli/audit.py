@@ -19,6 +19,7 @@ from mlguard.cli.audit_progress import audit_on_terminal, resumable
 from mlguard.cli.checking_progress import count_on_terminal
 from mlguard.cli.extras import need
 from mlguard.cli.model_key import read_model_key
+from mlguard.cli.own_model import BuildName, build_of
 from mlguard.cli.printable import say, say_json
 from mlguard.cli.recipes import Overrides
 from mlguard.cli.unlock import Unlock, unlocking
@@ -112,6 +113,7 @@ def audit(
             "those that the recipe starts from. Not of a bundle."
         ),
     ] = None,
+    build: BuildName = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -166,6 +168,7 @@ def audit(
         recipe=recipe,
         overrides=set_ or [],
         ancestor=ancestor,
+        build=build,
     )
     first = task.crew.first
     claimed = report_folder(out, resume=resume) if first else nullcontext(out)
@@ -192,6 +195,7 @@ def _open_task(
     recipe: str | None,
     overrides: list[str],
     ancestor: Path | None,
+    build: str | None,
 ) -> "AuditTask":
     """Read a run folder or a bundle, and refuse options of the other."""
     if not is_bundle(path):
@@ -199,8 +203,9 @@ def _open_task(
         need("mlguard.cli.run_audit_task")
         from mlguard.cli.run_audit_task import open_run
 
-        return open_run(path, data, options, ancestor=ancestor)
-    _refuse_strays("a bundle", ancestor=ancestor)
+        made = build_of(build)
+        return open_run(path, data, options, ancestor=ancestor, build=made)
+    _refuse_strays("a bundle", ancestor=ancestor, build=build)
     if key is None:
         raise typer.BadParameter("a bundle does not name its key: give --key NAME")
     if overrides and recipe is None:

@@ -17,6 +17,7 @@ from mlguard.cli.onnx_model import (
     is_onnx,
     refuse_onnx_options,
 )
+from mlguard.cli.own_model import BuildName, build_of
 from mlguard.cli.printable import say, warn
 from mlguard.cli.pt2_model import export_program, is_program
 from mlguard.cli.recipes import Overrides
@@ -71,6 +72,7 @@ def bind(
     example: Example = None,
     freeze_inputs: FreezeInputs = False,
     keep_plain: KeepPlain = False,
+    build: BuildName = None,
     *,
     unlock: Unlock,
 ) -> None:
@@ -81,7 +83,7 @@ def bind(
     shapes and types, every tensor sealed.
     """
     if is_onnx(model):
-        if recipe or method or layers or block_size or fold_batch_norm:
+        if recipe or method or layers or block_size or fold_batch_norm or build:
             raise typer.BadParameter(
                 "of an .onnx file, all weights are sealed, no more"
             )
@@ -96,14 +98,18 @@ def bind(
         )
         return
     if is_program(model):
-        if recipe or method or layers or block_size or fold_batch_norm:
+        if recipe or method or layers or block_size or fold_batch_norm or build:
             raise typer.BadParameter("of a .pt2 file, all weights are sealed, no more")
         export_program(model, out, key, about=about, unlock=unlock)
         return
     refuse_onnx_options(about, example, freeze_inputs=freeze_inputs)
     if is_weights(out):
         others = {"--recipe": recipe, "--set": set_, "--block-size": block_size}
-        others |= {"--layers": layers, "--fold-batch-norm": fold_batch_norm}
+        others |= {
+            "--build": build,
+            "--layers": layers,
+            "--fold-batch-norm": fold_batch_norm,
+        }
         others |= {"--method": method if method != "weights" else None}
         bind_weights(model, key, out, unlock, others=others)
         return
@@ -116,7 +122,7 @@ def bind(
 
     _check_outside(out, model)
     refuse_filled_folder(out)
-    plain = read_plain(model, settings)
+    plain = read_plain(model, settings, build=build_of(build))
     bound = bound_recipe(
         plain,
         methods=_names(method, "--method"),
@@ -141,6 +147,7 @@ def rebind(
         str | None,
         typer.Option(help="Name of the key RUN needs, if not the one it names."),
     ] = None,
+    build: BuildName = None,
     *,
     unlock: Unlock,
 ) -> None:
@@ -151,7 +158,7 @@ def rebind(
 
     _check_outside(out, run)
     refuse_filled_folder(out)
-    bound = read_run(run)
+    bound = read_run(run, build=build_of(build))
     protection = protection_of(bound)
     wanted = [(old_key or protection.key_name, protection.key_id), (key, None)]
     with open_model_keys(wanted, unlock) as (old, new):

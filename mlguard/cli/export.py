@@ -16,6 +16,7 @@ from mlguard.cli.onnx_model import (
     is_onnx,
     refuse_onnx_options,
 )
+from mlguard.cli.own_model import BuildName, build_of
 from mlguard.cli.printable import say
 from mlguard.cli.pt2_model import export_program, is_program
 from mlguard.cli.triton import (
@@ -67,6 +68,7 @@ def export(
     about: AboutFile = None,
     example: Example = None,
     freeze_inputs: FreezeInputs = False,
+    build: BuildName = None,
     target: Target = "bundle",
     key_at: KeyAt = "server",
     key_source: KeySource = None,
@@ -116,7 +118,7 @@ def export(
     from mlguard.protect.export import check_exportable, export_run
     from mlguard.protect.key_work import key_space_of
 
-    protected = read_run(run)
+    protected = read_run(run, build=build_of(build))
     protection = check_exportable(protected, out)
     key_name = key or protection.key_name
     sealed = protected.recipe.export.seal if seal is None else seal

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlguard.cli.extras import need
+from mlguard.cli.own_model import BuildName, build_of
 from mlguard.cli.recipes import Name, Overrides
 from mlguard.cli.with_store import Json, answer
 from mlguard.recipe import read_recipe
@@ -14,11 +15,16 @@ if TYPE_CHECKING:
     from mlguard.models.binding import LayerFacts
 
 
-def layers(recipe: Name, set_: Overrides = None, as_json: Json = False) -> None:
+def layers(
+    recipe: Name,
+    set_: Overrides = None,
+    build: BuildName = None,
+    as_json: Json = False,
+) -> None:
     """List the layers of RECIPE's model, and which can be permuted without training.
 
     RECIPE may be a run folder too. A model that is trained under its key can permute
-    the others as well.
+    the others as well. Of a model of your own, --build names what makes it.
     """
     inside = Path(recipe) / "recipe.toml"
     named = str(inside) if inside.is_file() else recipe
@@ -26,8 +32,12 @@ def layers(recipe: Name, set_: Overrides = None, as_json: Json = False) -> None:
     need("mlguard.protect")
     from mlguard.models.binding import layers_of
     from mlguard.protect.key_work import blank_model
+    from mlguard.protect.run_folder import read_setup, refuse_unbuilt
 
-    found = layers_of(blank_model(settings), settings.data.size)
+    made = build_of(build)
+    if inside.is_file():
+        refuse_unbuilt(Path(recipe), read_setup(Path(recipe)), made)
+    found = layers_of(blank_model(settings, made), settings.data.size)
     rows = [asdict(facts) | {"key_space_bits": _bits(facts)} for facts in found]
     width = max(len(facts.name) for facts in found)
     heading = f"{'layer':{width}} {'C':>5} {'H':>4} {'W':>4} {'bits':>8}  bind"

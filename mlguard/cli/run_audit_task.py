@@ -24,11 +24,17 @@ from mlguard.errors import RunError
 from mlguard.models import build_model, fitting_weights
 from mlguard.protect.crew import ALONE, Crew
 from mlguard.protect.device import new_accelerator, pick_device
+from mlguard.protect.key_work import Build
 from mlguard.protect.run_folder import Run, protection_of, read_run
 
 
 def open_run(
-    path: Path, data: Path | None, options: AuditOptions, *, ancestor: Path | None
+    path: Path,
+    data: Path | None,
+    options: AuditOptions,
+    *,
+    ancestor: Path | None,
+    build: Build | None = None,
 ) -> AuditTask:
     """Read a run folder and find its images.
 
@@ -37,6 +43,7 @@ def open_run(
         data: Folder of the data set.
         options: In place of what the recipe says.
         ancestor: Public weights of the same architecture; else the recipe's.
+        build: Makes the model, where it is its owner's own.
 
     Raises:
         MalformedRun: The folder is not a finished, protected run.
@@ -44,7 +51,7 @@ def open_run(
         DatasetError: The images are missing, or there is no such split.
         WeightsError: The ancestor is missing, or of another architecture.
     """
-    run = read_run(path)
+    run = read_run(path, build=build)
     protection = protection_of(run)
     if run.recipe.transform.seals and (files := run.open_weights()):
         warn(

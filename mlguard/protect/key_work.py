@@ -5,11 +5,38 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from mlguard import recipe
+from mlguard.errors import RunError
 from mlguard.models import build_model, feature_channels, rewrite
 from mlguard.recipe import Recipe
 from mlguard.transforms import KeyedTransforms
 
 Build = Callable[[], nn.Module]
+MAX_NAME = 200  # characters of a function's name
+
+
+def name_of(build: Build) -> str:
+    """What to call a function that makes a model: module and name, for people.
+
+    Nothing imports by it: a run folder never names what is run.
+    """
+    called = getattr(build, "__qualname__", type(build).__qualname__)
+    module = getattr(build, "__module__", "")
+    return f"{module}:{called}"[:MAX_NAME]
+
+
+def check_normalization(recipe: Recipe, build: Build | None) -> None:
+    """Refuse a model of one's own of which it is not said how pixels are normalized.
+
+    Raises:
+        RunError: The recipe gives neither mean and std nor weights that have them.
+    """
+    said = recipe.model.mean is not None or recipe.model.weights != "none"
+    if build is not None and not said:
+        raise RunError(
+            "it is not said how the pixels of this model are normalized",
+            hint="set model.mean and model.std in the recipe to those that the model "
+            "was made for, each [R, G, B] of an image in [0, 1]",
+        )
 
 
 def new_model(recipe: Recipe, build: Build | None = None) -> nn.Module:

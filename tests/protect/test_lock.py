@@ -22,7 +22,7 @@ from mlguard.protect.training.lock_loss import (
     frozen_statistics,
 )
 from mlguard.protect.training.teacher import read_teacher
-from tests.runs import KEY, small_baseline, small_job, small_recipe, small_run
+from tests.runs import HALF, KEY, small_baseline, small_job, small_recipe, small_run
 
 
 def lock_of(run: Run) -> LockLoss:
@@ -105,6 +105,7 @@ def test_a_teacher_is_built_as_the_model_is(tmp_path: Path) -> None:
         f"lock.teacher={path}",
         "lock.distill=1.0",
         "model.stem=blocks",
+        *HALF,
         build=lambda: CNNSmall(6),
     )
     expected = blank_model(job.recipe, job.build)

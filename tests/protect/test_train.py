@@ -22,12 +22,13 @@ from mlguard.errors import (
     TamperedRun,
     WrongKey,
 )
-from mlguard.protect import read_run
+from mlguard.protect import read_plain, read_run
 from mlguard.protect.key_work import blank_model
 from mlguard.protect.run_folder import kept, read_model, write_model
 from mlguard.protect.training import Epoch, Step, loop
 from mlguard.protect.training.checkpoint import Progress
 from tests.runs import (
+    HALF,
     KEY,
     OTHER_KEY,
     PowerCut,
@@ -282,11 +283,26 @@ def test_any_module_can_be_protected_and_loaded_again(tmp_path: Path) -> None:
     def build() -> torch.nn.Module:
         return torch.nn.Conv2d(3, 6, 3, padding=1)
 
-    run = small_run(tmp_path / "run", build=build)
+    run = small_run(tmp_path / "run", *HALF, build=build)
     assert isinstance(run.load_model(), torch.nn.Conv2d)
     assert isinstance(read_run(run.path, build=build).load_model(), torch.nn.Conv2d)
-    with pytest.raises(MalformedRun, match="of another model"):
-        read_run(run.path).load_model()
+    with pytest.raises(RunError, match=r"is its owner's: .*build made it") as refusal:
+        read_run(run.path)
+    assert "--build MODULE:FUNCTION" in refusal.value.hint
+
+
+def test_how_pixels_of_one_s_own_model_are_normalized_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    def build() -> torch.nn.Module:
+        return torch.nn.Conv2d(3, 6, 3, padding=1)
+
+    with pytest.raises(RunError, match="not said how the pixels of this model"):
+        small_run(tmp_path / "run", build=build)
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(RunError, match="not said how the pixels of this model"):
+        read_plain(tmp_path / "model.safetensors", small_recipe(), build=build)
 
 
 def test_precision_that_the_device_lacks_is_refused(tmp_path: Path) -> None:

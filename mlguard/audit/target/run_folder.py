@@ -13,7 +13,7 @@ from mlguard.audit.target.subject import Subject
 from mlguard.audit.target.target import Target
 from mlguard.audit.target.transforms import AuditTransforms
 from mlguard.keys import ModelKey
-from mlguard.protect.run_folder import Run, protection_of
+from mlguard.protect.run_folder import BUILT_BY, Run, protection_of
 from mlguard.recipe import recipe_sha256
 
 
@@ -54,8 +54,14 @@ def target_of_run(
         old_proof=run.old_proof,
         trained_on=number if isinstance(number, int) and number > 0 else 0,
         trained_fingerprint=data.get("train_fingerprint"),
-        words=("mlguard", "audit", "RUN", "--key", protection.key_name),
+        words=("mlguard", "audit", "RUN", "--key", protection.key_name, *_built(run)),
     )
+
+
+def _built(run: Run) -> tuple[str, ...]:
+    """What makes the model, where it is its owner's own, as the command is told."""
+    name = run.provenance.get(BUILT_BY)
+    return ("--build", name) if isinstance(name, str) and name.isprintable() else ()
 
 
 def _subject(run: Run) -> AuditedModel:
@@ -65,7 +71,7 @@ def _subject(run: Run) -> AuditedModel:
         protection_id=protection.protection_id.hex(),
         recipe=str(run.provenance.get("recipe", "")),
         recipe_sha256=recipe_sha256(run.recipe),
-        architecture=run.recipe.model.name,
+        architecture=_built(run)[1] if _built(run) else run.recipe.model.name,
         methods=run.recipe.transform.methods,
         block_size=run.recipe.transform.image_block_size,
         layers=run.recipe.transform.layers,

@@ -7,9 +7,15 @@ from mlguard.protect.export.bundle import (
     facts_of,
 )
 from mlguard.protect.export.graph import cause_of, export_graph
-from mlguard.protect.export.parity import ParityReport, check_parity, example_images
+from mlguard.protect.export.parity import (
+    REFUSALS,
+    ParityReport,
+    check_parity,
+    example_images,
+)
 
 __all__ = [
+    "REFUSALS",
     "ParityReport",
     "bundle_model",
     "cause_of",

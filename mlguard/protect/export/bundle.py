@@ -31,7 +31,11 @@ from mlguard.files import refuse_existing
 from mlguard.keys import ModelKey
 from mlguard.models import normalization_of
 from mlguard.protect.export.graph import export_graph, serialized
-from mlguard.protect.export.parity import ParityReport, check_parity
+from mlguard.protect.export.parity import (
+    ParityReport,
+    check_parity,
+    refuse_fixed_sizes,
+)
 from mlguard.protect.export.sealed import (
     export_sealed,
     feature_maps_of,
@@ -70,7 +74,8 @@ def export_run(
 
     Raises:
         OutputExists: Something is there already, or was put there in the meantime.
-        RunError: The run's method seals every weight, and no seal was asked for.
+        RunError: The run's method seals every weight, and no seal was asked for; or
+            a model of its owner's does not take images of any size.
         MalformedRun: The run is a baseline, which has no key; or its weights are
             missing, damaged or of another model.
         WrongKey: The run was protected with another key.
@@ -84,6 +89,8 @@ def export_run(
     begun = time.perf_counter()
     transform, run = run.transform(key), run.unlocked(key)
     model, normalization = run.load_model(), normalization_of(run.recipe.model)
+    if run.build is not None:
+        refuse_fixed_sizes(model, transform.block_size)
     if run.recipe.transform.seals and sealed is False:
         raise RunError(
             "the method weights seals every weight, so nothing is left to write "

@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mlguard.bundle import Bundle, Bundle2, Glimpse
-from mlguard.errors import ParityError
+from mlguard.errors import ParityError, RunError
 from mlguard.keys import ModelKey
 from mlguard.models import Normalization, keyed, logits_of, output_of
+from mlguard.protect.export.graph import cause_of
 from mlguard.runtime import Session
 from mlguard.runtime.fit import PER_PIXEL, crop
 from mlguard.transforms import TransformSet, pad_to_blocks
 
 SHAPES = ((1, 3, 64, 96), (2, 3, 128, 80), (1, 3, 65, 97))
+# What a model says when it is shown a size that it does not take.
+REFUSALS = (RuntimeError, ValueError, AssertionError, TypeError, IndexError)
 MIN_AGREEMENT = 0.999  # share of pixels with the same class
 # Of the largest logit. Another summation order gives 1e-5, another weight 1e-1.
 MAX_DIFFERENCE = 1e-3
@@ -90,6 +93,27 @@ def check_parity(
             f"differ by {report.difference:.1e}, limit is {limit:.1e}"
         )
     return report
+
+
+def refuse_fixed_sizes(model: nn.Module, block_size: int) -> None:
+    """Refuse a model that does not take images of any size, as a run's bundle does.
+
+    Raises:
+        RunError: It refuses a size, with what it said.
+    """
+    for shape in SHAPES:
+        images = pad_to_blocks(example_images(shape, 0), block_size)
+        height, width = images.shape[2:]
+        try:
+            with torch.inference_mode():
+                model(torch.from_numpy(images).float() / 255)
+        except REFUSALS as refusal:
+            raise RunError(
+                f"the model takes no images of {height} x {width} pixels, and the "
+                f"bundle of a run takes any: {cause_of(refusal)}",
+                hint="`mlguard.protect.bind` makes a bundle of the module itself, and "
+                "finds out which sizes it takes: docs/models/torch.md",
+            ) from None
 
 
 def _torch_logits(

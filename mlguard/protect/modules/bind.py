@@ -19,12 +19,11 @@ from mlguard.errors import BindingError, ParityError
 from mlguard.files import refuse_existing
 from mlguard.foreign import lift_model, model_of
 from mlguard.keys import ModelKey, new_protection_id
-from mlguard.protect.export import cause_of
+from mlguard.protect.export import REFUSALS, cause_of
 from mlguard.protect.modules.about import Answer, Pixels, about_module
 from mlguard.protect.modules.convert import Free, convert
 from mlguard.protect.modules.outputs import Flat, flatten, named_inputs
 from mlguard.protect.modules.sizes import (
-    REFUSALS,
     Sizes,
     find_sizes,
     is_image,

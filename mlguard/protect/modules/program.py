@@ -17,12 +17,12 @@ from mlguard.foreign import About, lift_model, model_of
 from mlguard.foreign.compare import guesses
 from mlguard.foreign.sessions import load
 from mlguard.keys import ModelKey, new_protection_id
-from mlguard.protect.export import cause_of
+from mlguard.protect.export import REFUSALS, cause_of
 from mlguard.protect.modules.bind import OPSET, BoundModule, compare
 from mlguard.protect.modules.convert import quiet
 from mlguard.protect.modules.outputs import flatten
 from mlguard.protect.modules.pt2 import read_program
-from mlguard.protect.modules.sizes import REFUSALS, Sizes
+from mlguard.protect.modules.sizes import Sizes
 from mlguard.runtime import Session
 
 

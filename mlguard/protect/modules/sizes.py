@@ -6,12 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mlguard.protect.export import cause_of
+from mlguard.protect.export import REFUSALS, cause_of
 
 STEPS = (1, 2, 4, 8, 16, 32, 64, 128)  # pixels; what a side can be a multiple of
 SPATIAL = (2, 3)  # axes of an image or a volume behind batch and channels
-# What a model says when it is shown a size that it does not take.
-REFUSALS = (RuntimeError, ValueError, AssertionError, TypeError, IndexError)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from mlguard.protect.run_folder.names import (
     BASELINE,
     BEST,
     BOUND,
+    BUILT_BY,
     CHECKPOINT,
     CURVES,
     METRICS,
@@ -24,6 +25,7 @@ from mlguard.protect.run_folder.run import (
     is_finished,
     protection_of,
     read_run,
+    refuse_unbuilt,
     write_proofs,
 )
 from mlguard.protect.run_folder.secret import (
@@ -57,6 +59,7 @@ __all__ = [
     "BASELINE",
     "BEST",
     "BOUND",
+    "BUILT_BY",
     "CHECKPOINT",
     "CURVES",
     "DIGEST",
@@ -88,6 +91,7 @@ __all__ = [
     "read_proof",
     "read_run",
     "read_setup",
+    "refuse_unbuilt",
     "size_of",
     "training_digest",
     "versions",

@@ -25,4 +25,5 @@ PROOFS = "proofs.json"
 CURVES = "curves.png"
 BASELINE = "baseline"
 BOUND = "bound"  # in provenance.json: what binding did
+BUILT_BY = "built_by"  # in provenance.json: what its owner's `build` is called
 MAX_JSON_BYTES = 1 << 20  # a page of text; the reader takes nothing larger

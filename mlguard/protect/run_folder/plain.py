@@ -1,11 +1,12 @@
 """A trained model that needs no key: what binding starts from."""
 
 from pathlib import Path
+from typing import Any
 
 from mlguard.data import name_classes
 from mlguard.errors import RunError
-from mlguard.protect.key_work import Build
-from mlguard.protect.run_folder.names import BASELINE, BOUND, PROTECTION
+from mlguard.protect.key_work import Build, check_normalization, name_of
+from mlguard.protect.run_folder.names import BASELINE, BOUND, BUILT_BY, PROTECTION
 from mlguard.protect.run_folder.run import Run, read_run
 from mlguard.protect.run_folder.setup import read_setup
 from mlguard.recipe import Recipe
@@ -26,7 +27,8 @@ def read_plain(
 
     Raises:
         RunError: The run is protected; or a recipe is missing, or there are two, or
-            it names no classes.
+            it names no classes, or says not how pixels of `build`'s model are
+            normalized.
         DatasetError: The recipe names other classes than CIFAR-10 has.
         MalformedRun: The folder is not a run folder, or is damaged.
     """
@@ -45,7 +47,10 @@ def read_plain(
         )
     if (path.parent / PROTECTION).exists():
         raise _protected(path, path.parent)
-    facts = {"data": {"kind": recipe.data.kind}, "resumed": []}
+    check_normalization(recipe, build)
+    facts: dict[str, Any] = {"data": {"kind": recipe.data.kind}, "resumed": []}
+    if build is not None:
+        facts[BUILT_BY] = name_of(build)
     named = _with_classes(recipe)
     return _pinned(Run(path.parent, named, None, facts, build, path.name))
 

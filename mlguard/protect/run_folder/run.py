@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mlguard.errors import MalformedRun, TamperedRun
+from mlguard.errors import MalformedRun, RunError, TamperedRun
 from mlguard.files import sha256_of
 from mlguard.keys import ModelKey, ModelSubkeys
 from mlguard.protect.key_work import Build, channels_of, keyed_transforms
@@ -17,6 +17,7 @@ from mlguard.protect.run_folder.kept import Keeper, is_hidden, is_kept
 from mlguard.protect.run_folder.names import (
     BASELINE,
     BOUND,
+    BUILT_BY,
     CHECKPOINT,
     MODEL,
     OLD_CHECKPOINT,
@@ -33,7 +34,7 @@ from mlguard.protect.run_folder.proofs import (
     refuse_planted,
 )
 from mlguard.protect.run_folder.secret import decisive
-from mlguard.protect.run_folder.setup import Protection, read_setup
+from mlguard.protect.run_folder.setup import Protection, Setup, read_setup
 from mlguard.protect.run_folder.weights import (
     check_size,
     filled_model,
@@ -288,6 +289,7 @@ def read_run(path: Path, *, build: Build | None = None) -> Run:
 
     Raises:
         MalformedRun: It is not a run folder, is damaged, or is not finished.
+        RunError: Its model was made by a `build`, and none is given.
     """
     if not is_finished(path):
         if not (path / RECIPE).exists():
@@ -302,6 +304,7 @@ def read_run(path: Path, *, build: Build | None = None) -> Run:
             hint="go on with `mlguard protect … --resume`",
         )
     setup = read_setup(path)
+    refuse_unbuilt(path, setup, build)
     return Run(
         path,
         setup.recipe,
@@ -310,6 +313,21 @@ def read_run(path: Path, *, build: Build | None = None) -> Run:
         build,
         digests=setup.digests,
     )
+
+
+def refuse_unbuilt(path: Path, setup: Setup, build: Build | None) -> None:
+    """Refuse a model that no recipe builds, where nobody says what does.
+
+    Raises:
+        RunError: It was trained or bound with a `build` of its owner's.
+    """
+    name = setup.provenance.get(BUILT_BY)
+    if build is None and isinstance(name, str):
+        raise RunError(
+            f"the model of {path} is its owner's: {name} made it, and no recipe does",
+            hint="give what makes it: `--build MODULE:FUNCTION` on the command line, "
+            "`read_run(path, build=…)` in Python; no file names what is imported",
+        )
 
 
 def write_proofs(path: Path, protection: Protection, key: ModelKey) -> None:

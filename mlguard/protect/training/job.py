@@ -24,7 +24,14 @@ from mlguard.models import normalization_of
 from mlguard.models.binding import fold_permutations
 from mlguard.protect import run_folder
 from mlguard.protect.device import new_accelerator
-from mlguard.protect.key_work import Build, channels_of, keyed_transforms, new_model
+from mlguard.protect.key_work import (
+    Build,
+    channels_of,
+    check_normalization,
+    keyed_transforms,
+    name_of,
+    new_model,
+)
 from mlguard.protect.run_folder import (
     RUN,
     TWIN,
@@ -71,7 +78,8 @@ class Job:
             or goes on.
 
     Raises:
-        RunError: The recipe leaves the names of its classes to the data.
+        RunError: The recipe leaves the names of its classes to the data; or it does
+            not say how the pixels of `build`'s model are normalized.
     """
 
     path: Path
@@ -94,6 +102,7 @@ class Job:
                 "the recipe does not name its classes",
                 hint="`named_recipe(recipe, data)` names them as the data does",
             )
+        check_normalization(self.recipe, self.build)
 
     def protect(self, key: ModelKey, *, key_name: str) -> Run:
         """Train a model that needs the key.
@@ -312,6 +321,7 @@ class Job:
             "seed": self.recipe.train.seed,
             "data": data,
             **origin,
+            **({run_folder.BUILT_BY: name_of(self.build)} if self.build else {}),
             **self._session_facts(),
             "resumed": [],
         }
