@@ -1,7 +1,7 @@
-"""Step 6: the file that ships. A protected model as ONNX graphs, without its key.
+"""Step 6: the bundle, the file that ships: a model as ONNX graphs, without its key.
 
-Knows no torch, and no onnx except in `preprocess_graph` and `signature`, which only an
-export uses. docs/spec/bundle-v1.md and docs/spec/bundle-v2.md are the whole formats.
+The room needs no torch, and onnx only in `preprocess_graph` and `signature`, which only
+an export uses. docs/spec/bundle-v1.md and docs/spec/bundle-v2.md specify the formats.
 """
 
 from mlguard.bundle.about import image_of, task_of

@@ -1,4 +1,4 @@
-"""What a bundle of either format says of images and of its answer, in one tongue."""
+"""Describe the images and the answer of a bundle of either format, in one way."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,15 @@ from mlguard.bundle.manifest2 import (
     Tensor2,
 )
 
-IMAGES_INPUT = "images"  # what a session calls the image, whatever the model does
-PIXELS, LOGITS = "pixels", "logits"  # what a model of format 1 takes and gives
+IMAGES_INPUT = "images"  # a session's name for the image, whatever the model's is
+PIXELS, LOGITS = (
+    "pixels",
+    "logits",
+)  # names of the input and output of a model of format 1
 
 
 def image_of(manifest: Manifest | Manifest2) -> ImageFacts | None:
-    """Which input is an image, and what becomes of it; None if none is."""
+    """Return which input is an image, and its preprocessing; None if none is."""
     if isinstance(manifest, Manifest2):
         return manifest.image
     spec, given = manifest.transform, manifest.normalization
@@ -31,7 +34,7 @@ def image_of(manifest: Manifest | Manifest2) -> ImageFacts | None:
 
 
 def task_of(manifest: Manifest | Manifest2) -> TaskFacts | None:
-    """What the answer means; None if nothing is known of it."""
+    """Return what the answer means; None if nothing is known about it."""
     if isinstance(manifest, Manifest2):
         return manifest.task
     return TaskFacts(
@@ -64,7 +67,7 @@ def prepared_input(image: ImageFacts) -> Tensor2:
 def predicts(
     inputs: Sequence[object], image: ImageFacts | None, task: TaskFacts | None
 ) -> bool:
-    """Whether a model takes an image alone and gives a class of all in it, or of it."""
+    """Whether a model takes only an image, and classifies it or its pixels."""
     if image is None or task is None or task.name == "detection":
         return False
     return len(inputs) == 1
@@ -73,7 +76,7 @@ def predicts(
 def shown_inputs(
     inputs: tuple[Tensor2, ...], image: ImageFacts | None
 ) -> tuple[Tensor2, ...]:
-    """What a session takes: an image as 8-bit pixels, everything else as it is."""
+    """Return the inputs of a session; an image is given as 8-bit pixels."""
     if image is None:
         return inputs
     pixels = Tensor2(

@@ -1,8 +1,8 @@
-"""The file: three stored ZIP members whose every byte is fixed by their contents.
+"""The file of format 1: three stored ZIP members, whose contents fix every byte.
 
-Written by hand and not with `zipfile`, which accepts what two readers can read in two
-ways and whose output may change between releases. Knows nothing of what the members
-mean. Written down in docs/spec/bundle-v1.md, section 1.
+It is written by hand and not with `zipfile`, which accepts files that two readers read
+differently, and whose output may change between releases. The module does not know what
+the members mean. Its specification is docs/spec/bundle-v1.md, section 1.
 """
 
 import struct
@@ -18,12 +18,12 @@ PREPROCESS = "preprocess.onnx"
 MODEL = "model.onnx"
 SEALED_MODEL = "model.onnx.enc"
 
-# Name, and the most bytes it may have.
+# Each name, and the most bytes it may have.
 MEMBERS: dict[str, int] = {
     MANIFEST: 1 << 20,  # a page of text
     PREPROCESS: 16 << 20,  # about ten nodes; the key's tensors are not in it
     MODEL: (1 << 31) - 1,  # protocol buffers end there
-    SEALED_MODEL: (1 << 31) - 1,  # and what one call of AES-GCM takes
+    SEALED_MODEL: (1 << 31) - 1,  # and what one call of AES-GCM allows
 }
 # The file's order: which members can be first, second and third.
 PLACES = ((MANIFEST,), (PREPROCESS,), (MODEL, SEALED_MODEL))
@@ -38,13 +38,13 @@ END = struct.Struct("<4s4H2IH")
 NEEDED = (3, 6, 8, 9)  # of a local header: method, checksum, size, length of the name
 VERSION_NEEDED = 10  # ZIP 1.0: stored members
 VERSION_MADE_BY = 20
-DATE = 0x0021  # 1980-01-01, the first that ZIP can say
+DATE = 0x0021  # 1980-01-01, the earliest that ZIP can express
 
 Member = tuple[str, int, int]  # name, checksum, size in bytes
 
 
 def pack(members: Mapping[str, bytes]) -> bytes:
-    """Give the file's bytes.
+    """Return the file's bytes.
 
     Raises:
         ValueError: The members are not those of PLACES, or one is too large.
@@ -56,7 +56,9 @@ def pack(members: Mapping[str, bytes]) -> bytes:
     for name in order:
         content, limit = members[name], MEMBERS[name]
         if len(content) > limit:
-            raise ValueError(f"{name} has {len(content)} bytes, at most {limit} fit")
+            raise ValueError(
+                f"{name} has {len(content)} bytes, at most {limit} are allowed"
+            )
         facts.append((name, zlib.crc32(content), len(content)))
         parts += [_local_header(*facts[-1]), content]
     return b"".join([*parts, _directory(facts)])
@@ -65,12 +67,12 @@ def pack(members: Mapping[str, bytes]) -> bytes:
 def unpack(file: BinaryIO, size: int, *, name: str) -> dict[str, bytes]:
     """Read the members, refusing every file that `pack` would not have written.
 
-    Nothing is read before its announced size is found to be possible.
+    Nothing is read before its announced size was checked.
 
     Args:
-        file: At its start.
-        size: How many bytes it has.
-        name: What to call it in a refusal.
+        file: The file, at its start.
+        size: Its size in bytes.
+        name: The name of the file in a refusal.
 
     Raises:
         MalformedBundle: The file does not follow the specification.
@@ -88,11 +90,12 @@ def unpack(file: BinaryIO, size: int, *, name: str) -> dict[str, bytes]:
 def _read_member(
     file: BinaryIO, place: Sequence[str], size: int, *, name: str
 ) -> tuple[Member, bytes]:
-    """The member that must come next: what its header says, and its content."""
+    """Read the member that must come next: its header and its content."""
     member, crc, length = _read_header(file, place, name=name)
     if length > MEMBERS[member]:
         raise MalformedBundle(
-            f"{name}: {member} announces {length} bytes, at most {MEMBERS[member]} fit"
+            f"{name}: {member} announces {length} bytes, at most {MEMBERS[member]} "
+            "are allowed"
         )
     if length > size - file.tell():
         raise MalformedBundle(f"{name} ends within {member}")
@@ -100,12 +103,12 @@ def _read_member(
     if len(content) != length:
         raise MalformedBundle(f"{name} ends within {member}")
     if zlib.crc32(content) != crc:
-        raise MalformedBundle(f"{name}: {member} does not have its checksum")
+        raise MalformedBundle(f"{name}: the checksum of {member} does not match")
     return (member, crc, length), content
 
 
 def unpack_first(file: BinaryIO, size: int, *, name: str) -> bytes:
-    """Read the first member, the manifest, and nothing else; as `unpack`.
+    """Read the first member, the manifest, and nothing else, as `unpack` does.
 
     Raises:
         MalformedBundle: The file does not follow the specification.
@@ -117,14 +120,14 @@ def unpack_first(file: BinaryIO, size: int, *, name: str) -> bytes:
 def _check_total(size: int, *, name: str) -> None:
     if size > MAX_BUNDLE_BYTES:
         raise MalformedBundle(
-            f"{name} has {size} bytes, a bundle has at most {MAX_BUNDLE_BYTES}"
+            f"{name} has {size} bytes, expected at most {MAX_BUNDLE_BYTES}"
         )
 
 
 def _read_header(
     file: BinaryIO, place: Sequence[str], *, name: str
 ) -> tuple[str, int, int]:
-    """Name, checksum and size of the member that must come next."""
+    """Read name, checksum and size of the member that must come next."""
     expected = " or ".join(place)
     header = file.read(LOCAL.size)
     if not header.startswith(b"PK\3\4"[: len(header)]):
@@ -133,7 +136,9 @@ def _read_header(
             name = f"{name} is not a bundle{but_is(header)}"
             hint = "check the path; `mlguard export` writes bundles"
         raise MalformedBundle(
-            f"{name}: expected {expected}, found no such ZIP member", hint=hint
+            f"{name}: expected {expected}, found something that is not such a ZIP "
+            "member",
+            hint=hint,
         )
     if len(header) < LOCAL.size:
         raise MalformedBundle(f"{name} ends before {expected}")
@@ -152,10 +157,10 @@ def _read_header(
 
 
 def check_directory(file: BinaryIO, expected: bytes, *, name: str) -> None:
-    """Refuse a file that does not end, from here, with just the directory expected.
+    """Refuse a file whose remaining bytes are not exactly the expected directory.
 
     Raises:
-        MalformedBundle: It has other bytes there, or too few, or too many.
+        MalformedBundle: The bytes differ, or there are too few or too many.
     """
     found = file.read(len(expected) + 1)
     if len(found) < len(expected):
@@ -185,7 +190,7 @@ def _directory(facts: Sequence[Member]) -> bytes:
 
 
 def _common(name: str, crc: int, size: int) -> tuple[int, ...]:
-    """What a local header and a central entry both say."""
+    """Return the fields that a local header and a central entry share."""
     flags, method, time, extra = 0, 0, 0, 0
     stamp = (VERSION_NEEDED, flags, method, time, DATE)
     return (*stamp, crc, size, size, len(name), extra)

@@ -1,8 +1,8 @@
-"""The file of format 2: stored ZIP members whose every header the manifest decides.
+"""The file of format 2: stored ZIP members, whose headers the manifest fixes.
 
-As `archive`, but a member may have any size, and the large one is not read whole: its
-header is compared with what the manifest says, and its bytes are opened tensor by
-tensor. Written down in docs/spec/bundle-v2.md, section 1.
+As in `archive`, but a member may have any size, and the large one is not read whole:
+its header is compared with the manifest, and its bytes are opened tensor by tensor. The
+specification is docs/spec/bundle-v2.md, section 1.
 """
 
 import struct
@@ -21,9 +21,9 @@ PREPROCESS = "preprocess.onnx"
 WEIGHTS = "weights.bin"
 GRANT, SIGNATURE = "grant.json", "model.sig"
 
-# Name, and the most bytes it may have.
+# Each name, and the most bytes it may have.
 MEMBERS: dict[str, int] = {
-    MANIFEST: 4 << 20,  # pages of text, 65,536 names of classes among them
+    MANIFEST: 4 << 20,  # pages of text, which include up to 65,536 names of classes
     TABLE: 64 << 20,  # a few hundred bytes for each of 100,000 tensors
     SEALED_TABLE: 64 << 20,
     GRAPH: (1 << 31) - 1,  # protocol buffers end there
@@ -34,11 +34,11 @@ MEMBERS: dict[str, int] = {
     SIGNATURE: 1 << 20,
 }
 ORDER = tuple(MEMBERS)
-BESIDE = (GRANT, SIGNATURE)  # what the manifest does not name; it is made before them
+BESIDE = (GRANT, SIGNATURE)  # not named in the manifest, which is made before them
 
 PAGE = 4096  # the tensors' bytes begin at a multiple of it
 SIZES = struct.Struct("<2H2Q")  # of a local header: size twice, in ZIP64's extra field
-PLACED = struct.Struct("<2H3Q")  # of a central entry: and the offset
+PLACED = struct.Struct("<2H3Q")  # of a central entry: the same, and the offset
 END_64 = struct.Struct("<4sQ2H2I4Q")
 LOCATOR_64 = struct.Struct("<4sIQI")
 ZIP64, PADDING = 0x0001, 0xD935  # ids of extra fields
@@ -49,7 +49,7 @@ ELSEWHERE_2, ELSEWHERE_4 = 0xFFFF, 0xFFFFFFFF  # "see the ZIP64 field"
 
 @dataclass(frozen=True)
 class Member:
-    """One member and where it lies.
+    """One member, and where it lies in the file.
 
     Attributes:
         name: One of MEMBERS.
@@ -99,7 +99,7 @@ class Member:
 
 
 def place(sizes: Iterable[tuple[str, int, int]]) -> list[Member]:
-    """Lay members out one after the other: name, size and checksum of each."""
+    """Lay out members one after the other, given name, size and checksum of each."""
     members: list[Member] = []
     at = 0
     for name, size, crc in sizes:
@@ -109,7 +109,7 @@ def place(sizes: Iterable[tuple[str, int, int]]) -> list[Member]:
 
 
 def directory(members: Sequence[Member]) -> bytes:
-    """What follows the last member."""
+    """Return the directory that follows the last member."""
     entries = b"".join(member.entry() for member in members)
     at, count = members[-1].ends_at, len(members)
     body = (VERSION, VERSION, 0, 0, count, count, len(entries), at)
@@ -144,13 +144,13 @@ def read_first(file: BinaryIO, size: int, *, name: str) -> bytes:
 def read_members(
     file: BinaryIO, size: int, named: Sequence[Member], *, name: str
 ) -> dict[str, Member]:
-    """Find all members, whose headers must be just those that the manifest decides.
+    """Find all members, whose headers must be exactly those that the manifest fixes.
 
     Args:
         file: The bundle.
-        size: How many bytes it has.
-        named: Those that the manifest names, and the manifest, in order.
-        name: What to call the file in a refusal.
+        size: Its size in bytes.
+        named: The manifest and the members that it names, in order.
+        name: The name of the file in a refusal.
 
     Raises:
         MalformedBundle: The file does not follow the specification.
@@ -168,7 +168,7 @@ def read_member(file: BinaryIO, member: Member, size: int, *, name: str) -> byte
     """Read a member whole.
 
     Raises:
-        MalformedBundle: The file ends in it, or it does not have its checksum.
+        MalformedBundle: The file ends within it, or its checksum does not match.
     """
     if member.ends_at > size:
         raise MalformedBundle(f"{name} ends within {member.name}")
@@ -177,19 +177,20 @@ def read_member(file: BinaryIO, member: Member, size: int, *, name: str) -> byte
     if len(content) != member.size:
         raise MalformedBundle(f"{name} ends within {member.name}")
     if zlib.crc32(content) != member.crc:
-        raise MalformedBundle(f"{name}: {member.name} does not have its checksum")
+        raise MalformedBundle(f"{name}: the checksum of {member.name} does not match")
     return content
 
 
 def check_size(member: str, size: int, *, name: str) -> None:
-    """Refuse a size before anything of it is allocated.
+    """Refuse a size before memory for it is allocated.
 
     Raises:
         MalformedBundle: It is larger than such a member can be.
     """
     if size > MEMBERS[member]:
         raise MalformedBundle(
-            f"{name}: {member} announces {size} bytes, at most {MEMBERS[member]} fit"
+            f"{name}: {member} announces {size} bytes, at most {MEMBERS[member]} are "
+            "allowed"
         )
 
 
@@ -203,7 +204,7 @@ def _check_header(file: BinaryIO, member: Member, size: int, *, name: str) -> No
 
 
 def _read_beside(file: BinaryIO, size: int, at: int, *, name: str) -> list[Member]:
-    """The members that the manifest does not name: each at most once, in order."""
+    """Find the members that the manifest does not name: each at most once, in order."""
     found: list[Member] = []
     for beside in BESIDE:
         length = LOCAL.size + len(beside) + SIZES.size
@@ -224,7 +225,7 @@ def _read_beside(file: BinaryIO, size: int, at: int, *, name: str) -> list[Membe
 
 
 def _common(member: Member) -> tuple[int, ...]:
-    """What a local header and a central entry both say, up to the sizes."""
+    """Return the fields that local header and central entry share, up to the sizes."""
     flags, method, time = 0, 0, 0
     stamp = (VERSION, flags, method, time, DATE)
     return (*stamp, member.crc, ELSEWHERE_4, ELSEWHERE_4)

@@ -1,8 +1,8 @@
-"""Step 6: make, write and read a bundle. docs/spec/bundle-v1.md is the whole format.
+"""Step 6: make, write and read a bundle of format 1, as in docs/spec/bundle-v1.md.
 
-Reading needs no key and runs nothing: it says that a file is whole. Whether its owner
-wrote it is what `proofs.check_key` says, with the key; what is in a sealed model,
-`Bundle.open_model`.
+Reading needs no key and runs nothing: it checks that a file is complete. With the key,
+`proofs.check_key` checks that its owner wrote it, and `Bundle.open_model` opens a
+sealed model.
 """
 
 import hashlib
@@ -46,10 +46,10 @@ from mlguard.keys import ModelSubkeys
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that is whole. It holds no key, and a sealed model only sealed.
+    """A complete bundle. It holds no key, and a sealed model only in sealed form.
 
     Attributes:
-        name: The path it was read from, or what it is called in a refusal.
+        name: The path it was read from, or its name in a refusal.
         manifest: Everything that is not a graph.
         preprocess: The keyed transform as ONNX, its key slots empty.
         stored: The model as it lies in the file: ONNX, or sealed.
@@ -64,12 +64,12 @@ class Bundle:
 
     @property
     def sealed(self) -> bool:
-        """Whether the model can be read with the key only."""
+        """Whether the model can be read only with the key."""
         return self.manifest.seal is not None
 
     @property
     def model(self) -> bytes:
-        """The model as ONNX, of a bundle that is not sealed.
+        """The model as ONNX, if the bundle is not sealed.
 
         Raises:
             BundleError: It is sealed.
@@ -87,15 +87,16 @@ class Bundle:
         return slots_of(self.manifest.feature_maps)
 
     def open_model(self, subkeys: ModelSubkeys) -> bytes:
-        """The model as ONNX, checked, sealed or not. It stays in memory.
+        """Return the model as ONNX, checked, sealed or not. It stays in memory.
 
         Args:
-            subkeys: What `check_key` gave, so that the owner's word is known first.
+            subkeys: The result of `check_key`, so that the manifest is authenticated
+                first.
 
         Raises:
             WrongKey: It was sealed under another key.
-            TamperedBundle: The model is not what its owner sealed for this bundle.
-            MalformedBundle: The model is not one that a bundle can hold.
+            TamperedBundle: The model was changed, or sealed for another bundle.
+            MalformedBundle: A bundle cannot hold such a model.
         """
         if not self.sealed:
             return self.stored  # `parse_bundle` has checked it
@@ -109,7 +110,7 @@ class Bundle:
         return model
 
     def to_bytes(self) -> bytes:
-        """Give the bytes of the file."""
+        """Return the bytes of the file."""
         members = {MANIFEST: self.manifest.to_bytes(), PREPROCESS: self.preprocess}
         return pack(members | {self.manifest.model_member: self.stored})
 
@@ -123,19 +124,19 @@ def make_bundle(
     name: str,
     sealed: bool = True,
 ) -> Bundle:
-    """Put a bundle together, with what the key proves about it.
+    """Put a bundle together, with the proofs made by the key.
 
     Args:
-        facts: What the exporter knows about the model.
+        facts: The exporter's facts about the model.
         preprocess: The keyed transform as ONNX, its key slots empty.
         model: The model as ONNX, its key slots empty too.
         subkeys: The subkeys of the protected model.
-        name: What to call the bundle in a refusal.
-        sealed: Whether the model can be read with the key only.
+        name: The name of the bundle in a refusal.
+        sealed: Whether the model can be read only with the key.
 
     Raises:
-        MalformedBundle: A graph is not one that a bundle can hold.
-        BundleError: The facts, or a graph, are larger than a bundle's member.
+        MalformedBundle: A bundle cannot hold one of the graphs.
+        BundleError: The facts or a graph exceed the limit of their member.
     """
     slots = _check_preprocess(preprocess, facts, name=name)
     _check_model(model, facts, name=name)
@@ -170,10 +171,10 @@ def make_bundle(
 
 
 def write_bundle(path: Path, bundle: Bundle) -> None:
-    """Write a bundle whole or not at all, and never over something else.
+    """Write a bundle completely or not at all, and never overwrite a file.
 
     Raises:
-        OutputExists: There is something at the path.
+        OutputExists: Something is already at the path.
         OutputError: There is no space, or the folder is not writable.
     """
     write_new(path, bundle.to_bytes())
@@ -184,7 +185,7 @@ def parse_bundle(file: BinaryIO, size: int, *, name: str) -> Bundle:
 
     Raises:
         MalformedBundle: The file does not follow the specification.
-        TamperedBundle: A member is not the one the manifest names.
+        TamperedBundle: A member does not match the manifest.
     """
     members = unpack(file, size, name=name)
     manifest = parse_manifest(members[MANIFEST], name=name)
@@ -196,7 +197,9 @@ def parse_bundle(file: BinaryIO, size: int, *, name: str) -> Bundle:
         )
     for member, facts in manifest.files.items():
         if facts != _member(members[member]):
-            raise TamperedBundle(f"{name}: {member} is not the one manifest.json names")
+            raise TamperedBundle(
+                f"{name}: {member} does not match its SHA-256 in manifest.json"
+            )
     slots = _check_preprocess(members[PREPROCESS], manifest, name=name)
     stored = members[manifest.model_member]
     if manifest.seal is None:
@@ -205,14 +208,14 @@ def parse_bundle(file: BinaryIO, size: int, *, name: str) -> Bundle:
 
 
 def _check_preprocess(graph: bytes, about: Facts, *, name: str) -> frozenset[str]:
-    """The key slots of the keyed transform."""
+    """Check the keyed transform, and return its key slots."""
     return frozenset(_check(graph, about, name=f"{name}: {PREPROCESS}").slots)
 
 
 def _check_model(graph: bytes, about: Facts, *, name: str) -> None:
-    """Refuse a model with other key slots than the manifest's, or other data outside.
+    """Refuse a model whose key slots or external data differ from the manifest's.
 
-    Of a sealed bundle, this looks at what was sealed.
+    For a sealed bundle, it checks the model before sealing.
     """
     slots = _check(graph, about, name=f"{name}: {MODEL}").slots
     if slots != slots_of(about.feature_maps):
@@ -234,7 +237,8 @@ def _check(graph: bytes, about: Facts, *, name: str) -> GraphFacts:
 def _check_size(member: str, size: int, *, name: str) -> None:
     if size > MEMBERS[member]:
         raise BundleError(
-            f"{name}: {member} would have {size} bytes, at most {MEMBERS[member]} fit"
+            f"{name}: {member} would have {size} bytes, at most {MEMBERS[member]} are "
+            "allowed"
         )
 
 

@@ -1,8 +1,8 @@
-"""Step 6: read a bundle of format 2. docs/spec/bundle-v2.md is the whole format.
+"""Step 6: read a bundle of format 2, as in docs/spec/bundle-v2.md.
 
-Without a key a bundle shows its manifest, and nothing else of it is read. With one,
-everything is vouched for before it is parsed, and what is vouched for is what is used:
-the file stays open, and no byte of it is read twice.
+Without a key, only the manifest is read. With one, everything is authenticated before
+it is parsed, and the bytes authenticated are the bytes used: the file stays open, and
+no byte of it is read twice.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ RECIPE, DATA = "bundle/recipe", "bundle/data"
 
 
 class FileSecrets(Protocol):
-    """What opens one issued file: its key, and the subkeys that it needs."""
+    """The secrets that open one issued file: its key, and the subkeys that it needs."""
 
     @property
     def key_id(self) -> str:
@@ -54,7 +54,7 @@ class FileSecrets(Protocol):
         """The 32-byte file key."""
 
     def derive(self, use: str) -> bytes:
-        """The 32-byte subkey of one use."""
+        """Return the 32-byte subkey of one use."""
 
 
 Key = ModelKey | FileSecrets
@@ -64,18 +64,18 @@ class Bundle2:
     """A bundle of format 2. It holds no key.
 
     Attributes:
-        name: The path it was read from, or what it is called in a refusal.
+        name: The path it was read from, or its name in a refusal.
         manifest: Everything that is not the model.
         members: Where each member lies, by name.
     """
 
     def __init__(self, file: BinaryIO, size: int, *, name: str) -> None:
-        """Read the manifest; what it names is only found, not read.
+        """Read the manifest, and find the members that it names, without reading them.
 
         Args:
             file: The bundle; it is closed when this object goes.
-            size: How many bytes it has.
-            name: What to call it in a refusal.
+            size: Its size in bytes.
+            name: The name of the file in a refusal.
 
         Raises:
             MalformedBundle: The file does not follow the specification.
@@ -91,7 +91,7 @@ class Bundle2:
 
     @property
     def sealed(self) -> bool:
-        """Whether the model can be read with the key only."""
+        """Whether the model can be read only with the key."""
         return self.manifest.seal.weights
 
     @property
@@ -105,17 +105,17 @@ class Bundle2:
         return self.read(SIGNATURE) if SIGNATURE in self.members else None
 
     def read(self, member: str) -> bytes:
-        """A member's bytes as they lie in the file. Nothing but damage is noticed.
+        """Return a member's bytes as they lie in the file. Only damage is noticed.
 
         Raises:
-            MalformedBundle: It does not have its checksum.
+            MalformedBundle: Its checksum does not match.
         """
         return archive2.read_member(
             self._file, self.members[member], self._size, name=self.name
         )
 
     def signed_parts(self) -> Iterator[tuple[str, int, BinaryIO]]:
-        """Name, size and content of every member but the signature, in order."""
+        """Return name, size and content of every member but the signature, in order."""
         for member in self.members.values():
             if member.name != SIGNATURE:
                 self._file.seek(member.starts_at)
@@ -126,7 +126,7 @@ class Bundle2:
 
         Raises:
             WrongKey: The bundle was made for another key; both ids are named.
-            TamperedBundle: The key is right, but something was changed since.
+            TamperedBundle: The key is correct, but the file was changed since.
         """
         about, name = self.manifest, self.name
         if key.key_id != about.key_id:
@@ -145,14 +145,14 @@ class Bundle2:
             file_key = FileKey.of_owner(subkeys, bytes.fromhex(about.salt))
         else:
             if key.protection_id != model or not about.issued:
-                raise WrongKey(f"{name} is not the file that was issued")
+                raise WrongKey(f"{name} is not the file that this grant was made for")
             subkeys = key
             file_key = FileKey(key.content_key, bytes.fromhex(about.salt))
         try:
             file_key.check(bytes.fromhex(about.key_commitment), name=name)
         except WrongKey:
             raise TamperedBundle(
-                f"{name}: the key's owner did not bind it to this model"
+                f"{name}: its key commitment does not match the key"
             ) from None
         if not hmac.compare_digest(manifest_mac(file_key, about), about.mac):
             raise TamperedBundle(
@@ -163,12 +163,12 @@ class Bundle2:
 
 @dataclass(frozen=True)
 class Unlocked:
-    """A bundle whose manifest its key's owner wrote, ready to be opened.
+    """A bundle whose manifest was authenticated, ready to be opened.
 
     Attributes:
         bundle: The bundle.
         file_key: The key of this file.
-        subkeys: What transforms are derived from.
+        subkeys: The subkeys that transforms are derived from.
     """
 
     bundle: Bundle2
@@ -176,10 +176,10 @@ class Unlocked:
     subkeys: Subkeys = field(repr=False)
 
     def blob(self, member: str, *, hidden: bool) -> bytes:
-        """Open a member that is no tensor.
+        """Open a member that is not a tensor.
 
         Raises:
-            TamperedBundle: It is not what the owner put there.
+            TamperedBundle: It was changed after the owner wrote it.
         """
         bundle = self.bundle
         tag = bytes.fromhex(bundle.manifest.files[member].tag or "")
@@ -195,15 +195,15 @@ class Unlocked:
         """Open the graph and the table of its tensors.
 
         Raises:
-            TamperedBundle: They are not what the owner put there.
-            MalformedBundle: They are none that a bundle can hold.
+            TamperedBundle: They were changed after the owner wrote them.
+            MalformedBundle: A bundle cannot hold such ones.
         """
         about, name = self.bundle.manifest, self.bundle.name
         table = self.blob(about.table_member, hidden=about.seal.graph)
         rows = parse_table(table, name=name)
         if weights_bytes(rows) != about.files[WEIGHTS].size:
             raise MalformedBundle(
-                f"{name}: {WEIGHTS} has another size than its tensors"
+                f"{name}: the size of {WEIGHTS} does not match its tensors"
             )
         content = self.blob(about.graph_member, hidden=about.seal.graph)
         return checked_graph(content, rows, about, name=name)
@@ -212,8 +212,8 @@ class Unlocked:
         """The keyed transform as ONNX, its key slots empty.
 
         Raises:
-            TamperedBundle: It is not what the owner put there.
-            MalformedBundle: It is none that a bundle can hold.
+            TamperedBundle: It was changed after the owner wrote it.
+            MalformedBundle: A bundle cannot hold such a transform.
         """
         content = self.blob(PREPROCESS, hidden=False)
         check_graph(content, name=f"{self.bundle.name}: {PREPROCESS}")
@@ -222,11 +222,11 @@ class Unlocked:
     def tensors(self, rows: list[Row]) -> Iterator[tuple[Row, NDArray[np.uint8]]]:
         """Open the tensors one by one, in the file's order.
 
-        A tensor is given only after all of it was authenticated. Nothing of it is kept
-        here, so that the peak of memory is what the caller keeps and one tensor.
+        A tensor is yielded only after all of it was authenticated. Nothing of it is
+        kept here, so the peak of memory is one tensor and whatever the caller keeps.
 
         Raises:
-            TamperedBundle: A tensor is not what the owner put there.
+            TamperedBundle: A tensor was changed after the owner wrote it.
         """
         bundle, at = self.bundle, 0
         place = bundle.members[WEIGHTS].starts_at
@@ -270,8 +270,8 @@ class Graph:
 
     Attributes:
         content: ONNX.
-        rows: The tensors that belong into it.
-        locations: Where the graph says that each tensor outside it is, by name.
+        rows: The tensors that belong to it.
+        locations: The location in the graph of each external tensor, by name.
     """
 
     content: bytes = field(repr=False)
@@ -282,10 +282,10 @@ class Graph:
 def checked_graph(
     content: bytes, rows: list[Row], about: Facts2, *, name: str
 ) -> Graph:
-    """Refuse a graph that does not go with its tensors and its manifest.
+    """Refuse a graph that does not match its tensors and its manifest.
 
     Raises:
-        MalformedBundle: It has other tensors outside, or other operator sets.
+        MalformedBundle: Its external tensors or its operator sets differ.
     """
     facts = check_graph(content, name=f"{name}: graph.onnx", foreign=True)
     if facts.opsets != about.opsets:
@@ -303,22 +303,22 @@ def checked_graph(
 
 
 def manifest_mac(file_key: FileKey, manifest: Manifest2) -> str:
-    """Authenticate all of a manifest but its field `mac`. Hex."""
+    """Return the MAC of a manifest without its field `mac`, in hex."""
     return file_hmac(file_key, MANIFEST_MAC, manifest.to_bytes(without_mac=True))
 
 
 def file_hmac(file_key: FileKey, label: str, message: bytes) -> str:
-    """An HMAC that only who can open the file can compute or check. Hex."""
+    """Return an HMAC that takes the file key to compute or check, in hex."""
     return hmac.new(file_key.key(label), message, hashlib.sha256).hexdigest()
 
 
 def selftest2(file_key: FileKey, values: NDArray[np.integer[Any]]) -> str:
-    """The HMAC of what the keyed transform makes of the self-test's image. Hex."""
+    """Return the HMAC of the transformed image of the self-test, in hex."""
     return file_hmac(file_key, SELFTEST, values.astype("<i4").tobytes())
 
 
 def bundle2_of(content: bytes, *, name: str) -> Bundle2:
-    """Read a bundle from memory; as `read_bundle`.
+    """Read a bundle from memory, as `read_bundle` does from a file.
 
     Raises:
         MalformedBundle: It does not follow the specification.
@@ -327,7 +327,7 @@ def bundle2_of(content: bytes, *, name: str) -> Bundle2:
 
 
 def unsealed_graph(bundle: Bundle2) -> Graph:
-    """The graph of a bundle that is not sealed, to who has no key. Nobody vouches.
+    """Return the graph of a bundle that is not sealed, unauthenticated, without a key.
 
     Raises:
         BundleError: It is sealed.

@@ -1,7 +1,8 @@
-"""What a bundle shows to somebody who has no key: facts, and that nobody vouches.
+"""Describe a bundle without a key: facts from its manifest, not authenticated.
 
-Everything comes from the manifest and from where the members lie. Whoever can write the
-file can write what is said here; a key, or a signature, says whether it is the owner's.
+Everything comes from the manifest and the positions of the members. Anybody who can
+write the file can write these facts; only a key or a signature shows that they are the
+owner's.
 """
 
 from typing import Any
@@ -16,10 +17,10 @@ WEIGHTS = "weights"  # the method of a bundle whose weights are encrypted
 
 
 def describe(bundle: Glimpse | Bundle2) -> dict[str, Any]:
-    """What the file says, as JSON has it.
+    """Return the facts in the file, ready for JSON.
 
     Args:
-        bundle: Of either format, only its manifest read.
+        bundle: A bundle of either format; only its manifest is read.
     """
     manifest = bundle.manifest
     facts = {
@@ -56,7 +57,7 @@ def describe(bundle: Glimpse | Bundle2) -> dict[str, Any]:
 
 
 def methods_of(manifest: Manifest | Manifest2) -> list[str]:
-    """The methods that the file is under, in the words of a recipe."""
+    """Return the methods that protect the file, by their names in a recipe."""
     methods = list(manifest.keyed.methods)
     if manifest.feature_maps:
         methods.append("channels")
@@ -66,7 +67,7 @@ def methods_of(manifest: Manifest | Manifest2) -> list[str]:
 
 
 def _bits(manifest: Manifest | Manifest2) -> float:
-    """The effective key space of what is keyed besides the seal, in bits."""
+    """Return the effective key space besides the seal, in bits."""
     if isinstance(manifest, Manifest):
         return manifest.key_space_bits
     spec = None if manifest.image is None else manifest.image.transform

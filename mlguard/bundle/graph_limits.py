@@ -1,8 +1,8 @@
-"""Look over an ONNX file on the wire, before an inference library builds it in memory.
+"""Check an ONNX file as bytes, before an inference library builds it in memory.
 
-Walks the protocol buffer without copying: how many nodes, how deep, which operator
-domains, which tensors live outside the file. Needs no onnx package, so the runtime can
-do it. Written down in docs/spec/bundle-v1.md and bundle-v2.md, section 4.
+The walk over the protocol buffer copies nothing; it counts nodes and depth, and
+collects operator domains and external tensors. It needs no onnx package, so the runtime
+can use it. The specification is docs/spec/bundle-v1.md and bundle-v2.md, section 4.
 
 Source: field numbers from onnx/onnx.proto of the ONNX project; wire format from
     protobuf.dev/programming-guides/encoding.
@@ -18,7 +18,7 @@ MAX_DEPTH = 8  # graphs within graphs; exported models have one or two
 MAX_FIELDS = 5_000_000  # of one file; bounds the walk itself
 MAX_VARINT_BYTES = 10
 MAX_VARINT = (1 << 64) - 1
-MAX_TAG = (1 << 32) - 1  # above it, some readers drop the bits that do not fit
+MAX_TAG = (1 << 32) - 1  # above it, some readers drop the excess bits
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 DEFAULT_DOMAINS = (b"", b"ai.onnx")
@@ -37,14 +37,14 @@ TENSOR_NAME, TENSOR_EXTERNAL, TENSOR_LOCATION = 8, 13, 14
 
 @dataclass
 class GraphFacts:
-    """What a graph asks for.
+    """The facts of a graph that the limits concern.
 
     Attributes:
-        opset: Of the default operator domain.
-        opsets: Of every domain, by its name; the default one's is empty.
-        nodes: In all graphs together.
-        slots: Names of the initializers whose data is outside the file.
-        locations: Where each of them says that its data is, by name.
+        opset: The version of the default operator domain.
+        opsets: The version of every domain, by its name; the default one's is empty.
+        nodes: How many nodes all graphs have together.
+        slots: Names of the initializers whose data is external.
+        locations: The location that each of them gives, by name.
     """
 
     opset: int = 0
@@ -55,14 +55,14 @@ class GraphFacts:
 
 
 def check_graph(data: bytes, *, name: str, foreign: bool = False) -> GraphFacts:
-    """Walk an ONNX file and refuse what a bundle's graph must not have.
+    """Walk an ONNX file, and refuse one that a bundle must not hold.
 
     Args:
         data: The file.
-        name: What to call it in a refusal.
-        foreign: Whether any operator domain, functions and sparse constants may stand
-            in it, as format 2 allows; then each tensor outside has a location of its
-            own, and nothing but a location.
+        name: The name of the file in a refusal.
+        foreign: Whether any operator domain, functions and sparse constants are
+            allowed, as in format 2; then each external tensor has its own location, and
+            nothing but a location.
 
     Raises:
         MalformedBundle: Not a protocol buffer, or beyond a limit.
@@ -74,7 +74,7 @@ def check_graph(data: bytes, *, name: str, foreign: bool = False) -> GraphFacts:
 
 
 class _Unfit(Exception):
-    """Why a graph is refused; never leaves this module."""
+    """The reason to refuse a graph; it never leaves this module."""
 
 
 class _Walk:
@@ -170,9 +170,9 @@ class _Walk:
         self.facts.locations[name] = location or ""
 
     def external(self, data: memoryview) -> tuple[bool, str, str | None]:
-        """Whether a tensor's data is outside the file, its name, and where it is.
+        """Read whether a tensor's data is external, its name, and its location.
 
-        The location is None unless it is the one thing that is said.
+        The location is None unless it is the only entry.
         """
         outside, name, entries = False, "", []
         for number, value in self.read(data):
@@ -194,7 +194,7 @@ class _Walk:
             raise _Unfit("uses operators outside the default domain")
 
     def read(self, data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-        """The fields of one message: number, and integer or bytes."""
+        """Yield the fields of one message: the number, and an integer or bytes."""
         position = 0
         while position < len(data):
             self.fields += 1
@@ -202,7 +202,7 @@ class _Walk:
                 raise _Unfit(f"has more than {MAX_FIELDS} fields")
             tag, position = _varint(data, position)
             if not 8 <= tag <= MAX_TAG:  # field numbers start at 1
-                raise _Unfit("has a field number that is not possible")
+                raise _Unfit("has an impossible field number")
             kind = tag & 7
             if kind == VARINT:
                 value, position = _varint(data, position)
@@ -232,7 +232,7 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             if value > MAX_VARINT or (index and not byte):
-                raise _Unfit("writes a number in more bytes than it needs")
+                raise _Unfit("writes a number in more bytes than necessary")
             return value, position
     raise _Unfit("is not an ONNX file")
 

@@ -1,8 +1,8 @@
-"""The manifest: everything about a bundle that is not a graph, in canonical JSON.
+"""The manifest of format 1: everything but the graphs, in canonical JSON.
 
-One content has one spelling: a reader writes what it has understood and refuses the
+One content has one spelling: a reader writes again what it has read and refuses the
 file if the bytes differ, so nothing can hide in a duplicate key, an unknown field or
-another way to write a number. Written down in docs/spec/bundle-v1.md, section 2.
+another way to write a number. The specification is docs/spec/bundle-v1.md, section 2.
 """
 
 from collections.abc import Iterable
@@ -37,7 +37,7 @@ MAX_INTEGER = 2**53 - 1  # above it, JSON readers in other languages round
 def _printable(text: str) -> str:
     # These texts are shown in terminals, where control characters are commands.
     if not all(line.isprintable() for line in text.split("\n")):
-        raise ValueError("holds control characters")
+        raise ValueError("contains control characters")
     return text
 
 
@@ -56,12 +56,12 @@ class Part(BaseModel):
 
 
 class TransformFacts(Part):
-    """What the key does to an image; docs/spec/transforms-v1.md.
+    """The keyed transform of images; docs/spec/transforms-v1.md.
 
     Without methods, images are left alone and the key acts on feature maps only.
 
     Attributes:
-        shown_by_weights: Whether the model's weights show it, to who has them.
+        shown_by_weights: Whether it can be read off the model's weights.
     """
 
     spec: Literal[1] = 1
@@ -84,7 +84,9 @@ class TransformFacts(Part):
     @model_serializer(mode="wrap")
     def _spelled(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = write(self)
-        if not self.shown_by_weights:  # so, older bundles have the one spelling too
+        if (
+            not self.shown_by_weights
+        ):  # left out, so that older bundles keep their spelling
             del fields["shown_by_weights"]
         return fields
 
@@ -98,7 +100,7 @@ class FeatureMapFacts(Part):
 
 
 class NormalizationFacts(Part):
-    """What is subtracted from and divides the transformed pixels in [0, 1]."""
+    """Mean and standard deviation that normalize the transformed pixels in [0, 1]."""
 
     mean: Rgb
     std: tuple[
@@ -109,7 +111,7 @@ class NormalizationFacts(Part):
 
 
 class TensorFacts(Part):
-    """One tensor, in the words of the Open Inference Protocol; -1 is a free size."""
+    """One tensor, in the terms of the Open Inference Protocol; -1 is a free size."""
 
     name: str
     datatype: str
@@ -124,7 +126,7 @@ class Member(Part):
 
 
 class SealFacts(Part):
-    """How the model is sealed; what there is to check lies in the sealed model."""
+    """How the model is sealed; the sealed model itself holds what is checked."""
 
     suite: Literal["hkdf-sha512+aes-256-gcm"] = SUITE
 
@@ -134,12 +136,12 @@ class Provenance(Part):
 
     recipe_sha256: Hex64
     data_fingerprint: Text
-    seed: Count = 0  # version 0.1 wrote the training's; now it says nothing
+    seed: Count = 0  # version 0.1 wrote the training's; it is empty now
     versions: dict[Text, Text]
 
 
 class AuditHeadline(Part):
-    """The last audit in one line: mIoU or accuracy, None where it was not measured."""
+    """The last audit in one line: mIoU or accuracy; None if it was not measured."""
 
     report_sha256: Hex64
     baseline: Share | None
@@ -150,7 +152,7 @@ class AuditHeadline(Part):
 
 
 class Facts(Part):
-    """What the exporter says about a model; the rest follows from it."""
+    """The exporter's facts about a model; the other fields follow from them."""
 
     task: TaskName = "segmentation"
     transform: TransformFacts
@@ -187,12 +189,14 @@ class Facts(Part):
         if len(set(layers)) != len(layers):
             raise ValueError("feature_maps names a layer twice")
         if not self.transform.methods and not layers:
-            raise ValueError("neither a method nor a feature map: nothing is keyed")
+            raise ValueError(
+                "there is neither a method nor a feature map, so nothing is keyed"
+            )
         return self
 
     @property
     def keyed(self) -> KeyedTransforms:
-        """What a key does for the model."""
+        """The parts of the model that a key acts on."""
         layers = (
             KeyedLayer(one.layer, one.channels, one.signs) for one in self.feature_maps
         )
@@ -201,9 +205,9 @@ class Facts(Part):
         )
 
     def key_space(self, *, sealed: bool) -> float:
-        """The effective key space for who has the bundle alone, in bits, to a tenth.
+        """The effective key space against an adversary with the bundle, in bits.
 
-        What the weights show does not count, unless they are sealed.
+        Methods that the weights show do not count, unless the model is sealed.
         """
         shown = self.transform.shown_by_weights and not sealed
         return round(self.keyed.key_space(shown=shown), 1)
@@ -219,18 +223,18 @@ class Manifest(Facts):
     key_space_bits: Number
     inputs: tuple[TensorFacts, ...]
     outputs: tuple[TensorFacts, ...]
-    files: dict[str, Member]  # by name: the two graphs, as they lie in the file
+    files: dict[str, Member]  # the two graphs, as they lie in the file, by name
     selftest: Hex64
     mac: Hex64
     seal: SealFacts | None = None
-    # Reserved. A reader that does not know a protection must not ignore it.
+    # Reserved. A reader must not ignore a protection that it does not know.
     grants: None = None
     signature: None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.inputs != INPUTS or self.outputs != outputs_of(self):
-            raise ValueError("inputs and outputs are not those of this version")
+            raise ValueError("inputs and outputs differ from those of this version")
         if set(self.files) != {PREPROCESS, self.model_member}:
             raise ValueError(f"files must name {PREPROCESS} and {self.model_member}")
         bits = self.key_space(sealed=self.seal is not None)
@@ -244,10 +248,10 @@ class Manifest(Facts):
         return MODEL if self.seal is None else SEALED_MODEL
 
     def to_bytes(self, *, without_mac: bool = False) -> bytes:
-        """Write the manifest in its one spelling.
+        """Return the manifest in its one spelling.
 
         Args:
-            without_mac: Leave out the field `mac`, as what the MAC is taken over does.
+            without_mac: Leave out the field `mac`, to compute the MAC.
         """
         left_out = {"mac"} if without_mac else None
         fields = self.model_dump(mode="json", by_alias=True, exclude=left_out)
@@ -258,14 +262,14 @@ INPUTS = (TensorFacts(name="images", datatype="UINT8", shape=(-1, 3, -1, -1)),)
 
 
 def outputs_of(facts: Facts) -> tuple[TensorFacts, ...]:
-    """The output tensor of a model: scores of every pixel, or of the image."""
+    """Return the output tensor of a model: scores of every pixel, or of the image."""
     sides = () if facts.task == "classification" else (-1, -1)
     shape = (-1, len(facts.class_names), *sides)
     return (TensorFacts(name="logits", datatype="FP32", shape=shape),)
 
 
 def slots_of(maps: Iterable[FeatureMapFacts]) -> frozenset[str]:
-    """The key slots that a model with these keyed feature maps declares."""
+    """Return the key slots that a model with these keyed feature maps declares."""
     maps = tuple(maps)
     orders = {order_slot(one.layer) for one in maps}
     return frozenset(orders | {signs_slot(one.layer) for one in maps if one.signs})

@@ -1,7 +1,7 @@
 """The manifest of format 2: any model, any tensors. Canonical JSON, as in format 1.
 
-`Facts2` is what an exporter says about a model, `Manifest2` what stands in the file.
-Written down in docs/spec/bundle-v2.md, section 2.
+`Facts2` holds an exporter's facts about a model, `Manifest2` the fields in the file.
+The specification is docs/spec/bundle-v2.md, section 2.
 """
 
 import re
@@ -41,10 +41,10 @@ from mlguard.validation import problems_of, refuse_crowded
 FORMAT = 2
 MAX_TENSORS = 4096  # inputs, and outputs, of one model
 MAX_CHANNELS = 4096  # of one image
-MAX_PLAIN = 1000  # tensors that are named as not covered
+MAX_PLAIN = 1000  # uncovered tensors listed by name
 MAX_STRIDE = 1024
-# What a tensor can hold, in the words of the Open Inference Protocol, and BF16 as
-# Triton has it. What it has no word for is spelled as onnxruntime does.
+# Types of tensors, in the terms of the Open Inference Protocol, and BF16 as in Triton.
+# Other types are spelled as in onnxruntime.
 DATATYPES = (
     *("BOOL", "BYTES", "BF16", "FP16", "FP32", "FP64"),
     *("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"),
@@ -68,14 +68,14 @@ class Tensor2(Part):
 
 
 class ResizeFacts(Part):
-    """How an image of any size becomes one that the model takes.
+    """How an image of any size is fitted to the model's input.
 
     Attributes:
         rule: `pad` repeats the edge at bottom and right up to a multiple, and the
             answer is cropped; `stretch` scales to `size`; `crop` scales the shorter
-            side and takes the middle.
-        multiple: Of `pad`, in pixels.
-        shorter_side: Of `crop`, in pixels.
+            side and crops the centre.
+        multiple: For `pad`, in pixels.
+        shorter_side: For `crop`, in pixels.
     """
 
     rule: Literal["pad", "stretch", "crop"] = "pad"
@@ -85,21 +85,23 @@ class ResizeFacts(Part):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if (self.shorter_side is not None) != (self.rule == "crop"):
-            raise ValueError("shorter_side is of the rule crop, and of no other")
+            raise ValueError("shorter_side belongs to the rule crop only")
         if self.rule != "pad" and self.multiple != 1:
-            raise ValueError("multiple is of the rule pad, and of no other")
+            raise ValueError("multiple belongs to the rule pad only")
         return self
 
 
 class ImageFacts(Part):
-    """Which input is an image, and how 8-bit pixels become its numbers.
+    """Which input is an image, and how 8-bit pixels become its values.
 
-    In this order: colours, size, the key's transform, range, mean and std, layout.
+    The steps, in this order: colours, size, keyed transform, range, mean and std,
+        layout.
 
     Attributes:
-        range: What 0 and 255 become; a rescaling by f is [0, 255·f].
-        size: Of training or of the model's input; height and width, or depth first.
-        transform: What the key does, on RGB; null if it leaves images alone.
+        range: The values of 0 and 255; a rescaling by f is [0, 255·f].
+        size: The size in training or of the model's input: height and width, or depth
+            first.
+        transform: The keyed transform, on RGB; null if the key does not act on images.
     """
 
     input: Name
@@ -120,9 +122,9 @@ class ImageFacts(Part):
             if self.channels != expected:
                 raise ValueError(f"{self.colours} has {expected} channels")
         if len(self.mean) != self.channels or len(self.std) != self.channels:
-            raise ValueError("mean and std have one number a channel")
+            raise ValueError("mean and std need one number for each channel")
         if self.range[0] >= self.range[1]:
-            raise ValueError("range rises")
+            raise ValueError("range must rise")
         if len(self.size) != len(self.layout) - 2:
             raise ValueError(f"size does not fit layout {self.layout}")
         if len(self.size) > 2 and self.resize.rule != "pad":
@@ -134,23 +136,26 @@ class ImageFacts(Part):
         if self.transform is None:
             return self
         if not self.transform.methods:
-            raise ValueError("a transform without methods is null")
+            raise ValueError("a transform without methods must be null")
         if (self.layout, self.colours, self.range) != ("NCHW", "RGB", (0.0, 1.0)):
             raise ValueError("a keyed transform needs NCHW, RGB and range [0, 1]")
         sides = self.size if self.resize.rule != "pad" else (self.resize.multiple,)
         if any(side % self.transform.block_size for side in sides):
-            raise ValueError("the block size does not divide what images become")
+            raise ValueError(
+                "the block size does not divide the size of resized images"
+            )
         return self
 
 
 class TaskFacts(Part):
-    """What the answer means.
+    """The meaning of the answer.
 
     Attributes:
-        output: Which output has it: scores of the classes, or boxes of a detection.
-        stride: A segmentation's scores stand this many pixels apart.
-        labels: Of a detection: which output has the boxes' classes.
-        scores: Of a detection: which output says how sure it is.
+        output: The output that holds it: scores of the classes, or boxes of a
+            detection.
+        stride: The distance of a segmentation's scores, in pixels.
+        labels: For a detection: the output with the boxes' classes.
+        scores: For a detection: the output with the boxes' scores.
     """
 
     name: Literal["segmentation", "classification", "detection"]
@@ -168,16 +173,18 @@ class TaskFacts(Part):
     def _possible(self) -> Self:
         detects, segments = self.name == "detection", self.name == "segmentation"
         if (self.labels is not None) != detects or (self.scores is not None) != detects:
-            raise ValueError("labels and scores are a detection's, which needs both")
+            raise ValueError(
+                "a detection needs both labels and scores, and no other task has them"
+            )
         if not segments and (self.ignore_index is not None or self.stride != 1):
-            raise ValueError("ignore_index and stride are a segmentation's")
+            raise ValueError("only a segmentation has ignore_index and stride")
         if self.ignore_index is not None and self.ignore_index < len(self.class_names):
             raise ValueError(f"ignore_index {self.ignore_index} is a class")
         return self
 
 
 class Uncovered(Part):
-    """Bytes of the model that lie in the file as they are."""
+    """Bytes of the model that lie in the file in the clear."""
 
     name: Name
     size: Size
@@ -185,12 +192,12 @@ class Uncovered(Part):
 
 
 class Coverage(Part):
-    """How much of the weights stands under the key.
+    """How much of the weights is encrypted under the key.
 
     Attributes:
         size: Bytes of all tensors.
-        covered: Bytes of those under the key.
-        plain: The others, the largest first; at most MAX_PLAIN are named.
+        covered: How many of them are encrypted under the key.
+        plain: The other tensors, the largest first; at most MAX_PLAIN of them.
     """
 
     size: Size
@@ -205,12 +212,12 @@ class Coverage(Part):
         if self.covered > self.size or left > self.size - self.covered or not named:
             raise ValueError("covered and plain do not add up to size")
         if self.share != share_of(self.covered, self.size):
-            raise ValueError("share is not covered over size")
+            raise ValueError("share is not covered divided by size")
         return self
 
 
 class SealFacts2(Part):
-    """What is encrypted. Everything else in the file is vouched for, all the same."""
+    """What is encrypted. Everything else in the file is authenticated all the same."""
 
     suite: Literal["sealed-tensors/1"] = "sealed-tensors/1"
     graph: bool = True
@@ -219,12 +226,12 @@ class SealFacts2(Part):
     @model_validator(mode="after")
     def _sensible(self) -> Self:
         if self.graph and not self.weights:
-            raise ValueError("a sealed graph has sealed weights")
+            raise ValueError("a sealed graph needs sealed weights")
         return self
 
 
 class Provenance2(Part):
-    """Where the model comes from; recipe and data keyed, so that nobody can guess."""
+    """Where the model comes from; recipe and data as keyed hashes, against guesses."""
 
     recipe: Hex64 | None = None
     data: Hex64 | None = None
@@ -240,7 +247,7 @@ class Member2(Part):
 
 
 class Facts2(Part):
-    """What an exporter says about a model; the rest follows from it."""
+    """The exporter's facts about a model."""
 
     inputs: Annotated[tuple[Tensor2, ...], Field(max_length=MAX_TENSORS)]
     outputs: Annotated[tuple[Tensor2, ...], Field(min_length=1, max_length=MAX_TENSORS)]
@@ -267,19 +274,19 @@ class Facts2(Part):
             ("feature_maps", layers),
         ):
             if len(set(names)) != len(names):
-                raise ValueError(f"{kind} names one twice")
+                raise ValueError(f"{kind} has a name twice")
         if self.image is not None and self.image.input not in inputs:
-            raise ValueError(f"image.input {self.image.input!r} is no input")
+            raise ValueError(f"image.input {self.image.input!r} is not an input")
         task = self.task
         wanted = () if task is None else (task.output, task.labels, task.scores)
         for name in wanted:
             if name is not None and name not in outputs:
-                raise ValueError(f"the task's output {name!r} is no output")
+                raise ValueError(f"the task's output {name!r} is not an output")
         return self
 
     @property
     def keyed(self) -> KeyedTransforms:
-        """What a key does for the model, besides sealing it."""
+        """The parts of the model that a key acts on, besides the seal."""
         layers = (
             KeyedLayer(one.layer, one.channels, one.signs) for one in self.feature_maps
         )
@@ -301,7 +308,9 @@ class Manifest2(Facts2):
     provenance: Provenance2
     files: dict[str, Member2]
     selftest: Hex64 | None
-    issued: bool = False  # whether the file key is a grant's and not the model key's
+    issued: bool = (
+        False  # whether the file key comes from a grant and not from the model key
+    )
     mac: Hex64
 
     @model_validator(mode="after")
@@ -313,10 +322,10 @@ class Manifest2(Facts2):
         if set(self.files) != wanted:
             raise ValueError(f"files must name {', '.join(sorted(wanted))}")
         if keyed != (self.selftest is not None):
-            raise ValueError("selftest goes with a keyed transform")
+            raise ValueError("selftest is needed with a keyed transform, and only then")
         for name, member in self.files.items():
             if (member.tag is None) != (name == WEIGHTS):
-                raise ValueError(f"{name} has a tag where it should not, or none")
+                raise ValueError(f"{name} has an unexpected tag, or lacks one")
             if member.size > MEMBERS[name]:
                 raise ValueError(f"{name} announces {member.size} bytes")
         return self
@@ -328,16 +337,16 @@ class Manifest2(Facts2):
 
     @property
     def table_member(self) -> str:
-        """Which member holds the table of tensors: sealed as the graph is."""
+        """Which member holds the table of tensors; it is sealed if the graph is."""
         return SEALED_TABLE if self.seal.graph else TABLE
 
     @property
     def facts(self) -> Facts2:
-        """What the exporter said about the model, without what followed from it."""
+        """The exporter's facts about the model, without derived fields."""
         return Facts2(**{name: getattr(self, name) for name in Facts2.model_fields})
 
     def members(self, own: bytes, crc: int) -> list[tuple[str, int, int]]:
-        """Name, size and checksum of the members, in the file's order.
+        """Return name, size and checksum of the members, in the file's order.
 
         Args:
             own: The manifest's bytes.
@@ -350,10 +359,10 @@ class Manifest2(Facts2):
         return [(name, *named[name]) for name in ORDER if name in named]
 
     def to_bytes(self, *, without_mac: bool = False) -> bytes:
-        """Write the manifest in its one spelling.
+        """Return the manifest in its one spelling.
 
         Args:
-            without_mac: Leave out the field `mac`, as what the MAC is taken over does.
+            without_mac: Leave out the field `mac`, to compute the MAC.
         """
         left_out = {"mac"} if without_mac else None
         fields = self.model_dump(mode="json", by_alias=True, exclude=left_out)
@@ -361,21 +370,22 @@ class Manifest2(Facts2):
 
 
 def refuse_newer(data: bytes, *, name: str) -> None:
-    """Say that a manifest is of a later format, if it is: that is no damage.
+    """Refuse a manifest of a later format as such, and not as damaged.
 
     Raises:
-        BundleError: It is.
+        BundleError: It is of a later format.
     """
     found = re.search(rb'"schema":"mlguard\.bundle/(\d{1,4})"', data)
     if found and int(found[1]) > FORMAT:
         raise BundleError(
-            f"{name} is of format {int(found[1])}, this mlguard knows up to {FORMAT}",
+            f"{name} is of format {int(found[1])}, this version of mlguard reads "
+            f"formats up to {FORMAT}",
             hint="install a newer mlguard",
         )
 
 
 def share_of(covered: int, size: int) -> float:
-    """Covered bytes as a share of all, rounded down; 1 where there are none."""
+    """Return covered bytes as a share of all, rounded down; 1 if there are none."""
     return covered * 10_000 // size / 10_000 if size else 1.0
 
 

@@ -1,9 +1,9 @@
 """Build `preprocess.onnx`: the keyed transform and normalization, without the key.
 
-Built by hand from standard operators and from public facts alone (methods and block
-size): no key is in reach of this module, so none can end up in the file. What the key
-decides is a key slot: an initializer declared as external data that has no file. The
-runtime fills it in memory; without it the graph does not load. This module imports
+It is built by hand from standard operators and public facts alone (methods and block
+size): this module never has a key, so none can end up in the file. The values that the
+key decides are key slots: initializers declared as external data that has no file. The
+runtime fills them in memory; without them the graph does not load. This module imports
 onnx, so only the export imports this module. docs/spec/transforms-v1.md, section 6.
 """
 
@@ -25,8 +25,8 @@ from mlguard import rules
 from mlguard.rules import IMAGE_METHODS, check_methods
 from mlguard.transforms.blocks import CHANNELS, block_length
 
-# Names no file: the runtime fills the tensor in memory. Each slot has its own, so that
-# runtimes that fill tensors by location can tell them apart.
+# The location is not a file: the runtime fills the tensor in memory. Each slot has its
+# own, so that runtimes that fill tensors by location can tell them apart.
 SLOT_LOCATION = "key-slot-{}"
 MIN_OPSET = 18
 TABLE_SIZE = rules.BYTE_MAX + 1
@@ -52,11 +52,11 @@ def build_preprocess_graph(
     width must be multiples of the block size: the runtime pads.
 
     Args:
-        methods: Names of transforms.METHODS, in the order they are applied; none
-            leaves images alone.
+        methods: Names of transforms.METHODS, in the order they are applied; empty to
+            leave images alone.
         block_size: M, in pixels.
-        mean: Of images in [0, 1], one number a channel.
-        std: The same.
+        mean: The mean of images in [0, 1], one number for each channel.
+        std: Their standard deviation, likewise.
         opset: The operator set of the model this graph goes with, at least 18.
         ir_version: The file format version of that model.
 
@@ -80,7 +80,7 @@ def build_preprocess_graph(
 
 
 def empty_slot(name: str, data_type: int, shape: Sequence[int]) -> TensorProto:
-    """A key slot: an initializer with name, type and shape, and no data anywhere."""
+    """Return a key slot: an initializer with name, type and shape, and without data."""
     tensor = TensorProto(name=name, data_type=data_type, dims=shape)
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value=SLOT_LOCATION.format(name))
@@ -95,24 +95,24 @@ class _Graph:
     initializers: list[TensorProto] = field(default_factory=list)
 
     def add(self, kind: str, *inputs: str, output: str = "", **options: Any) -> str:
-        """Append a node and give the name of its output."""
+        """Append a node, and return the name of its output."""
         name = output or f"{kind.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **options))
         return name
 
     def constant(self, name: str, value: np.ndarray) -> str:
-        """Append a public constant and give its name."""
+        """Append a public constant, and return its name."""
         self.initializers.append(numpy_helper.from_array(value, name))
         return name
 
     def slot(self, name: str, data_type: int, shape: Sequence[int]) -> str:
-        """Append a key slot: name, type and shape, no data. Give its name."""
+        """Append a key slot, without data, and return its name."""
         self.initializers.append(empty_slot(name, data_type, shape))
         return name
 
 
 def _transformed(graph: _Graph, methods: Sequence[str], block_size: int) -> str:
-    """Append all that leads to `values`; give the name of their scale."""
+    """Append all nodes up to `values`, and return the name of their scale."""
     if not methods:
         graph.add("Cast", INPUT, to=TensorProto.FLOAT, output=VALUES)
         return graph.constant("scale", BYTE_MAX)
@@ -127,7 +127,7 @@ def _transformed(graph: _Graph, methods: Sequence[str], block_size: int) -> str:
 def _mapped(
     graph: _Graph, blocks: str, methods: Sequence[str], length: int
 ) -> tuple[str, str]:
-    """Append the keyed operators; give the names of their output and of the scale."""
+    """Append the keyed operators, and return the names of their output and scale."""
     check_methods(methods)
     scale = ""
     for method in methods:
@@ -142,7 +142,8 @@ def _mapped(
         elif method == "ffx":
             mask = graph.slot("ffx.mask", TensorProto.BOOL, [length, 1, 1])
             table = graph.slot("ffx.table", TensorProto.FLOAT, [TABLE_SIZE])
-            # Computed here, for a constant scale would tell something of the table.
+            # Computed in the graph: a constant scale would reveal something of the
+            # table.
             scale = graph.add("ReduceMax", table, keepdims=0)
             blocks = graph.add("Where", mask, _looked_up(graph, table, blocks), blocks)
         elif method == "orthogonal":
@@ -155,11 +156,11 @@ def _mapped(
 
 
 def _mixed(graph: _Graph, blocks: str, length: int) -> tuple[str, str]:
-    """Append a matrix over centred blocks; names of its output and of the scale.
+    """Append a matrix over centred blocks, and return the names of output and scale.
 
     W·(2·b - 255) + 255·M² is (2·W)·b plus a constant: one convolution. The weight and
-    the constant are computed once, when a runtime loads the graph. Whole numbers below
-    2²⁴ all of them, so that nothing is rounded (section 10).
+    the constant are computed once, when a runtime loads the graph. All of them are
+    whole numbers below 2²⁴, so that nothing is rounded (section 10).
     """
     matrix = graph.slot("orthogonal.matrix", TensorProto.FLOAT, [length, length, 1, 1])
     growth = np.float32(length // CHANNELS)  # M², of the two rounds together
@@ -174,7 +175,7 @@ def _mixed(graph: _Graph, blocks: str, length: int) -> tuple[str, str]:
 
 
 def _looked_up(graph: _Graph, table: str, blocks: str) -> str:
-    """Append a table lookup of every value; give the name of its output."""
+    """Append a table lookup of every value, and return the name of its output."""
     # GatherElements and not Gather: ten times as fast for single values in onnxruntime
     # on a CPU. It wants the table and the entries to have the same number of axes.
     flat = graph.constant("flat", np.array([-1], dtype=np.int64))
@@ -185,12 +186,14 @@ def _looked_up(graph: _Graph, table: str, blocks: str) -> str:
 
 def _channels(values: Sequence[float]) -> np.ndarray:
     if len(values) != CHANNELS:
-        raise ValueError(f"expected {CHANNELS} numbers, one a channel, got {values}")
+        raise ValueError(
+            f"expected {CHANNELS} numbers, one for each channel, got {values}"
+        )
     return np.array(values, dtype=np.float32).reshape(CHANNELS, 1, 1)
 
 
 def _model(graph: _Graph, opset: int, ir_version: int) -> ModelProto:
-    # onnx.checker wants a file behind external data, and a key slot has none.
+    # onnx.checker expects a file behind external data, and a key slot has none.
     return helper.make_model(
         helper.make_graph(
             graph.nodes,

@@ -1,8 +1,8 @@
-"""What a key proves about a bundle: commitment, manifest MAC and self-test.
+"""The proofs that a key gives about a bundle: commitment, manifest MAC and self-test.
 
 All three are HMACs under subkeys of the 256-bit model key. A digest that anyone could
-compute would answer guesses at a small key space, of which the mask of `np` at M = 2,
-with 924 values, is the smallest. Written down in docs/spec/bundle-v1.md, section 3.
+compute would allow guessing in a small key space; the smallest, the mask of `np` at M =
+2, has 924 values. The specification is docs/spec/bundle-v1.md, section 3.
 """
 
 import hashlib
@@ -22,17 +22,17 @@ SELFTEST_SEED = b"mlguard/v1/selftest-image"
 
 
 def commitment(subkeys: ModelSubkeys, model_sha256: bytes) -> str:
-    """Tie a key to a model as it lies in the file, in 256 bits. Hex."""
+    """Return the 256-bit commitment of a key to a model as stored, in hex."""
     return _hmac(subkeys, COMMITMENT, model_sha256)
 
 
 def manifest_mac(subkeys: ModelSubkeys, manifest: Manifest) -> str:
-    """Authenticate all of a manifest but its field `mac`. Hex."""
+    """Return the MAC of a manifest without its field `mac`, in hex."""
     return _hmac(subkeys, MANIFEST_MAC, manifest.to_bytes(without_mac=True))
 
 
 def selftest_image(block_size: int) -> NDArray[np.uint8]:
-    """The public test image: 2 × 3 blocks of noise, the same for everyone.
+    """Return the public test image: 2 × 3 blocks of noise, the same for everyone.
 
     Shape:
         returns  (1, 3, 2M, 3M) uint8
@@ -43,7 +43,7 @@ def selftest_image(block_size: int) -> NDArray[np.uint8]:
 
 
 def selftest_digest(subkeys: ModelSubkeys, values: NDArray[np.int32]) -> str:
-    """Authenticate the transformed test image. Hex.
+    """Return the MAC of the transformed test image, in hex.
 
     Args:
         subkeys: The subkeys of the protected model.
@@ -56,19 +56,19 @@ def selftest_digest(subkeys: ModelSubkeys, values: NDArray[np.int32]) -> str:
 
 
 def check_key(manifest: Manifest, key: ModelKey, *, name: str) -> ModelSubkeys:
-    """Refuse a key that the bundle was not made for, and a manifest it did not write.
+    """Refuse a key that the bundle was not made for, and a manifest made without it.
 
     Args:
         manifest: The manifest of the bundle.
-        key: The key in hand.
-        name: What to call the bundle in a refusal.
+        key: The model key.
+        name: The name of the bundle in a refusal.
 
     Returns:
         The key's subkeys for this model.
 
     Raises:
         WrongKey: The key ids differ; both are named.
-        TamperedBundle: The key is right, but something was changed since.
+        TamperedBundle: The key is correct, but the file was changed since.
     """
     if key.key_id != manifest.key_id:
         raise WrongKey(
@@ -78,7 +78,7 @@ def check_key(manifest: Manifest, key: ModelKey, *, name: str) -> ModelSubkeys:
     model_sha256 = bytes.fromhex(manifest.files[manifest.model_member].sha256)
     expected = commitment(subkeys, model_sha256)
     if not hmac.compare_digest(expected, manifest.key_commitment):
-        raise TamperedBundle(f"{name}: the key's owner did not bind it to this model")
+        raise TamperedBundle(f"{name}: its key commitment does not match the key")
     if not hmac.compare_digest(manifest_mac(subkeys, manifest), manifest.mac):
         raise TamperedBundle(f"{name}: manifest.json was changed after it was written")
     return subkeys

@@ -1,7 +1,7 @@
-"""Open a bundle of either format from a path, reading no more than the moment needs.
+"""Open a bundle of either format from a path, reading only what is needed.
 
-A stranger's file may announce two gigabytes. Until a key has vouched for its manifest,
-only the manifest is read, and of that what its own limit allows.
+A hostile file may announce two gigabytes. Until a key has authenticated its manifest,
+only the manifest is read, up to its limit.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ class Glimpse:
 
     @property
     def sealed(self) -> bool:
-        """Whether the model can be read with the key only."""
+        """Whether the model can be read only with the key."""
         return self.manifest.seal is not None
 
     def whole(self) -> Bundle:
@@ -54,7 +54,7 @@ class Glimpse:
 
         Raises:
             MalformedBundle: The file does not follow the specification.
-            TamperedBundle: A member is not the one the manifest names.
+            TamperedBundle: A member does not match the manifest.
         """
         self._file.seek(0)
         bundle = parse_bundle(self._file, self._size, name=self.name)
@@ -67,11 +67,13 @@ class Glimpse:
 
         Raises:
             WrongKey: The bundle was made for another key; both ids are named.
-            TamperedBundle: The key is right, but something was changed since.
+            TamperedBundle: The key is correct, but the file was changed since.
             MalformedBundle: The file does not follow the specification.
         """
         if not isinstance(key, ModelKey):
-            raise WrongKey(f"{self.name} is of format 1, which is issued to nobody")
+            raise WrongKey(
+                f"{self.name} is of format 1, which cannot be issued to a customer"
+            )
         subkeys = check_key(self.manifest, key, name=self.name)
         return self.whole(), subkeys
 
@@ -80,7 +82,7 @@ def glimpse_bundle(path: Path) -> Glimpse | Bundle2:
     """Open a bundle and read its manifest.
 
     Raises:
-        BundleError: There is no such file, or it is not readable.
+        BundleError: The file does not exist or is not readable.
         MalformedBundle: The file does not follow the specification.
     """
     try:
@@ -101,17 +103,17 @@ def glimpse_bundle(path: Path) -> Glimpse | Bundle2:
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Read a bundle of format 1, and check that it is whole.
+    """Read a bundle of format 1, and check that it is complete.
 
     Raises:
-        BundleError: There is no such file, or it is not readable or of format 2.
+        BundleError: The file does not exist, is not readable, or is of format 2.
         MalformedBundle: The file does not follow the specification.
-        TamperedBundle: A member is not the one the manifest names.
+        TamperedBundle: A member does not match the manifest.
     """
     found = glimpse_bundle(path)
     if isinstance(found, Bundle2):
         raise BundleError(
-            f"{path} is of format 2, and this reads format 1 only",
+            f"{path} is of format 2, but only format 1 can be read here",
             hint="export it again with `--format 1`",
         )
     return found.whole()

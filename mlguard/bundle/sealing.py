@@ -1,10 +1,10 @@
 """Seal the model of a bundle under a subkey, so that exactly one key opens it.
 
-The same construction as the keystore's, and not the keystore's module: whoever runs a
-bundle has no keystore, and the runtime must not load one. AES-GCM alone does not commit
-to its key: one ciphertext can be made to open under two. The sealed string therefore
-carries 32 bytes that depend on the key, compared before anything is decrypted. Written
-down in docs/spec/bundle-v1.md, section 5.
+The construction is the keystore's, but the module is not: a program that runs a bundle
+has no keystore, and the runtime must not load one. AES-GCM alone does not commit to its
+key: one ciphertext can be made to open under two. The sealed string therefore carries
+32 bytes that depend on the key, compared before anything is decrypted. The
+specification is docs/spec/bundle-v1.md, section 5.
 """
 
 import hmac
@@ -34,7 +34,7 @@ def seal(model: bytes, subkeys: ModelSubkeys, *, preprocess_sha256: str) -> byte
     Args:
         model: The model as ONNX.
         subkeys: The subkeys of the protected model.
-        preprocess_sha256: Of the graph that it goes with, hex.
+        preprocess_sha256: SHA-256 of the preprocess graph that belongs to it, hex.
 
     Returns:
         Salt, commitment and ciphertext: OVERHEAD_BYTES more than the model.
@@ -52,17 +52,17 @@ def unseal(
     """Open what `seal` made, in memory.
 
     Args:
-        sealed: What `seal` gave.
+        sealed: The bytes that `seal` returned.
         subkeys: The subkeys of the protected model.
-        preprocess_sha256: Of the graph that it lies beside, hex.
-        name: What to call the model in a refusal.
+        preprocess_sha256: SHA-256 of the preprocess graph in the same bundle, hex.
+        name: The name of the model in a refusal.
 
     Raises:
         MalformedBundle: It is shorter than any sealed model.
         WrongKey: It was sealed under another key or protection id, or its first bytes
             were changed.
-        TamperedBundle: The key fits, but something was changed, or the model was
-            sealed for another preprocess graph.
+        TamperedBundle: The key fits, but the model was changed, or sealed for another
+            preprocess graph.
     """
     if len(sealed) <= OVERHEAD_BYTES:
         raise MalformedBundle(
@@ -82,7 +82,7 @@ def unseal(
 
 
 def _derive(subkeys: ModelSubkeys, salt: bytes) -> tuple[bytes, bytes]:
-    """The one-time key, and what commits to it."""
+    """Return the one-time key, and its commitment."""
     okm = HKDF(SHA512(), 64, salt, INFO).derive(subkeys.derive(USE))
     return okm[:32], okm[32:]
 

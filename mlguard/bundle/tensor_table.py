@@ -1,7 +1,7 @@
-"""The table of a bundle's tensors: what lies where in `weights.bin`, and its tags.
+"""The table of a bundle's tensors: their places in `weights.bin`, and their tags.
 
-Canonical JSON, sealed with the graph. A reader recomputes every offset: there is one
-layout for one list of tensors. docs/spec/bundle-v2.md, section 3.
+It is canonical JSON, sealed with the graph. A reader recomputes every offset: one list
+of tensors has one layout. docs/spec/bundle-v2.md, section 3.
 """
 
 import json
@@ -13,7 +13,7 @@ from mlguard.canonical import canonical
 from mlguard.errors import MalformedBundle
 from mlguard.sealing import TensorHeader, check_name, chunks_of
 
-ALIGNMENT = 64  # bytes; what vector instructions like
+ALIGNMENT = 64  # bytes; the alignment that suits vector instructions
 MAX_TENSORS = 100_000
 MAX_RANK = 64
 TAG_DIGITS = 32
@@ -26,7 +26,7 @@ class Row:
 
     Attributes:
         header: Its name, type and shape.
-        offset: Of its bytes in `weights.bin`.
+        offset: Where its bytes begin in `weights.bin`.
         tags: One for each of its chunks.
     """
 
@@ -41,7 +41,7 @@ class Row:
 
 
 def lay_out(headers: Iterable[TensorHeader]) -> list[Row]:
-    """Give every tensor its place, one after the other, the tags still zero."""
+    """Give every tensor its place, one after the other, with tags of zeros."""
     rows, at = [], 0
     for header in headers:
         at = -(-at // ALIGNMENT) * ALIGNMENT
@@ -51,12 +51,12 @@ def lay_out(headers: Iterable[TensorHeader]) -> list[Row]:
 
 
 def weights_bytes(rows: Sequence[Row]) -> int:
-    """How large `weights.bin` is."""
+    """Return the size of `weights.bin` in bytes."""
     return rows[-1].ends_at if rows else 0
 
 
 def write_table(rows: Sequence[Row]) -> bytes:
-    """Write the table in its one spelling. Its length does not depend on the tags."""
+    """Return the table in its one spelling. Its length does not depend on the tags."""
     entries = [
         {
             "name": row.header.name,
@@ -94,11 +94,10 @@ def parse_table(data: bytes, *, name: str) -> list[Row]:
 
 
 def check_names(headers: Sequence[TensorHeader]) -> None:
-    """Refuse names that two readers, or a terminal, could take in two ways.
+    """Refuse names that readers or terminals could interpret differently.
 
     Raises:
-        ValueError: A name is empty, too long, holds control characters, or is there
-            twice.
+        ValueError: A name is empty, too long, appears twice, or has control characters.
     """
     for header in headers:
         check_name(header.name)
@@ -124,5 +123,5 @@ def _tags(entry: Any, count: int) -> tuple[bytes, ...]:
     if not isinstance(tags, list) or len(tags) != count:
         raise ValueError(f"tensor {entry['name']!r} needs {count} tags")
     if any(not isinstance(tag, str) or len(tag) != TAG_DIGITS for tag in tags):
-        raise ValueError(f"tensor {entry['name']!r} has a tag of another length")
+        raise ValueError(f"tensor {entry['name']!r} has a tag of the wrong length")
     return tuple(bytes.fromhex(tag) for tag in tags)

@@ -1,8 +1,8 @@
 """Step 6: write a bundle of format 2, tensor by tensor, in one pass over the weights.
 
-Everything has a size that is known before it is sealed, so the weights go where they
-belong at once, and what stands before them is filled in at the end. Nothing plain ever
-lies on the disk. docs/spec/bundle-v2.md.
+All sizes are known before sealing, so the weights are written to their final place at
+once, and the members before them at the end. Nothing sealed ever lies on the disk in
+the clear. docs/spec/bundle-v2.md.
 """
 
 import hashlib
@@ -69,7 +69,7 @@ from mlguard.sealing.file_key import Subkeys
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model comes from. Of recipe and data a bundle shows keyed hashes only."""
+    """Where a model comes from. A bundle shows recipe and data as keyed hashes only."""
 
     recipe_sha256: str | None = None
     data_fingerprint: str | None = None
@@ -78,16 +78,15 @@ class Origin:
 
 @dataclass(frozen=True)
 class Model2:
-    """What goes into a bundle.
+    """The contents of a bundle to be written.
 
     Attributes:
-        facts: What the exporter knows about the model.
-        graph: ONNX; each tensor of `tensors`, and each key slot, is an initializer
-            declared as external data with a location of its own, and no other is.
+        facts: The exporter's facts about the model.
+        graph: ONNX; exactly the tensors of `tensors` and the key slots are initializers
+            declared as external data, each with its own location.
         tensors: The weights.
-        left: Weights that stay in the graph, by name, size and why.
-        preprocess: The keyed transform as ONNX, its key slots empty; where the facts
-            have one.
+        left: Weights that stay in the graph: name, size and reason.
+        preprocess: The keyed transform as ONNX, its key slots empty; None without one.
         origin: Where the model comes from.
     """
 
@@ -101,13 +100,13 @@ class Model2:
 
 @dataclass(frozen=True)
 class FileOwner:
-    """Whose file it becomes: the model key's owner's, or a customer's.
+    """The keys of the file's owner: the model key's owner, or a customer.
 
     Attributes:
         key_id: The public name of the owner's model key.
         protection_id: The public identifier of the protected model, 16 bytes.
-        subkeys: What transforms are derived from.
-        content_key: 32 random bytes of an issued file; None in the owner's own.
+        subkeys: The subkeys that transforms are derived from.
+        content_key: 32 random bytes for an issued file; None for the owner's own.
     """
 
     key_id: str
@@ -117,16 +116,16 @@ class FileOwner:
 
     @classmethod
     def of(cls, subkeys: ModelSubkeys) -> "FileOwner":
-        """The owner of the model key."""
+        """Return the keys of the model key's owner."""
         return cls(subkeys.key_id, subkeys.protection_id, subkeys)
 
 
 @dataclass(frozen=True)
 class WriteBeside:
-    """Makes the members that the manifest does not name.
+    """A maker of the members that the manifest does not name.
 
     Attributes:
-        make: Given SHA-256 in hex of every member before them, by name, gives
+        make: Takes the SHA-256 in hex of every member before them, by name, and returns
             `grant.json` and `model.sig`.
     """
 
@@ -142,23 +141,23 @@ def write_bundle2(
     beside: WriteBeside | None = None,
     check: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write a bundle of format 2 whole or not at all, and never over something else.
+    """Write a bundle of format 2 completely or not at all, and never overwrite a file.
 
     Args:
         path: The bundle to write.
-        model: What goes into it.
-        owner: Whose file it becomes: the subkeys of the protected model for the
-            owner's own.
-        seal: What is encrypted; everything unless said otherwise.
+        model: Its contents.
+        owner: The keys of its owner; the subkeys of the protected model for the owner's
+            own file.
+        seal: What is encrypted; everything by default.
         beside: Makes `grant.json` and `model.sig`.
-        check: Called with the finished file before it gets its name; what it raises
-            leaves nothing behind.
+        check: Called with the finished file before it gets its name; if it raises, no
+            file is left behind.
 
     Raises:
-        OutputExists: There is something at the path.
+        OutputExists: Something is already at the path.
         OutputError: There is no space, or the folder is not writable.
         BundleError: The model does not fit into a bundle.
-        MalformedBundle: The graph is not one that a bundle can hold.
+        MalformedBundle: A bundle cannot hold the graph.
     """
     refuse_existing(path)
     if isinstance(owner, ModelSubkeys):
@@ -175,18 +174,18 @@ def bundle2_bytes(
     seal: SealFacts2 | None = None,
     beside: WriteBeside | None = None,
 ) -> bytes:
-    """As `write_bundle2`, in memory and for any owner.
+    """Return the bytes of a bundle, as `write_bundle2` writes it, for any owner.
 
     Args:
-        model: What goes into it.
-        owner: Whose file it becomes.
-        name: What to call it in a refusal.
-        seal: What is encrypted; everything unless said otherwise.
+        model: Its contents.
+        owner: The keys of its owner.
+        name: Its name in a refusal.
+        seal: What is encrypted; everything by default.
         beside: Makes `grant.json` and `model.sig`.
 
     Raises:
         BundleError: The model does not fit into a bundle.
-        MalformedBundle: The graph is not one that a bundle can hold.
+        MalformedBundle: A bundle cannot hold the graph.
     """
     file = io.BytesIO()
     prepare(model, owner, seal or SealFacts2(), name).write(file, beside=beside)
@@ -194,11 +193,11 @@ def bundle2_bytes(
 
 
 def prepare(model: Model2, owner: FileOwner, seal: SealFacts2, name: str) -> "Prepared":
-    """Check what goes into a bundle, before anything is written.
+    """Check the contents of a bundle, before anything is written.
 
     Raises:
         BundleError: The model does not fit into a bundle.
-        MalformedBundle: The graph is not one that a bundle can hold.
+        MalformedBundle: A bundle cannot hold the graph.
     """
     rows = lay_out([tensor.header for tensor in model.tensors])
     try:
@@ -208,7 +207,9 @@ def prepare(model: Model2, owner: FileOwner, seal: SealFacts2, name: str) -> "Pr
     checked_graph(model.graph, rows, model.facts, name=name)
     keyed = bool(model.facts.keyed.methods)
     if keyed != (model.preprocess is not None):
-        raise ValueError("a keyed transform and its graph go together")
+        raise ValueError(
+            "a keyed transform needs its graph, and a graph needs its transform"
+        )
     if model.preprocess is not None:
         check_graph(model.preprocess, name=f"{name}: {PREPROCESS}")
     return Prepared(model, owner, seal, name, rows)
@@ -216,7 +217,7 @@ def prepare(model: Model2, owner: FileOwner, seal: SealFacts2, name: str) -> "Pr
 
 @dataclass(frozen=True)
 class Prepared:
-    """A bundle that is about to be written."""
+    """A checked bundle, ready to be written."""
 
     model: Model2
     owner: FileOwner
@@ -230,7 +231,7 @@ class Prepared:
         *,
         beside: WriteBeside | None = None,
     ) -> None:
-        """Write the whole bundle. The file is empty and can be written anywhere."""
+        """Write the whole bundle into an empty, seekable file."""
         salt = new_salt()
         key = self._file_key(salt)
         start = self._weights_start(key, salt)
@@ -261,7 +262,7 @@ class Prepared:
         return FileKey.of_owner(self.owner.subkeys, salt)
 
     def _plain(self, rows: list[Row]) -> dict[str, tuple[bytes, bool]]:
-        """Every member that is no tensor: its plain bytes, and whether it is hidden."""
+        """Return each member but the weights: plain bytes, and whether to hide them."""
         hidden = self.seal.graph
         table, graph = (SEALED_TABLE, SEALED_GRAPH) if hidden else (TABLE, GRAPH)
         plain = {table: (write_table(rows), hidden), graph: (self.model.graph, hidden)}
@@ -270,13 +271,13 @@ class Prepared:
         for member, (content, _) in plain.items():
             if len(content) > archive2.MEMBERS[member]:
                 raise BundleError(
-                    f"{self.name}: {member} would have {len(content)} bytes, "
-                    f"at most {archive2.MEMBERS[member]} fit"
+                    f"{self.name}: {member} would have {len(content)} bytes, at most "
+                    f"{archive2.MEMBERS[member]} are allowed"
                 )
         return plain
 
     def _weights_start(self, key: FileKey, salt: bytes) -> int:
-        """Where the weights begin: sealing keeps sizes, and any tag is as long."""
+        """Return where the weights begin: neither sealing nor tags change the sizes."""
         unsealed = {
             member: (content, bytes(TAG_BYTES))
             for member, (content, _) in self._plain(self.rows).items()
@@ -401,7 +402,7 @@ class Prepared:
 
 
 class _Counted:
-    """A file that is written to, and checksum and hash of what was."""
+    """A file to write to, with checksum and hash of the bytes written."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.count, self.crc = file, 0, 0
@@ -418,7 +419,7 @@ class _Counted:
 
 
 def _bytes_of(data: object) -> memoryview:
-    """A tensor's bytes as one run, whatever buffer they are in."""
+    """Return a tensor's bytes as one contiguous buffer."""
     if isinstance(data, np.ndarray):
         data = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
     view = memoryview(data)  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
-"""Let one customer open one file: grants, lists of revoked ones, the owner's ledger.
+"""Let one customer open one file: grants, revocation lists, and the owner's ledger.
 
-A grant carries what a file needs to open, wrapped so that one recipient can unwrap it,
-and says for whom, from when and until when. The owner signs it. Knows no bundle and no
-keystore: it is handed keys and whoever can wrap and unwrap. docs/spec/grants-v1.md.
+A grant carries the keys of one file, wrapped for one recipient, and names the licensee
+and the dates. The owner signs it. The room knows no bundle and no keystore: it is
+handed keys, recipients and identities. docs/spec/grants-v1.md.
 """
 
 from mlguard.grants.grant import (

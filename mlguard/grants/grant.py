@@ -1,9 +1,8 @@
-"""A grant: who may open which file, from when until when. docs/spec/grants-v1.md.
+"""A grant: who may open which file, and between which dates. docs/spec/grants-v1.md.
 
-The owner signs it, and everything it says is bound to what it wraps: a grant that is
-edited, moved to another file or given another recipient opens nothing. Dates are
-enforced by this program only; whoever may open the file can write a loader that does
-not look at them.
+The owner signs it, and all its fields are bound to the wrapped keys: an edited grant,
+or one moved to another file or recipient, opens nothing. Only this program enforces
+dates; a licensee can write a loader that ignores them.
 """
 
 import os
@@ -47,10 +46,10 @@ def new_grant_id() -> str:
 
 @dataclass(frozen=True)
 class Terms:
-    """What an owner decides when he issues a file.
+    """The terms that an owner sets when he issues a file.
 
     Attributes:
-        licensee: Whom the file is for, as people call him.
+        licensee: The licensee's name, for people.
         not_before: The first day on which it opens, in UTC; None for any.
         not_after: The last day; None for any.
         text: The terms of the licence; may be empty.
@@ -63,23 +62,23 @@ class Terms:
 
 
 class Grant(Text):
-    """A grant, read.
+    """The contents of a grant.
 
     Attributes:
         grant_id: Public, drawn for this grant; a renewed grant keeps it.
-        bundle_sha256: The manifest of the file that it opens.
-        protection_id: Of the protected model.
+        bundle_sha256: SHA-256 of the manifest of the file that it opens, hex.
+        protection_id: The protected model's public identifier.
         key_id: The public name of the owner's key.
         signer: The public key that signs it, as PEM text.
-        recipient: The public line of whoever can unwrap.
-        licensee: Whom it is for.
+        recipient: The public line of the recipient, who alone can unwrap it.
+        licensee: The licensee's name.
         terms: The terms of the licence.
         issued: When it was written, UTC.
         not_before: The first day, UTC.
         not_after: The last day, UTC.
-        revocations: The owner's list of revoked grants must be at least this recent,
-            where a list is looked at.
-        wrapped: What the file needs to open, in hex.
+        revocations: The lowest number of the owner's revocation list that a loader with
+            a list accepts.
+        wrapped: The wrapped keys of the file, in hex.
     """
 
     format: Literal["mlguard.grant/1"] = "mlguard.grant/1"
@@ -121,7 +120,7 @@ class Grant(Text):
         """Wrap a file's secrets for one recipient.
 
         Raises:
-            OptionError: The licensee, the terms or the dates cannot stand in a grant.
+            OptionError: The licensee, the terms or the dates are not valid in a grant.
         """
         try:
             draft = cls(
@@ -146,22 +145,22 @@ class Grant(Text):
 
     @property
     def info(self) -> bytes:
-        """What the wrapped secrets are bound to: every other field."""
+        """The context that the wrapped secrets are bound to: every other field."""
         return INFO + self.to_bytes(without=["wrapped"])
 
     def unwrap(self, identity: Unwraps, *, name: str) -> Secrets:
-        """Give what the file needs to open.
+        """Return the secrets that open the file.
 
         Raises:
-            WrongKey: The grant is for somebody else, or was edited.
-            MalformedBundle: What it wraps is not what an owner wraps.
+            WrongKey: The grant is for another recipient, or was edited.
+            MalformedBundle: The wrapped bytes do not follow the specification.
         """
         if identity.recipient != self.recipient:
             raise WrongKey(
                 f"{name} was issued to {self.licensee!r}, whose recipient is "
                 f"{_short(self.recipient)}; this identity is "
                 f"{_short(identity.recipient)}",
-                hint="use the identity whose recipient you gave to the owner",
+                hint="use the identity whose recipient the owner has from you",
             )
         return Secrets.from_bytes(
             identity.unwrap(bytes.fromhex(self.wrapped), self.info),
@@ -188,7 +187,7 @@ class Grant(Text):
 
 
 def sign_grant(grant: Grant, signer: Signer) -> bytes:
-    """Sign a grant and give the file."""
+    """Sign a grant, and return the file."""
     return sign_text(grant, PAYLOAD_TYPE, signer)
 
 
@@ -196,19 +195,19 @@ def read_grant(data: bytes, signers: Sequence[PublicSigner], *, name: str) -> Gr
     """Read a grant that one of the signers signed.
 
     Raises:
-        SignatureNotTrusted: It is no grant, or not signed by one of them.
+        SignatureNotTrusted: It is not a grant, or not signed by one of them.
     """
     return open_text(data, Grant, PAYLOAD_TYPE, signers, name=name)
 
 
 def claimed_signer(data: bytes, *, name: str) -> PublicSigner:
-    """The signer whom a grant names, before anybody believes it.
+    """Return the signer whom a grant names, before it is trusted.
 
-    That he signed it, and that what it wraps is bound to him, shows that it was not
-    edited. It does not show who he is.
+    His signature, and the binding of the wrapped keys to it, show that the grant was
+    not edited. They do not show who he is.
 
     Raises:
-        SignatureNotTrusted: It is no grant.
+        SignatureNotTrusted: It is not a grant.
     """
     payload = read_envelope(data, name=name).payload
     grant = Grant.from_bytes(payload, name=name)

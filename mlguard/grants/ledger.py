@@ -1,8 +1,8 @@
 """The owner's ledger: what was issued to whom, each entry signed and chained.
 
-docs/spec/grants-v1.md, section 4. It proves, to whoever trusts the owner's signing key,
-that the owner wrote these entries in this order. It does not prove when: the time in an
-entry is the owner's word.
+docs/spec/grants-v1.md, section 4. It proves, to those who trust the owner's signing
+key, that the owner wrote these entries in this order. It does not prove when: the time
+in an entry is the owner's own claim.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from mlguard.grants.texts import (
 from mlguard.signing import PublicSigner, Signer
 
 PAYLOAD_TYPE = "application/vnd.mlguard.ledger-entry+json"
-START = "0" * 64  # what the first entry names as the one before
+START = "0" * 64  # the first entry's `previous`
 MAX_LEDGER_BYTES = 256 << 20
 Kind = Literal["issued", "renewed", "revoked"]
 
@@ -82,7 +82,7 @@ class Ledger:
         file_sha256: str,
         marked: bool = False,
     ) -> bytes:
-        """Sign the entry that comes next, as a line of the file."""
+        """Sign the next entry, and return it as a line of the file."""
         entry = LedgerEntry(
             number=len(self.entries),
             previous=self.head,
@@ -103,15 +103,15 @@ class Ledger:
         return sign_text(entry, PAYLOAD_TYPE, signer) + b"\n"
 
     def of(self, grant_id: str) -> tuple[LedgerEntry, ...]:
-        """The entries of one grant."""
+        """Return the entries of one grant."""
         return tuple(one for one in self.entries if one.grant_id == grant_id)
 
 
 def read_ledger(data: bytes, signer: PublicSigner, *, name: str) -> Ledger:
     """Read a ledger, refusing a line that is missing, moved, edited or foreign.
 
-    A ledger from which the last lines were cut is a shorter ledger: keep its head
-    somewhere else to notice that.
+    A ledger without its last lines is still valid: keep its head somewhere else to
+    notice the loss.
 
     Raises:
         SignatureNotTrusted: The owner did not write these lines in this order.
@@ -123,8 +123,8 @@ def read_ledger(data: bytes, signer: PublicSigner, *, name: str) -> Ledger:
         entry = open_text(line, LedgerEntry, PAYLOAD_TYPE, [signer], name=where)
         if (entry.number, entry.previous) != (len(entries), head):
             raise SignatureNotTrusted(
-                f"{where} is entry {entry.number} of the ledger, and does not follow "
-                "the line before it: a line is missing or was moved",
+                f"{where} is entry {entry.number} of the ledger, which does not "
+                "follow the line before it: a line is missing or was moved",
                 hint="restore the ledger from a backup",
             )
         entries.append(entry)

@@ -1,7 +1,7 @@
-"""The owner's list of grants that he has taken back. docs/spec/grants-v1.md, section 3.
+"""The owner's list of revoked grants. docs/spec/grants-v1.md, section 3.
 
-A loader that is given a list honours it; nothing makes a loader ask for one. Lists are
-numbered, so that an older one is noticed where a newer one was seen.
+A loader that is given a list obeys it, but a loader may run without one. Lists are
+numbered, so that a loader that has seen a newer one notices an older one.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ MAX_REVOKED = 20_000  # about 700 kB of text
 
 
 class Revocations(Text):
-    """A list, read.
+    """The contents of a revocation list.
 
     Attributes:
         sequence: Its number; each list has a higher one than the list before.
@@ -36,16 +36,16 @@ class Revocations(Text):
     @model_validator(mode="after")
     def _sorted(self) -> Self:
         if list(self.grants) != sorted(set(self.grants)):
-            raise ValueError("grants are not sorted, or one stands twice")
+            raise ValueError("grants are not sorted, or one appears twice")
         return self
 
     @classmethod
     def first(cls) -> Self:
-        """A list without any grant, number 0."""
+        """Return the empty list, number 0."""
         return cls(sequence=0, issued=moment())
 
     def with_grant(self, grant_id: str) -> Self:
-        """The next list, with one more grant on it."""
+        """Return the next list, with one more grant on it."""
         grants = tuple(sorted({*self.grants, grant_id}))
         return type(self)(sequence=self.sequence + 1, issued=moment(), grants=grants)
 
@@ -54,17 +54,16 @@ class Revocations(Text):
 
         Args:
             grant: The grant about to be used.
-            seen: The highest number of a list of this owner that was seen before.
-            name: What to call the list in a refusal.
+            seen: The highest number of this owner's lists seen so far.
+            name: The name of the list in a refusal.
 
         Raises:
-            Revoked: The grant is revoked, or this list cannot tell.
+            Revoked: The grant is revoked, or the list is outdated.
         """
         least = max(seen, grant.revocations)
         if self.sequence < least:
             raise Revoked(
-                f"{name} is list {self.sequence} of revoked grants, and list {least} "
-                "is known already",
+                f"{name}: expected number {least} or later, got number {self.sequence}",
                 hint="fetch the owner's newest list",
             )
         if grant.grant_id in self.grants:
@@ -75,7 +74,7 @@ class Revocations(Text):
 
 
 def sign_revocations(revocations: Revocations, signer: Signer) -> bytes:
-    """Sign a list and give the file."""
+    """Sign a list, and return the file."""
     return sign_text(revocations, PAYLOAD_TYPE, signer)
 
 
@@ -85,6 +84,6 @@ def read_revocations(
     """Read a list that one of the signers signed.
 
     Raises:
-        SignatureNotTrusted: It is no list, or not signed by one of them.
+        SignatureNotTrusted: It is not a list, or not signed by one of them.
     """
     return open_text(data, Revocations, PAYLOAD_TYPE, signers, name=name)

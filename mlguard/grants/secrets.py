@@ -1,4 +1,4 @@
-"""What a file needs to open, and who can unwrap it. docs/spec/grants-v1.md, 2."""
+"""The secrets that open one file, and their wrapping. docs/spec/grants-v1.md, 2."""
 
 import json
 from collections.abc import Mapping
@@ -14,39 +14,39 @@ MAX_USES = 1024
 
 @runtime_checkable
 class Unwraps(Protocol):
-    """Whoever can unwrap what was wrapped for him; an identity is one."""
+    """The private side of a recipient: it unwraps. An identity is one."""
 
     @property
     def recipient(self) -> str:
-        """His public line, to which owners wrap."""
+        """The public line of the recipient."""
 
     def unwrap(self, wrapped: bytes, info: bytes) -> bytes:
-        """Unwrap, refusing what was wrapped for another or under another `info`."""
+        """Unwrap; refuse bytes for another recipient or under another `info`."""
 
 
 class Recipient(Protocol):
-    """Whoever something can be wrapped for."""
+    """The public side of a recipient: it wraps."""
 
     @property
     def recipient(self) -> str:
-        """His public line."""
+        """The public line of the recipient."""
 
     def wrap(self, secret: bytes, info: bytes) -> bytes:
-        """Wrap for him, bound to `info`."""
+        """Wrap for this recipient, bound to `info`."""
 
 
 @dataclass(frozen=True)
 class Secrets:
-    """What a grant carries: the key of one file, and the subkeys it needs, no more.
+    """The secrets in a grant: the key of one file, and only the subkeys that it needs.
 
-    It stands in for the model's subkeys where an issued file is opened: whoever holds
-    it can derive what this file uses and nothing else of the owner's.
+    It stands in for the model's subkeys where an issued file is opened: its holder can
+    derive what this file uses and nothing else of the owner's.
 
     Attributes:
-        protection_id: Of the protected model, 16 public bytes.
+        protection_id: The protected model's public identifier, 16 bytes.
         key_id: The public name of the owner's key.
         content_key: The 32-byte key of the file.
-        subkeys: 32 bytes for each use that the file has.
+        subkeys: 32 bytes for each use in the file.
     """
 
     protection_id: bytes
@@ -55,7 +55,7 @@ class Secrets:
     subkeys: Mapping[str, bytes] = field(repr=False)
 
     def derive(self, use: str) -> bytes:
-        """The 32-byte subkey of one use.
+        """Return the 32-byte subkey of one use.
 
         Raises:
             WrongKey: The grant does not cover it.
@@ -65,7 +65,7 @@ class Secrets:
         return self.subkeys[use]
 
     def to_bytes(self) -> bytes:
-        """What is wrapped."""
+        """Return the bytes that are wrapped."""
         subkeys = {use: key.hex() for use, key in self.subkeys.items()}
         return canonical({"content_key": self.content_key.hex(), "subkeys": subkeys})
 
@@ -73,10 +73,10 @@ class Secrets:
     def from_bytes(
         cls, data: bytes, *, protection_id: bytes, key_id: str, name: str
     ) -> "Secrets":
-        """Read what was unwrapped.
+        """Read the unwrapped bytes.
 
         Raises:
-            MalformedBundle: It is not what an owner wraps.
+            MalformedBundle: They do not follow the specification.
         """
         try:
             value = json.loads(data.decode())
@@ -88,7 +88,9 @@ class Secrets:
             keys = {str(use): _key(text) for use, text in uses.items()}
             content = _key(value["content_key"])
         except (ValueError, TypeError, AttributeError, RecursionError):
-            raise MalformedBundle(f"{name} holds no keys of a bundle") from None
+            raise MalformedBundle(
+                f"{name} does not hold the keys of a bundle"
+            ) from None
         return cls(protection_id, key_id, content, keys)
 
     def __reduce__(self) -> NoReturn:

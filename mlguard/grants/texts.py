@@ -45,17 +45,17 @@ Moment = Annotated[
 
 
 def moment() -> str:
-    """The present, UTC, to the second."""
+    """Return the time now, UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Text(BaseModel):
-    """A signed text. Two spellings of one content do not exist."""
+    """A signed text. One content has exactly one spelling."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     def to_bytes(self, *, without: Sequence[str] = ()) -> bytes:
-        """Write it in its one spelling."""
+        """Return it in its one spelling."""
         fields = self.model_dump(mode="json", by_alias=True, exclude=set(without))
         return canonical(fields)
 
@@ -64,7 +64,7 @@ class Text(BaseModel):
         """Read it, refusing every other spelling.
 
         Raises:
-            SignatureNotTrusted: It is not such a text.
+            SignatureNotTrusted: It does not follow the specification.
         """
         try:
             refuse_crowded(data)
@@ -83,7 +83,7 @@ Kind = TypeVar("Kind", bound=Text)
 
 
 def sign_text(text: Text, payload_type: str, signer: Signer) -> bytes:
-    """Sign a text and give the file."""
+    """Sign a text, and return the file."""
     return seal_envelope(text.to_bytes(), payload_type, signer)
 
 
@@ -98,13 +98,12 @@ def open_text(
     """Read a text that one of the signers signed, and is of the kind expected.
 
     Raises:
-        SignatureNotTrusted: It is neither.
+        SignatureNotTrusted: It is not, or is of another kind.
     """
     envelope = read_envelope(data, name=name)
     envelope.open(signers, name=name)
     if envelope.payload_type != payload_type:
         raise SignatureNotTrusted(
-            f"{name} is signed, and is a {envelope.payload_type} where a "
-            f"{payload_type} was expected"
+            f"{name} is signed, but as {envelope.payload_type}, expected {payload_type}"
         )
     return kind.from_bytes(envelope.payload, name=name)

@@ -1,8 +1,8 @@
-"""Step 7: a file of its own for each customer, and whether he may open it.
+"""Step 7: issue a file of his own to each customer, and open it for him.
 
 The owner opens his bundle, marks its weights for one customer, seals them anew and
-wraps what the file needs to open for that customer alone. Torch is not needed, nor a
-keystore: keys, recipients and identities are handed in. docs/spec/grants-v1.md.
+wraps the file's keys for that customer alone. Neither torch nor a keystore is needed:
+keys, recipients and identities are handed in. docs/spec/grants-v1.md.
 """
 
 from mlguard.issuing.issue import Issued, MarkCost, issue, renew

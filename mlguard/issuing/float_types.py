@@ -1,4 +1,4 @@
-"""Mark a tensor of a bundle: raw bytes and an ONNX type, which numpy may not know."""
+"""Mark a tensor of a bundle, given as raw bytes and an ONNX type."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +27,7 @@ class Marked:
 
     Attributes:
         data: Its bytes.
-        size: Its elements.
+        size: How many elements it has.
         marked: How many of them carry the code.
         largest: The largest change, as a share of the largest value.
     """
@@ -44,7 +44,7 @@ def marked_bytes(
     subkeys: ModelSubkeys,
     grant_id: bytes,
 ) -> Marked:
-    """Mark a tensor, if it is one of weights that can carry a mark."""
+    """Mark a tensor, if it can carry a mark."""
     values = values_of(header, data)
     if values is None:
         return Marked(data, _elements(header))
@@ -58,7 +58,7 @@ def marked_bytes(
 
 
 def values_of(header: TensorHeader, data: NDArray[np.uint8]) -> NDArray[Any] | None:
-    """A tensor's numbers; None of a type that carries no mark."""
+    """Return a tensor's numbers; None if its type cannot carry a mark."""
     if header.element_type == BFLOAT16:
         upper = data.view("<u2").astype("<u4") << 16
         return upper.view("<f4").reshape(header.shape)

@@ -1,7 +1,7 @@
-"""The owner's side: write a customer's file, and renew what lets him into it.
+"""The owner's side: write a customer's file, and renew its grant.
 
 The key of an issued file comes from the model key and the grant's id, so that the owner
-can renew a grant without having kept anything but his key.
+can renew a grant with nothing but his key.
 """
 
 import hashlib
@@ -54,9 +54,9 @@ class Issued:
 
     Attributes:
         path: The file.
-        grant: Who may open it.
+        grant: The grant that opens it.
         sha256: Of the file, hex.
-        cost: What the mark changed; None if the file has none.
+        cost: How much the mark changed; None without a mark.
     """
 
     path: Path
@@ -83,27 +83,27 @@ def issue(
     Args:
         bundle: The owner's own bundle.
         key: The key that opens it.
-        signer: Who signs the grant and the file.
-        recipient: Whose file it becomes.
-        terms: What the owner decides about it.
+        signer: The key that signs the grant and the file.
+        recipient: The recipient of the file.
+        terms: The terms of the grant.
         out: The file to write.
         mark: Whether its weights carry the customer's mark.
         revocations: The number of the owner's newest list of revoked grants.
         record: Called with the grant and the file's SHA-256 before the file gets its
-            name: what cannot be written down is not handed out.
-        check: Called with the finished file, and with what opens it, before that.
+            name, so that no file exists without a record.
+        check: Called before that with the finished file and the secrets that open it.
 
     Raises:
         WrongKey: The bundle was made for another key.
-        TamperedBundle: The bundle is not what the key's owner wrote.
-        OptionError: The licensee, the terms or the dates cannot stand in a grant.
+        TamperedBundle: The bundle was changed after its owner wrote it.
+        OptionError: The licensee, the terms or the dates are not valid in a grant.
         BundleError: The bundle was itself issued.
-        OutputExists: There is something at the path.
+        OutputExists: Something is already at the path.
         OutputError: There is no space, or the folder is not writable.
     """
     if bundle.manifest.issued:
         raise BundleError(
-            f"{bundle.name} was issued to a customer, and cannot be issued again",
+            f"{bundle.name} was issued to a customer and cannot be issued again",
             hint="issue from the owner's own bundle",
         )
     opened = bundle.unlock(key)
@@ -173,20 +173,20 @@ def renew(
     *,
     revocations: int = 0,
 ) -> Grant:
-    """Give the customer of an issued file a new grant for it, without the model.
+    """Return a new grant for an issued file, without the model.
 
     Args:
-        bundle: The file that was issued; of it the manifest and the grant are read.
+        bundle: The issued file; only its manifest and grant are read.
         key: The owner's model key.
-        signer: Who signs; the one who signed the file.
-        recipient: Whose file it is.
-        terms: What the owner decides about it now.
+        signer: The key that signs, the same as for the file.
+        recipient: The recipient of the file.
+        terms: The new terms.
         revocations: The number of the owner's newest list of revoked grants.
 
     Raises:
         WrongKey: The file was issued under another key, or to another recipient.
         BundleError: The file was not issued.
-        OptionError: The terms cannot stand in a grant.
+        OptionError: The terms are not valid in a grant.
     """
     old = grant_of(bundle, [signer.public])
     subkeys = key.for_model(bytes.fromhex(bundle.manifest.protection_id))
@@ -204,7 +204,7 @@ def renew(
 
 
 def secrets_of(bundle: Bundle2, subkeys: ModelSubkeys, grant_id: str) -> Secrets:
-    """What a customer's file needs to open, and no more."""
+    """Return the secrets that a customer's file needs, and no others."""
     recorded = _Recorder(subkeys)
     bundle.manifest.keyed.derive(recorded)  # type: ignore[arg-type]
     return Secrets(
@@ -216,7 +216,7 @@ def secrets_of(bundle: Bundle2, subkeys: ModelSubkeys, grant_id: str) -> Secrets
 
 
 def model_of(opened: Unlocked, marker: "_Marker | None" = None) -> Model2:
-    """What is in a bundle, as it goes into another one."""
+    """Return the contents of a bundle, to be written into another one."""
     about = opened.bundle.manifest
     graph = opened.graph()
     tensors = [
@@ -240,7 +240,7 @@ def model_of(opened: Unlocked, marker: "_Marker | None" = None) -> Model2:
 
 @dataclass
 class _Marker:
-    """Marks tensors one by one, and adds up what that changed."""
+    """A marker of tensors, one by one, that adds up the changes."""
 
     subkeys: ModelSubkeys
     grant_id: str
@@ -262,7 +262,7 @@ class _Marker:
 
 @dataclass
 class _Recorder:
-    """The subkeys of a model, and which of them were asked for."""
+    """The subkeys of a model, and a record of those derived."""
 
     subkeys: ModelSubkeys
     used: dict[str, bytes] = field(default_factory=dict)

@@ -1,7 +1,7 @@
-"""What turned up somewhere, as plain tensors: a bundle, an ONNX or a safetensors file.
+"""Read a leaked file as plain tensors: a bundle, an ONNX or a safetensors file.
 
-The owner's side only: for .onnx it needs the package onnx, which comes with the extra
-`train`.
+This is for the owner only: for .onnx it needs the package onnx, which comes with the
+extra `train`.
 """
 
 from collections.abc import Mapping
@@ -25,18 +25,19 @@ Tensors = dict[str, NDArray[Any]]
 def tensors_of_leak(
     path: Path, key: ModelKey, known: Mapping[str, str] | None = None
 ) -> Tensors:
-    """The weights in a file, by whatever names they have there.
+    """Return the weights in a file, by their names there.
 
     Args:
-        path: `.mlgb` that this key's owner wrote or issued, `.onnx`, `.safetensors`.
+        path: A `.mlgb` that this key's owner wrote or issued, `.onnx` or
+            `.safetensors`.
         key: The owner's model key.
-        known: The grant id of every file that was issued, by the SHA-256 of its
-            manifest: a leaker may have taken the grant out.
+        known: The grant id of every issued file, by the SHA-256 of its manifest; it is
+            needed where a leaker has removed the grant.
 
     Raises:
         WeightsError: The file is of another kind, or cannot be read.
         BundleError: It is a bundle that cannot be read.
-        WrongKey: It is a bundle of another owner.
+        WrongKey: It is another owner's bundle.
     """
     suffix = path.suffix.lower()
     if suffix == ".mlgb":
@@ -54,22 +55,22 @@ def tensors_of_leak(
 def tensors_of_bundle(
     path: Path, key: ModelKey, known: Mapping[str, str] | None = None
 ) -> Tensors:
-    """The weights of the owner's bundle, or of one that he issued.
+    """Return the weights of the owner's bundle, or of one that he issued.
 
     Args:
         path: The bundle.
         key: The owner's model key.
-        known: The grant id of every file that was issued, by the SHA-256 of its
-            manifest: a leaker may have taken the grant out.
+        known: The grant id of every issued file, by the SHA-256 of its manifest; it is
+            needed where a leaker has removed the grant.
 
     Raises:
         BundleError: It cannot be read, or is of format 1.
-        WrongKey: It is of another owner.
+        WrongKey: It belongs to another owner.
         TamperedBundle: It was changed.
     """
     bundle = glimpse_bundle(path)
     if not isinstance(bundle, Bundle2):
-        raise BundleError(f"{path} is of format 1, of which nothing is issued")
+        raise BundleError(f"{path} is of format 1, which cannot be issued")
     opener: ModelKey | FileSecrets = key
     if bundle.manifest.issued:
         subkeys = key.for_model(bytes.fromhex(bundle.manifest.protection_id))

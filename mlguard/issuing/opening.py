@@ -1,9 +1,9 @@
-"""The customer's side: may this file be opened, by whom, today?
+"""The customer's side: open an issued file, if this identity may open it today.
 
-In this order: the file was issued; its grant is signed; the signer is trusted; the
-grant is for this file and this identity; the day is right; the owner has not taken it
-back. Dates and lists are looked at here and nowhere else: whoever may open the file can
-write a loader that looks at neither.
+The checks, in this order: the file was issued; its grant is signed; the signer is
+trusted; the grant is for this file and this identity; the day is within its dates; the
+grant is not revoked. Dates and lists are checked here and nowhere else: a licensee can
+write a loader that checks neither.
 """
 
 from collections.abc import Sequence
@@ -28,14 +28,15 @@ from mlguard.signing import PublicSigner, read_signer
 
 @dataclass(frozen=True)
 class Conditions:
-    """Under what an issued file is opened.
+    """The conditions under which an issued file is opened.
 
     Attributes:
-        signers: Whom the customer trusts. If there are any, the whole file must carry
-            the signature of one of them; without, the grant's own signer is taken.
-        grant: A newer grant than the one in the file; None for that one.
-        revocations: The owner's list of revoked grants; None to look at none.
-        seen: Remembers the newest list that was seen; None to remember nothing.
+        signers: The signers whom the customer trusts. If there are any, one of them
+            must have signed the whole file; if there are none, the grant's own signer
+            is accepted.
+        grant: A newer grant than the one in the file; None to use that one.
+        revocations: The owner's list of revoked grants; None to check none.
+        seen: Remembers the newest list seen; None to remember nothing.
         today: The day in UTC; None for this machine's.
     """
 
@@ -49,7 +50,7 @@ class Conditions:
 def open_issued(
     bundle: Bundle2, identity: Unwraps, conditions: Conditions | None = None
 ) -> Secrets:
-    """Give what opens an issued file, if this identity may open it today.
+    """Return the secrets of an issued file, if this identity may open it today.
 
     Raises:
         BundleError: The file was not issued to anybody.
@@ -58,7 +59,7 @@ def open_issued(
         WrongKey: It was issued to another identity.
         NotYetValid: The grant's first day has not come.
         Expired: Its last day is over.
-        Revoked: The owner has taken it back, or the list is outdated.
+        Revoked: The owner has revoked it, or the list is outdated.
     """
     given = conditions or Conditions()
     grant = grant_of(bundle, given.signers, given.grant)
@@ -81,12 +82,12 @@ def grant_of(
     signers: Sequence[PublicSigner] = (),
     newer: bytes | None = None,
 ) -> Grant:
-    """The grant that lets somebody into a file: its own, or a newer one.
+    """Return the grant of a file: its own, or a newer one.
 
     Args:
         bundle: The issued file.
-        signers: Who may have signed it; the one whom it names if there are none.
-        newer: A grant that came by itself.
+        signers: The accepted signers; if there are none, the one whom it names.
+        newer: A grant that was sent separately.
 
     Raises:
         BundleError: The file was not issued to anybody.
@@ -97,14 +98,14 @@ def grant_of(
     if not bundle.manifest.issued or data is None:
         raise BundleError(
             f"{bundle.name} was not issued to a customer: it is the owner's own file",
-            hint="open it with the model key, or ask the owner for yours: he makes it "
-            "with `mlguard issue`",
+            hint="open it with the model key, or ask the owner to make you a file of "
+            "your own with `mlguard issue`",
         )
     name = f"the grant of {bundle.name}"
     trusted = signers or [claimed_signer(data, name=name)]
     grant = read_grant(data, trusted, name=name)
     if signer_of(grant) not in trusted:
-        raise SignatureNotTrusted(f"{name} was signed by another key than it names")
+        raise SignatureNotTrusted(f"{name} was not signed by the key that it names")
     facts = bundle.manifest
     if (grant.bundle_sha256, grant.protection_id, grant.key_id) != (
         bundle.digest,
@@ -113,13 +114,13 @@ def grant_of(
     ):
         raise WrongKey(
             f"{name} is for another file",
-            hint="a grant opens the file it was issued with, and no other",
+            hint="a grant opens only the file that it was issued with",
         )
     return grant
 
 
 def signer_of(grant: Grant) -> PublicSigner:
-    """Who signed a grant that was read."""
+    """Return the signer of a grant that was read."""
     return read_signer(grant.signer.encode(), name="the grant's signer")
 
 
@@ -129,7 +130,8 @@ def _check_revoked(
     name = "the list of revoked grants"
     found: Revocations = read_revocations(data, [signer], name=name)
     least = 0 if seen is None else seen.newest(signer)
-    # Remembered first: who is on it would otherwise be let in by the list before.
+    # Remembered first: otherwise an older list would admit a grant that this one
+    # revokes.
     if seen is not None:
         seen.remember(signer, found.sequence)
     found.check(grant, seen=least, name=name)

@@ -1,4 +1,4 @@
-"""Which of an owner's lists of revoked grants was the newest that this machine saw."""
+"""Remember the newest revocation list of each owner that this machine saw."""
 
 import os
 from contextlib import suppress
@@ -15,10 +15,10 @@ FOLDER = "revocations"
 
 @dataclass(frozen=True)
 class SeenLists:
-    """One small file for each owner, in a folder of this user's.
+    """A folder of this user's, with one small file for each owner.
 
-    A folder that cannot be read or written remembers nothing, and stops nothing: a
-    list is then compared with what the grant says only.
+    A folder that cannot be read or written remembers nothing, and refuses nothing: a
+    list is then compared only with the number in the grant.
 
     Attributes:
         folder: Where the files are.
@@ -28,7 +28,7 @@ class SeenLists:
 
     @classmethod
     def of_user(cls) -> "SeenLists | None":
-        """The folder of this user; None where there is no home directory."""
+        """Return the folder of this user; None without a home directory."""
         state = os.environ.get("XDG_STATE_HOME")
         if state:
             return cls(Path(state) / "mlguard" / FOLDER)
@@ -37,13 +37,13 @@ class SeenLists:
         return None
 
     def newest(self, signer: PublicSigner) -> int:
-        """The highest number seen; 0 if none is known."""
+        """Return the highest number seen; 0 if none is known."""
         with suppress(OSError, ValueError):
             return max(0, int(read_bounded(self._file(signer), MAX_BYTES)))
         return 0
 
     def remember(self, signer: PublicSigner, sequence: int) -> None:
-        """Note a number, if it is higher."""
+        """Store a number, if it is higher."""
         if sequence <= self.newest(signer):
             return
         with suppress(OSError, OutputError):

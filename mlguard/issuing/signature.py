@@ -1,4 +1,4 @@
-"""Who signed a bundle, checked over every byte of it."""
+"""Verify the signature of a bundle, over every byte of it."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ PIECE_BYTES = 1 << 20
 
 
 def verify_bundle(bundle: Bundle2, signers: Sequence[PublicSigner]) -> Statement:
-    """Say which trusted signer signed a bundle just as it is.
+    """Return the trusted signer who signed a bundle exactly as it is.
 
-    It reads the whole file: about a second for a gigabyte and a half.
+    The whole file is read: about a second for a gigabyte and a half.
 
     Raises:
         SignatureNotTrusted: It is not signed, or not by one of them.

@@ -1,7 +1,7 @@
-"""A mark of their own in every customer's weights, and whose copy a leak is.
+"""Mark each customer's weights, and find whose copy has leaked.
 
-Works on plain weights as numpy arrays by name; knows no bundle, no file and no torch.
-Written down in docs/spec/marks-v1.md.
+The room works on plain weights, as numpy arrays by name, and knows no bundle, no file
+and no torch. Its specification is docs/spec/marks-v1.md.
 """
 
 from mlguard.marks.code import GRANT_ID_BYTES

@@ -1,9 +1,9 @@
-"""Lay a leaked tensor on the original's: channels back in order and in scale.
+"""Align a leaked tensor with the original: restore the order and scale of channels.
 
-Whoever has a model can permute and rescale its channels and change nothing that it
-does. A tensor is seen as rows (output channels) of columns (input channels) of
-kernels; what both scalings leave is compared, so that no graph is needed. Only the
-original is looked at here, never a customer's code: what is found cannot favour one.
+An adversary with a model can permute and rescale its channels without changing what it
+computes. A tensor is seen as rows (output channels) of columns (input channels) of
+kernels, and compared up to both scalings, so that no graph is needed. Only the original
+is used here, never a customer's code: the result cannot favour any customer.
 """
 
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 ALIKE = 0.5  # the least cosine of two tensors that are relatives
-IN_PLACE = 0.9  # above this, channels stand where they stood
+IN_PLACE = 0.9  # above this, channels were not moved
 BALANCING = 20  # rounds, of rows and then columns
 ROUNDS = 3  # of matching columns, then rows
 FITS = 4  # rounds, of factors of rows and then columns
 QUANTILES = 64
-MOST_ROUNDS = 32  # of pairing; what is left then is as good as not to be told apart
+MOST_ROUNDS = 32  # rounds of pairing; channels left then can hardly be told apart
 TINY = 1e-30  # a channel that is smaller than this is off
 
 Matrix = NDArray[np.float32]
@@ -27,12 +27,12 @@ Order = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Aligned:
-    """A leaked tensor in the original's order of channels and scale.
+    """A leaked tensor, in the original's order of channels and scale.
 
     Attributes:
         values: (O, I, K), comparable with the original's.
-        kept: Which elements the leak still has: not pruned, and of a known scale.
-        alike: The cosine of what it is and what the original would be.
+        kept: The elements that the leak still has: not pruned, and of a known scale.
+        alike: The cosine of the leaked tensor and the original.
     """
 
     values: Matrix
@@ -41,9 +41,9 @@ class Aligned:
 
 
 def as_rows(values: NDArray[Any]) -> Matrix:
-    """See a tensor as rows of columns of kernels; what is not finite becomes 0.
+    """View a tensor as rows of columns of kernels; values that are not finite become 0.
 
-    Unsigned integers have their zero anywhere; the mean is near enough.
+    Unsigned integers have an unknown zero point; the mean is near enough.
 
     Shape:
         values   (O, I, …)
@@ -72,9 +72,9 @@ def align(leak: Matrix, original: Matrix) -> Aligned:
 
 
 def likeness(leak: Matrix, original: Matrix) -> float:
-    """The cosine of two tensors, up to a factor for each row and each column.
+    """Return the cosine of two tensors, up to a factor for each row and each column.
 
-    Of what the leak still has: a pruned tensor stands where it stood.
+    Only elements that the leak still has count, so that pruning does not lower it.
     """
     one, other = balanced(leak), balanced(original)
     other = other * (one != 0)
@@ -85,15 +85,15 @@ def likeness(leak: Matrix, original: Matrix) -> float:
 
 
 def signature(values: Matrix) -> NDArray[np.float64]:
-    """What no permutation or scale of channels changes: quantiles of sizes."""
+    """Return quantiles of sizes, which no permutation or scale of channels changes."""
     sizes = np.abs(balanced(values)).ravel()
     return np.quantile(sizes, np.linspace(0.02, 0.98, QUANTILES))
 
 
 def pairs(likenesses: NDArray[Any]) -> Order:
-    """Pair rows with columns one to one: those first that prefer each other.
+    """Pair rows with columns one to one, mutual best matches first.
 
-    Where a matching is clear this is the best assignment, and it needs no solver.
+    Where the matches are clear, this is the best assignment, and it needs no solver.
 
     Shape:
         likenesses  (n, n)
@@ -117,7 +117,7 @@ def pairs(likenesses: NDArray[Any]) -> Order:
 def balanced(values: Matrix) -> Matrix:
     """Rescale rows and columns until each has the mean square 1.
 
-    Two tensors that differ by scales of channels only become the same.
+    Two tensors that differ only by scales of channels become equal.
 
     Source: Sinkhorn and Knopp 1967, doi:10.2140/pjm.1967.21.343, on the squares.
     """
@@ -131,7 +131,7 @@ def balanced(values: Matrix) -> Matrix:
 
 
 def _reorder(leak: Matrix, original: Matrix) -> Matrix:
-    """Find the order of rows and columns, of sizes alone: signs do not matter."""
+    """Find the order of rows and columns from sizes alone: signs do not matter."""
     one, other = (_centred(np.abs(balanced(side))) for side in (leak, original))
     columns: Order = np.arange(leak.shape[1])
     if leak.shape[1] == 1:
@@ -148,7 +148,7 @@ def _reorder(leak: Matrix, original: Matrix) -> Matrix:
 def _scales(
     values: Matrix, original: Matrix, kept: NDArray[np.bool_]
 ) -> tuple[Matrix, Matrix]:
-    """Fit a factor for each row and each column, by least squares in turn."""
+    """Fit a factor for each row and each column, by alternating least squares."""
     shared = np.where(kept, original, np.float32(0))
     products, squares = (shared * values).sum(2), np.square(shared).sum(2)
     rows = np.ones(len(products), dtype=np.float32)
@@ -160,7 +160,7 @@ def _scales(
 
 
 def _products(rows: Matrix, columns: Matrix) -> Matrix:
-    """Minus half the squared distance of every pair, up to a number for each."""
+    """Return minus half the squared distance of every pair, up to constants."""
     one, other = (side.reshape(len(side), -1) for side in (rows, columns))
     middle = one.mean(0)
     one, other = one - middle, other - middle

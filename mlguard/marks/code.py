@@ -1,7 +1,7 @@
 """The Gaussian code of one grant: a number for every weight, drawn from the key.
 
-Integers all the way, so that another language gives the same: a word of 16 bits of the
-ChaCha20 keystream picks an entry of a table. docs/spec/marks-v1.md, section 2.
+Everything is in integers, so that another language gets the same code: 16 bits of the
+ChaCha20 keystream pick an entry of a table. docs/spec/marks-v1.md, section 2.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ Codes = NDArray[np.int16]
 
 @lru_cache(maxsize=1)
 def table() -> Codes:
-    """Give the quantile of the standard normal law at (w + 1/2) / 65,536, for each w.
+    """Return the standard normal quantile at (w + 1/2) / 65,536, for each w.
 
     Shape:
         returns  (65536,) int16, read-only, in units of 1/1024
@@ -43,23 +43,23 @@ def table() -> Codes:
 
 @lru_cache(maxsize=1)
 def variance() -> float:
-    """The variance of the table's entries, as numbers and not in its units."""
+    """Return the variance of the table's entries, as numbers and not in its units."""
     return float((table().astype(np.float64) ** 2).mean()) / UNIT**2
 
 
 def words(
     subkeys: ModelSubkeys, grant_id: bytes, name: str, size: int
 ) -> Iterator[tuple[slice, NDArray[np.uint16]]]:
-    """Draw the words of one tensor's code, some at a time.
+    """Yield the words of one tensor's code, some at a time.
 
     Args:
         subkeys: The subkeys of the protected model.
-        grant_id: Whose copy it is, 16 bytes.
+        grant_id: The grant of the marked copy, 16 bytes.
         name: The tensor's name in the owner's model.
         size: How many elements the tensor has.
 
     Returns:
-        Which elements, in the order of C, and their words.
+        The elements, in C order, and their words.
 
     Raises:
         ValueError: The grant id is not 16 bytes.
@@ -74,7 +74,7 @@ def words(
 
 
 def checked(grant_id: bytes) -> bytes:
-    """Give a grant id back.
+    """Return a grant id, if it is valid.
 
     Raises:
         ValueError: It is not 16 bytes.

@@ -1,4 +1,4 @@
-"""Put a grant's code into weights. docs/spec/marks-v1.md, sections 1 and 3."""
+"""Embed a grant's code in weights. docs/spec/marks-v1.md, sections 1 and 3."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +11,10 @@ from mlguard.marks.code import UNIT, WORDS, checked, table, words
 
 AMPLITUDE = 0.01  # in deviations of an output channel; docs/results/tracing.md says why
 MAX_AMPLITUDE = 0.25
-MIN_SIZE = 256  # elements; of less, a code says nothing
+MIN_SIZE = 256  # elements; in fewer, a code says nothing
 MIN_COLUMNS = 2  # below it, filters are depthwise
-MIN_ROW = 16  # elements that one output channel has
-SAMPLE = 4096  # elements looked at to tell weights from tables
+MIN_ROW = 16  # elements of one output channel
+SAMPLE = 4096  # elements sampled to tell weights from tables
 MIN_DIFFERENT = 0.5  # of the sample; a grid of anchors repeats its numbers
 MAX_STEPPED = 0.25  # of an integer row's elements
 
@@ -29,13 +29,14 @@ def embed(
     *,
     amplitude: float = AMPLITUDE,
 ) -> dict[str, Array]:
-    """Give one customer's copy of a model's weights.
+    """Return one customer's copy of a model's weights.
 
     Args:
-        tensors: The weights by name; they stay as they are.
+        tensors: The weights by name; they are not changed.
         subkeys: The subkeys of the protected model.
-        grant_id: Whose copy it is, 16 bytes.
-        amplitude: Of the code, in standard deviations of each output channel's weights.
+        grant_id: The grant of the copy, 16 bytes.
+        amplitude: The code's amplitude, in standard deviations of each output channel's
+            weights.
 
     Returns:
         The same names, shapes and types. Tensors without a mark are the same objects.
@@ -57,7 +58,7 @@ def mark(
     *,
     amplitude: float = AMPLITUDE,
 ) -> Array:
-    """Mark one tensor, as `embed`; for models that are written tensor by tensor."""
+    """Mark one tensor, as `embed` does, for models written tensor by tensor."""
     checked(grant_id)
     if not 0 < amplitude <= MAX_AMPLITUDE:
         raise ValueError(
@@ -76,12 +77,12 @@ def mark(
 
 
 def markable(values: Array) -> bool:
-    """Whether a tensor is of weights that can carry a code.
+    """Whether a tensor holds weights that can carry a code.
 
-    It is of a type that weights have, large enough, and its rows, one for each output
-    channel, read more than one channel: a depthwise filter of nine weights is a large
-    part of what a model does and a small part of its weights. And it is not a table of
-    few different numbers, such as a grid of anchors or a causal mask.
+    Such a tensor has a type of weights, is large enough, and its rows, one for each
+    output channel, read more than one channel: a depthwise filter of nine weights
+    matters much to a model and is a small part of its weights. Nor is it a table of few
+    different numbers, such as a grid of anchors or a causal mask.
     """
     if values.ndim < 2 or values.size < MIN_SIZE or values.shape[1] < MIN_COLUMNS:
         return False
@@ -92,14 +93,14 @@ def markable(values: Array) -> bool:
     if values.dtype not in (np.float16, np.float32, np.float64):
         return False
     sample = values.reshape(-1)[:SAMPLE]
-    present = sample[sample != 0]  # those of a pruned model are its own
+    present = sample[sample != 0]  # zeros of a pruned model do not count
     return len(np.unique(present)) >= MIN_DIFFERENT * len(present) > 0
 
 
 def deviations(values: Array) -> NDArray[np.float64]:
-    """The standard deviation of each row, in binary64; 0 where it is not finite.
+    """Return the standard deviation of each row, in binary64; 0 where it is not finite.
 
-    Rounded to binary32, so that the order of the sum does not show.
+    It is rounded to binary32, so that the order of the sum does not matter.
 
     Shape:
         values   (O, …)
@@ -120,7 +121,7 @@ def deviations(values: Array) -> NDArray[np.float64]:
 def _shift(
     values: Array, drawn: NDArray[np.uint16], scales: NDArray[np.float64]
 ) -> Array:
-    """Add the code; zeros stay zeros, or a pruned model would no longer be one."""
+    """Add the code; zeros stay zeros, so that a pruned model stays pruned."""
     wide = values.astype(np.float64)
     moved = wide + scales * (table()[drawn] / UNIT)
     largest = float(np.finfo(values.dtype).max)
@@ -133,7 +134,7 @@ def _step(
 ) -> Array:
     """Move the elements with the largest codes by one step, as often as `scales` asks.
 
-    Those at the end of the type's range stay, and so do zeros.
+    Elements at the end of the type's range stay, and so do zeros.
     """
     shares = np.minimum(MAX_STEPPED, np.square(scales))
     tails = np.floor(WORDS * shares / 2).astype(np.int64)

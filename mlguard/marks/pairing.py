@@ -1,4 +1,4 @@
-"""Find which leaked tensor is which: by name and shape, else by what it is like."""
+"""Find which leaked tensor is which: by name and shape, otherwise by likeness."""
 
 from collections.abc import Iterator, Mapping
 
@@ -11,14 +11,14 @@ TRIES = 4  # leaked tensors of one shape that are compared with one of the origi
 
 
 def lay(leak: Tensors, original: Mapping[str, Matrix]) -> dict[str, Aligned]:
-    """Lay every tensor of a leak on its own in the original, as far as there is one.
+    """Align every tensor of a leak with its counterpart in the original.
 
     Args:
-        leak: By whatever names; other tensors may be among them.
-        original: What carries codes, as rows.
+        leak: Tensors by any names; other tensors may be among them.
+        original: The tensors that carry codes, as rows.
 
     Returns:
-        By the original's names; only what is like it.
+        Aligned tensors by the original's names; only those that are alike.
     """
     found: dict[str, Aligned] = {}
     rest = dict(leak)
@@ -32,7 +32,7 @@ def lay(leak: Tensors, original: Mapping[str, Matrix]) -> dict[str, Aligned]:
 
 
 def _search(leak: Tensors, missing: Mapping[str, Matrix]) -> dict[str, Aligned]:
-    """Try those of the same shape whose sizes are distributed most alike."""
+    """Try tensors of the same shape whose sizes are distributed most alike."""
     shapes = {own.shape for own in missing.values()}
     views = [
         (name, values, signature(values))
@@ -62,7 +62,7 @@ def _accept(found: dict[str, Aligned], name: str, values: Matrix, own: Matrix) -
 
 
 def _views(values: Array) -> Iterator[Matrix]:
-    """A tensor as rows, and turned where another library keeps it so."""
+    """Return a tensor as rows, and transposed where another library stores it so."""
     if values.ndim < 2 or not values.size:
         return
     rows = as_rows(values)

@@ -1,10 +1,10 @@
-"""Name the customers whose code is in weights that turned up.
+"""Name the customers whose code is in leaked weights.
 
-What is left of the leak when the original is taken away is compared with the code of
-every customer. A code is drawn from a secret key, so to everybody who does not have it
-an innocent customer's code is Gaussian noise, whatever was done to the leak: its z is
-a standard normal number, and the chance of a false alarm is known and not estimated.
-docs/spec/marks-v1.md, sections 4 and 5.
+The difference of leak and original is compared with the code of every customer. Codes
+are drawn from a secret key, so to everybody without the key an innocent customer's code
+is Gaussian noise, whatever was done to the leak: its z is a standard normal number, and
+the chance of a false alarm is known and not estimated. docs/spec/marks-v1.md, sections
+4 and 5.
 """
 
 import math
@@ -21,10 +21,10 @@ from mlguard.marks.code import UNIT, checked, table, variance, words
 from mlguard.marks.embedding import Tensors, deviations, markable
 from mlguard.marks.pairing import lay
 
-MAX_FALSE_ALARM = 1e-6  # over all customers together; below this one is named
-# What is claimed at the most: no code is harder to hit than the key is to guess.
+MAX_FALSE_ALARM = 1e-6  # over all customers together; a customer below this is named
+# The smallest chance claimed: no code is harder to hit than the key is to guess.
 LEAST_CHANCE = 2.0**-256
-FREEDOM = 4  # degrees, of Student's law: what fine-tuning changes has long tails
+FREEDOM = 4  # degrees of freedom; changes by fine-tuning have long tails
 PRIOR = 16  # elements' worth of the tensor's scale in the scale of a row
 CLIPS, CLIPPED = 3, 3.0  # rounds, and standard deviations
 
@@ -34,10 +34,10 @@ class Finding:
     """How much of one customer's code is in the leak.
 
     Attributes:
-        customer: As the caller names it.
+        customer: The caller's name for him.
         grant_id: 16 bytes.
-        z: Standard deviations above what the code of an innocent customer gives.
-        false_alarm: At most the chance that one of all innocent customers reaches z.
+        z: Standard deviations above the mean of an innocent customer's code.
+        false_alarm: An upper bound of the chance that any innocent customer reaches z.
     """
 
     customer: str
@@ -47,19 +47,19 @@ class Finding:
 
     @property
     def named(self) -> bool:
-        """Whether chance is no explanation."""
+        """Whether chance can be ruled out."""
         return self.false_alarm <= MAX_FALSE_ALARM
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What a leak says about where it comes from.
+    """The result of tracing a leak.
 
     Attributes:
-        findings: Of every customer, the highest z first.
+        findings: One for each customer, the highest z first.
         alike: The mean cosine of the leak's tensors and the original's.
-        compared: Weights that were found in the leak, of those that carry codes.
-        marked: Weights that carry codes, in the original.
+        compared: How many of the weights that carry codes were found in the leak.
+        marked: How many weights of the original carry codes.
     """
 
     findings: tuple[Finding, ...]
@@ -69,24 +69,24 @@ class Trace:
 
     @property
     def named(self) -> tuple[Finding, ...]:
-        """The customers whose code is there; empty for nobody."""
+        """The customers whose code was found; empty if there is none."""
         return tuple(one for one in self.findings if one.named)
 
     @property
     def related(self) -> bool:
-        """Whether the leak has weights of the original at all."""
+        """Whether the leak holds weights of the original at all."""
         return self.compared > 0
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """How much each weight of the leak speaks for a positive code. No key went in.
+    """The evidence of each weight for a positive code, found without any key.
 
     Attributes:
-        scores: By the original's names, in the order of C.
-        alike: As of `Trace`.
-        compared: As of `Trace`.
-        marked: As of `Trace`.
+        scores: By the original's names, in C order.
+        alike: As in `Trace`.
+        compared: As in `Trace`.
+        marked: As in `Trace`.
     """
 
     scores: Mapping[str, NDArray[np.float32]]
@@ -95,7 +95,7 @@ class Evidence:
     marked: int
 
     def z(self, subkeys: ModelSubkeys, grant_id: bytes) -> float:
-        """Compare with the code of one grant. 0 where there is nothing to compare."""
+        """Return z for the code of one grant; 0 where there is nothing to compare."""
         total = squares = 0.0
         for name, scores in self.scores.items():
             for part, drawn in words(subkeys, grant_id, name, scores.size):
@@ -110,14 +110,14 @@ def trace(
     candidates: Mapping[str, bytes],
     subkeys: ModelSubkeys | Mapping[str, ModelSubkeys],
 ) -> Trace:
-    """Say whose copy of a model has leaked.
+    """Find whose copy of a model has leaked.
 
     Args:
-        leak: The weights that turned up, by whatever names, in any precision.
+        leak: The leaked weights, by any names, in any precision.
         original: The owner's weights, without a mark.
-        candidates: The grant id of every customer, by whatever name.
-        subkeys: The subkeys of the protected model; of each customer's, where his copy
-            came from another export of the model.
+        candidates: The grant id of every customer, by the caller's names.
+        subkeys: The subkeys of the protected model; one set for each customer whose
+            copy came from another export.
 
     Returns:
         A finding for each customer. Several are named if several copies were mixed.
@@ -146,7 +146,7 @@ def _of(
 
 
 def gather(leak: Tensors, original: Tensors) -> Evidence:
-    """Compare a leak with the original, before any customer's code is looked at."""
+    """Compare a leak with the original, before any customer's code is used."""
     own = {name: as_rows(one) for name, one in original.items() if markable(one)}
     aligned = lay(leak, own)
     scores = {name: _scores(one, own[name]) for name, one in aligned.items()}
@@ -161,10 +161,10 @@ def gather(leak: Tensors, original: Tensors) -> Evidence:
 
 
 def _scores(aligned: Aligned, original: Matrix) -> NDArray[np.float32]:
-    """What is left, each weight counting as much as what was done to its row allows.
+    """Return the differences, weighted by how far each row was changed.
 
-    Source: the score of Student's law: near 0 as the normal law's, and bounded, so that
-        what fine-tuning moved far does not drown the rest.
+    Source: the score of Student's distribution: near 0 like the normal distribution's,
+        and bounded, so that weights that fine-tuning moved far do not drown the rest.
     """
     kept = aligned.kept
     units = deviations(original).astype(np.float32)  # what the mark is a share of
@@ -181,7 +181,7 @@ def _scores(aligned: Aligned, original: Matrix) -> NDArray[np.float32]:
 
 
 def _clipped(squares: Matrix, kept: NDArray[np.bool_]) -> Matrix:
-    """Squares of what is left, without the weight of a few that are far off."""
+    """Return the squares of the differences, with outliers clipped."""
     for _ in range(CLIPS):
         usual = squares.sum() / max(kept.sum(), 1)
         squares = np.minimum(squares, CLIPPED**2 * usual)
@@ -194,9 +194,9 @@ def _numbers() -> NDArray[np.float32]:
 
 
 def false_alarm(z: float, customers: int) -> float:
-    """The chance that any of some innocent customers has this z, at most.
+    """Return a bound on the chance that any of some innocent customers has this z.
 
-    Source: Bonferroni's inequality, on the tail of the standard normal law.
+    Source: Bonferroni's inequality, on the tail of the standard normal distribution.
     """
     tail = math.erfc(z / math.sqrt(2)) / 2
     return min(1.0, customers * max(tail, LEAST_CHANCE))

@@ -26,7 +26,7 @@ Rgb = tuple[float, float, float]
 
 def _printable(text: str) -> str:
     if not text.isprintable():  # it is shown in terminals and written into bundles
-        raise ValueError("holds control characters")
+        raise ValueError("contains control characters")
     return text
 
 

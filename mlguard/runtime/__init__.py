@@ -1,4 +1,4 @@
-"""Step 7: run a bundle with its key. numpy, Pillow and onnxruntime, never torch."""
+"""Step 7: run a bundle with its key, on numpy and onnxruntime, without torch."""
 
 from mlguard.runtime.graphs import Graphs
 from mlguard.runtime.images import MAX_PIXELS, SUFFIXES, read_image

@@ -1,7 +1,6 @@
-"""Make images of any size what a model takes, and its masks what the images were.
+"""Fit images of any size to a model, and its masks to the images.
 
-By the rule that the bundle states (docs/spec/bundle-v2.md, 2.1). Nothing is scaled that
-the rule does not scale.
+The bundle states the rule (docs/spec/bundle-v2.md, 2.1). Nothing else is scaled.
 """
 
 from collections.abc import Callable
@@ -23,18 +22,18 @@ LUMA = np.array([299, 587, 114], np.float32) / 1000  # ITU-R BT.601, as Pillow h
 def fit_images(
     images: NDArray[np.uint8], about: ImageFacts
 ) -> tuple[NDArray[np.uint8], Back]:
-    """Images as the model takes them, and the way back for what it says of pixels.
+    """Return images as the model takes them, and the way back for answers about pixels.
 
     Args:
-        images: 8-bit; RGB where the bundle has colours, grey ones taken as RGB too.
-        about: Of the bundle.
+        images: 8-bit; RGB where the bundle has colours; grey models take RGB too.
+        about: The image section of the bundle's manifest.
 
     Shape:
         images   (N, C, …) uint8
         returns  (N, channels, …) uint8, and a function of (…, H, W)
 
     Raises:
-        ShapeError: They are not such images.
+        ShapeError: The images have another shape or type.
     """
     axes = len(about.size) + 2
     wrong = images.ndim != axes or 0 in images.shape or images.dtype != np.uint8
@@ -51,7 +50,7 @@ def fit_images(
 
 
 def crop(logits: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Take away the scores of what was padded; those of whole images stay.
+    """Remove the scores of padding; scores of whole images stay.
 
     Shape:
         logits  (N, classes, H, W) or (N, classes)
@@ -110,7 +109,7 @@ def _scaled(
     middle = _resized(images, tall, wide)[:, :, top : top + rows, left : left + columns]
 
     def back(found: NDArray[Any]) -> NDArray[Any]:
-        # What was cut off has no answer: it gets that of the nearest edge.
+        # The part cut off has no answer: it gets that of the nearest edge.
         around = [(top, tall - rows - top), (left, wide - columns - left)]
         whole = np.pad(found, [(0, 0)] * (found.ndim - 2) + around, mode="edge")
         return _nearest(whole, height, width)
@@ -119,7 +118,7 @@ def _scaled(
 
 
 def _resized(images: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
-    """Bilinear with antialiasing, a channel at a time."""
+    """Resize bilinearly with antialiasing, one channel at a time."""
     scaled = [
         np.asarray(
             Image.fromarray(plane).resize((columns, rows), Image.Resampling.BILINEAR)
@@ -130,7 +129,7 @@ def _resized(images: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.u
 
 
 def _nearest(found: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
-    """Masks or scores (…, h, w) at another size: the nearest pixel's."""
+    """Resize masks or scores (…, h, w) to the nearest pixel."""
     height, width = found.shape[-2:]
     at = (np.arange(rows) * 2 + 1) * height // (2 * rows)
     across = (np.arange(columns) * 2 + 1) * width // (2 * columns)

@@ -1,8 +1,8 @@
-"""Run the graphs of a bundle with anything in their key slots. numpy, never torch.
+"""Run the graphs of a bundle with any values in their key slots, without torch.
 
-This is what somebody can do who has the file and no key: fill the slots as he likes.
-It is here so that an audit can measure what that gives. Nothing is checked against a
-key, and nothing says who wrote the file: users of a model take `Session`.
+An adversary with the file and no key can fill the slots as he likes. This module does
+so, so that an audit can measure the result. Nothing is checked against a key, and
+nothing shows who wrote the file: users of a model take `Session`.
 """
 
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ Channels = tuple[ChannelPermutation, ...]
 
 
 class Graphs:
-    """The two graphs of a bundle, to be run with any transforms.
+    """The two graphs of a bundle, which run with any transforms.
 
     A graph with key slots is loaded anew for other transforms; the last one is kept.
 
     Args:
         bundle: The bundle, not sealed.
-        provider: As for `Session.open`.
-        threads: How many onnxruntime computes with; 0 leaves it the choice.
+        provider: As in `Session.open`.
+        threads: How many threads onnxruntime uses; 0 for its own choice.
 
     Raises:
         BundleError: The bundle is sealed.
@@ -44,8 +44,7 @@ class Graphs:
     ) -> None:
         if bundle.sealed:
             raise BundleError(
-                f"{bundle.name}: the model is sealed; without its key there is nothing "
-                "to run",
+                f"{bundle.name}: the model is sealed; without its key it cannot run",
                 hint="Session.open runs it with its key",
             )
         self.bundle = bundle
@@ -55,7 +54,7 @@ class Graphs:
         self._preprocess = self._model = None
 
     def plain(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Images as the model takes them, without any transform: only normalized.
+        """Return images as the model takes them, normalized and not transformed.
 
         Shape:
             images   (N, 3, H, W) uint8, RGB
@@ -71,7 +70,7 @@ class Graphs:
         return normalized
 
     def takes(self, transform: Transform | None) -> bool:
-        """Whether preprocess.onnx does what a transform does, its slots filled."""
+        """Whether preprocess.onnx, with its slots filled, computes a transform."""
         own = self.bundle.manifest.transform
         if transform is None:
             return not own.methods
@@ -84,17 +83,18 @@ class Graphs:
         """Run preprocess.onnx with a transform in its key slots.
 
         Args:
-            images: The block size divides height and width.
-            transform: What goes into the slots; None where the key leaves images alone.
+            images: Images whose height and width the block size divides.
+            transform: The transform that fills the slots; None if the key does not act
+                on images.
 
         Shape:
             images   (N, 3, H, W) uint8, RGB
             returns  (N, 3, H, W) float32, transformed and normalized
 
         Raises:
-            ValueError: The transform is of other methods, or of another block size.
+            ValueError: The transform has other methods or another block size.
             MalformedBundle: onnxruntime cannot load the graph.
-            ProviderError: The provider is not available, or gave up.
+            ProviderError: The provider is not available, or failed.
         """
         if not self.takes(transform):
             own = self.bundle.manifest.transform
@@ -112,18 +112,18 @@ class Graphs:
         """Run model.onnx.
 
         Args:
-            pixels: Normalized.
-            channels: What goes into its key slots. Those of a layer that none of them
-                names get the identity: its feature map stays as it is.
+            pixels: Normalized pixels.
+            channels: The permutations that fill its key slots. The slots of other
+                layers get the identity, so that their feature maps do not change.
 
         Shape:
             pixels   (N, 3, H, W) float32
             returns  (N, classes, H, W) float32, or (N, classes)
 
         Raises:
-            ValueError: A layer has no such slot.
+            ValueError: The model has no key slot for a layer.
             MalformedBundle: onnxruntime cannot load the graph.
-            ProviderError: The provider is not available, or gave up.
+            ProviderError: The provider is not available, or failed.
         """
         if self._model is None or self._model[0] != channels:
             slots = self._channel_slots(channels)

@@ -1,7 +1,7 @@
-"""Read image files from strangers as what the model was trained on: 8-bit RGB.
+"""Read untrusted image files as the model's training images were: in 8-bit RGB.
 
-What is not 8-bit RGB is converted if there is one obvious way, with a note for the
-user where something is lost, and refused if there is not. docs/deploy.md has the table.
+Other kinds of images are converted if there is one obvious way, with a note for the
+user where something is lost, and refused otherwise. docs/deploy.md has the table.
 """
 
 import io
@@ -19,7 +19,7 @@ from mlguard.images import DAMAGED, UnknownMode, decode_rgb
 from mlguard.kinds import kind_of
 
 MAX_PIXELS = 1 << 25  # 33 megapixels; the logits of 21 classes are then 2.8 GB
-MAX_FILE_BYTES = 1 << 29  # 512 MiB: twice so many pixels at 8 bytes, not compressed
+MAX_FILE_BYTES = 1 << 29  # 512 MiB: twice as many pixels at 8 bytes, not compressed
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 PHOTOGRAPHS = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 SUFFIXES = frozenset({*PHOTOGRAPHS, ".bmp", ".gif", ".pbm", ".pgm", ".ppm"})
@@ -33,8 +33,8 @@ def read_image(
 ) -> NDArray[np.uint8]:
     """Read one image.
 
-    It becomes RGB as the training images did (mlguard/images.py). Animations are
-    refused: there is no one image to predict.
+    It is converted to RGB as the training images were (mlguard/images.py). Animations
+    are refused: they have more than one image.
 
     Args:
         path: The file.
@@ -45,7 +45,7 @@ def read_image(
         returns  (1, 3, H, W) uint8, RGB
 
     Raises:
-        ImageError: There is no such file, it is damaged, or of a kind not listed here.
+        ImageError: The file is missing, damaged, or of an unknown kind.
     """
     return decode_image(
         _read(path), name=str(path), max_pixels=max_pixels, notice=notice
@@ -59,16 +59,16 @@ def decode_image(
     max_pixels: int = MAX_PIXELS,
     notice: Callable[[str], None] | None = None,
 ) -> NDArray[np.uint8]:
-    """Read one image from memory, as a server gets it; as `read_image`.
+    """Read one image from memory, as `read_image` does from a file.
 
     Args:
         content: An image file.
-        name: What to call it in a refusal.
+        name: The name of the image in a refusal.
         max_pixels: Refuse larger images, before they are decoded.
         notice: Called with one line for each conversion that loses something.
 
     Raises:
-        ImageError: It is damaged, or of a kind not listed here.
+        ImageError: It is damaged, or of an unknown kind.
     """
 
     def tell(words: str) -> None:
@@ -105,15 +105,13 @@ def _read(path: Path) -> bytes:
 def _check(image: Image.Image, name: str, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
-        raise _huge(
-            name, f"{width}×{height} pixels, at most {max_pixels} are predicted"
-        )
+        raise _huge(name, f"{width}×{height} pixels, expected at most {max_pixels}")
     # Pillow calls a JPEG with a preview behind it, as phones write them, MPO.
     # Not counted: `n_frames` walks a whole file, 300,000 directories of a TIFF too.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise ImageError(
             f"{name} has more than one frame, expected one image",
-            hint="save the frame you mean as an image of its own",
+            hint="save the frame that you mean as a separate image",
         )
 
 
@@ -122,7 +120,7 @@ def _huge(name: str, found: str) -> ImageError:
 
 
 def _unreadable(name: object, content: bytes) -> ImageError:
-    """What to say of a file that is damaged, or is something else."""
+    """Return the refusal of a file that is damaged or of another kind."""
     known = ", ".join(FORMATS)
     kind = kind_of(content)
     if kind and kind not in {f"a {each} image" for each in (*FORMATS, "WebP")}:

@@ -1,8 +1,9 @@
 """Tensors as the Open Inference Protocol sends them: a JSON header, then their bytes.
 
-That is its binary tensor data extension, which Triton, KServe, OpenVINO's server and
-others speak: https://kserve.github.io/website/docs/concepts/architecture/data-plane.
-What a server answers is a stranger's: it is bounded and checked before it is used.
+This is its binary tensor data extension, which Triton, KServe, OpenVINO's server and
+others implement:
+https://kserve.github.io/website/docs/concepts/architecture/data-plane. A server's
+answer is untrusted: it is bounded and checked before use.
 """
 
 import json
@@ -21,7 +22,7 @@ from mlguard.validation import problems_of, refuse_crowded
 
 MAX_HEADER_BYTES = 1 << 20  # JSON; a tensor's description takes about 100
 MAX_TENSORS = 1000
-TEXTS = "BYTES"  # have no fixed size, and nothing here needs them
+TEXTS = "BYTES"  # have no fixed size, and are not needed here
 
 Name = Annotated[str, Field(max_length=1024)]
 Size = Annotated[int, Field(ge=0, le=1 << 40)]
@@ -29,13 +30,13 @@ Axis = Annotated[int, Field(ge=-1, le=1 << 40)]
 
 
 class Loose(BaseModel):
-    """A part of an answer; what nobody asked for is left alone."""
+    """A part of an answer; unknown fields are ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
 
 class Placed(Loose):
-    """Where a tensor's bytes are: behind the header, so many."""
+    """The size of a tensor's bytes, which follow the header."""
 
     binary_data_size: Size
 
@@ -75,15 +76,15 @@ def encode(
     inputs: Sequence[Tensor2],
     outputs: Sequence[Tensor2],
 ) -> tuple[bytes, list[memoryview]]:
-    """A request: its header, and the bytes of each tensor, which are not copied.
+    """Encode a request: its header, and the bytes of each tensor, which are not copied.
 
     Args:
-        tensors: By name; as `inputs` says.
-        inputs: What the model takes.
-        outputs: What it is asked for.
+        tensors: The tensors by name, as `inputs` describes them.
+        inputs: The inputs of the model.
+        outputs: The outputs to ask for.
 
     Raises:
-        ShapeError: A tensor is missing, is no input, has another type or shape, or
+        ShapeError: A tensor is missing, is not an input, has another type or shape, or
             holds a number that is not finite.
     """
     if set(tensors) != {one.name for one in inputs}:
@@ -113,32 +114,33 @@ def encode(
 def decode(
     body: bytearray, header_size: int | None, outputs: Sequence[Tensor2], *, name: str
 ) -> dict[str, NDArray[Any]]:
-    """The tensors of an answer: those that were asked for, and as they must be.
+    """Decode an answer, and check that it holds exactly the outputs asked for.
 
     Args:
-        body: What the server sent.
-        header_size: How much of it is the header, as the server says.
-        outputs: What was asked for.
-        name: What to call the server in a refusal.
+        body: The bytes that the server sent.
+        header_size: The size of the header, as the server says.
+        outputs: The outputs asked for.
+        name: The name of the server in a refusal.
 
     Raises:
-        RemoteError: The answer is anything else, or holds a number that is not finite.
+        RemoteError: The answer is malformed, has other tensors, or holds a number that
+            is not finite.
     """
     if header_size is None or not 0 < header_size <= min(len(body), MAX_HEADER_BYTES):
         raise RemoteError(
             f"{name}: expected tensors as bytes behind a header of JSON",
-            hint="the server has to speak the binary tensor data extension",
+            hint="the server must support the binary tensor data extension",
         )
     answer = parse(Answer, body[:header_size], name=name)
     found: dict[str, NDArray[Any]] = {}
     at, about = header_size, {one.name: one for one in outputs}
     for one in answer.outputs:
         if one.name not in about or one.name in found:
-            raise RemoteError(f"{name} gives {one.name!r}, which was not asked for")
+            raise RemoteError(f"{name} sent {one.name!r}, which was not asked for")
         found[one.name] = _taken(one, about[one.name], body, at, name=name)
         at += one.parameters.binary_data_size
     if missing := sorted(set(about) - set(found)):
-        raise RemoteError(f"{name} gives no {missing[0]!r}")
+        raise RemoteError(f"{name} did not send {missing[0]!r}")
     if at != len(body):
         raise RemoteError(f"{name}: {len(body) - at} bytes are left over")
     return found
@@ -148,10 +150,10 @@ Part = TypeVar("Part", bound=Loose)
 
 
 def parse(kind: type[Part], data: bytes | bytearray, *, name: str) -> Part:
-    """A text of JSON as one of the classes above.
+    """Parse JSON as one of the classes above.
 
     Raises:
-        RemoteError: It is none.
+        RemoteError: It does not match the class.
     """
     try:
         text = bytes(data)
@@ -167,12 +169,12 @@ def parse(kind: type[Part], data: bytes | bytearray, *, name: str) -> Part:
 def same_model(
     model: Model, inputs: Sequence[Tensor2], outputs: Sequence[Tensor2]
 ) -> str | None:
-    """What is wrong with a server's model, if it is not of these tensors.
+    """Return how a server's model differs from these tensors, if it does.
 
     Args:
-        model: As the server describes it.
-        inputs: What it has to take.
-        outputs: What it has to give, at least.
+        model: The server's description of the model.
+        inputs: The inputs that it must have.
+        outputs: The outputs that it must have, at least.
     """
     for verb, asked, there in (
         ("takes", inputs, model.inputs),
@@ -200,7 +202,7 @@ def same_model(
 
 
 def misfit(about: Tensor2, dtype: np.dtype[Any], shape: Sequence[int]) -> str | None:
-    """What is wrong with a tensor of such type and shape, if anything is."""
+    """Return how a type and shape differ from a tensor's description, if they do."""
     asked = about.shape
     fits = asked is None or (
         len(asked) == len(shape)
@@ -215,13 +217,13 @@ def misfit(about: Tensor2, dtype: np.dtype[Any], shape: Sequence[int]) -> str | 
 
 
 def numpy_type(datatype: str) -> np.dtype[Any] | None:
-    """The type of numpy's for one of the protocol's; None where there is none."""
+    """Return the numpy type for one of the protocol's; None if there is none."""
     found = NUMPY_OF.get(ELEMENT_OF.get(datatype, 0))
     return None if datatype == TEXTS else found
 
 
 def finite(array: NDArray[Any]) -> bool:
-    """Whether all its numbers are; what are no floats are."""
+    """Whether all numbers of a tensor are finite, as integers always are."""
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
@@ -237,7 +239,7 @@ def _taken(
     size = one.parameters.binary_data_size
     if size != math.prod(one.shape) * dtype.itemsize or size > len(body) - at:
         raise RemoteError(
-            f"{name} gives {one.name!r} of {one.shape} in {size} bytes, and sent "
+            f"{name} gives {one.name!r} of {one.shape} in {size} bytes, but sent "
             f"{len(body) - at}"
         )
     array = np.frombuffer(body, dtype, math.prod(one.shape), at).reshape(one.shape)

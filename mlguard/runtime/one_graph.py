@@ -1,9 +1,9 @@
-"""Join what stands before a model, the model, and what stands after it, to one graph.
+"""Join preprocessing, the model, and the choice of the class into one graph.
 
-Before it: the keyed transform and the normalization. After it: the class of every pixel
-or image, in the smallest type that holds it, so that scores never leave onnxruntime
-unless somebody asks. One graph has one pool of threads, and no tensor is copied between
-two sessions. Both formats of bundles come through here.
+Before the model come the keyed transform and the normalization. After it comes the
+class of every pixel or image, in the smallest type that holds it, so that scores leave
+onnxruntime only on request. One graph has one pool of threads, and no tensor is copied
+between two sessions. Both formats of bundles pass through here.
 """
 
 from dataclasses import dataclass, field
@@ -25,28 +25,29 @@ from mlguard.runtime.types import (
     UINT16,
 )
 
-PREFIX = "mlguard/"  # of every name that is added
+PREFIX = "mlguard/"  # prefix of every name that is added
 IMAGES = PREFIX + "images"
 VALUES = PREFIX + "values"  # the integers of the keyed transform, for the self-test
 SCORES, CLASSES = PREFIX + "scores", PREFIX + "classes"
-OWN_OPSET = 17  # of a model that uses no operator of the default domain
-ENLARGED_SINCE = 13  # opset in which Resize is as it is used here
+OWN_OPSET = 17  # for a model that uses no operator of the default domain
+ENLARGED_SINCE = 13  # the first opset with Resize as it is used here
 MAX_BYTE_CLASSES = 256
 FLOATS = (FLOAT, FLOAT16, BFLOAT16, DOUBLE)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What becomes one graph.
+    """The parts of one graph.
 
     Attributes:
-        model: ONNX, its weights and key slots empty or not.
-        image: Which input is an image; None leaves all inputs as they are.
-        task: What the answer means; None leaves the outputs as they are.
-        input_type: Of the image input, ONNX's number.
-        output_type: Of the task's output.
-        preprocess: The keyed transform as ONNX; None makes what `image` says.
-        opset: Of the default domain; 0 if the model uses none of it.
+        model: The model as ONNX, with or without weights and key material.
+        image: Which input is an image; None to keep all inputs as they are.
+        task: What the answer means; None to keep the outputs as they are.
+        input_type: ONNX's number of the image input's type.
+        output_type: The same for the task's output.
+        preprocess: The keyed transform as ONNX; None to build preprocessing from
+            `image`.
+        opset: The default domain's version; 0 if the model uses none of its operators.
     """
 
     model: bytes = field(repr=False)
@@ -60,13 +61,13 @@ class Parts:
 
 @dataclass(frozen=True)
 class OneGraph:
-    """One graph, and what its added tensors are called.
+    """One graph, and the names of its added tensors.
 
     Attributes:
-        content: ONNX.
+        content: The graph as ONNX.
         classes: The output with the classes; None if there is no such task.
-        scores: The output with the scores they are taken from.
-        slots: What each initializer of the preprocess graph is called in this one.
+        scores: The output with the scores behind them.
+        slots: The name in this graph of each initializer of the preprocess graph.
     """
 
     content: bytes = field(repr=False)
@@ -79,7 +80,7 @@ def join(parts: Parts) -> OneGraph:
     """Join the parts to one graph.
 
     Raises:
-        ValueError: One of them is no ONNX; `check_graph` refuses such before.
+        ValueError: A part is not ONNX; `check_graph` refuses such parts before.
     """
     head, slots = b"", dict[str, str]()
     if parts.image is not None and parts.preprocess is not None:
@@ -93,7 +94,7 @@ def join(parts: Parts) -> OneGraph:
 
 
 def _joined(parts: Parts, head: bytes, tail: bytes, replaced: str | None) -> bytes:
-    """The model's file with fields put before and after those of its graph."""
+    """Return the model's file with fields added before and after those of its graph."""
     if not head and not tail:
         return parts.model
     chunks: list[bytes | memoryview] = []
@@ -101,7 +102,7 @@ def _joined(parts: Parts, head: bytes, tail: bytes, replaced: str | None) -> byt
         if number != wire.MODEL_GRAPH or isinstance(value, int):
             chunks.append(whole)
             continue
-        # Without the input that the head makes; everything else is taken as it is.
+        # Without the input that the head computes; everything else is kept.
         kept = [
             piece
             for found, inner, piece in wire.fields(value)
@@ -119,7 +120,7 @@ def _joined(parts: Parts, head: bytes, tail: bytes, replaced: str | None) -> byt
 
 
 def _keyed_head(preprocess: bytes, image: ImageFacts) -> tuple[bytes, dict[str, str]]:
-    """The preprocess graph with names of its own, giving what the model takes."""
+    """Return the preprocess graph under new names, ending in the model's input."""
     for number, value, _ in wire.fields(memoryview(preprocess)):
         if number == wire.MODEL_GRAPH and not isinstance(value, int):
             graph = value
@@ -146,14 +147,14 @@ def _keyed_head(preprocess: bytes, image: ImageFacts) -> tuple[bytes, dict[str, 
 
 
 class _Renamed(dict[str, str]):
-    """New names by old ones; any old name has one."""
+    """New names for any old names."""
 
     def __missing__(self, old: str) -> str:
         return f"{PREFIX}pre/{old}"
 
 
 def _plain_head(image: ImageFacts, kind: int) -> bytes:
-    """From 8-bit pixels (N, C, …) to what the model takes."""
+    """Return the nodes from 8-bit pixels (N, C, …) to the model's input."""
     axes = len(image.size)
     per_channel = (-1,) + (1,) * axes
     low, high = image.range
@@ -189,7 +190,7 @@ def _plain_head(image: ImageFacts, kind: int) -> bytes:
 
 
 def _given(image: ImageFacts) -> bytes:
-    """The graph's input of 8-bit pixels, (N, C, …)."""
+    """Return the graph's input of 8-bit pixels, (N, C, …)."""
     free = [f"{PREFIX}side{number}" for number in range(len(image.size))]
     sides = free if image.resize.rule == "pad" else list(image.size)
     shape = [f"{PREFIX}count", image.channels, *sides]
@@ -197,7 +198,7 @@ def _given(image: ImageFacts) -> bytes:
 
 
 def _tail(parts: Parts) -> tuple[bytes, str | None, str | None]:
-    """From scores to classes: fields, and what classes and scores are called."""
+    """Return the nodes from scores to classes, and the names of classes and scores."""
     task = parts.task
     if task is None or task.name == "detection":
         return b"", None, None
@@ -205,7 +206,7 @@ def _tail(parts: Parts) -> tuple[bytes, str | None, str | None]:
     outputs = []
     if parts.output_type not in FLOATS or (task.stride > 1 and not _enlarges(parts)):
         return b"", None, task.output
-    if parts.output_type != FLOAT:  # onnxruntime takes no ArgMax of them
+    if parts.output_type != FLOAT:  # onnxruntime has no ArgMax for them
         nodes.append(wire.node("Cast", [scores], f"{PREFIX}float", to=FLOAT))
         scores = f"{PREFIX}float"
     axis = class_axis(parts.image, task)
@@ -230,7 +231,7 @@ def _enlarges(parts: Parts) -> bool:
 
 
 def _enlarged(scores: str, stride: int, image: ImageFacts | None) -> list[bytes]:
-    """Scores at the size of the image: bilinear, pixels as areas."""
+    """Resize scores to the size of the image, bilinearly, with pixels as areas."""
     sides = 2 if image is None else len(image.size)
     last = image is not None and image.layout.endswith("C")
     factors = [stride] * sides
@@ -244,31 +245,31 @@ def _enlarged(scores: str, stride: int, image: ImageFacts | None) -> list[bytes]
 
 
 def class_axis(image: ImageFacts | None, task: TaskFacts) -> int:
-    """Which axis of the scores counts classes."""
+    """Return the axis of the scores that counts classes."""
     last = image is not None and image.layout.endswith("C")
     return -1 if last and task.name == "segmentation" else 1
 
 
 def misfit_of(shape: tuple[int, ...], image: ImageFacts, task: TaskFacts) -> str | None:
-    """What is wrong with the shape of scores, if it is not one for each class.
+    """Return what is wrong with the shape of scores, if anything is.
 
     Args:
-        shape: Of the scores; -1 stands for any size.
-        image: What they are scores of.
-        task: What they mean.
+        shape: The shape of the scores; -1 stands for any size.
+        image: The image that they belong to.
+        task: Their meaning.
     """
     axes = 2 if task.name == "classification" else 2 + len(image.size)
     classes = len(task.class_names)
     if len(shape) == axes and shape[class_axis(image, task)] in (-1, classes):
         return None
     return (
-        f"{task.output!r} has the shape {list(shape)}, and a {task.name} of {classes} "
+        f"{task.output!r} has the shape {list(shape)}, but a {task.name} of {classes} "
         f"classes needs {axes} axes with {classes} scores"
     )
 
 
 def smallest(task: TaskFacts) -> int:
-    """The type of the classes: as small as may be for masks, int64 for images."""
+    """Return the type of the classes: the smallest for masks, int64 for images."""
     if task.name == "classification":
         return INT64
     return UINT8 if len(task.class_names) <= MAX_BYTE_CLASSES else UINT16

@@ -1,7 +1,7 @@
-"""From a bundle and its key to what onnxruntime loads. Both formats end up the same.
+"""Open a bundle of either format with its key, into what onnxruntime loads.
 
-Everything is vouched for by the key before it is used; docs/spec/bundle-v1.md, section
-3, and bundle-v2.md, section 5. What is opened here lives in memory only.
+The key authenticates everything before it is used; docs/spec/bundle-v1.md, section 3,
+and bundle-v2.md, section 5. Opened parts exist in memory only.
 """
 
 from collections.abc import Mapping
@@ -37,18 +37,19 @@ from mlguard.transforms import TransformSet
 
 @dataclass(frozen=True)
 class Opened:
-    """A bundle that its key has opened.
+    """A bundle opened with its key.
 
     Attributes:
-        name: What to call it in a refusal.
-        manifest: Of either format.
+        name: Its name in a refusal.
+        manifest: The manifest, of either format.
         parts: The graphs.
-        outside: Weights and key slots of the model.
-        slots: Tensors of the preprocess graph's key slots, by name. Key material.
-        inputs: What `parts.model` takes.
-        outputs: What it gives.
-        digest: What the transformed test image is compared by; None without one.
-        selftest: What that must be.
+        outside: The weights and key slots of the model.
+        slots: The tensors of the preprocess graph's key slots, by name. They are key
+            material.
+        inputs: The inputs of `parts.model`.
+        outputs: Its outputs.
+        digest: The function that digests the transformed test image; None without one.
+        selftest: The digest that it must return.
     """
 
     name: str
@@ -68,12 +69,13 @@ def open_model(
     """Open a bundle with its key.
 
     Args:
-        bundle: Read, or only its manifest.
-        key: The key it was made for, or of an issued bundle what its grant carries.
+        bundle: The bundle, read whole or only its manifest.
+        key: The key that it was made for; for an issued bundle, the secrets in its
+            grant.
 
     Raises:
         WrongKey: The bundle was made for another key; both ids are named.
-        TamperedBundle: The file is not what the key's owner wrote.
+        TamperedBundle: The file was changed after the key's owner wrote it.
         MalformedBundle: The file does not follow the specification.
     """
     if isinstance(bundle, Bundle2):
@@ -151,7 +153,7 @@ def _open_2(unlocked: Unlocked) -> Opened:
 def image_slots(
     transforms: TransformSet, declared: set[str], *, name: str
 ) -> dict[str, NDArray[Any]]:
-    """The tensors of the preprocess graph's key slots, which must be these."""
+    """Return the tensors of the preprocess graph's key slots, and check their names."""
     slots = {} if transforms.image is None else transforms.image.slots()
     if set(slots) != declared:
         raise MalformedBundle(

@@ -1,7 +1,7 @@
-"""How onnxruntime is to compute: threads, providers, its own options.
+"""How onnxruntime computes: threads, providers, and its own options.
 
-What would write a model to a disk in the clear is refused for a sealed bundle. Threads
-follow what the container may use, which onnxruntime does not look at.
+Options that would write a sealed model to a disk in the clear are refused. The number
+of threads follows the container's quota, which onnxruntime ignores.
 """
 
 import math
@@ -25,15 +25,15 @@ OFF = ("", "0", "false", "none", "off")
 
 @dataclass(frozen=True)
 class Compute:
-    """How to compute; everything may be left to onnxruntime.
+    """How to compute; everything has a default.
 
     Attributes:
         provider: "cpu", "cuda", "auto", or an execution provider's full name.
-        threads: How many compute one operator; 0 takes what the container allows.
-        inter_threads: How many operators run at a time; 0 leaves it to onnxruntime.
-        options: Attributes of onnxruntime's SessionOptions by name, and its entries
-            of configuration, whose names have a dot.
-        provider_options: Of the execution provider.
+        threads: How many threads compute one operator; 0 for the container's quota.
+        inter_threads: How many operators run at a time; 0 for onnxruntime's choice.
+        options: Attributes of onnxruntime's SessionOptions by name, and its
+            configuration entries, whose names have a dot.
+        provider_options: Options of the execution provider.
     """
 
     provider: str = "cpu"
@@ -43,14 +43,14 @@ class Compute:
     provider_options: Mapping[str, str] = field(default_factory=dict)
 
     def check(self, *, sealed: bool, name: str) -> None:
-        """Refuse what cannot be, and for a sealed bundle what would write it out.
+        """Refuse invalid values, and options that would write out a sealed bundle.
 
         Args:
-            sealed: Whether the bundle is.
-            name: What to call it in a refusal.
+            sealed: Whether the bundle is sealed.
+            name: The name of the bundle in a refusal.
 
         Raises:
-            ProviderError: A number of threads or an option that there is not.
+            ProviderError: A number of threads or an option is invalid.
             BundleError: An option would write the model to a disk in the clear.
         """
         for what, count in (
@@ -60,7 +60,7 @@ class Compute:
             if not 0 <= count <= MOST_THREADS:
                 raise ProviderError(
                     f"expected 0 to {MOST_THREADS} {what}, got {count}",
-                    hint="0 takes what this machine or container allows",
+                    hint="0 uses what this machine or container allows",
                 )
         if sealed and (written := self._written()):
             raise BundleError(
@@ -70,10 +70,10 @@ class Compute:
             )
 
     def session_options(self) -> onnxruntime.SessionOptions:
-        """Give onnxruntime's own.
+        """Return onnxruntime's session options.
 
         Raises:
-            ProviderError: There is no such option.
+            ProviderError: An option does not exist.
         """
         made = onnxruntime.SessionOptions()
         made.intra_op_num_threads = self.threads or threads_of_container()
@@ -95,7 +95,7 @@ class Compute:
         return made
 
     def _written(self) -> str:
-        """The first option that writes the model out, or nothing."""
+        """Return the first option that writes the model out, or an empty text."""
         for option, value in self.options.items():
             on = str(value).lower() not in OFF
             if on and (option in WRITING or option.startswith(WRITING_ENTRIES)):
@@ -108,7 +108,7 @@ class Compute:
 
 
 def threads_of_container() -> int:
-    """How many threads the CPU quota of this container allows; 0 if there is none.
+    """Return how many threads the container's CPU quota allows; 0 without a quota.
 
     Rounded down: onnxruntime's threads spin while they wait, and use up the quota.
     """

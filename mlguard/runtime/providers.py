@@ -1,7 +1,7 @@
-"""Load a graph on the execution provider that was asked for, or refuse.
+"""Load a graph on the requested execution provider, or refuse.
 
-onnxruntime falls back to the CPU with no more than a line in a log when a GPU cannot be
-used. Here that is an error, unless the caller leaves the choice to us.
+When a GPU cannot be used, onnxruntime falls back to the CPU with only a line in a log.
+Here that is an error, unless the caller leaves the choice to us.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 NAMES = {"cpu": CPU, "cuda": CUDA}
 AUTO = "auto"
-# What the graphs of a bundle give; docs/spec/bundle-v1.md, section 4.
+# Names in the graphs of a bundle; docs/spec/bundle-v1.md, section 4.
 PIXELS, VALUES, LOGITS = "pixels", "values", "logits"
 
 # TF32 keeps 10 bits of the mantissa: masks would differ between CPU and GPU.
 OPTIONS: dict[str, dict[str, str]] = {CUDA: {"use_tf32": "0"}}
 
 WARNING, FATAL = 2, 4  # onnxruntime's log severities
-# What onnxruntime says of a graph that is newer than itself.
+# What onnxruntime says about a graph that is too new for it.
 TOO_NEW = (
     r"Opset (?P<opset>\d+) is under development.* is till opset (?P<till>\d+)"
     r"|model IR version: (?P<ir>\d+), max supported IR version: (?P<most>\d+)"
@@ -40,11 +40,11 @@ TOO_NEW = (
 
 @dataclass
 class Outside:
-    """What a graph is given from outside its file.
+    """The data that a graph gets from outside its file.
 
     Attributes:
         values: Tensors by name.
-        files: Bytes by location, of types that no tensor can be made of in Python.
+        files: Bytes by location, of types that cannot be tensors in Python.
         keyed: Whether key material is among them.
     """
 
@@ -61,7 +61,7 @@ class Outside:
     def add_tensor(
         self, header: TensorHeader, location: str, data: NDArray[np.uint8]
     ) -> None:
-        """Add a tensor of the model, whose bytes the graph looks for at a location."""
+        """Add a tensor of the model, whose bytes the graph expects at a location."""
         value = ort_tensor(header.element_type, header.shape, data)
         if value is None:  # several elements in a byte
             self.files[location] = data.tobytes()
@@ -69,7 +69,7 @@ class Outside:
             self.values[header.name] = value
 
     def give(self, options: onnxruntime.SessionOptions) -> None:
-        """Hand everything to a session that is about to be made."""
+        """Hand everything to the options of a session to be made."""
         if self.values:
             options.add_external_initializers(
                 list(self.values), list(self.values.values())
@@ -94,9 +94,9 @@ def load_graph(
     Args:
         graph: An ONNX file.
         provider: "cpu", "cuda", "auto", or an execution provider's full name.
-        name: What to call the graph in a refusal.
+        name: The name of the graph in a refusal.
         slots: The tensors of the key slots, by name.
-        threads: How many compute one image; 0 leaves onnxruntime the choice.
+        threads: How many threads compute one image; 0 for onnxruntime's choice.
 
     Raises:
         ProviderError: The provider is unknown, not installed or not usable here.
@@ -115,15 +115,15 @@ def load(
     name: str,
     told: bool | None = None,
 ) -> onnxruntime.InferenceSession:
-    """Load a graph and what it is given from outside.
+    """Load a graph and its data from outside.
 
     Args:
         graph: An ONNX file.
         compute: How to compute.
         outside: Its weights and the tensors of its key slots.
-        name: What to call the graph in a refusal.
-        told: Whether onnxruntime's own words are shown; by default not where key
-            material is among the tensors, for they name tensors.
+        name: The name of the graph in a refusal.
+        told: Whether onnxruntime's own words are shown; by default not if key material
+            is among the tensors, since its messages name tensors.
 
     Raises:
         ProviderError: The provider is unknown, not installed or not usable here, or
@@ -133,7 +133,7 @@ def load(
     for candidate in _candidates(compute.provider):
         reason = ""
         options = compute.session_options()
-        options.log_severity_level = FATAL  # every error is raised as well
+        options.log_severity_level = FATAL  # every error is also raised as an exception
         outside.give(options)
         own = OPTIONS.get(candidate, {}) | dict(compute.provider_options)
         try:
@@ -158,10 +158,10 @@ def load(
 
 
 def _refuse_too_new(reason: str, *, name: str) -> None:
-    """Say that the installed onnxruntime is too old for a graph: that is no damage.
+    """Refuse a graph that is too new for the installed onnxruntime, and not as damaged.
 
     Raises:
-        ProviderError: It is.
+        ProviderError: It is too new.
     """
     found = re.search(TOO_NEW, reason, re.DOTALL)
     if found is None:
@@ -170,7 +170,7 @@ def _refuse_too_new(reason: str, *, name: str) -> None:
     what = "opset" if found.group("opset") else "file version"
     raise ProviderError(
         f"{name} needs {what} {asked} of ONNX; the installed onnxruntime "
-        f"{onnxruntime.__version__} knows none after {known or found.group('most')}",
+        f"{onnxruntime.__version__} supports up to {known or found.group('most')}",
         hint="install a newer onnxruntime",
     )
 
@@ -178,10 +178,10 @@ def _refuse_too_new(reason: str, *, name: str) -> None:
 def run_graph(
     session: onnxruntime.InferenceSession, output: str, feed: NDArray[Any]
 ) -> NDArray[Any]:
-    """Run a graph of one input and give one of its outputs, computing no other.
+    """Run a graph of one input, and return one of its outputs, computing no other.
 
     Raises:
-        ProviderError: onnxruntime gave up, for want of memory as a rule.
+        ProviderError: onnxruntime failed, usually for lack of memory.
     """
     (source,) = session.get_inputs()
     (result,) = run_feeds(session, [output], {source.name: feed}, partly=True)
@@ -195,16 +195,16 @@ def run_feeds(
     *,
     partly: bool = False,
 ) -> list[Any]:
-    """Run a graph and give some of its outputs.
+    """Run a graph, and return some of its outputs.
 
     Args:
         session: The graph.
-        outputs: Names.
-        feeds: All inputs, by name.
-        partly: Compute nothing that these outputs do not need.
+        outputs: The names of the outputs.
+        feeds: All inputs by name.
+        partly: Whether to compute only what these outputs need.
 
     Raises:
-        ProviderError: onnxruntime gave up, for want of memory as a rule.
+        ProviderError: onnxruntime failed, usually for lack of memory.
     """
     options = onnxruntime.RunOptions()
     options.only_execute_path_to_fetches = partly
@@ -225,10 +225,10 @@ def run_values(
     outputs: Sequence[str],
     values: Mapping[str, onnxruntime.OrtValue],
 ) -> list[onnxruntime.OrtValue]:
-    """As `run_feeds`, for tensors that numpy has no type for.
+    """Run a graph as `run_feeds` does, with tensors whose types numpy lacks.
 
     Raises:
-        ProviderError: onnxruntime gave up.
+        ProviderError: onnxruntime failed.
     """
     try:
         found: list[onnxruntime.OrtValue] = session.run_with_ort_values(
@@ -240,7 +240,7 @@ def run_values(
 
 
 def _candidates(provider: str) -> list[str]:
-    """Execution providers to try, best first."""
+    """Return the execution providers to try, best first."""
     available = onnxruntime.get_available_providers()
     if provider == AUTO:
         names = [name for name in (CUDA, CPU) if name in available]
@@ -257,7 +257,7 @@ def _candidates(provider: str) -> list[str]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the log of a provider that cannot start from the user: we say it."""
+    """Hide the log of a provider that cannot start; our refusal says it."""
     onnxruntime.set_default_logger_severity(FATAL)
     try:
         yield
@@ -266,5 +266,5 @@ def _quiet() -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """What onnxruntime says first, without its prefix."""
+    """Return the first line of an onnxruntime message, without its prefix."""
     return str(error).partition("\n")[0].removeprefix("[ONNXRuntimeError] : ")

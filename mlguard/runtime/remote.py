@@ -1,8 +1,9 @@
-"""A model at another machine, over the Open Inference Protocol's HTTP.
+"""A model on another machine, over the Open Inference Protocol's HTTP.
 
-For who keeps the key and lets a host compute the rest. The host is not trusted: its
-answers are bounded in size and time, and are what was asked for or a refusal. What goes
-to it may be as secret as the key, so it goes over TLS, or stays on this machine.
+It is for users who keep the key and let a host compute the rest. The host is not
+trusted: its answers are bounded in size and time, and any but the tensors asked for is
+refused. The data sent may be as secret as the key, so it goes over TLS, or stays on
+this machine.
 """
 
 import contextlib
@@ -34,12 +35,14 @@ from mlguard.runtime.inference_protocol import (
     same_model,
 )
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # of a model, in an address
+NAME = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}"
+)  # characters of a model's name, in an address
 TOKEN = re.compile(r"[!-~]{1,8192}")
 PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 MAX_REFUSAL_BYTES = 1 << 12
-MAX_SHOWN = 200  # characters of what a server says
-BUSY = (429, 502, 503, 504)  # statuses after which it may be asked again
+MAX_SHOWN = 200  # characters shown of a server's message
+BUSY = (429, 502, 503, 504)  # statuses after which a request may be repeated
 FIRST_WAIT_S = 0.1  # before a second try, doubled for each further one
 CHUNK_BYTES = 1 << 16
 MAX_RETRIES = 20
@@ -47,23 +50,23 @@ MAX_RETRIES = 20
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a model is, and how long and how much to wait for.
+    """Where a model is, and the limits on its answers.
 
     Attributes:
         url: https://HOST:PORT, with a path before `v2` if there is one; or http:// and
             an address of this machine, such as http://127.0.0.1:8000.
-        model: Its name at the server.
-        version: Of the model; empty leaves it to the server.
+        model: Its name on the server.
+        version: The model's version; empty for the server's choice.
         token: Sent as `Authorization: Bearer`; never shown.
-        ca_file: Certificates to trust in place of the system's.
-        timeout_s: For a whole call, tries and waits together.
-        retries: How often a server that is busy or away is asked again.
+        ca_file: Certificates to trust instead of the system's.
+        timeout_s: The limit of a whole call, all tries and waits together.
+        retries: How often to ask again if the server is busy or cannot be reached.
         max_answer_bytes: Longer answers are refused before they are read.
-        plaintext: Allow http:// to another machine. Who listens there gets all that is
-            sent.
+        plaintext: Allow http:// to another machine. Anybody on the way can then read
+            all that is sent.
 
     Raises:
-        OptionError: One of them cannot be.
+        OptionError: A value is invalid.
     """
 
     url: str
@@ -77,7 +80,7 @@ class Endpoint:
     plaintext: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Refuse invalid values."""
         problems = [*self._problems()]
         if problems:
             raise OptionError("the endpoint", problems)
@@ -89,11 +92,11 @@ class Endpoint:
 
     @property
     def shown(self) -> str:
-        """What to call it in a refusal."""
+        """Its name in a refusal."""
         return f"{self.parts.netloc} ({self.model})"
 
     def path(self, ending: str = "") -> str:
-        """The model's path at the server."""
+        """Return the model's path on the server."""
         version = f"/versions/{self.version}" if self.version else ""
         return f"{self.parts.path.rstrip('/')}/v2/models/{self.model}{version}{ending}"
 
@@ -127,31 +130,32 @@ class Endpoint:
             or parts.fragment
             or not PATH.fullmatch(parts.path)
         ):
-            # Not shown: there may be a password in it.
+            # Not shown: it may hold a password.
             yield "url: expected https://HOST:PORT, with no name, password or query"
         elif parts.scheme == "http" and not (self.plaintext or _is_here(parts)):
             yield (
-                f"url: expected https, got {self.url}: everybody on the way would read "
-                "what is sent; http is for addresses of this machine, as 127.0.0.1"
+                f"url: expected https, got {self.url}: anybody on the way could read "
+                "what is sent; http is only for addresses of this machine, such as "
+                "127.0.0.1"
             )
 
 
 class _Again(Exception):
-    """The server may be asked again."""
+    """The request may be repeated."""
 
 
 class Remote:
-    """A model at another machine.
+    """A model on another machine.
 
-    May be used from several threads; each call that runs has a connection.
+    It may be used from several threads; each running call has its own connection.
 
     Args:
-        endpoint: Where it is.
-        inputs: What it takes.
-        outputs: What it is asked for.
+        endpoint: Where the model is.
+        inputs: Its inputs.
+        outputs: The outputs to ask for.
 
     Raises:
-        OptionError: A tensor is of a type that is not sent: texts, bfloat16.
+        OptionError: A tensor has a type that cannot be sent: texts, bfloat16.
 
     Example:
         pixels = Tensor2(name="pixels", datatype="FP32", shape=(-1, 3, -1, -1))
@@ -167,7 +171,7 @@ class Remote:
         outputs: Sequence[Tensor2],
     ) -> None:
         problems = [
-            f"tensor {one.name!r}: {one.datatype} is not sent"
+            f"tensor {one.name!r}: type {one.datatype} cannot be sent"
             for one in (*inputs, *outputs)
             if numpy_type(one.datatype) is None
         ]
@@ -185,7 +189,7 @@ class Remote:
         self.close()
 
     def close(self) -> None:
-        """Close the connections that are open and not in use."""
+        """Close all idle connections."""
         with contextlib.suppress(IndexError):  # another thread may have taken the last
             while True:
                 self._idle.pop().close()
@@ -194,16 +198,15 @@ class Remote:
         """Run the model.
 
         Args:
-            tensors: By the names of the inputs.
+            tensors: The tensors by the names of the inputs.
 
         Returns:
             The outputs by name.
 
         Raises:
-            ShapeError: A tensor is missing, is no input, has another type or shape, or
-                holds a number that is not finite.
-            RemoteError: The server does not answer in time, or with anything but the
-                outputs.
+            ShapeError: A tensor is missing, is not an input, has another type or shape,
+                or holds a number that is not finite.
+            RemoteError: The server does not answer in time, or not with the outputs.
         """
         header, parts = encode(tensors, self._inputs, self._outputs)
         body: list[bytes | memoryview] = [header, *parts]
@@ -216,11 +219,10 @@ class Remote:
         return decode(answer, size, self._outputs, name=self.endpoint.shown)
 
     def check(self) -> None:
-        """Ask what the model is, and refuse one of other tensors.
+        """Ask for the model's description, and refuse one with other tensors.
 
         Raises:
-            RemoteError: It takes or gives something else, or the server does not
-                answer.
+            RemoteError: Its inputs or outputs differ, or the server does not answer.
         """
         _, answer = self._ask("GET", self.endpoint.path())
         name = self.endpoint.shown
@@ -229,7 +231,8 @@ class Remote:
         model = parse(Model, answer, name=name)
         if problem := same_model(model, self._inputs, self._outputs):
             raise RemoteError(
-                f"{name}: {problem}", hint="is it the model that belongs to this file?"
+                f"{name}: {problem}",
+                hint="is this the model that belongs to this file?",
             )
 
     def _ask(
@@ -239,7 +242,7 @@ class Remote:
         body: Sequence[bytes | memoryview] | None = None,
         more: Mapping[str, str] | None = None,
     ) -> tuple[int | None, bytearray]:
-        """Ask, and again while it is worth it and time is left."""
+        """Send a request, and repeat it while that may help and time is left."""
         end = time.monotonic() + self.endpoint.timeout_s
         headers = dict(more or {})
         if self.endpoint.token is not None:
@@ -272,7 +275,7 @@ class Remote:
                 connection.request(method, path, body, headers)
                 with connection.getresponse() as answer:
                     found = self._read(answer)
-            if time.monotonic() >= end:  # what was cut may look like its end
+            if time.monotonic() >= end:  # a cut answer may look complete
                 raise TimeoutError
         except (OSError, http.client.HTTPException) as error:
             connection.close()
@@ -300,7 +303,9 @@ class Remote:
                 raise _Again(f"answered {answer.status}{said}")
             raise RemoteError(f"{name}: answered {answer.status}{said}")
         if answer.getheader("Content-Encoding", "identity") != "identity":
-            raise RemoteError(f"{name}: its answer is compressed, unasked")
+            raise RemoteError(
+                f"{name}: its answer is compressed, which was not asked for"
+            )
         body = None if (answer.length or 0) > most else _bounded(answer, most)
         if body is None:
             raise RemoteError(
@@ -312,7 +317,7 @@ class Remote:
         return (int(size) if known else None), body
 
     def _words(self, body: bytes | bytearray) -> str:
-        """What a server says is wrong, fit to be shown."""
+        """Return a server's error message, fit to be shown."""
         try:
             said = json.loads(body)["error"]
         except (ValueError, TypeError, KeyError, RecursionError):
@@ -335,7 +340,7 @@ def _connecting(endpoint: Endpoint) -> Callable[[float], http.client.HTTPConnect
 
 
 def _dropped(connection: http.client.HTTPConnection) -> bool:
-    """Whether the other side closed a connection that was kept."""
+    """Whether the other side has closed a kept connection."""
     if connection.sock is None:
         return True
     with selectors.DefaultSelector() as selector:
@@ -345,7 +350,7 @@ def _dropped(connection: http.client.HTTPConnection) -> bool:
 
 @contextlib.contextmanager
 def _until(end: float, connection: http.client.HTTPConnection) -> Iterator[None]:
-    """Cut a connection at its end: the library bounds each read, not the whole."""
+    """Close a connection at its deadline; the library bounds only each read."""
     left = max(0.001, end - time.monotonic())
     if connection.sock is not None:
         connection.sock.settimeout(left)
@@ -365,13 +370,13 @@ def _until(end: float, connection: http.client.HTTPConnection) -> Iterator[None]
 
 
 def _bounded(answer: http.client.HTTPResponse, most: int) -> bytearray | None:
-    """The body of an answer; None where it is longer than that."""
+    """Return the body of an answer; None if it is longer than the limit."""
     found = bytearray()
     while chunk := answer.read(min(CHUNK_BYTES, most + 1 - len(found))):
         found += chunk
         if len(found) > most:
             return None
-    if answer.length:  # the library lets a connection that ends early pass
+    if answer.length:  # the library accepts a connection that ends early
         raise http.client.IncompleteRead(b"", answer.length)
     return found
 
@@ -381,9 +386,9 @@ def _is_here(parts: SplitResult) -> bool:
     try:
         return "%" not in host and ip_address(host).is_loopback
     except ValueError:
-        return False  # names are not looked up: who answers them can change
+        return False  # names are not looked up: their addresses can change
 
 
 def _shown(said: str) -> str:
-    """A stranger's words: one line of printable characters, and not many."""
+    """Shorten an untrusted message to one line of printable characters."""
     return ascii(said[:MAX_SHOWN])[1:-1]

@@ -1,4 +1,4 @@
-"""Step 7: run a bundle with its key. numpy and onnxruntime, never torch.
+"""Step 7: run a bundle with its key, on numpy and onnxruntime, without torch.
 
 The key is handed in and never looked up: this module knows no keystore.
 """
@@ -43,16 +43,16 @@ from mlguard.runtime.providers import load, run_feeds, run_values
 from mlguard.runtime.selftest import check_selftest
 from mlguard.runtime.types import NUMPY_OF, datatype_of, fed, from_ort, is_odd, to_ort
 
-GRAPHS = "model.onnx"  # what the joined graph is called
+GRAPHS = "model.onnx"  # the name of the joined graph
 
 
 class Session:
-    """A bundle, unlocked by its key and ready to run.
+    """A bundle, unlocked with its key and ready to run.
 
     Attributes:
-        manifest: Of the bundle, of either format.
-        image: How images become what the model takes; None if it takes none.
-        task: What its answer means; None if nothing is known of it.
+        manifest: The bundle's manifest, of either format.
+        image: How images are fitted to the model; None if it takes none.
+        task: What its answer means; None if nothing is known about it.
 
     Example:
         session = Session.open(Path("acme.mlgb"), key)
@@ -69,7 +69,7 @@ class Session:
         compute: Compute | None = None,
         bare: bool = False,
     ) -> None:
-        """Unlock a bundle that was read before; as `open`."""
+        """Unlock a bundle that was already read, as `open` does."""
         how = compute or Compute(provider)
         how.check(sealed=bundle.sealed, name=bundle.name)
         opened = open_model(bundle, key)
@@ -98,29 +98,31 @@ class Session:
     ) -> Self:
         """Read a bundle, check it against the key, and load its graph.
 
-        The check names a wrong key before anything runs. It is not what protects the
-        model: what does is that its weights are encrypted, and for the methods that
-        transform images or feature maps `mlguard audit` measures what they are worth.
+        A wrong key is refused by name before anything runs. This check does not protect
+        the model: the encryption of its weights does. How much the methods that
+        transform images or feature maps protect, `mlguard audit` measures.
 
         Args:
             path: The bundle.
-            key: The key it was made for; of an issued bundle, an identity.
-            conditions: Under what an issued bundle is opened: trusted signers, a newer
-                grant, a list of revoked ones.
+            key: The key that it was made for; for an issued bundle, an identity.
+            conditions: The conditions for an issued bundle: trusted signers, a newer
+                grant, a revocation list.
             provider: "cpu", "cuda", "auto" (CUDA if it works, else the CPU), or the
                 full name of an execution provider of onnxruntime.
-            threads: How many compute one operator; 0 takes what the machine, or the
-                container's CPU quota, allows.
-            inter_threads: How many operators run at a time; 0 leaves it to onnxruntime.
+            threads: How many threads compute one operator; 0 for what the machine, or
+                the container's CPU quota, allows.
+            inter_threads: How many operators run at a time; 0 for onnxruntime's choice.
             options: Attributes of onnxruntime's SessionOptions by name, and its
-                entries of configuration. Of a sealed bundle, none that writes it out.
-            provider_options: Of the execution provider; the same.
-            bare: The graph alone, with its own inputs and outputs: no preprocessing.
+                configuration entries. Options that would write out a sealed bundle are
+                refused.
+            provider_options: Options of the execution provider, with the same
+                exception.
+            bare: Whether to load the graph alone, with its own inputs and outputs.
 
         Raises:
             WrongKey: The bundle was made for another key; both ids are named.
             MalformedBundle: The file does not follow the specification.
-            TamperedBundle: The file is not what the key's owner wrote.
+            TamperedBundle: The file was changed after the key's owner wrote it.
             BundleError: The file cannot be read, or an option would write its model
                 to a disk in the clear.
             ProviderError: The provider is not available, or computes wrongly; or the
@@ -138,7 +140,7 @@ class Session:
 
     @property
     def compared(self) -> bool:
-        """Whether a transform of images was compared with its owner's machine's."""
+        """Whether the transform of images was compared with the owner's."""
         return self._compared
 
     @property
@@ -154,28 +156,28 @@ class Session:
 
     @property
     def inputs(self) -> tuple[Tensor2, ...]:
-        """What `run` takes. An image goes in as 8-bit pixels, under "images"."""
+        """The inputs of `run`. An image is given as 8-bit pixels, under "images"."""
         return shown_inputs(self._inputs, self.image)
 
     @property
     def outputs(self) -> tuple[Tensor2, ...]:
-        """What `run` gives."""
+        """The outputs of `run`."""
         return self._outputs
 
     def run(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
-        """Run the model on tensors of its inputs; give all its outputs.
+        """Run the model on tensors of its inputs, and return all its outputs.
 
-        Types that numpy does not know go in and come out as unsigned integers with the
-        same bits: uint16 for bfloat16, uint8 for floats of 8 bits and for packed
-        integers. Sequences are lists.
+        Types that numpy does not know are passed as unsigned integers with the same
+        bits: uint16 for bfloat16, uint8 for floats of 8 bits and for packed integers.
+        Sequences are lists.
 
         Args:
-            tensors: By the names of `inputs`. An image is uint8 (N, C, …) under
-                "images", of a size that the model takes: nothing is padded here.
+            tensors: The tensors by the names of `inputs`. An image is uint8 (N, C, …)
+                under "images", of a size that the model takes: nothing is padded here.
 
         Raises:
             ShapeError: A tensor is missing, or one is not an input.
-            ProviderError: onnxruntime gave up, for want of memory as a rule.
+            ProviderError: onnxruntime failed, usually for lack of memory.
         """
         about = {one.name: one for one in self.inputs}
         expected = list(about)
@@ -192,7 +194,7 @@ class Session:
         return dict(zip(names, self._run(names, feeds), strict=True))
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.integer[Any]]:
-        """Give every pixel a class, or every image if the model classifies.
+        """Return a class for every pixel, or for every image if the model classifies.
 
         Shape:
             images   (N, 3, H, W) uint8, RGB, any H and W; (N, C, …) as the bundle says
@@ -201,8 +203,9 @@ class Session:
 
         Raises:
             ShapeError: The images are not uint8 (N, 3, H, W).
-            BundleError: The bundle takes no images, or gives no classes.
-            ProviderError: onnxruntime gave up, for want of memory as a rule.
+            BundleError: The model does not take images, or does not answer with
+                classes.
+            ProviderError: onnxruntime failed, usually for lack of memory.
         """
         image, task = self._for_classes()
         fitted, back = fit_images(images, image)
@@ -217,7 +220,7 @@ class Session:
         return np.asarray(back(found.astype(NUMPY_OF[smallest(task)], copy=False)))
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Give every pixel, or every image, a score for every class.
+        """Return a score of every class for every pixel, or for every image.
 
         Shape:
             images   (N, 3, H, W) uint8, RGB, any H and W
@@ -225,8 +228,9 @@ class Session:
 
         Raises:
             ShapeError: The images are not uint8 (N, 3, H, W).
-            BundleError: The bundle takes no images, or gives no classes.
-            ProviderError: onnxruntime gave up, for want of memory as a rule.
+            BundleError: The model does not take images, or does not answer with
+                classes.
+            ProviderError: onnxruntime failed, usually for lack of memory.
         """
         image, task = self._for_classes()
         fitted, back = fit_images(images, image)
@@ -239,7 +243,7 @@ class Session:
     def _scores(
         self, images: NDArray[np.uint8], image: ImageFacts, task: TaskFacts
     ) -> NDArray[np.float32]:
-        """The scores, at the size of the images."""
+        """Return the scores, at the size of the images."""
         name = self._graph.scores or task.output
         (scores,) = run_feeds(self._here(), [name], {IMAGES: images}, partly=True)
         check_scores(scores.shape, image, task, name=self._name)
@@ -254,25 +258,26 @@ class Session:
             found = "no images" if image is None else "no class of each pixel or image"
             raise BundleError(
                 f"{self._name} has {found}, so there is nothing to predict",
-                hint="`Session.run` takes and gives its tensors",
+                hint="use `Session.run` with its tensors",
             )
         if len(self._inputs) > 1:
             raise BundleError(
-                f"{self._name} takes more than an image, so `predict` does not do",
-                hint="`Session.run` takes all its tensors",
+                f"{self._name} has more inputs than an image, so `predict` cannot run "
+                "it",
+                hint="`Session.run` takes all its inputs",
             )
         return image, task
 
     def _load(self, opened: Opened, compute: Compute) -> None:
-        """Load the joined graph, and refuse one that is not what the bundle says."""
+        """Load the joined graph, and refuse one that differs from the manifest."""
         name = self._name = opened.name
         outside = opened.outside
         called = self._graph.slots  # empty where the graph is bare
         outside.add_slots(
             {called[old]: value for old, value in opened.slots.items() if called}
         )
-        # The owner's key has vouched for the graph: what onnxruntime says of it may
-        # be shown, and no message of its holds a tensor's values.
+        # The graph is authenticated: onnxruntime's messages about it may be shown, and
+        # none of them holds a tensor's values.
         self._process = os.getpid()
         self._session = load(
             self._graph.content, compute, outside, name=f"{name}: {GRAPHS}", told=True
@@ -285,7 +290,7 @@ class Session:
         self._check(opened)
 
     def _check(self, opened: Opened) -> None:
-        """Refuse a model with other inputs or outputs than the manifest says."""
+        """Refuse a model whose inputs or outputs differ from the manifest."""
         image = self.image
         found_in = {one.name: one for one in self._session.get_inputs()}
         found_out = {one.name: one for one in self._session.get_outputs()}
@@ -303,7 +308,7 @@ class Session:
         extra = set(found_in) - {one.name for one in opened.inputs} - {IMAGES}
         if extra:
             raise MalformedBundle(
-                f"{self._name}: model.onnx takes {sorted(extra)[0]!r} too, which "
+                f"{self._name}: model.onnx also takes {sorted(extra)[0]!r}, which "
                 "manifest.json does not name"
             )
         self._words = {name: one.type for name, one in found_in.items()}
@@ -311,11 +316,11 @@ class Session:
         self._odd = any(map(is_odd, [*self._words.values(), *given]))
 
     def _here(self) -> Any:
-        """The graph, in the process that loaded it.
+        """Return the graph, in the process that loaded it.
 
         Raises:
-            ProviderError: The process forked since: the threads stayed behind, and the
-                graph would wait for them for ever.
+            ProviderError: The process was forked since: the threads stayed behind, and
+                the graph would wait for them for ever.
         """
         if os.getpid() != self._process:
             raise ProviderError(
@@ -331,7 +336,7 @@ class Session:
         )
 
     def _run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
-        """Run, taking the way through OrtValues where numpy knows a type no name."""
+        """Run the graph, through OrtValues where numpy lacks a type."""
         if not self._odd:
             return run_feeds(self._here(), names, feeds)
         words = self._words
@@ -342,7 +347,7 @@ class Session:
         return IMAGES if self.image is not None and name == IMAGES_INPUT else name
 
     def _selftest(self, opened: Opened) -> None:
-        """Refuse a provider that computes another transform than the key's."""
+        """Refuse a provider that computes the key's transform wrongly."""
         image = self.image
         if image is None or opened.digest is None or opened.selftest is None:
             return
@@ -360,15 +365,15 @@ class Session:
 def check_scores(
     shape: tuple[int, ...], image: ImageFacts, task: TaskFacts, *, name: str
 ) -> None:
-    """Refuse scores that are not what the task says: one for each class.
+    """Refuse scores that do not match the task: one for each class.
 
     Raises:
-        BundleError: They have other axes, or there are more or fewer than classes.
+        BundleError: Their axes, or their number, do not match the task.
     """
     if problem := misfit_of(shape, image, task):
         raise BundleError(
             f"{name}: {problem}",
-            hint="its owner has to say with --about what it really gives",
+            hint="ask its owner to correct its task with --about",
         )
 
 
@@ -377,12 +382,12 @@ def secrets_of(
     key: ModelKey | FileSecrets | Unwraps,
     conditions: Conditions | None,
 ) -> ModelKey | FileSecrets:
-    """What opens a bundle: a key as it is, or what an identity unwraps."""
+    """Return the secrets of a bundle: a key itself, or what an identity unwraps."""
     if not isinstance(key, Unwraps):
         return key
     if not isinstance(bundle, Bundle2):
         raise BundleError(
-            f"{bundle.name} is of format 1, which is issued to nobody",
+            f"{bundle.name} is of format 1, which cannot be issued to a customer",
             hint="open it with the model key",
         )
     return open_issued(bundle, key, conditions)
@@ -396,7 +401,7 @@ def _joined(opened: Opened) -> OneGraph:
 
 
 def _check_tensor(expected: Tensor2, found: Any, kind: str, *, name: str) -> None:
-    """Refuse another type or number of axes, or another fixed size."""
+    """Refuse another type, number of axes, or fixed size."""
     if found is None:
         raise MalformedBundle(
             f"{name}: {GRAPHS} {kind} no {expected.name!r}, which manifest.json names"

@@ -1,7 +1,7 @@
-"""Types of tensors in three tongues: ONNX's numbers, onnxruntime's words, numpy's.
+"""Types of tensors by ONNX's numbers, onnxruntime's names and numpy's types.
 
-Of some types numpy knows nothing. Their values go in and out as the unsigned integers
-that have the same bits: uint16 for bfloat16, uint8 for floats of 8 bits.
+numpy does not know some of them. Their values are passed as unsigned integers with the
+same bits: uint16 for bfloat16, uint8 for floats of 8 bits.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ from mlguard.errors import ShapeError
 FLOAT, UINT8, UINT16, INT64, STRING = 1, 2, 4, 7, 8
 FLOAT16, DOUBLE, BFLOAT16 = 10, 11, 16
 
-# ONNX's number, the Open Inference Protocol's datatype, onnxruntime's word, numpy's.
+# ONNX's number, the Open Inference Protocol's datatype, onnxruntime's name, numpy's.
 _TYPES: tuple[tuple[int, str, str, str | None], ...] = (
     (1, "FP32", "float", "f4"),
     (2, "UINT8", "uint8", "u1"),
@@ -40,7 +40,7 @@ NUMPY_OF: dict[int, np.dtype[Any]] = {
     number: np.dtype(code) for number, _, _, code in _TYPES if code
 }
 NUMPY_WORDS = {f"tensor({word})" for _, _, word, code in _TYPES if code}
-# Whole bytes, of which numpy knows the bits and not the meaning.
+# Whole bytes, whose bits numpy can hold without knowing their meaning.
 BITS_OF: dict[int, np.dtype[Any]] = {
     16: np.dtype("u2"),
     **{number: np.dtype("u1") for number in (17, 18, 19, 20, 24)},
@@ -56,22 +56,22 @@ BITS_OF_WORD = {
 
 
 def datatype_of(word: str) -> str:
-    """The manifest's word for a type of onnxruntime's."""
+    """Return the manifest's name of one of onnxruntime's types."""
     return DATATYPE_OF.get(word, word)
 
 
 def ort_tensor(
     kind: int, shape: tuple[int, ...], data: NDArray[np.uint8]
 ) -> onnxruntime.OrtValue | None:
-    """A tensor for onnxruntime over the bytes given, not a copy.
+    """Return a tensor for onnxruntime over the given bytes, without a copy.
 
     Args:
         kind: ONNX's number of the type.
-        shape: Of the tensor.
+        shape: The tensor's shape.
         data: Its bytes.
 
     Returns:
-        None if elements are smaller than a byte: numpy cannot hold them.
+        The tensor; None if elements are smaller than a byte, which numpy cannot hold.
     """
     if kind in NUMPY_OF:
         array = data.view(NUMPY_OF[kind]).reshape(shape)
@@ -83,10 +83,10 @@ def ort_tensor(
 
 
 def fed(value: Any, about: Tensor2) -> Any:
-    """A tensor as onnxruntime takes it, or a refusal in the manifest's words.
+    """Return a tensor for onnxruntime, or refuse it in the manifest's terms.
 
     Raises:
-        ShapeError: It is of another type, or has other sizes.
+        ShapeError: Its type or its sizes differ.
     """
     if isinstance(value, np.generic):
         value = np.asarray(value)
@@ -115,7 +115,7 @@ def is_odd(word: str) -> bool:
 
 
 def to_ort(value: Any, word: str) -> onnxruntime.OrtValue:
-    """What is fed to an input of onnxruntime's type `word`."""
+    """Return the value to feed to an input of onnxruntime's type `word`."""
     if isinstance(value, onnxruntime.OrtValue):
         return value
     array, bits = np.asarray(value), BITS_OF_WORD.get(word)
@@ -125,13 +125,13 @@ def to_ort(value: Any, word: str) -> onnxruntime.OrtValue:
 
 
 def from_ort(value: onnxruntime.OrtValue) -> Any:
-    """What onnxruntime gave, as numpy's, or as the unsigned integers with its bits."""
+    """Return onnxruntime's value as numpy's, or as unsigned integers of its bits."""
     word = value.data_type()
     bits = BITS_OF_WORD.get(word)
     if not is_odd(word):
         return value.numpy()
     size = value.tensor_size_in_bytes()
     raw = ctypes.string_at(value.data_ptr(), size) if size else b""
-    if bits is None:  # several elements in a byte: as they are packed
+    if bits is None:  # several elements in a byte: left packed
         return np.frombuffer(raw, np.uint8).copy()
     return np.frombuffer(raw, BITS_OF[bits]).reshape(value.shape()).copy()

@@ -1,7 +1,7 @@
-"""Take ONNX files apart and put them together on the wire, without the onnx package.
+"""Take ONNX files apart and join them as bytes, without the onnx package.
 
-The runtime joins graphs that it has checked (graph_limits) to one; it needs no more of
-protocol buffers than fields and their bytes. Field numbers from onnx/onnx.proto.
+The runtime joins graphs that it has checked (graph_limits); of protocol buffers it
+needs only fields and their bytes. The field numbers are from onnx/onnx.proto.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -29,10 +29,10 @@ Field = tuple[int, int | memoryview, memoryview]  # number, value, and all of it
 
 
 def fields(data: memoryview) -> Iterator[Field]:
-    """The fields of a message that was checked before.
+    """Yield the fields of a message that was checked before.
 
     Raises:
-        ValueError: It is no message after all.
+        ValueError: It is not a valid message.
     """
     at = 0
     while at < len(data):
@@ -53,12 +53,12 @@ def fields(data: memoryview) -> Iterator[Field]:
 
 
 def text_of(value: int | memoryview) -> str:
-    """A field that is text."""
+    """Return a text field."""
     return bytes(_bytes(value)).decode()
 
 
 def named(data: memoryview, number: int) -> str:
-    """The text of one field of a message, "" if it has none."""
+    """Return the text of one field of a message; "" if it is missing."""
     found = [value for field, value, _ in fields(data) if field == number]
     return text_of(found[-1]) if found else ""
 
@@ -66,7 +66,7 @@ def named(data: memoryview, number: int) -> str:
 def renamed(
     data: memoryview, numbers: Iterable[int], rename: Callable[[str], str]
 ) -> bytes:
-    """A message with the texts of some fields replaced."""
+    """Return a message with the texts of some fields replaced."""
     chosen, parts = set(numbers), []
     for number, value, whole in fields(data):
         if number in chosen:
@@ -77,7 +77,7 @@ def renamed(
 
 
 def varint(number: int) -> bytes:
-    """A number on the wire; negative ones as 64 bits."""
+    """Encode a number; negative ones take 64 bits."""
     number &= (1 << 64) - 1
     out = bytearray()
     while number > 0x7F:
@@ -88,33 +88,33 @@ def varint(number: int) -> bytes:
 
 
 def integer(number: int, value: int) -> bytes:
-    """A field that is an integer."""
+    """Return an integer field."""
     return varint(number << 3 | VARINT) + varint(value)
 
 
 def message(number: int, *content: bytes) -> bytes:
-    """A field that is a message, or bytes."""
+    """Return a field that is a message, or bytes."""
     return header(number, sum(map(len, content))) + b"".join(content)
 
 
 def header(number: int, size: int) -> bytes:
-    """What stands before a message of a given size."""
+    """Return the bytes before a message of a given size."""
     return varint(number << 3 | BYTES) + varint(size)
 
 
 def text(number: int, value: str) -> bytes:
-    """A field that is text."""
+    """Return a text field."""
     return message(number, value.encode())
 
 
 def node(operator: str, inputs: Iterable[str], output: str, **options: Any) -> bytes:
-    """A node of one output, as a field of a graph.
+    """Return a node of one output, as a field of a graph.
 
     Args:
-        operator: Of the default domain.
-        inputs: Names; an empty one is left out.
-        output: Its name, and the node's.
-        options: Attributes: integers, texts, or lists of integers.
+        operator: An operator of the default domain.
+        inputs: The names of its inputs; an empty one means that it is left out.
+        output: The name of the output and of the node.
+        options: Its attributes: integers, texts, or lists of integers.
     """
     parts = [text(NODE_INPUT, name) for name in inputs]
     parts += [text(NODE_OUTPUT, output), text(NODE_NAME, output)]
@@ -124,7 +124,7 @@ def node(operator: str, inputs: Iterable[str], output: str, **options: Any) -> b
 
 
 def constant(name: str, value: NDArray[Any], kind: int) -> bytes:
-    """An initializer, as a field of a graph; `kind` is its type in ONNX."""
+    """Return an initializer, as a field of a graph; `kind` is its type in ONNX."""
     dims = [integer(TENSOR_DIMS, size) for size in value.shape]
     raw = message(TENSOR_RAW, np.ascontiguousarray(value).tobytes())
     parts = [*dims, integer(TENSOR_TYPE, kind), text(TENSOR_NAME, name), raw]
@@ -134,7 +134,7 @@ def constant(name: str, value: NDArray[Any], kind: int) -> bytes:
 def value(
     number: int, name: str, kind: int, shape: Iterable[int | str] | None = None
 ) -> bytes:
-    """An input or output of a graph; a free size of its shape has a name."""
+    """Return an input or output of a graph; a free size of its shape has a name."""
     parts = [integer(TENSOR_ELEMENT, kind)]
     if shape is not None:
         parts.append(message(TENSOR_SHAPE, *map(_dimension, shape)))
@@ -148,7 +148,7 @@ def _dimension(size: int | str) -> bytes:
 
 
 def opset(domain: str, version: int) -> bytes:
-    """An operator set, as a field of a model."""
+    """Return an operator set, as a field of a model."""
     return message(
         MODEL_OPSET, text(OPSET_DOMAIN, domain), integer(OPSET_VERSION, version)
     )

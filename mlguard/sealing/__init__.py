@@ -1,7 +1,7 @@
-"""Seal tensors in place: ciphertext of the same length, a key of its own for each.
+"""Seal tensors in place: each becomes ciphertext of its length, under its own key.
 
-Knows no bundle, no ONNX and no file format: whoever has tensors in a file of his own
-uses this. docs/spec/sealed-tensors-v1.md is the whole construction.
+The room knows no bundle, no ONNX and no file format, so that any program with its own
+file format can use it. docs/spec/sealed-tensors-v1.md is the whole construction.
 """
 
 from mlguard.sealing.file_key import FileKey, new_salt

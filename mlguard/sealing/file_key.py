@@ -1,7 +1,7 @@
 """The key of one file, and the keys that come from it. docs/spec/sealed-tensors-v1.md.
 
 A file key serves one file: with the file's fresh salt, every key derived from it is
-used for one content only. That is what makes counting nonces safe.
+used for one content only. Therefore counted nonces are safe.
 """
 
 import hmac
@@ -20,10 +20,10 @@ ROOT_BYTES = 64  # as many as SHA-512 gives: RFC 5869 asks that of what is expan
 
 
 class Subkeys(Protocol):
-    """Whatever gives the subkeys of a model; `ModelSubkeys` is one."""
+    """The source of a model's subkeys; `ModelSubkeys` is one."""
 
     def derive(self, use: str) -> bytes:
-        """The 32-byte subkey of one use."""
+        """Return the 32-byte subkey of one use."""
 
 
 def new_salt() -> bytes:
@@ -32,14 +32,14 @@ def new_salt() -> bytes:
 
 
 class FileKey:
-    """The key of one file. It is never pickled, and shows nothing when printed.
+    """The key of one file. It is never pickled, and printing it shows nothing.
 
     Args:
-        secret: 32 bytes; of an issued file random ones.
+        secret: 32 bytes; random for an issued file.
         salt: 32 public bytes, fresh for this file.
 
     Raises:
-        ValueError: One of them is not 32 bytes.
+        ValueError: Secret or salt is not 32 bytes long.
     """
 
     __slots__ = ("_commitment", "_root")
@@ -56,22 +56,22 @@ class FileKey:
 
     @classmethod
     def of_owner(cls, subkeys: Subkeys, salt: bytes) -> Self:
-        """The key of a file that the owner of a model key keeps for himself."""
+        """Return the key of an owner's own file, derived from the model key."""
         info = (LABEL + "file-key").encode()
         kdf = HKDF(SHA512(), FILE_KEY_BYTES, salt, info)
         return cls(kdf.derive(subkeys.derive(USE)), salt)
 
     @property
     def commitment(self) -> bytes:
-        """32 public bytes that only this key and salt give."""
+        """Return 32 public bytes that commit to this key and salt."""
         return self._commitment
 
     def check(self, commitment: bytes, *, name: str) -> None:
-        """Refuse a file that was sealed under another key. Call it before opening.
+        """Refuse a file that was sealed under another key. Call this before opening it.
 
         Args:
-            commitment: What the file says.
-            name: What to call the file in a refusal.
+            commitment: The commitment in the file.
+            name: The name of the file in a refusal.
 
         Raises:
             WrongKey: The commitment is another key's.

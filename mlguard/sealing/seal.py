@@ -1,9 +1,9 @@
 """Seal and open the bytes of tensors and of blobs, in one pass, a piece at a time.
 
-Reads every byte once: what is authenticated is what comes out. A file is read and not
-mapped, so that nobody can change a byte between the two halves of AES-GCM, a file that
-is cut short is a refusal and no signal, and no mapped page counts as memory in use.
-docs/spec/sealed-tensors-v1.md, sections 2 to 4.
+Every byte is read once, so the bytes authenticated are the bytes returned. A file is
+read and not mapped: nobody can change a byte between the two halves of AES-GCM, a
+truncated file leads to a refusal and not to a signal, and no mapped page counts as
+memory in use. docs/spec/sealed-tensors-v1.md, sections 2 to 4.
 """
 
 import struct
@@ -36,15 +36,15 @@ def seal_tensor(
     *,
     hidden: bool = True,
 ) -> tuple[bytes, ...]:
-    """Write a tensor's ciphertext, as long as the tensor.
+    """Write a tensor's ciphertext, which is as long as the tensor.
 
     Args:
         key: The key of the file.
         index: Its place in the file's table; no other tensor of the file has it.
-        header: What the tensor is called, its type and its shape.
+        header: The tensor's name, type and shape.
         data: A buffer of its bytes.
         sink: Where the ciphertext goes, at its present position.
-        hidden: False to write the bytes as they are, and vouch for them only.
+        hidden: False to write the bytes in the clear, and authenticate them only.
 
     Returns:
         The tags, one for each chunk.
@@ -72,20 +72,20 @@ def open_tensor(
     name: str,
     hidden: bool = True,
 ) -> None:
-    """Decrypt and authenticate a tensor. Until this returns, `into` holds nothing.
+    """Decrypt and authenticate a tensor. Do not read `into` before this returns.
 
     Args:
         key: The key of the file, its commitment checked.
         index: The tensor's place in the file's table.
-        header: What the file says the tensor is.
+        header: The tensor's name, type and shape, from the file.
         source: The file, at the tensor's first byte.
         into: A buffer of the tensor's size, for the plain bytes.
         tags: One for each chunk.
-        name: What to call the file in a refusal.
-        hidden: Whether it was encrypted; as for `seal_tensor`.
+        name: The name of the file in a refusal.
+        hidden: Whether it was encrypted, as for `seal_tensor`.
 
     Raises:
-        TamperedTensors: The tensor is not what was sealed here, or the file ends in it.
+        TamperedTensors: The tensor was changed or moved, or the file ends within it.
         ValueError: There are more or fewer tags than chunks.
     """
     target = _flat(into)
@@ -101,22 +101,22 @@ def open_tensor(
             cipher.verify()
         except InvalidTag:
             target[:] = bytes(len(target))
-            raise TamperedTensors(f"{what} is not what was sealed here") from None
+            raise TamperedTensors(f"{what} was changed after it was sealed") from None
 
 
 def seal_blob(
     key: FileKey, blob: str, data: bytes, *, hidden: bool = True
 ) -> tuple[bytes, bytes]:
-    """Seal something that is no tensor: a graph, a table.
+    """Seal a blob that is not a tensor, such as a graph or a table.
 
     Args:
         key: The key of the file.
         blob: Its name; no other blob of the file has it.
         data: At most 2 GiB.
-        hidden: False to leave the bytes as they are, and vouch for them only.
+        hidden: False to leave the bytes in the clear, and authenticate them only.
 
     Returns:
-        As many bytes as were given, and their tag.
+        The sealed bytes, of the same length, and their tag.
 
     Raises:
         ValueError: There are too many bytes.
@@ -130,24 +130,26 @@ def seal_blob(
 def open_blob(
     key: FileKey, blob: str, data: bytes, tag: bytes, *, name: str, hidden: bool = True
 ) -> bytes:
-    """Decrypt and authenticate a blob; as `open_tensor`.
+    """Decrypt and authenticate a blob, as `open_tensor` does.
 
     Raises:
-        TamperedTensors: The blob is not what was sealed here.
+        TamperedTensors: The blob was changed after it was sealed.
     """
     cipher = _Cipher(key.key(f"blob/{blob}"), 0, _of_blob(blob), tag, hidden=hidden)
     opened = bytes(cipher.open(memoryview(data)))
     try:
         cipher.verify()
     except InvalidTag:
-        raise TamperedTensors(f"{name}: {blob} is not what was sealed here") from None
+        raise TamperedTensors(
+            f"{name}: {blob} was changed after it was sealed"
+        ) from None
     return opened
 
 
 class _Cipher:
     """AES-256-GCM over one chunk, a piece at a time.
 
-    What is not hidden is associated data, and the plaintext is empty.
+    If it is not hidden, the data is associated data and the plaintext is empty.
     """
 
     def __init__(
@@ -200,7 +202,7 @@ def _fill(source: BinaryIO, piece: memoryview, *, name: str) -> None:
     while filled < len(piece):
         count = source.readinto(piece[filled:])  # type: ignore[attr-defined]
         if not count:
-            raise TamperedTensors(f"{name}: the file ends in it")
+            raise TamperedTensors(f"{name}: the file ends within it")
         filled += count
 
 
@@ -210,7 +212,7 @@ def _flat(data: Any) -> memoryview:
 
 
 def _chunks(data: memoryview) -> Iterator[memoryview]:
-    """At least one, and that empty if there is nothing."""
+    """Split data into at least one chunk, which is empty if the data is."""
     for number in range(chunks_of(len(data))):
         start = number * tensors.CHUNK_BYTES
         yield data[start : start + tensors.CHUNK_BYTES]
@@ -222,7 +224,7 @@ def _pieces(data: memoryview) -> Iterator[memoryview]:
 
 
 def _of_tensor(index: int, header: TensorHeader, count: int, number: int) -> bytes:
-    """The associated data of one chunk."""
+    """Return the associated data of one chunk."""
     name, rank = header.name.encode(), len(header.shape)
     numbers = struct.pack("<5I", index, count, number, header.element_type, rank)
     sizes = struct.pack(f"<{rank}Q", *header.shape)

@@ -1,21 +1,21 @@
-"""What a tensor is here: a name, a type, a shape, and bytes.
+"""Tensors, as the sealing knows them: a name, a type, a shape, and bytes.
 
-Of docs/spec/sealed-tensors-v1.md.
+The types are those of docs/spec/sealed-tensors-v1.md.
 
-Types are ONNX's numbers. Of many of them (bfloat16, floats of 8 bits, integers of 4 and
-2) numpy knows nothing: their bytes travel as they are.
+Types are ONNX's numbers. Many of them (bfloat16, floats of 8 bits, integers of 4 and 2)
+are unknown to numpy: their bytes are passed through unchanged.
 """
 
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
-CHUNK_BYTES = 1 << 26  # what a reader holds at most, and less than one AES-GCM call
+CHUNK_BYTES = 1 << 26  # the most a reader holds, and less than one AES-GCM call allows
 
 MAX_NAME = 1024  # characters
 
-# Bits of one element, by the number that onnx.proto gives its type. Strings (8) have no
-# bytes of their own.
+# Bits of one element, by the number of its type in onnx.proto. Strings (8) have no
+# fixed size.
 ELEMENT_BITS = {
     **{1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64},
     **{12: 32, 13: 64, 14: 64, 15: 128, 16: 16},  # … complex, bfloat16
@@ -26,12 +26,12 @@ ELEMENT_BITS = {
 
 @dataclass(frozen=True)
 class TensorHeader:
-    """What stays in the clear of a tensor, and is vouched for.
+    """The part of a tensor that stays in the clear, and is authenticated.
 
     Attributes:
-        name: In its file.
+        name: The tensor's name in its file.
         element_type: The number of its type in ONNX.
-        shape: Sizes of its axes; none of a scalar.
+        shape: Sizes of its axes; empty for a scalar.
     """
 
     name: str
@@ -40,7 +40,7 @@ class TensorHeader:
 
     @property
     def size_bytes(self) -> int:
-        """How many bytes it has.
+        """Its size in bytes.
 
         Raises:
             ValueError: The type is unknown, or a size is negative.
@@ -53,10 +53,10 @@ class PlainTensor(TensorHeader):
     """A tensor that goes into a file.
 
     Attributes:
-        data: A buffer of its bytes, little-endian, row by row; a memory map will do.
+        data: A buffer of its bytes, little-endian, row by row; it may be a memory map.
 
     Raises:
-        ValueError: The buffer has another size than type and shape say.
+        ValueError: The size of the buffer does not match type and shape.
     """
 
     data: Any = field(repr=False, compare=False)
@@ -86,7 +86,7 @@ def check_name(name: str) -> None:
 
 
 def tensor_bytes(element_type: int, shape: tuple[int, ...]) -> int:
-    """How many bytes a tensor has.
+    """Return the size of a tensor in bytes.
 
     Raises:
         ValueError: The type is unknown, or a size is negative.
@@ -96,12 +96,14 @@ def tensor_bytes(element_type: int, shape: tuple[int, ...]) -> int:
         (24, 2, 8)
     """
     if element_type not in ELEMENT_BITS:
-        raise ValueError(f"type {element_type} has no bytes that could be sealed")
+        raise ValueError(
+            f"type {element_type} cannot be sealed: its elements have no fixed size"
+        )
     if any(size < 0 for size in shape):
         raise ValueError(f"shape {shape} has a negative size")
     return -(-math.prod(shape) * ELEMENT_BITS[element_type] // 8)
 
 
 def chunks_of(size_bytes: int) -> int:
-    """How many chunks, and so tags, a tensor of that many bytes has."""
+    """Return how many chunks, and so tags, a tensor of that many bytes has."""
     return max(1, -(-size_bytes // CHUNK_BYTES))

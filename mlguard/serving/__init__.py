@@ -1,8 +1,8 @@
-"""Step 8: put a bundle where a server finds it, and its key where the server gets it.
+"""Step 8: place a bundle for a server, and open its key there.
 
-There is no server here: Triton, or any process that opens a `Session`, is the server.
-This room is a place where a keystore meets a model, as `mlguard/cli` is: it runs where
-nobody can be asked for a passphrase. Importing it loads no onnxruntime.
+This is not a server: Triton, or any process that opens a `Session`, is. A keystore
+meets a model in this room, as in `mlguard/cli`, but nobody can be asked for a
+passphrase. Importing it does not load onnxruntime.
 """
 
 from mlguard.serving.key_sources import SOURCES, open_key

@@ -1,8 +1,8 @@
 """Where a server gets its key: a mounted file, a keystore, or a local key service.
 
-A source is a short text that holds no secret, so that it can stand in a configuration.
-Nothing here asks a person, and nothing takes a key from an environment variable's value
-or a command line, which other processes can read.
+A source is a short text without any secret, so that it can be part of a configuration.
+Nothing here asks a person, and no key is taken from the value of an environment
+variable or from a command line, which other processes can read.
 """
 
 import os
@@ -22,7 +22,7 @@ from keystore.textform import IDENTITY_1, IDENTITY_2, KEY_1, begins_with, from_t
 from mlguard.errors import KeySourceError
 from mlguard.keys import KEY_BYTES, ModelKey
 
-ENVIRONMENT = "MLGUARD_KEY_SOURCE"  # stands before what a configuration says
+ENVIRONMENT = "MLGUARD_KEY_SOURCE"  # takes precedence over the configuration
 IDENTITY = "MLGUARD_IDENTITY_FILE"
 MAX_ANSWER_BYTES = 4096  # a key as text has about 80
 TIMEOUT_S = 10.0
@@ -32,9 +32,9 @@ Opener = ModelKey | Identity
 
 
 def open_key(source: str) -> Opener:
-    """Get what opens a bundle from where a source says it is.
+    """Get the key of a bundle from a source.
 
-    That is the owner's model key, or for an issued bundle the customer's identity.
+    The key is the owner's model key, or for an issued bundle the customer's identity.
 
     Args:
         source: `file:PATH`, an identity file or what `mlguard keys export` wrote, such
@@ -44,23 +44,23 @@ def open_key(source: str) -> Opener:
             container, which answers after attestation.
 
     Raises:
-        KeySourceError: The source is of another kind, or does not answer with a key.
+        KeySourceError: The source is of an unknown kind, or does not answer with a key.
         KeystoreError: The file or the keystore does not open.
     """
     kind, colon, rest = source.partition(":")
     if not colon or kind not in SOURCES:
         known = ", ".join(f"{name}:…" for name in SOURCES)
-        # What was given is not shown: by mistake it may be the key itself.
-        raise KeySourceError(f"expected a source of a key: {known}")
+        # The value is not shown: by mistake it may be the key itself.
+        raise KeySourceError(f"expected a key source: {known}")
     return SOURCES[kind](rest)
 
 
 def chosen_source(configured: str) -> str:
-    """The source to use: the environment's, or else the configured one."""
+    """Return the source to use: the environment's, otherwise the configured one."""
     source = os.environ.get(ENVIRONMENT) or configured
     if not source:
         raise KeySourceError(
-            "no source of a key is configured",
+            "no key source is configured",
             hint=f"set {ENVIRONMENT}, for example to file:/run/secrets/acme.key",
         )
     return source
@@ -77,7 +77,7 @@ def _from_keystore(rest: str) -> ModelKey:
         raise KeySourceError("expected keystore:PATH#NAME")
     if not identity:
         raise KeySourceError(
-            f"a keystore is opened here by an identity file, and {IDENTITY} is not set"
+            f"a server opens a keystore by an identity file, but {IDENTITY} is not set"
         )
     with Keystore.open(Path(path), Identity.read(Path(identity))) as store:
         secret = store.get(name)
@@ -90,11 +90,11 @@ def _from_service(rest: str) -> Opener:
     url = f"http:{rest}"
     if not _is_local(url):
         raise KeySourceError(
-            f"a key is fetched from this machine only, got {url}",
+            f"a key is fetched only from this machine, got {url}",
             hint="run the key service in the same pod or machine, at 127.0.0.1",
         )
     answers: queue.SimpleQueue[bytes | str] = queue.SimpleQueue()
-    # The library bounds each read and not the whole, so a slow service is left behind.
+    # The library bounds each read and not the whole, so a slow service is abandoned.
     threading.Thread(target=_ask, args=(url, answers), daemon=True).start()
     try:
         text = answers.get(timeout=TIMEOUT_S)
@@ -108,7 +108,7 @@ def _from_service(rest: str) -> Opener:
 
 
 def _ask(url: str, answers: "queue.SimpleQueue[bytes | str]") -> None:
-    """Put the service's answer into the queue, or as text why there is none."""
+    """Put the service's answer into the queue, or the reason for none as text."""
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), _NoRedirects()
     )
@@ -132,7 +132,7 @@ def _is_local(url: str) -> bool:
     try:
         return "%" not in host and ip_address(host).is_loopback
     except ValueError:
-        return False  # names are not looked up: who answers them can change
+        return False  # names are not looked up: their addresses can change
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

@@ -1,11 +1,11 @@
-"""A Triton model repository around a bundle. The key is not in it.
+"""Write a Triton model repository around a bundle, without the key.
 
     NAME/config.pbtxt     inputs, outputs, batching, where the key comes from
     NAME/1/model.py       two lines: the code is mlguard.serving.triton_model
     NAME/1/model.mlgb     the bundle, as it is
 
-The repository can lie where anybody reads it: the bundle is sealed, and config.pbtxt
-names the place where the server finds the key, not the key.
+Anybody may read the repository: the bundle is sealed, and config.pbtxt names the place
+where the server finds the key, not the key.
 
 Where the key stays at the client, the host gets the model of a bundle that is not
 sealed, and nothing of the key: `1/model.onnx` in place of the bundle.
@@ -56,14 +56,14 @@ class Served:
     """How a bundle is served.
 
     Attributes:
-        name: The model's name at the server.
-        key_source: Where the server finds the key; see `open_key`. May be empty: then
-            the server's environment must say it.
-        version: A new version goes beside the old ones of the same name.
-        instances: How many copies run at a time, each with a session of its own.
-        max_batch: The most images that one call of the model gets.
-        queue_us: How long a request waits for others to make a batch, microseconds.
-        threads: Of each instance; 0 leaves it to onnxruntime.
+        name: The model's name on the server.
+        key_source: Where the server finds the key; see `open_key`. If empty, the
+            server's environment must say it.
+        version: The version; it is added beside the old ones of the same name.
+        instances: How many copies run at a time, each with its own session.
+        max_batch: The most images in one call of the model.
+        queue_us: How long a request waits for others to form a batch, in microseconds.
+        threads: The threads of each instance; 0 for onnxruntime's choice.
         key_at: Who has the key: the server, or the clients alone.
     """
 
@@ -82,7 +82,7 @@ def write_repository(bundle: Path, out: Path, served: Served) -> Path:
 
     Args:
         bundle: The bundle.
-        out: The repository; made if it is not there.
+        out: The repository; created if it does not exist.
         served: How to serve it.
 
     Returns:
@@ -91,7 +91,7 @@ def write_repository(bundle: Path, out: Path, served: Served) -> Path:
     Raises:
         BundleError: The bundle cannot be read, or does not follow its specification; or
             the key is to stay at the client, and the model needs it.
-        OptionError: A name or number cannot stand in a configuration.
+        OptionError: A name or number is not valid in a configuration.
         OutputExists: The repository has this version of the model already.
         OutputError: There is no space, or the place is not writable.
     """
@@ -106,7 +106,7 @@ def write_repository(bundle: Path, out: Path, served: Served) -> Path:
     version = folder / str(served.version)
     if version.exists():
         raise OutputExists(
-            f"{out} has version {served.version} of {served.name} already",
+            f"{out} already has version {served.version} of {served.name}",
             hint="choose another --version",
         )
     _check_same(folder / "config.pbtxt", config)
@@ -147,11 +147,11 @@ def without_key(bundle: Bundle2 | Glimpse) -> Bundle:
 
 
 def configuration(bundle: Bundle2 | Glimpse, served: Served) -> str:
-    """The text of config.pbtxt.
+    """Return the text of config.pbtxt.
 
-    A model of images takes 8-bit images and gives classes, and requests go through it
-    together: Triton adds the axis of the batch. Any other takes and gives the bundle's
-    own tensors, one request at a time.
+    A model of images takes 8-bit images and returns classes, and requests are batched:
+    Triton adds the batch axis. Any other model takes and returns the bundle's own
+    tensors, one request at a time.
 
     Raises:
         OptionError: The bundle has a tensor of a type that Triton does not know.
@@ -245,12 +245,15 @@ def _tensor(tensor: Tensor2) -> str:
     if tensor.datatype not in TYPES or tensor.shape is None:
         raise OptionError(
             "the repository",
-            [f"tensor {tensor.name!r}: Triton knows no {tensor.datatype}"],
+            [
+                f"tensor {tensor.name!r}: Triton does not support the type "
+                f"{tensor.datatype}"
+            ],
         )
     if set(tensor.name) & set('"\\') or not tensor.name.isprintable():
         raise OptionError(
             "the repository",
-            [f"tensor {tensor.name!r}: Triton takes no such name"],
+            [f"tensor {tensor.name!r}: Triton does not accept this name"],
         )
     dims = ", ".join(map(str, tensor.shape)) or "1"
     kind = TYPES[tensor.datatype]
@@ -258,10 +261,10 @@ def _tensor(tensor: Tensor2) -> str:
 
 
 def _check_same(path: Path, config: str) -> None:
-    """Refuse a version that would be served otherwise than the configuration says.
+    """Refuse a version that does not match the configuration in place.
 
     Raises:
-        OptionError: The model's configuration is there, and is another one.
+        OptionError: The model already has a different configuration.
     """
     try:
         there = read_bounded(path, MAX_CONFIG_BYTES).decode(errors="replace")
@@ -272,7 +275,7 @@ def _check_same(path: Path, config: str) -> None:
     if there != config:
         raise OptionError(
             "the repository",
-            [f"{path} says something else than this version needs; all share it"],
+            [f"{path} does not match this version; all versions share it"],
         )
 
 

@@ -1,6 +1,6 @@
-"""What Triton's Python backend runs: a session for each instance.
+"""The model class for Triton's Python backend: one session for each instance.
 
-Triton imports this through the model.py of a repository, in a process of its own. Every
+Triton imports this through the model.py of a repository, in a process of its own. A
 refusal is one line in the server's log, and the model is then not ready.
 """
 
@@ -32,7 +32,7 @@ class TritonPythonModel:
     """One instance of a served bundle."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Open the bundle that lies beside model.py, with the key of this server."""
+        """Open the bundle beside model.py with the key of this server."""
         parameters = json.loads(args["model_config"])["parameters"]
         told = {name: value["string_value"] for name, value in parameters.items()}
         path = Path(args["model_repository"], args["model_version"], BUNDLE)
@@ -48,7 +48,7 @@ class TritonPythonModel:
             raise RuntimeError(f"mlguard: error: {refusal}{hint}") from None
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer requests, of images those of one size together."""
+        """Answer requests, batching images of one size."""
         import triton_python_backend_utils as triton  # only there, in Triton
 
         session = self._session
@@ -92,11 +92,11 @@ class TritonPythonModel:
 
 
 def conditions_here() -> Conditions:
-    """Under what issued bundles are opened, as the server's environment says.
+    """Return the conditions for issued bundles, from the server's environment.
 
     Raises:
         KeySourceError: A file that it names cannot be read.
-        SignatureNotTrusted: A file holds no public key.
+        SignatureNotTrusted: A file does not hold a public key.
     """
     named = os.environ.get(SIGNERS, "").split(os.pathsep)
     signers = [read_signer(_content(one), name=one) for one in named if one]

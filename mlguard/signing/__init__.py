@@ -2,8 +2,8 @@
 
 A signature covers a list of files by their SHA-256. It is an in-toto statement in a
 DSSE envelope in a Sigstore bundle, so that the package `model-signing` verifies ours
-and we verify its. Knows nothing of bundles, keys of models or keystores: it is handed
-hashes and a signing key. Written down in docs/spec/signing-v1.md.
+and we verify its. The room knows nothing of bundles, model keys or keystores: it is
+handed hashes and a signing key. Its specification is docs/spec/signing-v1.md.
 """
 
 from mlguard.signing.envelope import Envelope, read_envelope, seal_envelope

@@ -1,4 +1,4 @@
-"""A signed text: DSSE in a Sigstore bundle, read in bounds and before it is believed.
+"""A signed text: DSSE in a Sigstore bundle, read within limits.
 
 docs/spec/signing-v1.md, section 2. The payload's type is under the signature, so that a
 revocation list is never taken for a model's signature.
@@ -22,13 +22,13 @@ MAX_ENVELOPE_BYTES = 1 << 20  # names and hashes of a few files
 
 @dataclass(frozen=True)
 class Envelope:
-    """What a signature file says, before anybody has checked it.
+    """The contents of a signature file, before they are checked.
 
     Attributes:
         payload: The signed bytes.
-        payload_type: What they are.
+        payload_type: Their type.
         signature: ECDSA in DER.
-        signer_id: The hint which key signed; empty where there is none.
+        signer_id: The hint that says which key signed; empty if it is missing.
     """
 
     payload: bytes
@@ -37,7 +37,7 @@ class Envelope:
     signer_id: str
 
     def open(self, signers: Sequence[PublicSigner], *, name: str) -> PublicSigner:
-        """Say which of the trusted signers signed.
+        """Return the trusted signer who signed.
 
         Raises:
             SignatureNotTrusted: None of them did.
@@ -50,19 +50,19 @@ class Envelope:
                 return signer
         if self.signer_id in {signer.signer_id for signer in signers}:
             raise SignatureNotTrusted(
-                f"the signature of {self.signer_id[:16]} on {name} does not hold: what "
-                "was signed was changed, or he did not sign it"
+                f"the signature of {self.signer_id[:16]} on {name} is invalid: the "
+                "files were changed, or this signer did not sign them"
             )
         trusted = ", ".join(signer.shown for signer in signers) or "nobody"
         claimed = self.signer_id[:16] or "an unnamed key"
         raise SignatureNotTrusted(
-            f"{name} claims the signature of {claimed}, and not one of the trusted "
-            f"signers ({trusted}) made it"
+            f"{name} claims to be signed by {claimed}, which is not one of the "
+            f"trusted signers ({trusted})"
         )
 
 
 def seal_envelope(payload: bytes, payload_type: str, signer: Signer) -> bytes:
-    """Sign a text and give the file."""
+    """Sign a text, and return the signature file."""
     signature = signer.sign(pre_authentication(payload_type, payload))
     envelope = {
         "payload": _encode(payload),
@@ -79,11 +79,11 @@ def seal_envelope(payload: bytes, payload_type: str, signer: Signer) -> bytes:
 
 
 def read_envelope(data: bytes, *, name: str) -> Envelope:
-    """Read a signature file. Nothing in it is believed yet.
+    """Read a signature file, without checking the signature yet.
 
     Args:
         data: The file.
-        name: What to call it in a refusal.
+        name: The name of the file in a refusal.
 
     Raises:
         SignatureNotTrusted: It is not a signature that this reader knows.
@@ -115,15 +115,16 @@ def read_envelope(data: bytes, *, name: str) -> Envelope:
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise SignatureNotTrusted(
-            f"{name} is not a signature by a key as OpenSSF Model Signing v1.0 has it"
+            f"{name} is not a key-based signature as defined by OpenSSF Model Signing "
+            "v1.0"
         ) from None
 
 
 def read_json(data: bytes, *, name: str) -> dict[str, Any]:
-    """Read a JSON object that nobody vouches for; no key may stand twice.
+    """Read an untrusted JSON object; no key may appear twice.
 
     Raises:
-        SignatureNotTrusted: It is none, or too large.
+        SignatureNotTrusted: It is not a JSON object, or too large.
     """
     try:
         if len(data) > MAX_ENVELOPE_BYTES:
@@ -139,7 +140,7 @@ def read_json(data: bytes, *, name: str) -> dict[str, Any]:
 
 
 def pre_authentication(payload_type: str, payload: bytes) -> bytes:
-    """What is signed: DSSE v1's pre-authentication encoding."""
+    """Return the bytes that are signed: DSSE v1's pre-authentication encoding."""
     kind = payload_type.encode()
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 

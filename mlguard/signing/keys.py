@@ -1,7 +1,7 @@
-"""Who signs, and who is trusted: ECDSA on P-256, as OpenSSF Model Signing has it.
+"""Signing keys and trusted signers: ECDSA on P-256, as in OpenSSF Model Signing.
 
-A signer is named by the SHA-256 of its public key's PEM text, which is what a signature
-carries as its hint. docs/spec/signing-v1.md, section 1.
+A signer is named by the SHA-256 of its public key's PEM text, which a signature carries
+as its hint. docs/spec/signing-v1.md, section 1.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ class PublicSigner:
     """The public half of a signing key.
 
     Attributes:
-        pem: As PEM text, in the one spelling that `cryptography` writes.
+        pem: The key as PEM text, spelled as `cryptography` writes it.
     """
 
     pem: bytes
@@ -38,7 +38,7 @@ class PublicSigner:
 
     @property
     def shown(self) -> str:
-        """The signer as messages name it."""
+        """The name of the signer in messages."""
         return self.signer_id[:SHOWN_DIGITS]
 
     @cached_property
@@ -58,14 +58,14 @@ class PublicSigner:
 
 
 class Signer(Protocol):
-    """What can sign: a key in memory, or one in a token."""
+    """A key that signs, in memory or in a token."""
 
     @property
     def public(self) -> PublicSigner:
         """The public half."""
 
     def sign(self, data: bytes) -> bytes:
-        """Give an ECDSA-with-SHA-256 signature in DER."""
+        """Return an ECDSA-with-SHA-256 signature in DER."""
 
 
 class SigningKey:
@@ -96,7 +96,7 @@ class SigningKey:
         return _public(self._key.public_key())
 
     def sign(self, data: bytes) -> bytes:
-        """Give an ECDSA-with-SHA-256 signature in DER."""
+        """Return an ECDSA-with-SHA-256 signature in DER."""
         return self._key.sign(data, ec.ECDSA(SHA256()))
 
     def reveal(self) -> bytes:

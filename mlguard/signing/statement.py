@@ -1,8 +1,8 @@
 """Which files a signature covers: the in-toto statement of OpenSSF Model Signing v1.0.
 
-The statement lists every file by its SHA-256. A file that is not listed, or listed and
-not there, is refused: both are ways to change a bundle under a good signature.
-docs/spec/signing-v1.md, section 3.
+The statement lists every file by its SHA-256. A file that is missing from the list, or
+listed but missing, is refused: both are ways to change a bundle under a valid
+signature. docs/spec/signing-v1.md, section 3.
 """
 
 import hashlib
@@ -25,11 +25,11 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Statement:
-    """A signature that was checked.
+    """A statement whose signature was checked.
 
     Attributes:
-        signer: Who signed.
-        model: What the signer called it.
+        signer: The signer.
+        model: The signer's name for the set of files.
         files: SHA-256 in hex of each file, by name.
     """
 
@@ -45,8 +45,8 @@ def sign_files(
 
     Args:
         files: SHA-256 in hex of each file, by its name.
-        signer: Who signs.
-        model: What to call the set.
+        signer: The key that signs.
+        model: The name of the set.
         signature: The name of the signature file, which cannot cover itself.
 
     Returns:
@@ -86,24 +86,23 @@ def verify_files(
 
     Args:
         data: The signature file.
-        files: SHA-256 in hex of each file that is there, by its name; without the
-            signature itself.
-        signers: Whom to trust.
-        name: What to call the bundle in a refusal.
+        files: SHA-256 in hex of each file present, by its name, without the signature.
+        signers: The trusted signers.
+        name: The name of the bundle in a refusal.
 
     Raises:
-        SignatureNotTrusted: The file is no signature, or not of a trusted signer.
-        TamperedBundle: It is, and the files are not those that were signed.
+        SignatureNotTrusted: The file is not a signature, or not by a trusted signer.
+        TamperedBundle: The signature is trusted, but the files were changed.
     """
     envelope = read_envelope(data, name=f"{name}: the signature")
     signer = envelope.open(signers, name=name)
     if envelope.payload_type != PAYLOAD_TYPE:
-        raise SignatureNotTrusted(f"{name} carries a signature of something else")
+        raise SignatureNotTrusted(f"{name} carries a signature over something else")
     statement = _parse(envelope.payload, signer, name=name)
     for changed in sorted(set(files) | set(statement.files)):
         if files.get(changed) != statement.files.get(changed):
             raise TamperedBundle(
-                f"{name}: {changed} is not what {signer.shown} signed"
+                f"{name}: {changed} was changed after {signer.shown} signed it"
                 if changed in statement.files and changed in files
                 else f"{name}: {changed} is missing or was added after "
                 f"{signer.shown} signed"
@@ -112,7 +111,7 @@ def verify_files(
 
 
 def _parse(payload: bytes, signer: PublicSigner, *, name: str) -> Statement:
-    """Read a statement whose signature holds."""
+    """Read a statement whose signature was checked."""
     statement = read_json(payload, name=f"{name}: the signed statement")
     try:
         (subject,) = statement["subject"]
@@ -132,8 +131,8 @@ def _parse(payload: bytes, signer: PublicSigner, *, name: str) -> Statement:
         return Statement(signer, str(subject["name"]), files)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise SignatureNotTrusted(
-            f"{name}: what was signed is not a statement about files as OpenSSF Model "
-            "Signing v1.0 has it"
+            f"{name}: the signed text is not a statement about files as defined by "
+            "OpenSSF Model Signing v1.0"
         ) from None
 
 
@@ -144,6 +143,6 @@ def _resource(one: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _root(files: Mapping[str, str], order: Sequence[str] | None = None) -> str:
-    """SHA-256 over all digests, in the order of the names."""
+    """Return the SHA-256 over all digests, in the order of the names."""
     names = sorted(files) if order is None else order
     return hashlib.sha256(b"".join(bytes.fromhex(files[n]) for n in names)).hexdigest()

@@ -3,7 +3,7 @@
 A transform is a pure value: the same key, protection id and block size always give the
 same one, on every machine and in every release. Training (torch) and the bundle (ONNX)
 have back-ends of their own that are compared with this one bit for bit. This room knows
-no model and no file. Written down in docs/spec/transforms-v1.md.
+no model and no file. The specification is docs/spec/transforms-v1.md.
 """
 
 from mlguard.rules import BLOCK_SIZES, block_sizes_of

@@ -1,7 +1,7 @@
-"""What every keyed transform of images can do.
+"""The base of all keyed transforms of images.
 
-A transform works on blocks of integers; everything around that (cutting images into
-blocks, dividing, refusing wrong shapes) is the same for all and is here.
+A transform works on blocks of integers; everything else (cutting images into blocks,
+dividing, refusing wrong shapes) is the same for all and is here.
 """
 
 from abc import ABC, abstractmethod
@@ -47,11 +47,11 @@ class Transform(ABC):
     @property
     @abstractmethod
     def key_space_bits(self) -> float:
-        """Give log2 of the number of different transforms a key can choose."""
+        """Return log2 of the number of different transforms that a key can choose."""
 
     @abstractmethod
     def slots(self) -> dict[str, NDArray[Any]]:
-        """The tensors of the ONNX key slots, by slot name. Key material."""
+        """Return the tensors of the ONNX key slots, by slot name: key material."""
 
     @abstractmethod
     def transform_blocks(self, blocks: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -62,12 +62,12 @@ class Transform(ABC):
         """Undo `transform_blocks`.
 
         Raises:
-            ValueError: The values are not what this transform gives.
+            ValueError: This transform cannot give these values.
         """
 
     @property
     def scale(self) -> float:
-        """What the integers are divided by: the largest value they can have."""
+        """The divisor of the integers: the largest value that they can have."""
         return float(BYTE_MAX)
 
     def values(self, images: NDArray[np.uint8]) -> NDArray[np.int32]:
@@ -87,7 +87,7 @@ class Transform(ABC):
         return from_blocks(self.transform_blocks(blocks), self.block_size)
 
     def apply(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Transform images into what the model sees before normalization.
+        """Transform images into the model's input before normalization.
 
         Shape:
             images   (N, 3, H, W) uint8, RGB
@@ -125,7 +125,7 @@ class Transform(ABC):
             raise ShapeError(f"expected uint8 images, got {images.dtype}")
 
     def inverse(self) -> "Inverse":
-        """The exact way back. Whoever has the key has the image."""
+        """Return the exact inverse: with the key, anybody can restore the image."""
         return Inverse(self)
 
     def __repr__(self) -> str:
@@ -184,7 +184,7 @@ class DerivedTransform(Transform):
     @staticmethod
     @abstractmethod
     def key_space(block_size: int) -> float:
-        """Bits of choice that `derive` has at a block size; needs no key."""
+        """Return the bits of choice that `derive` has at a block size; needs no key."""
 
 
 def checked_mask(mask: NDArray[np.bool_], length: int) -> NDArray[np.bool_]:

@@ -19,7 +19,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 def block_length(block_size: int) -> int:
-    """How many values a block has, L = 3·M².
+    """Return the number of values in a block, L = 3·M².
 
     Raises:
         ValueError: The block size is not one of BLOCK_SIZES.

@@ -1,6 +1,6 @@
 """Encrypted feature maps: a keyed permutation of the channels of one layer's output.
 
-The same for every pixel, so it moves nothing in the image: segmentation does not
+It is the same for every pixel, so it moves nothing in the image: segmentation does not
 suffer, as it does under block-wise transforms of the image. It acts inside the model,
 so its order is a key slot of the model's graph. docs/spec/transforms-v1.md, section 7.
 
@@ -24,16 +24,16 @@ MAX_LAYER_NAME = 200  # characters
 class ChannelPermutation:
     """Permute the channels of a feature map, and flip the sign of some.
 
-    Key material, like every transform: read-only, shows nothing when printed, refuses
-    to be pickled.
+    It is key material, like every transform: read-only, not shown when printed, never
+        pickled.
 
     Args:
         layer: The layer whose output is permuted, by its name in the model.
         order: Channel i of the result is channel order[i] of the feature map.
-        signs: +1 or -1 for each channel of the result; None leaves every sign.
+        signs: +1 or -1 for each channel of the result; None to keep every sign.
 
     Raises:
-        ValueError: The order is no permutation, or the signs do not fit it.
+        ValueError: The order is not a permutation, or the signs do not match it.
 
     Shape:
         order  (C,) int64
@@ -84,18 +84,18 @@ class ChannelPermutation:
 
     @property
     def key_space_bits(self) -> float:
-        """Give log2 of the number of different transforms a key can choose."""
+        """Return log2 of the number of different transforms that a key can choose."""
         return channels_key_space(len(self.order), signs=self.signs is not None)
 
     def slots(self) -> dict[str, NDArray[Any]]:
-        """The tensors of its ONNX key slots, by slot name. Key material."""
+        """Return the tensors of its ONNX key slots, by slot name: key material."""
         tensors: dict[str, NDArray[Any]] = {order_slot(self.layer): self.order}
         if self.signs is not None:
             tensors[signs_slot(self.layer)] = self.signs.reshape(-1, 1, 1)
         return tensors
 
     def apply(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Permute a feature map: the reference for torch and ONNX.
+        """Permute a feature map; this is the reference for torch and ONNX.
 
         Shape:
             features  (N, C, H, W) float32
@@ -108,7 +108,7 @@ class ChannelPermutation:
         return signed
 
     def inverse(self) -> "ChannelPermutation":
-        """The exact way back."""
+        """Return the exact inverse."""
         order = np.argsort(self.order)
         signs = None if self.signs is None else self.signs[order]
         return ChannelPermutation(self.layer, order, signs)
@@ -121,17 +121,17 @@ class ChannelPermutation:
 
 
 def channels_key_space(channels: int, *, signs: bool) -> float:
-    """Bits of choice that a permutation of `channels` channels has; needs no key."""
+    """Return the bits of choice of a permutation of `channels` channels."""
     return permutation_bits(channels) + (channels if signs else 0)
 
 
 def order_slot(layer: str) -> str:
-    """The name of the key slot that holds a layer's order."""
+    """Return the name of the key slot that holds a layer's order."""
     return f"channels.order/{layer}"
 
 
 def signs_slot(layer: str) -> str:
-    """The name of the key slot that holds a layer's signs."""
+    """Return the name of the key slot that holds a layer's signs."""
     return f"channels.signs/{layer}"
 
 

@@ -1,4 +1,4 @@
-"""Deterministic choice: a subkey picks a permutation or a mask, the same for ever.
+"""Deterministic choice: a subkey picks a permutation or a mask, always the same one.
 
 The words come from a ChaCha20 keystream and the choice is Fisher-Yates with rejection
 sampling, so nothing depends on the release of a library. Never `torch.randperm`,
@@ -20,7 +20,7 @@ ZERO_NONCE = bytes(16)  # block counter 0 (4 bytes), then the nonce of RFC 8439
 
 
 def words(subkey: bytes) -> Iterator[int]:
-    """Give the keystream of a subkey as unsigned 32-bit little-endian words.
+    """Yield the keystream of a subkey as unsigned 32-bit little-endian words.
 
     The zero nonce is safe because a subkey has exactly one use.
 
@@ -33,7 +33,7 @@ def words(subkey: bytes) -> Iterator[int]:
 
 
 def keystream(subkey: bytes, count: int) -> NDArray[np.uint32]:
-    """The first words of a subkey at once. Shape: (count,)."""
+    """Return the first words of a subkey at once. Shape: (count,)."""
     encryptor = Cipher(ChaCha20(subkey, ZERO_NONCE), mode=None).encryptor()
     return np.frombuffer(encryptor.update(bytes(4 * count)), dtype="<u4")
 

@@ -1,4 +1,4 @@
-"""Several transforms, one after the other, on the same blocks."""
+"""Apply several transforms, one after the other, to the same blocks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +12,13 @@ from mlguard.transforms.lookups import Lookups
 
 
 class Compose(Transform):
-    """Apply transforms in the order given.
+    """A transform that applies transforms in the order given.
 
     Args:
         transforms: At least one, all of one block size, each method at most once.
 
     Raises:
-        ValueError: They do not fit together. `np` and `ffx` work on 0 … 255 and cannot
+        ValueError: They cannot be combined. `np` and `ffx` work on 0 … 255 and cannot
             follow `ffx`, whose values are larger.
     """
 
@@ -34,7 +34,7 @@ class Compose(Transform):
 
     @property
     def key_space_bits(self) -> float:
-        """The sum: every transform has subkeys of its own."""
+        """Return the sum, since every transform has subkeys of its own."""
         return sum(transform.key_space_bits for transform in self.transforms)
 
     @property
@@ -43,7 +43,7 @@ class Compose(Transform):
         return max(transform.scale for transform in self.transforms)
 
     def slots(self) -> dict[str, NDArray[Any]]:
-        """The slots of all transforms; methods differ, so names do."""
+        """Return the slots of all transforms, whose names differ."""
         return {
             name: tensor
             for transform in self.transforms
@@ -51,7 +51,7 @@ class Compose(Transform):
         }
 
     def transform_blocks(self, blocks: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Transform first to last."""
+        """Apply the transforms, first to last."""
         for transform in self.transforms:
             blocks = transform.transform_blocks(blocks)
         return blocks
@@ -64,7 +64,7 @@ class Compose(Transform):
         return found
 
     def restore_blocks(self, blocks: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Undo last to first."""
+        """Undo the transforms, last to first."""
         for transform in reversed(self.transforms):
             blocks = transform.restore_blocks(blocks)
         return blocks

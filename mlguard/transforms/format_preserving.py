@@ -1,4 +1,4 @@
-"""`ffx`: encrypt values of every block, digit by digit, at positions the key gives."""
+"""`ffx`: encrypt values of every block, digit by digit, at positions from the key."""
 
 from typing import Any, Self
 
@@ -26,16 +26,16 @@ class FormatPreserving(DerivedTransform):
     """Format-preserving Feistel encryption of the values where the mask is set.
 
     One password encrypts all values alike, so the encryption is a table of 256 entries,
-    and one image with its transformed twin gives the table away. The password's 256
-    bits therefore do not count as key space: only the mask's do.
+    and one image with its transformed twin reveals the table. The password's 256 bits
+    therefore do not count as key space; only the mask's do.
 
     Args:
         block_size: M, in pixels.
         mask: One boolean for each of the 3·M² positions; any number may be set.
-        table: What each value 0 … 255 becomes: 256 different integers.
+        table: The encrypted value of each value 0 … 255: 256 different integers.
 
     Raises:
-        ValueError: The mask is not 3·M² booleans, or the table not such a table.
+        ValueError: The mask is not 3·M² booleans, or the table is not such a table.
 
     Source: arXiv:2107.09362, section 2.3; Bellare, Rogaway and Spies 2010, FFX. How
         mask and password follow from the key is our own rule:
@@ -61,28 +61,28 @@ class FormatPreserving(DerivedTransform):
 
     @staticmethod
     def key_space(block_size: int) -> float:
-        """Give log2 C(3·M², 3·M²/2), the mask's bits; the password adds none."""
+        """Return log2 C(3·M², 3·M²/2), the mask's bits; the password adds none."""
         length = block_length(block_size)
         return subset_bits(length, length // 2)
 
     @property
     def key_space_bits(self) -> float:
-        """Give log2 of the number of masks with as many positions set as this one."""
+        """Return log2 of the number of masks with as many positions set."""
         return subset_bits(self.length, int(self.mask.sum()))
 
     @property
     def scale(self) -> float:
-        """The table's largest entry. It depends on the password: key material."""
+        """The table's largest entry: key material, since the password decides it."""
         return float(self.table.max())
 
     def slots(self) -> dict[str, NDArray[Any]]:
-        """The mask and the table. Shape: (L, 1, 1) bool and (256,) float32."""
+        """Return the mask (L, 1, 1) bool and the table (256,) float32."""
         table = self.table.astype(np.float32)
         table.flags.writeable = False
         return {"ffx.mask": self.mask.reshape(-1, 1, 1), "ffx.table": table}
 
     def transform_blocks(self, blocks: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Encrypt the values the mask selects."""
+        """Encrypt the values that the mask selects."""
         return np.where(self.mask, self.table[blocks], blocks)
 
     def after(self, lookups: Lookups) -> Lookups:
@@ -90,21 +90,21 @@ class FormatPreserving(DerivedTransform):
         return lookups.substituted(self.mask, self.table)
 
     def restore_blocks(self, blocks: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Decrypt them."""
+        """Decrypt the values that the mask selects."""
         way_back = np.full(int(self.table.max()) + 1, -1, dtype=np.int32)
         way_back[self.table] = np.arange(TABLE_SIZE, dtype=np.int32)
         return np.where(self.mask, way_back[blocks], blocks)
 
 
 def encryption_table(password: bytes) -> NDArray[np.int32]:
-    """Encrypt 0 … 255 once, so that no pixel ever has to be.
+    """Encrypt 0 … 255 once, so that pixels need only a table lookup.
 
     Shape:
         returns  (256,) int32, values 0 … 999
 
     Raises:
-        RuntimeError: pyffx gives other numbers here than everywhere else. It packs
-            integers in the machine's byte order, so it does on big-endian machines.
+        RuntimeError: pyffx gives wrong numbers on this machine, as on big-endian ones,
+            because it packs integers in the machine's byte order.
     """
     known = pyffx.Integer(KNOWN_PASSWORD, length=DIGITS)
     if tuple(known.encrypt(value) for value in range(8)) != KNOWN_ANSWER:
@@ -121,7 +121,9 @@ def _checked_table(table: NDArray[Any]) -> NDArray[np.int32]:
     if table.min() < 0 or table.max() >= TABLE_LIMIT:
         raise ValueError(f"expected table entries in 0…{TABLE_LIMIT - 1}")
     if np.unique(table).size != TABLE_SIZE:
-        raise ValueError("expected a table of different entries; this has no way back")
+        raise ValueError(
+            "expected a table of different entries; this one cannot be inverted"
+        )
     checked = table.astype(np.int32)
     checked.flags.writeable = False
     return checked

@@ -1,4 +1,4 @@
-"""Effective key space: how many bits of choice a transform really has.
+"""Effective key space: how many bits of choice a transform has.
 
 A 256-bit model key does not make a 256-bit transform: negative/positive with 2×2
 blocks has 924 masks, whatever the key, and a thief tries them all.
@@ -9,11 +9,11 @@ import math
 from mlguard.keys import KEY_BYTES
 
 SECRET_BITS = 8 * KEY_BYTES
-MIN_KEY_SPACE_BITS = 80  # below this an exhaustive search is in somebody's reach
+MIN_KEY_SPACE_BITS = 80  # below this, an exhaustive search is feasible
 
 
 def said_bits(bits: float) -> str:
-    """Say an effective key space: no search takes more than the secret has.
+    """Format an effective key space, which is at most the bits of the secret.
 
     Args:
         bits: log2 of the number of distinct transforms.
@@ -29,11 +29,11 @@ def said_bits(bits: float) -> str:
 
 
 def permutation_bits(length: int) -> float:
-    """Give log2 of the number of permutations of `length` things."""
+    """Return log2 of the number of permutations of `length` things."""
     return math.lgamma(length + 1) / math.log(2)
 
 
 def subset_bits(length: int, chosen: int) -> float:
-    """Give log2 of the number of ways to choose `chosen` of `length` things."""
+    """Return log2 of the number of ways to choose `chosen` of `length` things."""
     rest = length - chosen
     return permutation_bits(length) - permutation_bits(chosen) - permutation_bits(rest)

@@ -1,7 +1,7 @@
-"""What a key does for one model, said without a key: which methods, which layers.
+"""The keyed transforms of one model, described without a key: methods and layers.
 
-The one place where subkeys become the transforms of a model, and where the effective
-key space of all of them is added up.
+This is the one place where subkeys become the transforms of a model, and where their
+effective key space is added up.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,11 +30,11 @@ class KeyedLayer(NamedTuple):
 
 @dataclass(frozen=True)
 class KeyedTransforms:
-    """What a key chooses for one model. Public: it holds no key material.
+    """The choices that a key makes for one model; public, without key material.
 
     Attributes:
-        methods: Names of METHODS, in the order they are applied; empty if the key
-            leaves images alone.
+        methods: Names of METHODS, in the order they are applied; empty if the key does
+            not act on images.
         block_size: M, in pixels, of the methods.
         layers: The layers whose outputs the key permutes.
 
@@ -56,11 +56,11 @@ class KeyedTransforms:
         *,
         signs: bool,
     ) -> Self:
-        """The same, where signs are flipped in every layer or in none.
+        """Return such a value, with signs flipped in every layer or in none.
 
         Args:
-            methods: As the attribute.
-            block_size: As the attribute.
+            methods: As in the attribute.
+            block_size: As in the attribute.
             channels: How many channels the output of each layer has, by its name.
             signs: Whether signs are flipped too.
         """
@@ -68,13 +68,13 @@ class KeyedTransforms:
         return cls(tuple(methods), block_size, tuple(layers))
 
     def derive(self, subkeys: ModelSubkeys) -> TransformSet:
-        """Derive everything that a key does for the model.
+        """Derive all transforms of the model.
 
         Args:
             subkeys: The subkeys of the protected model.
 
         Raises:
-            ValueError: As `derive_transform` and `ChannelPermutation.derive`.
+            ValueError: As in `derive_transform` and `ChannelPermutation.derive`.
         """
         image = None
         if self.methods:
@@ -86,14 +86,14 @@ class KeyedTransforms:
         return TransformSet(image, tuple(channels))
 
     def key_space(self, *, shown: bool = False) -> float:
-        """The effective key space, in bits. Needs no key.
+        """Return the effective key space, in bits. Needs no key.
 
         Args:
-            shown: Whether the weights show what is done to images, which then does
+            shown: Whether the weights reveal the transform of images, which then does
                 not count.
 
         Raises:
-            ValueError: As `derive_transform`.
+            ValueError: As in `derive_transform`.
         """
         image = 0.0
         if self.methods and not shown:
@@ -114,6 +114,6 @@ def derive_channels(
         signs: Whether signs are flipped too.
 
     Raises:
-        ValueError: As `ChannelPermutation.derive`.
+        ValueError: As in `ChannelPermutation.derive`.
     """
     return KeyedTransforms.of((), 1, layers, signs=signs).derive(subkeys).channels

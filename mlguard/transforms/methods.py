@@ -1,4 +1,4 @@
-"""The methods that work on images, by name: derive one transform, or size its key."""
+"""The methods for images, by name: derive a transform, or compute its key space."""
 
 from collections.abc import Sequence
 
@@ -31,18 +31,18 @@ def derive_transform(
         block_size: M, in pixels; one of BLOCK_SIZES.
 
     Raises:
-        ValueError: Unknown methods, methods that do not fit together, or another
-            block size.
+        ValueError: The methods are unknown or cannot be combined, or the block size is
+            unknown.
     """
     derived = [kind.derive(subkeys, block_size) for kind in _kinds(methods)]
     return derived[0] if len(derived) == 1 else Compose(derived)
 
 
 def key_space_bits(methods: Sequence[str], block_size: int) -> float:
-    """Give the effective key space of a derived transform, in bits. Needs no key.
+    """Return the effective key space of a derived transform, in bits. Needs no key.
 
     Raises:
-        ValueError: As `derive_transform`.
+        ValueError: As in `derive_transform`.
 
     Example:
         >>> [round(key_space_bits([m], 2), 1) for m in METHODS]

@@ -1,9 +1,9 @@
-"""Transforms close to the correct one: what is left when a share of the key is wrong.
+"""Transforms close to the correct one, in which a share of the key is wrong.
 
-A steep curve means that a thief must get nearly all of the key right; a flat one
-means that part of it is enough, and that each right guess is rewarded. What is
-changed is the transform's own entries. The FFX table is kept: it follows from a
-password, and a password has no neighbours.
+If accuracy falls steeply with that share, a thief must get nearly all of the key right;
+if it falls slowly, part of it is enough, and each correct guess is rewarded. The
+entries of the transform are changed. The FFX table is kept: it follows from a password,
+and a password has no neighbours.
 """
 
 import numpy as np
@@ -30,9 +30,9 @@ def nearby(
 
     Args:
         transforms: The correct ones.
-        share: Share of the entries to change, in [0, 1]. Above 0, the fewest that can
-            change do: two.
-        subkeys: Choose which entries, so that the choice is as secret as the key.
+        share: Share of the entries to change, in [0, 1]. Above 0, at least two change.
+        subkeys: Subkeys that choose the entries, so that the choice is as secret as the
+            key.
         use: The label of the choice; another label gives another neighbour.
     """
     image = transforms.image
@@ -72,14 +72,14 @@ def _nearby_image(
 
 
 def changed_share(one: TransformSet, other: TransformSet) -> float:
-    """Share of the entries in which two sets of the same methods differ."""
+    """Return the share of the entries in which two sets of the same methods differ."""
     pairs = list(zip(_entries(one), _entries(other), strict=True))
     different = sum(int((left != right).sum()) for left, right in pairs)
     return different / sum(left.size for left, _ in pairs)
 
 
 def same(one: TransformSet, other: TransformSet) -> bool:
-    """Whether two sets of the same methods do the same to every image."""
+    """Whether two sets of the same methods treat every image alike."""
     slots, others = one.slots(), other.slots()
     return all(np.array_equal(slots[name], others[name]) for name in slots)
 
@@ -87,9 +87,9 @@ def same(one: TransformSet, other: TransformSet) -> bool:
 def reshuffled(
     order: NDArray[np.int64], share: float, positions: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Move the entries at a share of the positions around in one cycle.
+    """Move the entries at a share of the positions in one cycle.
 
-    A cycle leaves no entry where it was, so exactly that share changes.
+    A cycle moves every entry, so exactly that share changes.
     """
     number = round(share * len(order))
     chosen = positions[: max(2, number) if share > 0 else 0]
@@ -101,7 +101,7 @@ def reshuffled(
 def moved(
     mask: NDArray[np.bool_], share: float, positions: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Clear some set positions and set as many clear ones: the mask stays half."""
+    """Clear some set positions and set as many clear ones, so that half stay set."""
     number = max(1, round(share * len(mask) / 2)) if share > 0 else 0
     set_ones, clear_ones = positions[mask[positions]], positions[~mask[positions]]
     number = min(number, len(set_ones), len(clear_ones))
@@ -124,7 +124,7 @@ def _nearby_channels(
 
 
 def _entries(transforms: TransformSet) -> list[NDArray[np.int64]]:
-    """What the key chose, entry by entry, and what a neighbour can change of it."""
+    """Return the entries that the key chose, and those that a neighbour can change."""
     image = transforms.image
     if isinstance(image, Orthogonal):
         chosen = [image.orders[0], *transforms.channel_slots().values()]

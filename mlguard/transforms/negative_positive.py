@@ -1,4 +1,4 @@
-"""`np`: invert the values of every block at positions only the key gives."""
+"""`np`: invert the values of every block at positions that only the key gives."""
 
 from typing import Any, Self
 
@@ -46,21 +46,21 @@ class NegativePositive(DerivedTransform):
 
     @staticmethod
     def key_space(block_size: int) -> float:
-        """Give log2 C(3·M², 3·M²/2), for example 44.9 bits at M=4."""
+        """Return log2 C(3·M², 3·M²/2), for example 44.9 bits at M=4."""
         length = block_length(block_size)
         return subset_bits(length, length // 2)
 
     @property
     def key_space_bits(self) -> float:
-        """Give log2 of the number of masks with as many positions set as this one."""
+        """Return log2 of the number of masks with as many positions set as this one."""
         return subset_bits(self.length, int(self.mask.sum()))
 
     def slots(self) -> dict[str, NDArray[Any]]:
-        """The mask. Shape: (L, 1, 1) bool, to broadcast over blocks."""
+        """Return the mask. Shape: (L, 1, 1) bool, to broadcast over blocks."""
         return {"np.mask": self.mask.reshape(-1, 1, 1)}
 
     def transform_blocks(self, blocks: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Invert the values the mask selects."""
+        """Invert the values that the mask selects."""
         return np.where(self.mask, np.int32(BYTE_MAX) - blocks, blocks)
 
     def after(self, lookups: Lookups) -> Lookups:

@@ -1,9 +1,9 @@
-"""`orthogonal`: mix all values of every block by an orthogonal map only the key gives.
+"""`orthogonal`: mix all values of every block by an orthogonal map from the key.
 
-The map is made of permutations, signs and Hadamard steps, so that it is made of whole
-numbers and is the same on every machine: no random numbers, no decomposition. What it
-gives is no image any more, so only a model whose first layer takes blocks apart anyway
-can use it: it is for binding (`mlguard bind`), not for training.
+The map consists of permutations, signs and Hadamard steps, so that it needs only whole
+numbers and is the same on every machine: no random numbers, no decomposition. Its
+result no longer looks like an image, so only a model whose first layer takes blocks
+apart anyway can use it: it is for binding (`mlguard bind`), not for training.
 docs/spec/transforms-v1.md, section 10.
 """
 
@@ -34,7 +34,7 @@ class Orthogonal(DerivedTransform):
         signs: +1 or -1 for each position in each round.
 
     Raises:
-        ValueError: They are not of this kind.
+        ValueError: Orders or signs do not have these shapes and values.
 
     Shape:
         orders  (2, L) int64
@@ -77,29 +77,29 @@ class Orthogonal(DerivedTransform):
 
     @staticmethod
     def key_space(block_size: int) -> float:
-        """Give log2 of L!·2^L, what one round alone can choose: a lower bound."""
+        """Return log2 of L!·2^L, the choices of one round alone: a lower bound."""
         length = block_length(block_size)
         return permutation_bits(length) + length
 
     @property
     def key_space_bits(self) -> float:
-        """Give log2 of L!·2^L, a lower bound."""
+        """Return log2 of L!·2^L, a lower bound."""
         return self.key_space(self.block_size)
 
     @property
     def scale(self) -> float:
-        """What the integers are divided by; they may be larger, or negative."""
+        """The divisor of the integers, which may be larger, or negative."""
         return float(2 * self._middle)
 
     @property
     def _middle(self) -> int:
-        """What mid-grey, 127.5, becomes: 255 times the growth of ROUNDS steps."""
+        """The value of mid-grey, 127.5: 255 times the growth of ROUNDS steps."""
         growth: int = self.block_size**ROUNDS
         return BYTE_MAX * growth
 
     @property
     def matrix(self) -> NDArray[np.int32]:
-        """The map of centred blocks, as whole numbers. Key material.
+        """Return the map of centred blocks, as whole numbers. It is key material.
 
         Shape:
             returns  (L, L) int32; its transpose is its inverse, times M to the 2·ROUNDS
@@ -108,7 +108,7 @@ class Orthogonal(DerivedTransform):
         return np.ascontiguousarray(self._mixed(identity).T)
 
     def slots(self) -> dict[str, NDArray[Any]]:
-        """The matrix. Shape: (L, L, 1, 1) float32, the weight of a 1×1 convolution."""
+        """Return the weight of a 1×1 convolution. Shape: (L, L, 1, 1) float32."""
         weight = self.matrix.astype(np.float32)
         return {"orthogonal.matrix": weight[:, :, None, None]}
 
@@ -132,7 +132,7 @@ class Orthogonal(DerivedTransform):
 
 
 def _hadamard(values: NDArray[Any]) -> NDArray[Any]:
-    """The Walsh-Hadamard transform of each third, in Sylvester's order, not scaled."""
+    """Apply the unscaled Walsh-Hadamard transform (Sylvester's order) to each third."""
     shape, number = values.shape, values.shape[-1] // CHANNELS
     values = values.reshape(*shape[:-1], CHANNELS, number)
     step = 1

@@ -1,4 +1,4 @@
-"""`shf`: put the values of every block in an order only the key gives."""
+"""`shf`: put the values of every block in an order that only the key gives."""
 
 from typing import Any, ClassVar, Self
 
@@ -48,16 +48,16 @@ class PixelShuffle(DerivedTransform):
 
     @staticmethod
     def key_space(block_size: int) -> float:
-        """Give log2((3·M²)!), for example 202.9 bits at M=4."""
+        """Return log2((3·M²)!), for example 202.9 bits at M=4."""
         return permutation_bits(block_length(block_size))
 
     @property
     def key_space_bits(self) -> float:
-        """Give log2((3·M²)!)."""
+        """Return log2((3·M²)!)."""
         return self.key_space(self.block_size)
 
     def slots(self) -> dict[str, NDArray[Any]]:
-        """The order. Shape: (L,) int64."""
+        """Return the order. Shape: (L,) int64."""
         return {"shf.order": self.order}
 
     def transform_blocks(self, blocks: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -1,4 +1,4 @@
-"""Everything that one key does for one model: to its images and to its feature maps."""
+"""All transforms of one model under one key: of images and of feature maps."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +11,13 @@ from mlguard.transforms.channels import ChannelPermutation
 
 @dataclass(frozen=True)
 class TransformSet:
-    """The transforms of one protected model. Key material.
+    """The transforms of one protected model. They are key material.
 
     The papers call it a secret key set: each transform has a subkey of its own.
 
     Attributes:
-        image: What is done to images; None if the key leaves them alone.
-        channels: What is done to the outputs of layers, one for each layer.
+        image: The transform of images; None if the key does not act on them.
+        channels: The transforms of the outputs of layers, one for each layer.
     """
 
     image: Transform | None = None
@@ -25,27 +25,27 @@ class TransformSet:
 
     @property
     def key_space_bits(self) -> float:
-        """The sum: every transform has subkeys of its own."""
+        """Return the sum, since every transform has subkeys of its own."""
         image = 0.0 if self.image is None else self.image.key_space_bits
         return image + self.channel_bits
 
     @property
     def channel_bits(self) -> float:
-        """Of the feature maps alone: what is left where the stem shows the rest."""
+        """Return the bits of the feature maps alone; the stem may reveal the rest."""
         return sum(one.key_space_bits for one in self.channels)
 
     @property
     def block_size(self) -> int:
-        """M, in pixels; 1 if the key leaves images alone."""
+        """M, in pixels; 1 if the key does not act on images."""
         return 1 if self.image is None else self.image.block_size
 
     def slots(self) -> dict[str, NDArray[Any]]:
-        """The tensors of all key slots, by slot name. Key material."""
+        """Return the tensors of all key slots, by slot name. They are key material."""
         image = {} if self.image is None else self.image.slots()
         return image | self.channel_slots()
 
     def channel_slots(self) -> dict[str, NDArray[Any]]:
-        """The tensors of the key slots inside the model, by slot name."""
+        """Return the tensors of the key slots inside the model, by slot name."""
         return {
             name: tensor
             for one in self.channels

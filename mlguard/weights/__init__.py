@@ -1,7 +1,7 @@
 """Files of weights under a key: .safetensors whose tensors are encrypted in place.
 
-The calls are those of the safetensors library, with a key more. numpy is enough; torch
-is used where it is asked for. docs/spec/weights-v1.md is the whole format.
+The calls are those of the safetensors library with a key added. numpy is enough; torch
+is used only on request. docs/spec/weights-v1.md is the whole format.
 """
 
 from mlguard.weights.loading import load_file, raw_tensors, safe_open

@@ -1,4 +1,4 @@
-"""Open a bound file under its key: the header is vouched for, tensors follow.
+"""Open a bound file under its key: first its header is authenticated, then tensors.
 
 docs/spec/weights-v1.md, sections 3 and 4.
 """
@@ -21,7 +21,7 @@ MAC = PREFIX + "mac"
 MAC_LABEL = "weights/header"
 NO_MAC = "0" * 64
 TAG_DIGITS = 32
-# The fields of hex digits, and how many; of the tags a multiple.
+# The fields of hex digits, and their lengths; for the tags, a multiple of it.
 DIGITS = {
     PREFIX + "protection_id": 32,
     PREFIX + "key_id": 16,
@@ -36,14 +36,14 @@ HEX = re.compile(r"[0-9a-f]*")
 
 @dataclass(frozen=True)
 class Binding:
-    """What a bound file says about its key. All of it is public.
+    """The fields of a bound file about its key. All of them are public.
 
     Attributes:
         protection_id: 16 bytes, the salt of this file's subkeys.
         key_id: The public name of the model key.
         salt: 32 bytes.
         commitment: 32 bytes.
-        tags: Of every tensor's chunks, in their order.
+        tags: The tags of every tensor's chunks, in their order.
         mac: 32 bytes.
     """
 
@@ -56,14 +56,14 @@ class Binding:
 
     @classmethod
     def of(cls, header: Header, *, name: str) -> Self:
-        """What the header of a bound file says.
+        """Read the binding from the header of a bound file.
 
         Args:
-            header: Of the file.
-            name: What to call the file in a refusal.
+            header: The file's header.
+            name: The name of the file in a refusal.
 
         Raises:
-            MalformedWeights: It is no bound file, a newer one, or a damaged one.
+            MalformedWeights: The file is not bound, of a newer format, or damaged.
         """
         metadata = header.metadata
         own = {key for key in metadata if key.startswith(PREFIX)}
@@ -87,7 +87,9 @@ class Binding:
         for key, digits in DIGITS.items():
             value = metadata[key]
             if not HEX.fullmatch(value) or digits not in (None, len(value)):
-                raise MalformedWeights(f"{name}: {key} is not so many hex digits")
+                raise MalformedWeights(
+                    f"{name}: {key} does not have the expected number of hex digits"
+                )
         return cls(
             protection_id=bytes.fromhex(metadata[PREFIX + "protection_id"]),
             key_id=metadata[PREFIX + "key_id"],
@@ -99,14 +101,14 @@ class Binding:
 
 
 class BoundFile:
-    """A bound file, unlocked: its header is what the owner wrote.
+    """An unlocked bound file, whose header was authenticated.
 
     Tensors are checked one by one, when they are read.
 
     Attributes:
         name: The path it was read from.
         entries: Its tensors by name, in the order of their bytes.
-        metadata: The owner's, without what a key needs.
+        metadata: The owner's metadata, without the fields about the key.
     """
 
     def __init__(self, file: WeightsFile, key: ModelKey) -> None:
@@ -129,7 +131,9 @@ class BoundFile:
         self._key = FileKey.of_owner(subkeys, binding.salt)
         self._key.check(binding.commitment, name=file.name)
         if not hmac.compare_digest(header_mac(self._key, file.raw), binding.mac):
-            raise TamperedTensors(f"{file.name}: the header is not what was sealed")
+            raise TamperedTensors(
+                f"{file.name}: the header was changed after it was written"
+            )
         self.entries = file.entries
         self.metadata = {
             key: value
@@ -139,10 +143,10 @@ class BoundFile:
         self._places = _places(file.header, binding.tags)
 
     def read(self, name: str, into: Any) -> None:
-        """Decrypt a tensor into a buffer; until this returns, it holds nothing.
+        """Decrypt a tensor into a buffer. Do not read the buffer before this returns.
 
         Raises:
-            TamperedTensors: The tensor is not what was sealed here.
+            TamperedTensors: The tensor was changed or moved.
         """
         entry, (index, tags) = self.entries[name], self._places[name]
 
@@ -154,20 +158,20 @@ class BoundFile:
         self._file.at(entry, decrypt)
 
     def close(self) -> None:
-        """Close the file. What was read stays."""
+        """Close the file. Tensors already read stay valid."""
         self._file.close()
 
 
 def is_bound(header: Header) -> bool:
-    """Whether a header says anything of a key, be it right or wrong."""
+    """Whether a header has any field about a key, valid or not."""
     return any(key.startswith(PREFIX) for key in header.metadata)
 
 
 def header_mac(key: FileKey, raw: bytes) -> bytes:
-    """The MAC of a header, whatever its own field holds.
+    """Return the MAC of a header; its own MAC field does not matter.
 
     Raises:
-        TamperedTensors: The field does not stand there once, as the specification says.
+        TamperedTensors: The field does not appear exactly once.
     """
     needle = f'"{MAC}":"'.encode()
     at = raw.find(needle) + len(needle)
@@ -180,7 +184,7 @@ def header_mac(key: FileKey, raw: bytes) -> bytes:
 def bound_metadata(
     subkeys: ModelSubkeys, salt: bytes, key: FileKey, tags: bytes
 ) -> dict[str, str]:
-    """The metadata of a bound file, its MAC still zero."""
+    """Return the metadata of a bound file, with a MAC of zeros."""
     return {
         VERSION: FORMAT,
         PREFIX + "protection_id": subkeys.protection_id.hex(),
@@ -193,7 +197,7 @@ def bound_metadata(
 
 
 def tag_count(entries: tuple[Entry, ...]) -> int:
-    """How many tags tensors have together."""
+    """Return how many tags the tensors have together."""
     return sum(chunks_of(one.size_bytes) for one in entries)
 
 
@@ -210,7 +214,7 @@ def _tags(digits: str, header: Header, *, name: str) -> tuple[bytes, ...]:
 def _places(
     header: Header, tags: tuple[bytes, ...]
 ) -> dict[str, tuple[int, tuple[bytes, ...]]]:
-    """The number and the tags of every tensor, by its name."""
+    """Return the number and the tags of every tensor, by its name."""
     found, at = {}, 0
     for index, one in enumerate(header.entries):
         stop = at + chunks_of(one.size_bytes)

@@ -20,11 +20,11 @@ from mlguard.weights.header import (
 
 
 class WeightsFile:
-    """A .safetensors file, plain or bound, whose header was read and is sound.
+    """A .safetensors file, plain or bound, whose header was read and checked.
 
     Attributes:
         name: The path it was read from.
-        header: What it says about itself.
+        header: The parsed header.
         entries: Its tensors by name, in the order of their bytes.
         raw: The header's bytes.
     """
@@ -64,7 +64,7 @@ class WeightsFile:
         """Fill a buffer with a tensor's bytes as they lie in the file.
 
         Raises:
-            MalformedWeights: The file ends in it.
+            MalformedWeights: The file ends within it.
         """
         view, entry = memoryview(into), self.entries[name]
         if not view.nbytes:
@@ -76,7 +76,7 @@ class WeightsFile:
         self.at(entry, fill)
 
     def at(self, entry: Entry, use: Callable[[BinaryIO], None]) -> None:
-        """Call something with the file at a tensor's first byte; one at a time."""
+        """Call a function with the file at a tensor's first byte, one at a time."""
         with self._lock:
             self._file.seek(self.data_starts + entry.start)
             use(self._file)
@@ -90,13 +90,15 @@ class WeightsFile:
     def _header(self, size: int) -> bytes:
         length = bytearray(LENGTH_BYTES)
         if size < LENGTH_BYTES:
-            raise MalformedWeights(f"{self.name} is no .safetensors file: too short")
+            raise MalformedWeights(
+                f"{self.name} is not a .safetensors file: it is too short"
+            )
         self._fill(self._file, memoryview(length), "the header's length")
         count = int.from_bytes(length, "little")
         if count > min(MAX_HEADER_BYTES, size - LENGTH_BYTES):
             raise MalformedWeights(
-                f"{self.name} is no .safetensors file that can be read: its header "
-                f"would have {count} bytes"
+                f"{self.name} is not a readable .safetensors file: its header would "
+                f"have {count} bytes"
             )
         raw = bytearray(count)
         self._fill(self._file, memoryview(raw), "the header")
@@ -107,7 +109,7 @@ class WeightsFile:
         while filled < len(view):
             count = file.readinto(view[filled:])  # type: ignore[attr-defined]
             if not count:
-                raise MalformedWeights(f"{self.name}: the file ends in {what}")
+                raise MalformedWeights(f"{self.name}: the file ends within {what}")
             filled += count
 
     def _check_end(self, size: int) -> None:

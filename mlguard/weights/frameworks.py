@@ -1,7 +1,7 @@
-"""Arrays of numpy and tensors of torch from plain bytes, and back.
+"""Convert plain bytes to numpy arrays and torch tensors, and back.
 
-torch is loaded only where it is asked for. Of bfloat16 and the small floats numpy knows
-nothing; the package ml_dtypes, which comes with onnx and jax, does.
+torch is loaded only on request. numpy does not know bfloat16 and the small floats; the
+package ml_dtypes, which comes with onnx and jax, adds them.
 """
 
 import math
@@ -19,7 +19,7 @@ NUMPY = {
     **{"I32": "<i4", "U32": "<u4", "I64": "<i8", "U64": "<u8"},
     **{"F16": "<f2", "F32": "<f4", "F64": "<f8", "C64": "<c8"},
 }
-# What ml_dtypes and torch call the types that numpy does not have.
+# The names in ml_dtypes and torch of the types that numpy lacks.
 ML_DTYPES = {
     "BF16": "bfloat16",
     "F8_E4M3": "float8_e4m3fn",
@@ -41,10 +41,10 @@ Fill = Callable[[Any], None]  # writes a tensor's plain bytes into a buffer
 
 
 def framework_of(name: str) -> str:
-    """Give "np" or "pt" for what the safetensors library calls a framework.
+    """Return "np" or "pt" for the safetensors library's name of a framework.
 
     Raises:
-        ValueError: It is another one.
+        ValueError: The framework is unknown.
     """
     if name not in FRAMEWORKS:
         raise ValueError(f"expected framework 'np' or 'pt', got {name!r}")
@@ -52,17 +52,17 @@ def framework_of(name: str) -> str:
 
 
 def make(entry: Entry, fill: Fill, *, framework: str, device: Any, name: str) -> Any:
-    """Make a tensor of a framework, its bytes decrypted where they are to be.
+    """Make a tensor of a framework, and decrypt its bytes in place.
 
     Args:
-        entry: What the tensor is.
-        fill: Writes its bytes.
+        entry: The tensor's entry in the header.
+        fill: Writes its bytes into a buffer.
         framework: "np" or "pt".
-        device: Of torch: where the tensor goes.
-        name: What to call the file in a refusal.
+        device: The torch device of the tensor.
+        name: The name of the file in a refusal.
 
     Raises:
-        WeightsError: The framework does not have the type.
+        WeightsError: The framework lacks the type.
         MissingExtra: torch is not installed.
     """
     if framework == "pt":
@@ -74,27 +74,27 @@ def make(entry: Entry, fill: Fill, *, framework: str, device: Any, name: str) ->
 
 
 def numpy_type(dtype: str, *, name: str) -> np.dtype[Any]:
-    """The numpy type of what safetensors calls a type.
+    """Return the numpy type for a safetensors type.
 
     Raises:
-        WeightsError: Neither numpy has it nor ml_dtypes, which may be missing.
+        WeightsError: numpy lacks it, and ml_dtypes lacks it or is not installed.
     """
     if dtype in NUMPY:
         return np.dtype(NUMPY[dtype])
     own = _own_types()
     if dtype not in own:
         raise WeightsError(
-            f"{name}: numpy has no type {dtype}",
-            hint="pip install ml_dtypes, or ask for framework='pt'",
+            f"{name}: numpy lacks the type {dtype}",
+            hint="install ml_dtypes, or use framework='pt'",
         )
     return own[dtype]
 
 
 def entry_of(name: str, tensor: Any) -> Entry:
-    """What a tensor of numpy or torch is in a file; its place is still open.
+    """Return the entry of a numpy array or torch tensor, without its place in the file.
 
     Raises:
-        ValueError: Its type is not one that a file can have.
+        ValueError: A file cannot hold its type.
     """
     shape = tuple(int(size) for size in tensor.shape)
     if isinstance(tensor, np.ndarray):
@@ -112,7 +112,7 @@ def entry_of(name: str, tensor: Any) -> Entry:
 
 
 def buffer_of(tensor: Any) -> Any:
-    """A tensor's bytes, little-endian and row by row."""
+    """Return a tensor's bytes, little-endian and row by row."""
     if isinstance(tensor, np.ndarray):
         little = tensor
         if tensor.dtype.kind in "iufc":
@@ -130,11 +130,13 @@ def _torch(entry: Entry, fill: Fill, device: Any, *, name: str) -> Any:
     except ImportError:
         raise MissingExtra(
             "torch is not installed",
-            hint="install torch, or ask for framework='np'",
+            hint="install torch, or use framework='np'",
         ) from None
     kind = getattr(torch, TORCH.get(entry.dtype, ""), None)
     if kind is None:
-        raise WeightsError(f"{name}: this torch has no type {entry.dtype}")
+        raise WeightsError(
+            f"{name}: this version of torch lacks the type {entry.dtype}"
+        )
     shape = entry.shape
     if entry.dtype == "F4":  # torch counts pairs
         shape = (*shape[:-1], shape[-1] // 2)
@@ -147,7 +149,7 @@ def _torch(entry: Entry, fill: Fill, device: Any, *, name: str) -> Any:
 
 @lru_cache(maxsize=1)
 def _own_types() -> dict[str, np.dtype[Any]]:
-    """The types that ml_dtypes gives numpy; none where it is not installed."""
+    """Return the types that ml_dtypes adds to numpy; none if it is not installed."""
     try:
         import ml_dtypes
     except ImportError:

@@ -1,6 +1,6 @@
-"""The header of a .safetensors file, strictly: one list of tensors, without holes.
+"""Read and write the header of a .safetensors file, strictly: tensors without holes.
 
-Knows no key and no framework. docs/spec/weights-v1.md, sections 1 and 2.
+The module knows no key and no framework. docs/spec/weights-v1.md, sections 1 and 2.
 """
 
 import json
@@ -16,11 +16,11 @@ MAX_HEADER_BYTES = 1 << 24  # more than 50,000 tensors
 MAX_AXES = 64
 MAX_SIZE = 1 << 46  # of an axis, and of a tensor's bytes
 LENGTH_BYTES = 8
-ALIGNMENT = 64  # where the data begins, of files that we write
+ALIGNMENT = 64  # alignment of the data in files that we write
 METADATA = "__metadata__"
 FIELDS = {"dtype", "shape", "data_offsets"}
 
-# The number that ONNX gives a type, by what safetensors calls it.
+# The number of a type in ONNX, by its name in safetensors.
 ELEMENT_TYPES = {
     **{"BOOL": 9, "U8": 2, "I8": 3, "I16": 5, "U16": 4, "I32": 6, "U32": 12},
     **{"I64": 7, "U64": 13, "F16": 10, "BF16": 16, "F32": 1, "F64": 11, "C64": 14},
@@ -34,9 +34,9 @@ class Entry:
     """One tensor of a file.
 
     Attributes:
-        name: In the file.
+        name: Its name in the file.
         dtype: Its type, as safetensors calls it.
-        shape: Sizes of its axes; none of a scalar.
+        shape: Sizes of its axes; empty for a scalar.
         start: Where its bytes begin in the data.
     """
 
@@ -47,12 +47,12 @@ class Entry:
 
     @property
     def header(self) -> TensorHeader:
-        """As what it is sealed."""
+        """The header under which it is sealed."""
         return TensorHeader(self.name, ELEMENT_TYPES[self.dtype], self.shape)
 
     @property
     def size_bytes(self) -> int:
-        """How many bytes it has."""
+        """Its size in bytes."""
         return self.header.size_bytes
 
     @property
@@ -63,7 +63,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself.
+    """The parsed header of a file.
 
     Attributes:
         metadata: Strings by name.
@@ -75,16 +75,16 @@ class Header:
 
     @property
     def data_bytes(self) -> int:
-        """How many bytes the tensors have."""
+        """The size of all tensors in bytes."""
         return self.entries[-1].stop if self.entries else 0
 
 
 def parse_header(raw: bytes, *, name: str) -> Header:
-    """Read a header, with whatever spaces stand behind it.
+    """Read a header, with any spaces behind it.
 
     Args:
         raw: Its bytes, without the length before it.
-        name: What to call the file in a refusal.
+        name: The name of the file in a refusal.
 
     Raises:
         MalformedWeights: It does not follow the specification.
@@ -124,7 +124,7 @@ def in_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 
 
 def write_header(metadata: Mapping[str, str], entries: Iterable[Entry]) -> bytes:
-    """Write a header with its length, and spaces to where the data may begin."""
+    """Return a header with its length before it, padded with spaces to the data."""
     fields: dict[str, Any] = {METADATA: dict(sorted(metadata.items()))}
     for one in entries:
         offsets = [one.start, one.stop]
@@ -153,17 +153,17 @@ def _entry(name: str, fields: Any) -> Entry:
     check_size(found)
     if found.stop != offsets[1]:
         raise ValueError(
-            f"tensor {name!r} has {found.size_bytes} bytes by its type and shape, "
-            f"and {offsets[1] - offsets[0]} by its offsets"
+            f"tensor {name!r} has {found.size_bytes} bytes by its type and shape, but "
+            f"{offsets[1] - offsets[0]} by its offsets"
         )
     return found
 
 
 def check_size(entry: Entry) -> None:
-    """Refuse tensors that are too large, or that end within a byte.
+    """Refuse a tensor that is too large, or that ends within a byte.
 
     Raises:
-        ValueError: This one is.
+        ValueError: The tensor is such a one.
     """
     elements = 1
     for size in entry.shape:
@@ -192,7 +192,7 @@ def _metadata(fields: Any) -> dict[str, str]:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("one name stands twice")
+        raise ValueError("a name appears twice")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Read bound files with the calls of the safetensors library, and a key more."""
+"""Read bound files with the calls of the safetensors library and a key."""
 
 import os
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def load_file(
         path: The bound file.
         key: The key it was bound to.
         framework: "np" for numpy arrays, "pt" for torch tensors.
-        device: Of torch: where the tensors go.
+        device: The torch device of the tensors.
 
     Returns:
         The tensors by name, in the order of their bytes, as they were before binding.
@@ -36,9 +36,9 @@ def load_file(
     Raises:
         MalformedWeights: The file does not follow the specification.
         WrongKey: It was bound to another key.
-        TamperedTensors: It is not what its owner wrote.
-        WeightsError: It cannot be read, or the framework does not have a type in it.
-        MissingExtra: torch is asked for and not installed.
+        TamperedTensors: It was changed after it was written.
+        WeightsError: It cannot be read, or the framework lacks one of its types.
+        MissingExtra: torch is needed and not installed.
 
     Example:
         tensors = load_file("bound.safetensors", key)
@@ -48,7 +48,7 @@ def load_file(
 
 
 class safe_open:  # noqa: N801  # as the library calls it
-    """Open a bound file, and read tensors as they are asked for.
+    """Open a bound file, and read its tensors on demand.
 
     Args:
         path: The bound file.
@@ -57,9 +57,9 @@ class safe_open:  # noqa: N801  # as the library calls it
         device: As for `load_file`.
 
     Raises:
-        MalformedWeights: As `load_file`, and so the next two.
+        MalformedWeights: The file does not follow the specification.
         WrongKey: It was bound to another key.
-        TamperedTensors: Its header is not what its owner wrote.
+        TamperedTensors: Its header was changed after it was written.
 
     Example:
         with safe_open("bound.safetensors", key, framework="pt") as file:
@@ -88,24 +88,24 @@ class safe_open:  # noqa: N801  # as the library calls it
         self._file.close()
 
     def keys(self) -> list[str]:
-        """The names of the tensors."""
+        """Return the names of the tensors."""
         return sorted(self._file.entries)
 
     def offset_keys(self) -> list[str]:
-        """The names of the tensors, in the order of their bytes."""
+        """Return the names of the tensors, in the order of their bytes."""
         return list(self._file.entries)
 
     def metadata(self) -> dict[str, str] | None:
-        """The texts that the owner wrote into the file; None if there are none."""
+        """Return the owner's texts in the file; None if there are none."""
         return dict(self._file.metadata) or None
 
     def get_tensor(self, name: str) -> Any:
         """Decrypt one tensor.
 
         Raises:
-            WeightsError: There is no such tensor, or the framework has no such type.
-            TamperedTensors: It is not what was sealed here.
-            MissingExtra: torch is asked for and not installed.
+            WeightsError: There is no such tensor, or the framework lacks its type.
+            TamperedTensors: The tensor was changed or moved.
+            MissingExtra: torch is needed and not installed.
         """
         entry = self._entry(name)
         return make(
@@ -121,7 +121,7 @@ class safe_open:  # noqa: N801  # as the library calls it
         return {name: self.get_tensor(name) for name in self.offset_keys()}
 
     def get_slice(self, name: str) -> "Slice":
-        """A tensor of which a part will be asked for. Raises as `get_tensor`."""
+        """Return a tensor for slicing. Raises as `get_tensor`."""
         entry = self._entry(name)
         return Slice(self, name, entry.dtype, entry.shape)
 
@@ -134,11 +134,11 @@ class safe_open:  # noqa: N801  # as the library calls it
 def raw_tensors(
     path: PathLike, key: ModelKey
 ) -> Iterator[tuple[TensorHeader, NDArray[np.uint8]]]:
-    """Every tensor of a file, plain or bound, as bytes: for types of any kind.
+    """Return every tensor of a file, plain or bound, as bytes, whatever its type.
 
     Args:
         path: A plain .safetensors file, or one that was bound to the key.
-        key: Not looked at if the file is plain.
+        key: The model key; ignored if the file is plain.
 
     Returns:
         Name, ONNX type and shape of each tensor, and its plain bytes.
@@ -146,7 +146,7 @@ def raw_tensors(
     Raises:
         MalformedWeights: The file does not follow the specification.
         WrongKey: It was bound to another key.
-        TamperedTensors: It is not what its owner wrote.
+        TamperedTensors: It was changed after it was written.
         WeightsError: It cannot be read.
     """
     opened = WeightsFile(Path(path))
@@ -159,9 +159,9 @@ def raw_tensors(
 
 
 class Slice:
-    """A tensor whose shape is known and whose bytes are not read yet.
+    """A tensor whose shape is known but whose bytes are not read yet.
 
-    A tag vouches for up to 64 MiB, so the whole tensor is decrypted for any part of it.
+    A tag covers up to 64 MiB, so any slice decrypts the whole tensor.
     """
 
     def __init__(
@@ -170,11 +170,11 @@ class Slice:
         self._file, self._name, self._dtype, self._shape = file, name, dtype, shape
 
     def get_shape(self) -> list[int]:
-        """Sizes of the axes."""
+        """Return the sizes of the axes."""
         return list(self._shape)
 
     def get_dtype(self) -> str:
-        """The type, as safetensors calls it."""
+        """Return the type, as safetensors calls it."""
         return self._dtype
 
     def __getitem__(self, index: Any) -> Any:

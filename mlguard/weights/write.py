@@ -1,4 +1,4 @@
-"""Write a bound file: tensors are encrypted one by one, and never lie plain on a disk.
+"""Write a bound file: tensors are encrypted one by one, and never touch a disk plain.
 
 docs/spec/weights-v1.md, section 3.
 """
@@ -38,7 +38,7 @@ def bind_file(source: Path, out: Path, key: ModelKey) -> bytes:
 
     Args:
         source: The plain file; it stays as it is.
-        out: The bound file to write; nothing is there yet.
+        out: The bound file to write; it must not exist yet.
         key: The key that opens it from now on.
 
     Returns:
@@ -47,14 +47,14 @@ def bind_file(source: Path, out: Path, key: ModelKey) -> bytes:
     Raises:
         MalformedWeights: The plain file does not follow the specification.
         WeightsError: It cannot be read, or is bound already.
-        OutputExists: There is something at `out`.
+        OutputExists: Something is already at `out`.
         OutputError: There is no space, or the folder is not writable.
     """
     refuse_existing(out)
     file = WeightsFile(source)
     if is_bound(file.header):
         raise WeightsError(
-            f"{source} is bound to a key already",
+            f"{source} is already bound to a key",
             hint="bind the plain file; `mlguard.weights.load_file` opens this one",
         )
 
@@ -75,17 +75,17 @@ def save_file(
     key: ModelKey,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write tensors into a bound file, as `safetensors.numpy.save_file` does plainly.
+    """Write tensors into a bound file, like `safetensors.numpy.save_file`.
 
     Args:
         tensors: numpy arrays or torch tensors, by name.
-        path: The file to write; nothing is there yet.
+        path: The file to write; it must not exist yet.
         key: The key that opens it.
         metadata: Texts that stay readable; they may not begin with "mlguard.".
 
     Raises:
-        WeightsError: A tensor or a name that such a file does not take.
-        OutputExists: There is something at the path.
+        WeightsError: The file cannot hold one of the tensors or names.
+        OutputExists: Something is already at the path.
         OutputError: There is no space, or the folder is not writable.
     """
     try:
@@ -102,7 +102,7 @@ def lay_out(tensors: Mapping[str, Any]) -> tuple[Entry, ...]:
     """Give every tensor its place: the widest types first, then by name.
 
     Raises:
-        ValueError: A tensor or a name that such a file does not take.
+        ValueError: The file cannot hold one of the tensors or names.
     """
     entries = [entry_of(name, one) for name, one in tensors.items()]
     widths = {one.name: max(1, _item_bytes(tensors[one.name])) for one in entries}
@@ -126,18 +126,18 @@ def write_bound(
     """Write a bound file whole or not at all.
 
     Args:
-        out: The file; nothing is there yet.
-        metadata: The owner's.
+        out: The file to write; it must not exist yet.
+        metadata: The owner's metadata.
         entries: The tensors in the order of their bytes.
-        read: Gives a tensor's plain bytes.
+        read: Reads a tensor's plain bytes into a buffer.
         key: The model key.
 
     Returns:
         The protection id of the file, 16 bytes.
 
     Raises:
-        WeightsError: The header is larger than a reader takes.
-        OutputExists: There is something at `out`.
+        WeightsError: The header is larger than readers accept.
+        OutputExists: Something is already at `out`.
         OutputError: There is no space, or the folder is not writable.
     """
     subkeys = key.for_model(new_protection_id())
@@ -158,7 +158,7 @@ def _write(
     *,
     name: str,
 ) -> None:
-    """Room for the header first, then the tensors, then the header with their tags."""
+    """Leave room for the header, write the tensors, then the header with tags."""
     salt = new_salt()
     key = FileKey.of_owner(subkeys, salt)
     zeros = bytes(16 * tag_count(entries))
@@ -166,7 +166,7 @@ def _write(
     if len(header) - LENGTH_BYTES > MAX_HEADER_BYTES:
         raise WeightsError(
             f"{name}: its header would have {len(header)} bytes, at most "
-            f"{MAX_HEADER_BYTES} are read",
+            f"{MAX_HEADER_BYTES} are allowed",
             hint="split the tensors into several files",
         )
     file.write(header)

@@ -174,9 +174,9 @@ def test_an_issued_file_opens_with_its_own_key_and_not_with_the_owners() -> None
     assert tensors_of(bundle, secrets)["w"] == convolution().tobytes()
     with pytest.raises(WrongKey, match="i was issued to a customer"):
         bundle.unlock(KEY)
-    with pytest.raises(TamperedBundle, match="did not bind it to this model"):
+    with pytest.raises(TamperedBundle, match="key commitment does not match"):
         bundle.unlock(Secrets(bytes(32)))
-    with pytest.raises(WrongKey, match="not the file that was issued"):
+    with pytest.raises(WrongKey, match="not the file that this grant was made for"):
         small2().unlock(secrets)
     assert small2().grant is None
     listed = [name for name, _, _ in bundle.signed_parts()]
@@ -221,19 +221,19 @@ def test_a_tensor_name_that_a_terminal_could_obey_is_refused(name: str) -> None:
 def test_facts_that_contradict_each_other_are_refused() -> None:
     tensor = Tensor2(name="pixels", datatype="FP32", shape=None)
     for changes, words in (
-        ({"inputs": (tensor, tensor)}, "inputs names one twice"),
-        ({"image": image_facts(input="x")}, "'x' is no input"),
+        ({"inputs": (tensor, tensor)}, "inputs has a name twice"),
+        ({"image": image_facts(input="x")}, "'x' is not an input"),
         ({"task": {"name": "detection"}}, "Field required"),
     ):
         with pytest.raises(ValueError, match=words):
             facts2(**changes)
     for changes, words in (
-        ({"mean": (1.0,)}, "one number a channel"),
+        ({"mean": (1.0,)}, "one number for each channel"),
         ({"colours": "grey"}, "grey has 1 channels"),
         ({"size": (8, 8, 8)}, "size does not fit layout"),
         ({"layout": "NHWC", "transform": shuffled().transform}, "needs NCHW"),
         ({"transform": shuffled().transform}, "block size does not divide"),
-        ({"range": (1.0, 0.0)}, "range rises"),
+        ({"range": (1.0, 0.0)}, "range must rise"),
     ):
         with pytest.raises(ValueError, match=words):
             image_facts(**changes)
@@ -248,7 +248,10 @@ def test_a_newer_format_is_called_newer_and_not_damaged(tmp_path: Path) -> None:
         zlib.crc32(own).to_bytes(4, "little"), zlib.crc32(later).to_bytes(4, "little")
     )
     (tmp_path / "later.mlgb").write_bytes(forged)
-    with pytest.raises(BundleError, match="is of format 3, this mlguard knows up to 2"):
+    with pytest.raises(
+        BundleError,
+        match="is of format 3, this version of mlguard reads formats up to 2",
+    ):
         glimpse_bundle(tmp_path / "later.mlgb")
 
 

@@ -175,7 +175,7 @@ def test_a_manifest_of_two_minds_is_refused(
 def test_outputs_of_pixels_are_refused_for_a_classification(bundle: Path) -> None:
     fields = json.loads(read_bundle(bundle).manifest.to_bytes())
     fields["outputs"][0]["shape"] = [-1, 3, -1, -1]
-    with pytest.raises(MalformedBundle, match="inputs and outputs are not those"):
+    with pytest.raises(MalformedBundle, match="inputs and outputs differ"):
         parse_manifest(json.dumps(fields).encode(), name="small")
 
 

@@ -83,7 +83,7 @@ def test_an_audit_json_cannot_command_the_terminal(tmp_path: Path, capsys) -> No
     source = saved(tmp_path, replace(report(), command="mlguard \x1b]0;evil\x07"))
     assert again(source, tmp_path / "new") == 40
     shown = capsys.readouterr()
-    assert "a text holds control characters" in shown.err
+    assert "a text contains control characters" in shown.err
     assert "\x1b]" not in shown.out + shown.err
 
 

@@ -183,7 +183,7 @@ def test_the_command_takes_its_key_from_the_keystore(
     ("damage", "status", "words"),
     [
         (lambda data: data[:-5], 20, "ends within its directory"),
-        (lambda data: data[:200] + b"!" + data[201:], 20, "does not have its checksum"),
+        (lambda data: data[:200] + b"!" + data[201:], 20, "the checksum of"),
     ],
     ids=["truncated", "changed"],
 )

@@ -81,4 +81,4 @@ def test_only_a_bundle_is_served(
 def test_a_version_is_never_written_over(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(EXPORT) == 0
     assert run(EXPORT) == 41
-    assert "has version 1 of acme already" in capsys.readouterr().err
+    assert "already has version 1 of acme" in capsys.readouterr().err

@@ -255,7 +255,10 @@ def test_nothing_is_assumed_of_an_image(field: str, tmp_path: Path) -> None:
         ("[image]\nmoan = 1", "image.moan: Extra.*|image.mean: Field required"),
         ("[task]\nname = 'poetry'", "task.name"),
         ("licence = 2020-01-01", "is not TOML"),
-        (IMAGE.replace("[0.229, 0.224, 0.225]", "[1, 1]"), "one number a channel"),
+        (
+            IMAGE.replace("[0.229, 0.224, 0.225]", "[1, 1]"),
+            "one number for each channel",
+        ),
     ],
 )
 def test_what_cannot_be_said_is_refused(text: str, match: str, tmp_path: Path) -> None:

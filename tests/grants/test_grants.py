@@ -143,7 +143,7 @@ def test_another_spelling_of_a_signed_grant_is_refused() -> None:
 
 def test_a_list_of_revoked_grants_is_no_grant() -> None:
     data = sign_revocations(Revocations.first(), OWNER)
-    with pytest.raises(SignatureNotTrusted, match=r"grant\+json was expected"):
+    with pytest.raises(SignatureNotTrusted, match=r"expected .*grant\+json"):
         read_grant(data, [OWNER.public], name="it")
 
 
@@ -160,7 +160,7 @@ def test_a_list_of_revoked_grants_is_no_grant() -> None:
     ],
 )
 def test_what_an_owner_never_wraps_is_refused(data: bytes) -> None:
-    with pytest.raises(MalformedBundle, match="holds no keys of a bundle"):
+    with pytest.raises(MalformedBundle, match="does not hold the keys of a bundle"):
         Secrets.from_bytes(data, protection_id=bytes(16), key_id="ab" * 8, name="it")
 
 
@@ -190,12 +190,12 @@ def test_a_listed_grant_is_revoked_and_no_other() -> None:
 
 
 def test_an_older_list_than_one_seen_is_refused() -> None:
-    with pytest.raises(Revoked, match="list 1 of revoked grants, and list 2 is known"):
+    with pytest.raises(Revoked, match="expected number 2 or later, got number 1"):
         listed("00" * 16).check(grant(), seen=2, name="list")
 
 
 def test_an_older_list_than_the_grant_knows_is_refused() -> None:
-    with pytest.raises(Revoked, match="list 3 is known"):
+    with pytest.raises(Revoked, match="expected number 3 or later"):
         listed("00" * 16).check(grant(revocations=3), seen=0, name="list")
 
 

@@ -46,5 +46,7 @@ def test_conditions_reach_the_file(tmp_path: Path) -> None:
 
 
 def test_a_bundle_of_format_1_opens_for_no_identity() -> None:
-    with pytest.raises(BundleError, match="is of format 1, which is issued to nobody"):
+    with pytest.raises(
+        BundleError, match="is of format 1, which cannot be issued to a customer"
+    ):
         Session.open(GOLDEN, HOSPITAL)

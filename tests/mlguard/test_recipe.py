@@ -89,7 +89,7 @@ def test_every_problem_is_reported_at_once() -> None:
         ("recipe.x=1", "recipe is not a section"),
         ("model.name=os.system", "model.name: Input should be"),
         ("train.learning_rate=inf", "train.learning_rate: Input should be a finite"),
-        ('export.licence="a\\tb"', "export.licence: holds control characters"),
+        ('export.licence="a\\tb"', "export.licence: contains control characters"),
     ],
 )
 def test_unfit_value_is_refused_in_words(override: str, words: str) -> None:

@@ -123,7 +123,7 @@ NAN = np.full((2, 3), np.inf, np.float16)
         (answers(y=NAN[:, :2]), TYPES, r"'y' as FP16 of \[2, 2\], expected"),
         (answers(y=ROWS), TYPES, r"'y' of \[2, 3\] in 24 bytes"),
         (answers(z=ROWS), TYPES | {"z": "FP32"}, "'z', which was not asked for"),
-        ({"y": ROWS.astype(np.float16)}, TYPES, "gives no 'count'"),
+        ({"y": ROWS.astype(np.float16)}, TYPES, "did not send 'count'"),
     ],
 )
 def test_an_answer_of_other_tensors_is_refused(
@@ -154,9 +154,13 @@ def damaged(edit: Callable[[dict], None]) -> tuple[dict[str, str], bytes]:
         ({"Inference-Header-Content-Length": "9" * 9}, GOOD[1], "expected tensors as"),
         ({"Inference-Header-Content-Length": "-1"}, GOOD[1], "expected tensors as"),
         (GOOD[0], GOOD[1] + b"x", "1 bytes are left over"),
-        (GOOD[0], GOOD[1][:-1], "in 8 bytes, and sent 7"),
+        (GOOD[0], GOOD[1][:-1], "in 8 bytes, but sent 7"),
         (GOOD[0], b"{" * HEADER + GOOD[1][HEADER:], "the answer: Invalid JSON"),
-        ({**GOOD[0], "Content-Encoding": "gzip"}, GOOD[1], "compressed, unasked"),
+        (
+            {**GOOD[0], "Content-Encoding": "gzip"},
+            GOOD[1],
+            "compressed, which was not asked for",
+        ),
         (*damaged(lambda y: y.update(shape=[2, -3])), "shape"),
         (*damaged(lambda y: y.update(shape=[1 << 50])), "shape"),
         (*damaged(lambda y: y.update(name="count")), "count"),
@@ -283,7 +287,7 @@ def test_the_model_that_is_there_is_the_one_that_is_meant(served: Host) -> None:
     with remote(served.url) as model:
         model.check()
         for inputs, outputs, said in (
-            ([X], [Y], "its model gives no 'count'"),
+            ([X], [Y], "its model did not send 'count'"),
             ([X, COUNT], [Y, COUNT], "its model takes 'count' too"),
             ([wide], [Y, COUNT], r"FP32 of \[-1, 4\], expected FP32 of"),
         ):
@@ -303,9 +307,9 @@ def test_the_model_that_is_there_is_the_one_that_is_meant(served: Host) -> None:
         ("https://host/?key=pa55", "no name, password or query"),
         ("https://host/a b", "expected https"),
         ("https://host/%2e%2e/", "expected https"),
-        ("http://models.example:8000", "everybody on the way would read"),
-        ("http://localhost:8000", "everybody on the way would read"),
-        ("http://127.0.0.1.evil.example/", "everybody on the way would read"),
+        ("http://models.example:8000", "anybody on the way could read"),
+        ("http://localhost:8000", "anybody on the way could read"),
+        ("http://127.0.0.1.evil.example/", "anybody on the way could read"),
     ],
 )
 def test_an_address_that_will_not_do(url: str, said: str) -> None:
@@ -338,7 +342,7 @@ def test_a_token_is_not_shown() -> None:
 
 def test_texts_are_not_sent() -> None:
     words = Tensor2(name="words", datatype="BYTES", shape=(-1,))
-    with pytest.raises(OptionError, match="'words': BYTES is not sent"):
+    with pytest.raises(OptionError, match="'words': type BYTES cannot be sent"):
         Remote(Endpoint("https://host", "acme"), [words], [Y])
 
 

@@ -94,13 +94,13 @@ def test_nobody_answers() -> None:
     "url", ["http://192.0.2.1/key", "http://localhost/key", "http://evil.test@[::2]/"]
 )
 def test_a_key_is_never_fetched_from_elsewhere(url: str) -> None:
-    with pytest.raises(KeySourceError, match="from this machine only"):
+    with pytest.raises(KeySourceError, match="only from this machine"):
         open_key(url)
 
 
 @pytest.mark.parametrize("source", ["", "acme", "ftp://x/y", "https://127.0.0.1/"])
 def test_other_sources_are_refused(source: str) -> None:
-    with pytest.raises(KeySourceError, match="expected a source of a key"):
+    with pytest.raises(KeySourceError, match="expected a key source"):
         open_key(source)
 
 
@@ -120,7 +120,7 @@ def test_a_keystore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_environment_stands_before_the_configuration(monkeypatch) -> None:
     monkeypatch.delenv("MLGUARD_KEY_SOURCE", raising=False)
     assert chosen_source("file:/a") == "file:/a"
-    with pytest.raises(KeySourceError, match="no source of a key"):
+    with pytest.raises(KeySourceError, match="no key source"):
         chosen_source("")
     monkeypatch.setenv("MLGUARD_KEY_SOURCE", "file:/b")
     assert chosen_source("file:/a") == "file:/b"

@@ -42,7 +42,7 @@ def test_a_second_version_goes_beside_the_first(path: Path, tmp_path: Path) -> N
     write_repository(path, tmp_path / "models", Served("acme"))
     folder = write_repository(path, tmp_path / "models", Served("acme", version=2))
     assert {one.name for one in folder.iterdir()} == {"config.pbtxt", "1", "2"}
-    with pytest.raises(OutputExists, match="has version 2 of acme already"):
+    with pytest.raises(OutputExists, match="already has version 2 of acme"):
         write_repository(path, tmp_path / "models", Served("acme", version=2))
 
 

@@ -113,7 +113,9 @@ def test_two_tensors_of_one_type_and_shape_cannot_be_swapped() -> None:
     first, second = data[start : start + 64], data[start + 64 : start + 128]
     assert opened(data) == {"a": one.tobytes(), "b": other.tobytes()}
     swapped = data[:start] + second + first + data[start + 128 :]
-    with pytest.raises(TamperedBundle, match="tensor 'a' is not what was sealed here"):
+    with pytest.raises(
+        TamperedBundle, match="tensor 'a' was changed after it was sealed"
+    ):
         opened(swapped)
 
 
@@ -148,16 +150,19 @@ def insiders(change_table) -> bytes:
         ),
         (
             lambda table: table.replace(b'"type":1', b'"type":6', 1),
-            "not what was sealed",
+            "was changed after it was sealed",
         ),
         (
             lambda table: table.replace(b"[4,3,3,3]", b"[3,4,3,3]"),
-            "not what was sealed",
+            "was changed after it was sealed",
         ),
-        (lambda table: table.replace(b"[4,3,3,3]", b"[4,3,3,9]"), "has another size"),
+        (
+            lambda table: table.replace(b"[4,3,3,3]", b"[4,3,3,9]"),
+            "does not match its tensors",
+        ),
         (
             lambda table: table.replace(b'"type":1', b'"type":8', 1),
-            "type 8 has no bytes",
+            "type 8 cannot be sealed",
         ),
         (lambda table: table.replace(b"[4]", b"[-4]"), "negative size"),
         (lambda table: table.replace(b"[4]", b"4"), "of the wrong type"),
@@ -273,5 +278,7 @@ def test_a_session_of_one_file_tells_nothing_of_another() -> None:
     forged = with_member(
         ONE, "weights.bin", bundle(OTHER).read("weights.bin"), signed=True
     )
-    with pytest.raises(TamperedBundle, match="tensor 'w' is not what was sealed here"):
+    with pytest.raises(
+        TamperedBundle, match="tensor 'w' was changed after it was sealed"
+    ):
         Session(bundle(forged), KEY)

@@ -135,5 +135,5 @@ def test_two_versions_share_one_configuration(tmp_path: Path) -> None:
     (tmp_path / "a.mlgb").write_bytes(small2_bytes(image=shuffled()))
     write_repository(tmp_path / "a.mlgb", tmp_path / "m", Served("a", "file:/one"))
     second = Served("a", "file:/two", version=2)
-    with pytest.raises(OptionError, match="something else than this version needs"):
+    with pytest.raises(OptionError, match="does not match this version"):
         write_repository(tmp_path / "a.mlgb", tmp_path / "m", second)

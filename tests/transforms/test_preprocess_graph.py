@@ -209,7 +209,7 @@ def test_methods_that_do_not_fit_are_refused(methods: tuple, words: str) -> None
 
 
 def test_normalization_of_another_number_of_channels_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected 3 numbers, one a channel"):
+    with pytest.raises(ValueError, match="expected 3 numbers, one for each channel"):
         build_preprocess_graph(
             ("shf",), 4, mean=(0.5,), std=STD, opset=20, ir_version=10
         )

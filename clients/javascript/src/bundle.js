@@ -35,7 +35,7 @@ const MAX_TENSORS = 100_000;
  */
 export async function openBundle(file, key, { name = "the bundle", ...given } = {}) {
   if (formatOf(file, name) === 2) return open2(file, key, name, given);
-  if (!key.forModel) throw new WrongKey(`${name} is of format 1, which is issued to nobody`);
+  if (!key.forModel) throw new WrongKey(`${name} is of format 1, which cannot be issued to a customer`);
   return open1(file, key, name, given);
 }
 
@@ -49,7 +49,7 @@ async function open1(file, key, name, { imagesOnly = false }) {
   for (const [member, { sha256: digest, size }] of Object.entries(manifest.files)) {
     const content = members[member];
     if (content.length !== size || hex(sha256(content)) !== digest) {
-      throw new TamperedBundle(`${name}: ${member} is not the one manifest.json names`);
+      throw new TamperedBundle(`${name}: ${member} does not match its SHA-256 in manifest.json`);
     }
   }
   const subkeys = checkId(manifest, key, name);

@@ -32,7 +32,7 @@ export async function openGrant({ manifest, manifestBytes, members, name }, iden
   const trusted = given.signers?.length ? given.signers : [grant.signer];
   const signer = await signerOf(envelope, trusted, what);
   if (signer.trim() !== grant.signer.trim() || envelope.payloadType !== PAYLOAD_TYPE) {
-    throw new SignatureNotTrusted(`${what} was signed by another key than it names`);
+    throw new SignatureNotTrusted(`${what} was not signed by the key that it names`);
   }
   const same = grant.bundle_sha256 === hex(sha256(manifestBytes))
     && grant.protection_id === manifest.protection_id && grant.key_id === manifest.key_id;
@@ -104,7 +104,7 @@ function secrets(bytes, grant, name) {
     };
   } catch (problem) {
     if (problem instanceof WrongKey) throw problem;
-    throw new MalformedBundle(`${name} holds no keys of a bundle`);
+    throw new MalformedBundle(`${name} does not hold the keys of a bundle`);
   }
 }
 

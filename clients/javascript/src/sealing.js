@@ -43,7 +43,7 @@ export class FileKey {
     this.commitment = okm.subarray(64);
   }
 
-  /** The key of a file that the owner of a model key keeps for himself. */
+  /** Return the key of an owner's own file, derived from the model key. */
   static ofOwner(subkeys, salt) {
     const secret = subkeys.derive("sealed-tensors");
     return new FileKey(hkdf512(secret, salt, utf8(`${LABEL}file-key`), 32), salt);
@@ -58,7 +58,7 @@ export class FileKey {
 export async function openBlob(key, blob, data, tag, hidden, name) {
   const associated = concat(DOMAIN, utf8("blob\0"), utf8(blob));
   const opened = await open(key.key(`blob/${blob}`), 0, associated, data, tag, hidden);
-  if (opened === null) throw new TamperedBundle(`${name}: ${blob} is not what was sealed here`);
+  if (opened === null) throw new TamperedBundle(`${name}: ${blob} was changed after it was sealed`);
   return opened;
 }
 
@@ -99,7 +99,7 @@ async function openTensor(key, index, row, bytes, hidden, name) {
     const chunk = bytes.subarray(start, start + CHUNK_BYTES);
     const opened = await open(secret, number, associated, chunk, fromHex(tag), hidden);
     if (opened === null) {
-      throw new TamperedBundle(`${name}: tensor ${row.name} is not what was sealed here`);
+      throw new TamperedBundle(`${name}: tensor ${row.name} was changed after it was sealed`);
     }
     plain.set(opened, start);
   }

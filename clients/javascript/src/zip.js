@@ -118,7 +118,7 @@ function readHeader(file, at, place, version, limits, name) {
   const expected = place.join(" or ");
   const head = file.subarray(at, at + 30);
   if (!equal(head.subarray(0, 4), LOCAL)) {
-    throw new MalformedBundle(`${name}: expected ${expected}, found no such ZIP member`);
+    throw new MalformedBundle(`${name}: expected ${expected}, found something that is not such a ZIP member`);
   }
   if (head.length < 30) throw new MalformedBundle(`${name} ends before ${expected}`);
   const view = new DataView(head.buffer, head.byteOffset);
@@ -158,7 +158,7 @@ function take(file, start, member, name) {
     throw new MalformedBundle(`${name} ends within ${member.name}`);
   }
   if (crc32(content) !== member.crc) {
-    throw new MalformedBundle(`${name}: ${member.name} does not have its checksum`);
+    throw new MalformedBundle(`${name}: the checksum of ${member.name} does not match`);
   }
   return content;
 }

@@ -119,7 +119,7 @@ def _check_text(table: Any, name: str) -> None:
         elif isinstance(value, list):
             waiting += value
         elif isinstance(value, str) and not value.isprintable():
-            raise ReportError(f"{name}: a text holds control characters")
+            raise ReportError(f"{name}: a text contains control characters")
 
 
 def _refuse(constant: str) -> NoReturn:
