@@ -287,7 +287,7 @@ def test_the_model_that_is_there_is_the_one_that_is_meant(served: Host) -> None:
     with remote(served.url) as model:
         model.check()
         for inputs, outputs, said in (
-            ([X], [Y], "its model did not send 'count'"),
+            ([X], [Y], "its model gives no 'count'"),
             ([X, COUNT], [Y, COUNT], "its model takes 'count' too"),
             ([wide], [Y, COUNT], r"FP32 of \[-1, 4\], expected FP32 of"),
         ):
