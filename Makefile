@@ -3,8 +3,7 @@
 #   make demo    the whole job on generated images; ends by naming the report to open
 #   make test    formatting, lint, types and the whole test suite
 #
-# Before a release: `make wheel` runs the demo's commands, on fewer images, with a wheel in
-# an empty environment.
+# `make help` lists the others.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -14,10 +13,14 @@ GUARD  := $(BIN)/mlguard
 WHEEL  := .wheel
 FEWER  := --set train.epochs=1 --set data.shapes_images=[64,8,8]
 
-.PHONY: demo commands wheel test setup clean
+.PHONY: help demo commands wheel test check coverage test-oldest docs docs-serve fuzz \
+  release setup clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sort | awk -F ':.*## ' '{printf "%-13s %s\n", $$1, $$2}'
 
 # The demo has a keystore of its own, opened with a file, so that nothing is asked.
-demo: $(VENV)/.train
+demo: $(VENV)/.train ## keygen, protect, export, predict, audit on generated images
 	$(MAKE) commands
 
 commands: export MLGUARD_KEYSTORE := $(DEMO)/keystore.mlgk
@@ -33,7 +36,7 @@ commands:
 	# 30 and 31 are verdicts on the model, not failures of the demo.
 	$(GUARD) audit $(DEMO)/run --key acme --out $(DEMO)/report; case $$? in 0|30|31) ;; *) exit 1;; esac
 
-wheel:
+wheel: ## the demo's commands, on fewer images, with a wheel in an empty environment
 	rm -rf $(WHEEL)
 	$(PYTHON) -m venv $(WHEEL)
 	$(WHEEL)/bin/python -m pip wheel --quiet --no-deps --wheel-dir $(WHEEL)/dist .
@@ -41,11 +44,51 @@ wheel:
 	  "$$(echo $(WHEEL)/dist/*.whl)[train]"
 	$(MAKE) commands DEMO=$(WHEEL)/demo GUARD=$(WHEEL)/bin/mlguard SETTINGS='$(FEWER)'
 
-test: $(VENV)/.dev
+# One thread for each process: two processes with two threads each wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# What a developer changes most: no training, no browser, no audit.
+QUICK  := tests/bundle tests/sealing tests/signing tests/grants tests/transforms \
+  tests/mlguard tests/marks tests/keystore tests/weights tests/house mlguard keystore
+
+lint: $(VENV)/.dev ## formatting, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+
+check: lint ## lint, types and the quick tests; under 90 s on two quiet cores
+	$(PYTEST) -n 2 --dist worksteal -q -m 'not slow and not gpu and not interop and not trains' $(QUICK)
+
+test: lint ## what CI runs: lint, types and the whole suite, in two processes
+	$(PYTEST) -n 2 --dist loadfile
+
+coverage: $(VENV)/.dev ## of keystore, bundle and runtime, by their own tests, with a floor
+	$(PYTEST) -n 2 --dist loadfile -q tests/keystore tests/bundle tests/runtime \
+	  tests/sealing tests/foreign/test_bundle.py tests/thief \
+	  --cov=keystore --cov=mlguard.bundle --cov=mlguard.runtime \
+	  --cov-report=term --cov-fail-under=$(COVERED)
+
+test-oldest: ## the quick tests with the oldest versions that pyproject.toml allows
+	rm -rf .oldest
+	$(PYTHON) -m venv .oldest
+	.oldest/bin/python -m pip install --quiet --constraint .ci/oldest.txt --editable '.[cpu,onnx]' \
+	  pytest hypothesis safetensors
+	OMP_NUM_THREADS=1 .oldest/bin/python -m pytest -q -p no:cacheprovider $(OLDEST)
+
+docs: $(VENV)/.dev ## the site, into build/site
+	$(BIN)/python docs/_site/build.py build
+
+docs-serve: docs ## and show it on http://127.0.0.1:8000
+	cd build/site && ../../$(BIN)/python -m http.server --bind 127.0.0.1 8000
+
+fuzz: $(VENV)/.dev ## feed broken files to every parser for SECONDS (60) each
+	$(BIN)/python -m tests.fuzzing $(or $(SECONDS),60)
+
+release: $(VENV)/.dev wheel ## wheel, source, checks and a bill of materials, into dist/
+	rm -rf dist
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt build twine cyclonedx-bom
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python -m cyclonedx_py environment $(WHEEL)/bin/python --output-file dist/mlguard.cdx.json
 
 setup: $(VENV)/.dev
 
@@ -57,4 +100,4 @@ $(VENV)/.train $(VENV)/.dev: pyproject.toml .ci/constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(WHEEL)
+	rm -rf $(VENV) $(DEMO) $(WHEEL) .oldest build dist

@@ -59,9 +59,14 @@ class Browser:
         self._log: list[dict] = []
 
     def open(
-        self, path: Path, *, width: int = 1280, dark: bool = False, media: str = ""
+        self,
+        page: Path | str,
+        *,
+        width: int = 1280,
+        dark: bool = False,
+        media: str = "",
     ) -> None:
-        """Open a file at a width in CSS pixels; light or dark, perhaps as printed."""
+        """Open a file or address at a width in CSS pixels; light, dark, as printed."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._command(
             "Emulation.setDeviceMetricsOverride",
@@ -72,7 +77,7 @@ class Browser:
         )
         self._command("Emulation.setEmulatedMedia", media=media, features=[scheme])
         self.logs()  # those of pages before
-        self._driver.get(path.resolve().as_uri())
+        self._driver.get(page if isinstance(page, str) else page.resolve().as_uri())
 
     def ask(self, script: str) -> Any:
         """What a function body of JavaScript returns."""

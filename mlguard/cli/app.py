@@ -14,7 +14,7 @@ import typer
 
 from mlguard import __version__
 from mlguard.cli.commands import CommandTable
-from mlguard.cli.printable import say, tell
+from mlguard.cli.printable import be_quiet, refuse, say
 from mlguard.cli.process import set_up, use_threads
 from mlguard.cli.streams import lasting_streams, lost
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     cls=CommandTable,
     help="Bind vision models to a secret key, ship them as ONNX bundles, audit them.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
@@ -54,8 +54,16 @@ def _root(
             show_default=False,
         ),
     ] = None,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet", "-q", help="No remarks, warnings and progress; MLGUARD_QUIET=1."
+        ),
+    ] = False,
 ) -> None:
     """Bind vision models to a secret key, ship them as ONNX bundles, audit them."""
+    if quiet:
+        be_quiet()
     if threads is not None:
         use_threads(threads)
 
@@ -79,7 +87,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit status. Nothing is raised."""
     try:
-        app(arguments)
+        app(arguments, prog_name="mlguard")
     except SystemExit as end:
         if end.code != TYPER_INTERRUPTED:
             return int(end.code or OK)
@@ -113,9 +121,9 @@ def _internal(error: Exception) -> int:
 
 
 def _say(message: str, hint: str) -> None:
-    tell(f"mlguard: error: {message}")
+    refuse(f"mlguard: error: {message}")
     if hint:
-        tell(f"mlguard: hint: {hint}")
+        refuse(f"mlguard: hint: {hint}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
+from mlguard.cli.printable import shows
 from mlguard.errors import Interrupted
 
 
@@ -34,7 +35,7 @@ def audit_on_terminal() -> Iterator[_Bars]:
     """Shows nothing where standard error is not a terminal."""
     console = Console(stderr=True)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=console, disable=not shows(console)) as bars:
         yield _Bars(bars)
 
 

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
+from mlguard.cli.printable import shows
+
 
 @contextmanager
 def count_on_terminal(title: str) -> Iterator[Callable[[int, int], None]]:
@@ -15,7 +17,7 @@ def count_on_terminal(title: str) -> Iterator[Callable[[int, int], None]]:
     two live bars on one terminal overwrite each other.
     """
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not shows(console):
         yield lambda done, total: None
         return
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())

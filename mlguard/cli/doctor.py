@@ -21,7 +21,7 @@ from keystore import (
 )
 from keystore.header import take_apart
 from mlguard import __version__
-from mlguard.cli.printable import say
+from mlguard.cli.answers import Json, answer
 from mlguard.cli.unlock import DEFAULT_KEYSTORE, KeystorePlace
 
 NOT_YET = "not there yet: `mlguard keygen NAME` makes it"
@@ -43,23 +43,24 @@ RUNTIMES = (
 MODULES = {"pillow": "PIL"}
 
 
-def doctor(keystore: KeystorePlace = DEFAULT_KEYSTORE) -> None:
+def doctor(keystore: KeystorePlace = DEFAULT_KEYSTORE, json: Json = False) -> None:
     """Print versions, providers, the keystore's health, and what is missing.
 
     Ends with a status other than 0 when a line says PROBLEM.
     """
     sections = {
-        "versions": _versions(),
-        "onnxruntime": _runtime(),
-        "training": _training(),
-        "keystore": _keystore(keystore),
+        "versions": list(_versions()),
+        "onnxruntime": list(_runtime()),
+        "training": list(_training()),
+        "keystore": list(_keystore(keystore)),
     }
-    status = 0
-    for title, lines in sections.items():
-        say(title)
-        for line in lines:
-            say(f"  {line}")
-            status = max(status, _status(line))
+    found = [line for lines in sections.values() for line in lines]
+    status = max(map(_status, found))
+    shown = [
+        [title, *(f"  {line}" for line in lines)] for title, lines in sections.items()
+    ]
+    text = "\n".join(line for lines in shown for line in lines)
+    answer(sections | {"status": status}, text, as_json=json)
     if status:
         raise typer.Exit(status)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import keystore
 from keystore import errors as keystore_errors
 from mlguard import errors
-from mlguard.cli.printable import say
+from mlguard.cli.answers import Json, answer
 
 INTERNAL_ERROR = 1
 INTERRUPTED = 3
@@ -153,7 +153,8 @@ def exit_code_of(refusal: Exception) -> int:
     return INTERNAL_ERROR
 
 
-def exit_codes() -> None:
+def exit_codes(json: Json = False) -> None:
     """Print what every exit status means."""
-    for row in EXIT_CODES:
-        say(f"{row.number:3}  {row.meaning}")
+    value = [{"status": row.number, "meaning": row.meaning} for row in EXIT_CODES]
+    lines = [f"{row.number:3}  {row.meaning}" for row in EXIT_CODES]
+    answer(value, "\n".join(lines), as_json=json)

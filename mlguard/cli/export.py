@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from mlguard.cli.answers import Json, answer
 from mlguard.cli.extras import need
 from mlguard.cli.key_space import warn_of_small_key_space
 from mlguard.cli.model_key import open_model_key
@@ -13,11 +14,11 @@ from mlguard.cli.onnx_model import (
     Example,
     FreezeInputs,
     export_onnx,
+    facts_of,
     is_onnx,
     refuse_onnx_options,
 )
 from mlguard.cli.own_model import BuildName, build_of
-from mlguard.cli.printable import say
 from mlguard.cli.pt2_model import export_program, is_program
 from mlguard.cli.triton import (
     Instances,
@@ -75,6 +76,7 @@ def export(
     name: ModelName = None,
     instances: Instances = 1,
     model_version: ModelVersion = 1,
+    json: Json = False,
     *,
     unlock: Unlock,
 ) -> None:
@@ -92,6 +94,7 @@ def export(
             key_at=key_at,
             instances=instances,
             version=model_version,
+            as_json=json,
         )
         return
     if is_onnx(run):
@@ -105,12 +108,13 @@ def export(
             example=example,
             freeze_inputs=freeze_inputs,
             unlock=unlock,
+            as_json=json,
         )
         return
     if is_program(run):
         if seal is False:
             raise typer.BadParameter("a .pt2 file without a seal is the plain model")
-        export_program(run, out, key, about=about, unlock=unlock)
+        export_program(run, out, key, about=about, unlock=unlock, as_json=json)
         return
     refuse_onnx_options(about, example, freeze_inputs=freeze_inputs)
     need("mlguard.protect.export")
@@ -127,13 +131,16 @@ def export(
         report = export_run(protected, held.key, out, sealed=sealed, form=wanted)
         held.register("bundle", protection.protection_id.hex())
     how = "sealed" if sealed else "not sealed: whoever has the file has the weights"
-    say(f"{out}  {report.size_bytes / 1e6:.1f} MB  key {protection.key_id}  {how}")
     if protected.shown_by_weights and not sealed:
         spec = protected.recipe.transform
         bits = key_space_of(protected.recipe, protected.build, shown=True)
         warn_of_small_key_space(spec, bits, shown=True)
-    say(
+    text = (
+        f"{out}  {report.size_bytes / 1e6:.1f} MB  key {protection.key_id}  {how}\n"
         f"parity: {report.agreement:.3%} of {report.unit} have the same class; logits "
         f"differ by at most {report.difference:.1e}, the largest is "
         f"{report.largest_logit:.1f}"
     )
+    value = facts_of(out, protection.key_id, report.size_bytes, sealed=sealed)
+    value |= {"agreement": report.agreement, "difference": report.difference}
+    answer(value, text, as_json=json)

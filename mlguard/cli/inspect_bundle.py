@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from mlguard.bundle import Bundle2, describe, glimpse_bundle
+from mlguard.cli.answers import Json, answer
 from mlguard.cli.printable import printable
-from mlguard.cli.with_store import Json, answer
 from mlguard.errors import MlguardError
 from mlguard.signing import read_envelope
 

@@ -14,6 +14,7 @@ import typer
 
 from keystore import Keystore
 from mlguard.bundle import Bundle2, glimpse_bundle
+from mlguard.cli.answers import Json, answer
 from mlguard.cli.ledger import USE, LedgerFile, LedgerOf, missing_in
 from mlguard.cli.mark_cost import Answers, Ours, answers_of, compare
 from mlguard.cli.model_key import HeldKey, held_key
@@ -23,9 +24,8 @@ from mlguard.cli.parties import (
     SignerName,
     open_signer,
 )
-from mlguard.cli.printable import say, warn
+from mlguard.cli.printable import warn
 from mlguard.cli.unlock import Unlock, unlocking
-from mlguard.cli.with_store import Json, answer
 from mlguard.errors import BundleError, OptionError, Revoked
 from mlguard.files import (
     atomic_write,
@@ -182,6 +182,7 @@ def revoke_command(
     ],
     signer: SignerName = SIGNER,
     ledger: LedgerFile = None,
+    json: Json = False,
     *,
     unlock: Unlock,
 ) -> None:
@@ -195,10 +196,17 @@ def revoke_command(
         signed = sign_revocations(changed, desk.signer)
         atomic_write(revocations, signed)
         desk.note("revoked", grant, hashlib.sha256(signed).hexdigest())
-    say(
+    value = {
+        "list": str(revocations),
+        "sequence": changed.sequence,
+        "grant": grant.grant_id,
+        "revoked": len(changed.grants),
+    }
+    text = (
         f"{revocations}  list {changed.sequence}  {len(changed.grants)} revoked; hand "
         "it to customers, whose loaders look at it with --revocations"
     )
+    answer(value, text, as_json=json)
 
 
 @unlocking

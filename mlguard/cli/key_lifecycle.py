@@ -8,10 +8,11 @@ import typer
 
 from keystore import Keystore, NotAllowed, read_private, write_private
 from keystore.textform import KEY_1, from_text, to_text
+from mlguard.cli.answers import Json, answer
 from mlguard.cli.key_listing import Name, show_entry
 from mlguard.cli.model_key import parse_key_name
 from mlguard.cli.printable import warn
-from mlguard.cli.with_store import Json, answer, with_store
+from mlguard.cli.with_store import with_store
 from mlguard.keys import ModelKey
 
 LEAST_DISTINCT_BYTES = 16  # of 32; random ones have fewer once in 10^16 keys

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 import typer
 
 from keystore import Entry, Keystore
+from mlguard.cli.answers import Json, answer
 from mlguard.cli.model_key import NO_ID, key_id_of, parse_key_name
-from mlguard.cli.with_store import Json, answer, with_store
+from mlguard.cli.with_store import with_store
 
 Name = Annotated[str, typer.Argument(help="The key's name.")]
 

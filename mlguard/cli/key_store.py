@@ -7,9 +7,10 @@ import typer
 
 import keystore as keystores
 from keystore import Keystore, Record
+from mlguard.cli.answers import Json, answer
 from mlguard.cli.printable import warn
 from mlguard.cli.unlock import Unlock, pins, unlocking
-from mlguard.cli.with_store import Json, answer, with_store
+from mlguard.cli.with_store import with_store
 
 
 @with_store

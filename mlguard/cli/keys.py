@@ -16,6 +16,7 @@ from keystore import (
     check_name,
 )
 from mlguard.cli import key_lifecycle, key_listing, key_slots, key_store
+from mlguard.cli.answers import Json, answer
 from mlguard.cli.key_listing import Name
 from mlguard.cli.key_slots import identity_at, slots_app, token_at
 from mlguard.cli.printable import say, tell, warn
@@ -74,6 +75,7 @@ def keygen(
             show_default=False,
         ),
     ] = None,
+    json: Json = False,
     *,
     unlock: Unlock,
 ) -> None:
@@ -96,8 +98,10 @@ def keygen(
     key = ModelKey.generate()
     with store:
         store.add(name, key.reveal())
-    say(f"{name}  {key.key_id}  in {store.location}")
-    _print_key_space((block_size,) if block_size else SHOWN_BLOCK_SIZES)
+    sizes = (block_size,) if block_size else SHOWN_BLOCK_SIZES
+    value = {"name": name, "key_id": key.key_id, "keystore": store.location}
+    lines = [f"{name}  {key.key_id}  in {store.location}", *_key_space(sizes)]
+    answer(value, "\n".join(lines), as_json=json)
 
 
 def _refuse_missing_identity(unlock: Unlock) -> None:
@@ -155,10 +159,12 @@ def _print_recovery(store: Keystore) -> None:
     say("`mlguard keys list --identity -` asks for it.")
 
 
-def _print_key_space(block_sizes: tuple[int, ...]) -> None:
+def _key_space(block_sizes: tuple[int, ...]) -> list[str]:
     """What is left of 256 bits once a transform has used them."""
-    say(f"key space: the secret {SECRET_BITS} bits; what a transform keeps of it:")
-    say(" " * 12 + "".join(f"{f'M={size}':>10}" for size in block_sizes))
+    lines = [
+        f"key space: the secret {SECRET_BITS} bits; what a transform keeps of it:",
+        " " * 12 + "".join(f"{f'M={size}':>10}" for size in block_sizes),
+    ]
     weak = []
     for method in METHODS:
         fitting = [size for size in block_sizes if size in block_sizes_of([method])]
@@ -166,10 +172,11 @@ def _print_key_space(block_sizes: tuple[int, ...]) -> None:
             size: min(SECRET_BITS, key_space_bits([method], size)) for size in fitting
         }
         cells = (f"{bits[m]:10.1f}" if m in bits else f"{'–':>10}" for m in block_sizes)
-        say(f"  {method:10}" + "".join(cells))
+        lines.append(f"  {method:10}" + "".join(cells))
         weak += [f"{method} M={m}" for m in fitting if bits[m] < MIN_KEY_SPACE_BITS]
     if weak:
         warn(
             f"below {MIN_KEY_SPACE_BITS} bits a thief may try all "
             f"transforms: {', '.join(weak)}"
         )
+    return lines

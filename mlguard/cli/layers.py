@@ -4,10 +4,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlguard.cli.answers import Json, answer
 from mlguard.cli.extras import need
 from mlguard.cli.own_model import BuildName, build_of
 from mlguard.cli.recipes import Name, Overrides
-from mlguard.cli.with_store import Json, answer
 from mlguard.recipe import read_recipe
 from mlguard.transforms import channels_key_space
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlguard.cli.answers import answer
 from mlguard.cli.extras import need
 from mlguard.cli.model_key import open_model_key
-from mlguard.cli.printable import say
 from mlguard.cli.unlock import Unlock
 from mlguard.errors import ModelFileError
 from mlguard.files import refuse_existing
@@ -64,6 +64,7 @@ def export_onnx(
     example: Path | None,
     freeze_inputs: bool,
     unlock: Unlock,
+    as_json: bool = False,
 ) -> None:
     """Write an ONNX file as a bundle, and say what stands under the key.
 
@@ -90,29 +91,45 @@ def export_onnx(
         )
         held.register("bundle", done.protection_id.hex())
         key_id = held.key.key_id
-    say(f"{out}  {done.size_bytes / 1e6:.1f} MB  key {key_id}  sealed")
-    say_coverage(done)
+    lines = [f"{out}  {done.size_bytes / 1e6:.1f} MB  key {key_id}  sealed"]
+    value = facts_of(out, key_id, done.size_bytes) | {"share": done.lifted.share}
+    answer(value, "\n".join([*lines, *coverage_of(done)]), as_json=as_json)
 
 
-def say_coverage(done: "Exported") -> None:
-    """Say how much stands under the key, and what was compared."""
+def facts_of(
+    out: Path, key_id: str, size_bytes: int, *, sealed: bool = True
+) -> dict[str, Any]:
+    """What every export says of the bundle that it wrote."""
+    return {
+        "bundle": str(out),
+        "size_bytes": size_bytes,
+        "key_id": key_id,
+        "sealed": sealed,
+    }
+
+
+def coverage_of(done: "Exported") -> list[str]:
+    """How much stands under the key, and what was compared."""
     lifted = done.lifted
-    say(
+    lines = [
         f"covered: {lifted.share:.2%} of the weights, {len(lifted.tensors)} tensors "
         f"with a key of their own, {lifted.covered_bytes / 1e6:.1f} MB; the rest is "
-        "sealed with the graph"
-    )
-    for one in lifted.uncovered[:SHOWN]:
-        say(f"  {one.name}  {one.size_bytes} bytes stay in the graph: {one.reason}")
+        "sealed with the graph",
+        *(
+            f"  {one.name}  {one.size_bytes} bytes stay in the graph: {one.reason}"
+            for one in lifted.uncovered[:SHOWN]
+        ),
+    ]
     if len(lifted.uncovered) > SHOWN:
-        say(f"  and {len(lifted.uncovered) - SHOWN} more")
+        lines.append(f"  and {len(lifted.uncovered) - SHOWN} more")
     compared = lifted.comparison
     if compared is not None:
         shapes = ", ".join(f"{k} {list(v)}" for k, v in compared.inputs.items())
         same = (
             "shapes are equal; it draws at random" if compared.random else "equal bits"
         )
-        say(f"compared with the model on {shapes or 'no inputs'}: {same}")
+        lines.append(f"compared with the model on {shapes or 'no inputs'}: {same}")
+    return lines
 
 
 def read_example(path: Path) -> dict[str, Any]:

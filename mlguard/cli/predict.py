@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mlguard.bundle import glimpse_bundle, image_of, task_of
+from mlguard.cli.answers import Json, answer
 from mlguard.cli.opening import (
     GrantFile,
     KeyOption,
@@ -24,7 +25,7 @@ from mlguard.cli.opening import (
 )
 from mlguard.cli.predict_classes import CSV, JSON, Answer, answer_of, write_answers
 from mlguard.cli.predict_tensors import run_all
-from mlguard.cli.printable import say, warn
+from mlguard.cli.printable import shows, warn
 from mlguard.cli.trust import Trusted
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.errors import ImageError
@@ -75,6 +76,7 @@ def predict(
     revocations: ListFile = None,
     signer: Trusted = None,
     manifest_sha256: ManifestDigest = None,
+    json: Json = False,
     *,
     unlock: Unlock,
 ) -> None:
@@ -112,13 +114,20 @@ def predict(
     if kind == "classification":
         refused = classify_all(session, paths, out, resize=resize)
         written = f"the classes of {len(paths) - len(refused)} of {len(paths)} images"
-        say(f"wrote {written} to {out / CSV} and {JSON}")
+        text = f"wrote {written} to {out / CSV} and {JSON}"
     elif kind == "segmentation":
         refused = predict_all(session, paths, out, overlay=overlay, resize=resize)
-        say(f"wrote {len(paths) - len(refused)} of {len(paths)} masks to {out}")
+        text = f"wrote {len(paths) - len(refused)} of {len(paths)} masks to {out}"
     else:
         refused = run_all(session, paths, out)
-        say(f"wrote {len(paths) - len(refused)} of {len(paths)} answers to {out}")
+        text = f"wrote {len(paths) - len(refused)} of {len(paths)} answers to {out}"
+    value = {
+        "folder": str(out),
+        "kind": kind,
+        "written": len(paths) - len(refused),
+        "refused": refused,
+    }
+    answer(value, text, as_json=json)
     what = "files" if kind in ARRAYS else "images"
     if refused:
         raise ImageError(
@@ -286,7 +295,7 @@ def _progress(names: list[str]) -> Iterator[Iterator[str]]:
         "predicting",
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=not shows(console),
     )
     yield iter(bar)
 

@@ -5,7 +5,14 @@ and classes, and what stands in a stranger's file, reach the terminal escaped.
 """
 
 import json
+import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+QUIET = "MLGUARD_QUIET"  # 1: no remarks and no progress, only answers and refusals
 
 
 def printable(text: str) -> str:
@@ -46,9 +53,30 @@ def _lines(text: str) -> list[str]:
     return [one.removesuffix("\r") for one in text.removesuffix("\n").split("\n")]
 
 
-def tell(line: str) -> None:
-    """Print one line that is no answer, on standard error."""
+def be_quiet() -> None:
+    """Leave out remarks, warnings and progress, here and in what this one starts."""
+    os.environ[QUIET] = "1"
+
+
+def is_quiet() -> bool:
+    """Whether remarks, warnings and progress are left out."""
+    return os.environ.get(QUIET) == "1"
+
+
+def shows(console: "Console") -> bool:
+    """Whether a bar may be drawn: on a terminal, if nobody asked for quiet."""
+    return console.is_terminal and not is_quiet()
+
+
+def refuse(line: str) -> None:
+    """Print one line of a refusal, on standard error."""
     print(printable(line), file=sys.stderr, flush=True)
+
+
+def tell(line: str) -> None:
+    """Print one line that is no answer, on standard error; unless it shall be quiet."""
+    if not is_quiet():
+        refuse(line)
 
 
 def warn(message: str) -> None:

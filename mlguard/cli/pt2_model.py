@@ -4,9 +4,10 @@ from pathlib import Path
 
 import typer
 
+from mlguard.cli.answers import answer
 from mlguard.cli.extras import need
 from mlguard.cli.model_key import open_model_key
-from mlguard.cli.printable import say
+from mlguard.cli.onnx_model import facts_of
 from mlguard.cli.unlock import Unlock
 from mlguard.files import refuse_existing
 
@@ -17,7 +18,13 @@ def is_program(path: Path) -> bool:
 
 
 def export_program(
-    model: Path, out: Path, key: str | None, *, about: Path | None, unlock: Unlock
+    model: Path,
+    out: Path,
+    key: str | None,
+    *,
+    about: Path | None,
+    unlock: Unlock,
+    as_json: bool = False,
 ) -> None:
     """Write a .pt2 file as a bundle, and say what stands under the key.
 
@@ -37,9 +44,11 @@ def export_program(
         done = bind_program(model, held.key, out, about=said)
         held.register("bundle", done.protection_id.hex())
         key_id = held.key.key_id
-    say(f"{out}  {done.size_bytes / 1e6:.1f} MB  key {key_id}  sealed")
-    say(
+    text = (
+        f"{out}  {done.size_bytes / 1e6:.1f} MB  key {key_id}  sealed\n"
         f"covered: {done.share:.2%} of the weights; outputs {', '.join(done.outputs)} "
         f"differ from the program's by at most {done.difference:.1e} of their largest "
         "value"
     )
+    value = facts_of(out, key_id, done.size_bytes) | {"share": done.share}
+    answer(value, text, as_json=as_json)

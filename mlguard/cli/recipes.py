@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
+from mlguard.cli.answers import Json, answer
 from mlguard.cli.checking_progress import count_on_terminal
 from mlguard.cli.extras import need
 from mlguard.cli.key_space import places_of
-from mlguard.cli.printable import say, say_text, warn
+from mlguard.cli.printable import say_text, warn
 from mlguard.files import write_new
 from mlguard.recipe import Recipe, read_recipe, recipe_text, shipped_recipes
 
@@ -23,16 +24,28 @@ Overrides = Annotated[
 
 
 @recipes_app.command("list")
-def list_recipes() -> None:
+def list_recipes(json: Json = False) -> None:
     """List the recipes that come with mlguard."""
+    facts, lines = [], []
     for name in shipped_recipes():
         recipe = read_recipe(name)
         methods = "+".join(recipe.transform.methods)
         data = f"{recipe.data.kind} {recipe.data.size[0]}x{recipe.data.size[1]}"
-        say(
+        lines.append(
             f"{name:18} {recipe.model.name:28} {data:16} "
             f"{methods} {places_of(recipe.transform)}"
         )
+        facts.append(
+            {
+                "name": name,
+                "model": recipe.model.name,
+                "data": recipe.data.kind,
+                "size": recipe.data.size,
+                "methods": recipe.transform.methods,
+                "block_size": recipe.transform.block_size,
+            }
+        )
+    answer(facts, "\n".join(lines), as_json=json)
 
 
 @recipes_app.command()
@@ -55,16 +68,19 @@ def check(
         Path | None,
         typer.Option(help="Check the images of this folder too, every one."),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Check a recipe and say every problem it has."""
     recipe = read_recipe(name, overrides=set_ or [])
-    if data is not None:
-        _check_data(recipe, data)
-    say(f"{name}: ok")
+    images = {} if data is None else _check_data(recipe, data)
+    lines = [f"{split}: {number} images" for split, number in images.items()]
+    value = {"recipe": name, "images": images}
+    answer(value, "\n".join([*lines, f"{name}: ok"]), as_json=json)
 
 
-def _check_data(recipe: Recipe, folder: Path) -> None:
-    """Decode all images and masks, and say what is odd about them."""
+def _check_data(recipe: Recipe, folder: Path) -> dict[str, int]:
+    """Decode all images and masks, and say what is odd; how many each split has."""
+    images = {}
     for split in ("train", "validation", "test"):
         opened = need("mlguard.data").open_split(
             recipe.data, folder, split, seed=recipe.train.seed
@@ -73,4 +89,5 @@ def _check_data(recipe: Recipe, folder: Path) -> None:
             opened.check(progress)
         for note in opened.notes:
             warn(f"the {split} images: {note}")
-        say(f"{split}: {len(opened)} images")
+        images[split] = len(opened)
+    return images

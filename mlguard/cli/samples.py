@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mlguard.cli.answers import Json, answer
 from mlguard.cli.extras import need
-from mlguard.cli.printable import say
 from mlguard.cli.recipes import Overrides
 from mlguard.files import atomic_write, prepare_output_folder
 from mlguard.pictures import image_png
@@ -19,6 +19,7 @@ def samples(
     data: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
     count: Annotated[int, typer.Option(min=1, help="How many.")] = 8,
     set_: Overrides = None,
+    json: Json = False,
 ) -> None:
     """Write the first images of a recipe's test split, at the recipe's size."""
     settings = read_recipe(recipe, overrides=set_ or [])
@@ -31,4 +32,6 @@ def samples(
         # The id of an image in a class folder has a slash, and a suffix of its own.
         name = f"{index + 1:04d}-{Path(id_).stem}" if "/" in id_ else id_
         atomic_write(out / f"{name}.png", image_png(image.numpy()))
-    say(f"{min(count, len(test))} images in {out}")
+    written = min(count, len(test))
+    value = {"images": written, "folder": str(out)}
+    answer(value, f"{written} images in {out}", as_json=json)

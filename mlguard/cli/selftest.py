@@ -8,10 +8,10 @@ import numpy as np
 import typer
 
 from mlguard.bundle import glimpse_bundle
+from mlguard.cli.answers import Json, answer
 from mlguard.cli.opening import GrantFile, KeyOption, ListFile, key_for
 from mlguard.cli.trust import Trusted
 from mlguard.cli.unlock import Unlock, unlocking
-from mlguard.cli.with_store import Json, answer
 from mlguard.errors import ProviderError
 from mlguard.runtime import Session
 

@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from keystore import Keystore
+from mlguard.cli.answers import Json, answer
 from mlguard.cli.parties import PURPOSE, SIGNER, read_public_signer, signer_of
-from mlguard.cli.printable import say, say_text
 from mlguard.cli.trust import keep, trusted_signers
-from mlguard.cli.with_store import Json, answer, with_store
+from mlguard.cli.with_store import with_store
 from mlguard.files import write_new
 from mlguard.signing import SigningKey
 
@@ -35,27 +35,32 @@ def show(
     store: Keystore,
     name: Name = SIGNER,
     out: Annotated[Path | None, typer.Option(help="Write it to a new file.")] = None,
+    json: Json = False,
 ) -> None:
     """Print the public half, which customers need to check what they get."""
     public = signer_of(store, name).public
-    if out is None:
-        say_text(public.pem.decode())
-    else:
+    pem = public.pem.decode()
+    if out is not None:
         write_new(out, public.pem)
-        say(f"{out}  signer {public.shown}")
+    value = {"name": name, "signer": public.signer_id, "pem": pem}
+    text = pem if out is None else f"{out}  signer {public.shown}"
+    answer(value, text, as_json=json)
 
 
 @signer_app.command()
 def trust(
     file: Annotated[Path, typer.Argument(help="The signer's public key.")],
+    json: Json = False,
 ) -> None:
     """Trust a signer: from now on, issued files must be signed by a trusted one."""
     signer = read_public_signer(file)
-    say(f"{keep(signer)}  signer {signer.shown}")
+    kept = keep(signer)
+    value = {"file": str(kept), "signer": signer.signer_id}
+    answer(value, f"{kept}  signer {signer.shown}", as_json=json)
 
 
 @signer_app.command("list")
-def list_() -> None:
+def list_(json: Json = False) -> None:
     """Print whom this user trusts."""
-    for signer in trusted_signers(None):
-        say(signer.signer_id)
+    ids = [signer.signer_id for signer in trusted_signers(None)]
+    answer({"signers": ids}, "\n".join(ids), as_json=json)

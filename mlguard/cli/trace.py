@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
+from mlguard.cli.answers import Json, answer
 from mlguard.cli.extras import need
 from mlguard.cli.issue import KeyName, owner
 from mlguard.cli.ledger import LedgerFile
 from mlguard.cli.parties import SIGNER, SignerName
 from mlguard.cli.unlock import Unlock, unlocking
-from mlguard.cli.with_store import Json, answer
 from mlguard.errors import BundleError, WeightsError
 from mlguard.grants import LedgerEntry
 from mlguard.marks import Finding, Trace

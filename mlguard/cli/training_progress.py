@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from mlguard.cli.printable import tell
+from mlguard.cli.printable import shows, tell
 from mlguard.errors import MissingExtra
 from mlguard.protect.training import Epoch, Step, Watcher
 from mlguard.tasks import SCORE_NAMES
@@ -28,7 +28,7 @@ def show_training(title: str, *sinks: Sink) -> Iterator[Watcher]:
         *sinks: Told about every epoch as well.
     """
     console = Console(stderr=True)
-    if console.is_terminal:
+    if shows(console):
         bar = _bar(console)
         try:
             yield _Live(bar, title, sinks)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mlguard.cli.printable import say
+from mlguard.cli.answers import answer
 from mlguard.errors import OptionError
 
 Target = Annotated[
@@ -50,6 +50,7 @@ def write_triton(
     key_at: Literal["server", "client"],
     instances: int,
     version: int,
+    as_json: bool = False,
 ) -> None:
     """Write a repository around a bundle that is there.
 
@@ -68,11 +69,17 @@ def write_triton(
         key_at=key_at,
     )
     folder = write_repository(bundle, out, served)
-    if key_at == "client":
-        say(f"{folder}  version {version}  not sealed, and nothing of the key")
-        return
     where = key_source or "what MLGUARD_KEY_SOURCE says when the server starts"
-    say(f"{folder}  version {version}  the key comes from {where}")
+    told = f"the key comes from {where}"
+    if key_at == "client":
+        told = "not sealed, and nothing of the key"
+    value = {
+        "repository": str(folder),
+        "version": version,
+        "key_at": key_at,
+        "key_source": key_source,
+    }
+    answer(value, f"{folder}  version {version}  {told}", as_json=as_json)
 
 
 def check_target(target: str, run: Path, *, key_at: str = "server") -> bool:

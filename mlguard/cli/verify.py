@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from mlguard.bundle import Bundle2, glimpse_bundle
+from mlguard.cli.answers import Json, answer
 from mlguard.cli.trust import Trusted, trusted_signers
-from mlguard.cli.with_store import Json, answer
 from mlguard.errors import SignatureNotTrusted
 from mlguard.issuing import verify_bundle
 

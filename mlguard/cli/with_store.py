@@ -2,18 +2,13 @@
 
 import functools
 import inspect
-import json
 from collections.abc import Callable
-from typing import Annotated, Any, Concatenate, ParamSpec
-
-import typer
+from typing import Any, Concatenate, ParamSpec
 
 from keystore import Keystore
-from mlguard.cli.printable import say_json, say_text
 from mlguard.cli.unlock import Unlock, with_options
 
 P = ParamSpec("P")
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 def with_store(
@@ -27,8 +22,3 @@ def with_store(
             command(store, *args, **kwargs)
 
     return with_options(run, list(inspect.signature(command).parameters.values())[1:])
-
-
-def answer(value: object, text: str, *, as_json: bool) -> None:
-    """Print an answer as a person or as a program wants it."""
-    say_json(json.dumps(value, indent=2)) if as_json else say_text(text)

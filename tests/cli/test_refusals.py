@@ -125,7 +125,7 @@ def test_wrong_passphrase_is_refused(
 def test_bug_is_reported_by_its_place_and_nothing_it_held(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ValueError("secret-looking text")
 
     monkeypatch.setattr(cli, "app", broken)
@@ -136,7 +136,7 @@ def test_bug_is_reported_by_its_place_and_nothing_it_held(
 
 
 def test_ctrl_c_exits_with_3(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise SystemExit(cli.TYPER_INTERRUPTED)
 
     monkeypatch.setattr(cli, "app", interrupted)

@@ -41,6 +41,28 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+ANCHOR = re.compile(r"\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)")
+
+
+def headings_of(page: Path) -> set[str]:
+    """The names by which links lead to a page's headings."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    plain = [re.sub(r"\[([^]]*)\]\([^)]*\)|`", r"\1", each) for each in headings]
+    return {re.sub(r"[^\w\s-]", "", h).strip().lower().replace(" ", "-") for h in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_anchors_lead_to_headings(page: Path) -> None:
+    anchors = ANCHOR.findall(page.read_text())
+    assert [
+        (link, anchor)
+        for link, anchor in anchors
+        if (target := page.parent / link if link else page).suffix == ".md"
+        and anchor not in headings_of(target)
+    ] == []
+
+
 def commands_of(page: Path) -> list[str]:
     """Every command line on a page, in a block or indented, without `mlguard`."""
     text = page.read_text().replace("\\\n", " ")

@@ -16,6 +16,8 @@ RUN_BY = {  # a page, or a folder of pages; and the test
     "customers": "cli/test_customer_pages.py",
     "keystore": "cli/test_keystore_pages.py",
     "data.md": "data/test_weights_of_the_page.py",
+    "deploy/key-at-client.md": "serving/test_key_at_client.py",
+    "tutorial.md": "cli/test_tutorial.py",
     "deploy.md": "runtime/test_deploy_page.py",
     "models/onnx.md": "foreign/test_onnx_page.py",
     "models/safetensors.md": "weights",
