@@ -76,8 +76,13 @@ def predict_classes(
 
 
 def _classes(output: Output) -> Tensor:
-    classes = logits_of(output).argmax(1)
-    return classes.to(torch.uint8) if classes.ndim > 1 else classes
+    logits = logits_of(output)
+    if logits.ndim == 2:
+        return logits.argmax(1)
+    if logits.device.type == "cpu" and logits.is_contiguous():
+        # Planes of classes, as onnxruntime gives them: numpy takes a tenth of the time.
+        return torch.from_numpy(logits.numpy().argmax(1).astype(np.uint8))
+    return logits.argmax(1).to(torch.uint8)
 
 
 def batches(

@@ -284,14 +284,14 @@ def test_the_key_of_images_runs_through_the_bundle_s_own_graph(bundle: Bundle) -
 
     subkeys = KEY.for_model(bytes.fromhex(bundle.manifest.protection_id))
     condition = Condition(never, {}, bundle.manifest.keyed.derive(subkeys))
-    assert box.runs([condition])(images, condition).shape[0] == 1
+    assert box.run(images, condition).shape[0] == 1
 
 
 def test_without_a_key_the_slots_hold_the_identity(both) -> None:
     run, bundle = both
     box = BlackBox.of(bundle, provider="cpu")
     images, _ = images_of(run)[0]
-    found = box.runs([NO_KEY])(images[None], NO_KEY)
+    found = box.run(images[None], NO_KEY)
     model = run.load_model()
     with torch.inference_mode():
         expected = logits_of(output_of(model, images[None], NO_KEY, box.normalization))
@@ -302,7 +302,7 @@ def test_what_is_learned_for_a_feature_map_has_no_place_in_a_graph(bundle) -> No
     box = BlackBox.of(bundle, provider="cpu")
     learned = Condition(features={"stages.0.branch.2": torch.relu})
     with pytest.raises(ValueError, match="permutations of feature maps alone"):
-        box.runs([learned])(torch.zeros(1, 3, 16, 16, dtype=torch.uint8), learned)
+        box.run(torch.zeros(1, 3, 16, 16, dtype=torch.uint8), learned)
 
 
 def test_seeds_of_a_permuted_layer_are_tried_on_a_bundle_too() -> None:
@@ -312,7 +312,7 @@ def test_seeds_of_a_permuted_layer_are_tried_on_a_bundle_too() -> None:
     images = torch.randint(0, 256, (4, 3, 16, 16), generator=draw, dtype=torch.uint8)
     order = published_transforms(FED, 3, channels={"fed": 3})
     condition = keyed(order)
-    masks = box.runs([condition])(images, condition).argmax(1).to(torch.uint8)
+    masks = box.run(images, condition).argmax(1).to(torch.uint8)
     pairs, task = Pairs(images, masks, task=Segmentation(4)), Segmentation(4)
     scene = Scene(
         stolen=box,

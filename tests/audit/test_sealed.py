@@ -177,7 +177,7 @@ def test_its_pictures_are_the_key_holder_s_alone(sealed) -> None:
 def test_no_other_condition_reaches_a_sealed_model() -> None:
     box = Unlocked.of(Session(small_bundle(sealed=True), KEY))
     with pytest.raises(ValueError, match="the model is sealed"):
-        box.runs([NO_KEY])(noise(1, seed=0).images, NO_KEY)
+        box.run(noise(1, seed=0).images, NO_KEY)
     with pytest.raises(ValueError, match="the model is sealed"):
         box.model(torch.zeros(1, 3, 4, 4))
 

@@ -107,7 +107,7 @@ class SplitReferee:
             normalization=self.subject.normalization,
             device=self.subject.device,
             batch=self.batch,
-            run=self.subject.runs([condition]) if own else None,
+            run=self.subject.run if own else None,
         )["attack"]
 
 

@@ -32,7 +32,7 @@ from mlguard.audit.attacks.search.objectives import (
 )
 from mlguard.audit.attacks.training.adapters import feature_maps
 from mlguard.audit.findings import Budget, Outcome
-from mlguard.models import NO_KEY, Condition, keyed, logits_of
+from mlguard.models import Condition, keyed, logits_of
 from mlguard.transforms import ChannelPermutation, TransformSet
 from mlguard.transforms.blocks import block_length
 from mlguard.transforms.format_preserving import encryption_table
@@ -100,7 +100,7 @@ class IntegerSeeds(Attack):
         else:
             ((layer, length),) = feature_maps(scene).items()
             space, method = LayerSpace(layer), "channels"
-            judge = _LayerJudge(scene, space, pool, both, length)
+            judge = _LayerJudge(scene, space, pool, both)
         guesses = (
             published_key(method, length, seed)[None] for seed in range(self.seeds)
         )
@@ -174,7 +174,7 @@ class LayerSpace:
 
 
 class _LayerJudge:
-    """Scores orders of a feature map; images are run up to it once."""
+    """Scores orders of a feature map."""
 
     def __init__(
         self,
@@ -182,18 +182,12 @@ class _LayerJudge:
         space: LayerSpace,
         pool: Pool,
         objectives: tuple[ObjectiveName, ...],
-        channels: int,
     ) -> None:
         self._subject, self._space, self._tick = scene.stolen, space, scene.tick
         device = scene.stolen.device
         self._images, self._masks = pool.images.to(device), pool.masks.to(device)
         self._ignore_index = pool.ignore_index
         self.objectives = objectives
-        first = self._condition(np.arange(channels)[None])
-        self._runs = scene.stolen.runs([NO_KEY, first])
-        with torch.inference_mode():
-            # What comes before the layer runs here, and never under Statistics.
-            self._runs(self._images, first)
         self.queries = 0
 
     @torch.inference_mode()
@@ -203,7 +197,7 @@ class _LayerJudge:
 
     def _scores(self, guess: Guess) -> Tensor:
         with Statistics(self._subject, 1) as statistics:
-            output = self._runs(self._images, self._condition(guess))
+            output = self._subject.run_watched(self._images, self._condition(guess))
         logits = logits_of(output).float()[None]
         self.queries += len(self._images)
         self._tick(len(self._images))

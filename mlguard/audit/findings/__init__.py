@@ -20,6 +20,7 @@ from mlguard.audit.findings.attacks import (
 from mlguard.audit.findings.audited import (
     SEALING,
     AuditedModel,
+    Engine,
     Machine,
     Material,
     Sha256,
@@ -89,6 +90,7 @@ __all__ = [
     "Conditions",
     "Control",
     "Count",
+    "Engine",
     "Findings",
     "Flag",
     "Fraction",

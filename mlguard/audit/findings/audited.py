@@ -1,7 +1,7 @@
 """What was audited: which model, on which images, and where. No torch."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -9,6 +9,7 @@ from mlguard.audit.findings.numbers import STRICT, Access, Count, Positive
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 SEALING = "weights"  # the method that seals every weight in every file
+Engine = Literal["torch", "onnxruntime"]
 Identifier = Annotated[str, Field(pattern="^[0-9a-f]+$", max_length=64)]
 
 
@@ -76,6 +77,8 @@ class Machine:
         cores: Logical cores.
         threads: Threads torch computed with.
         device: The accelerator's model name, or "cpu".
+        engine: What scored the protected model; its plain twin, and what an attack
+            trained, are run by torch.
     """
 
     __pydantic_config__ = STRICT
@@ -85,3 +88,4 @@ class Machine:
     cores: Positive
     threads: Positive
     device: str
+    engine: Engine = "torch"

@@ -6,10 +6,11 @@ reports or pages.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from mlguard.audit.log import AuditLog, Counted, Model, pack
 from mlguard.audit.measure.share import dealt, shared
@@ -17,8 +18,9 @@ from mlguard.audit.target import AuditTransforms, Subject
 from mlguard.data import LabelledSet, Part
 from mlguard.models import NO_KEY, Condition, keyed
 from mlguard.protect.crew import ALONE, Crew
-from mlguard.protect.evaluate import Runs, evaluate
+from mlguard.protect.evaluate import evaluate
 from mlguard.tasks import Task
+from mlguard.transforms import TransformSet
 
 MAX_PART_CELLS = 1 << 24  # counts of one event: 64 MiB, before they are compressed
 
@@ -50,20 +52,49 @@ def measure(
         DatasetError: An image or a mask is damaged.
         OutputError: The log cannot be written.
     """
-    named = conditions_of(protected, transforms)
-    conditions = named[1:2] if log.started.conditions.sealed else named
+    sealed = log.started.conditions.sealed
+    tried = [transforms.correct] if sealed else everything_tried(transforms)
+    conditions = Tried(tried, protected.device)
     number = len(conditions) + (baseline is not None)
     tally = _Tally(dataset, log, crew, progress, number * len(dataset))
     if baseline is not None:
-        tally.count("baseline", baseline, [NO_KEY])
+        tally.count("baseline", baseline, Tried([None], baseline.device))
     tally.count("protected", protected, conditions)
 
 
-def conditions_of(subject: Subject, transforms: AuditTransforms) -> list[Condition]:
-    """Every condition of a protected model, in the order of `Conditions`."""
+def everything_tried(transforms: AuditTransforms) -> list[TransformSet | None]:
+    """What every user of a protected model does, None for a user without a key.
+
+    In the order of the log's conditions.
+    """
     nearby = [one for _, neighbours in transforms.nearby for one in neighbours]
-    tried = [transforms.correct, *transforms.incorrect, *nearby]
-    return [NO_KEY, *(keyed(one, subject.device) for one in tried)]
+    return [None, transforms.correct, *transforms.incorrect, *nearby]
+
+
+class Tried(Mapping[str, Condition]):
+    """Conditions by their number, each made when it is asked for, and not kept.
+
+    The table of one key has 1.75 MiB at 256×256 pixels, and there may be thousands.
+
+    Args:
+        tried: What is done under each; None without a key.
+        device: Where the model is.
+    """
+
+    def __init__(
+        self, tried: Sequence[TransformSet | None], device: torch.device
+    ) -> None:
+        self._tried, self._device = tried, device
+
+    def __getitem__(self, name: str) -> Condition:
+        transforms = self._tried[int(name)]
+        return NO_KEY if transforms is None else keyed(transforms, self._device)
+
+    def __iter__(self) -> Iterator[str]:
+        return map(str, range(len(self._tried)))
+
+    def __len__(self) -> int:
+        return len(self._tried)
 
 
 @dataclass
@@ -77,18 +108,17 @@ class _Tally:
     total: int
     done: int = 0
 
-    def count(self, of: Model, subject: Subject, conditions: list[Condition]) -> None:
+    def count(self, of: Model, subject: Subject, conditions: Tried) -> None:
         """Every condition, a part of the images at a time, each process its own."""
         length, batch = len(self.dataset), self.log.started.settings.batch
         step = part_size(batch, len(conditions), self.dataset.task)
-        runs = subject.runs(conditions)
         spans = [range(n, min(n + step, length)) for n in range(0, length, step)]
         missing = [
             span for span in spans if self.log.counts(of, span.start, len(span)) is None
         ]
         self._advance((len(spans) - len(missing)) * step * len(conditions))
         for own in dealt(self.crew, missing):
-            events = [self._event(of, subject, conditions, runs, span) for span in own]
+            events = [self._event(of, subject, conditions, span) for span in own]
             for event in shared(self.crew, events):
                 assert isinstance(event, Counted)
                 self.log.add(event)
@@ -98,22 +128,21 @@ class _Tally:
         self,
         of: Model,
         subject: Subject,
-        conditions: Sequence[Condition],
-        runs: Runs,
+        conditions: Tried,
         span: range,
     ) -> Counted:
         """Count some images."""
         found = evaluate(
             subject.model,
             Part(self.dataset, span),
-            {str(index): one for index, one in enumerate(conditions)},
+            conditions,
             normalization=subject.normalization,
             device=subject.device,
             batch=self.log.started.settings.batch,
             progress=lambda done, _: self.progress(self.done + done, self.total),
-            run=runs,
+            run=subject.run,
         )
-        counts = np.stack([found[str(index)] for index in range(len(conditions))])
+        counts = np.stack([found[name] for name in conditions])
         return Counted(of=of, first=span.start, images=len(span), counts=pack(counts))
 
     def _advance(self, done: int) -> None:

@@ -3,7 +3,7 @@
 Everything that is measured goes into the log, and the report is made of the log alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,10 @@ from mlguard.audit.report import AuditReport, Gallery, conclude, report_of
 from mlguard.audit.run.describe import describe
 from mlguard.audit.run.examples import draw_gallery
 from mlguard.audit.run.plan import Adversary, AuditPlan
+from mlguard.audit.target import Subject
+
+# Of all predictions together: below, it takes longer to export a graph than it saves.
+MANY_PIXELS = 1 << 26
 
 
 class Watch(Protocol):
@@ -79,8 +83,10 @@ def audit(
     """
     plan.check()
     target, watch = plan.target, watch or _Silent()
-    started = describe(plan)
     protected, baseline = target.load(), target.load_baseline()
+    if plan.pixels >= MANY_PIXELS:
+        protected = protected.in_graph(target.spec, target.data.size)
+    started = describe(plan, protected.engine)
     file = log if plan.crew.first else None
     with open_log(file, target.secret, started, resume=resume) as events:
         tell(plan.crew, events)
@@ -94,7 +100,7 @@ def audit(
             crew=plan.crew,
         )
         if plan.adversary is not None and plan.budget is not None:
-            _attack(plan, plan.adversary, events, watch)
+            _attack(plan, plan.adversary, protected, events, watch)
         conclusion = conclude(events)
         if events.ended is None:
             verdicts = conclusion.verdicts
@@ -106,7 +112,13 @@ def audit(
     return Audit(report, gallery)
 
 
-def _attack(plan: AuditPlan, adversary: Adversary, log: AuditLog, watch: Watch) -> None:
+def _attack(
+    plan: AuditPlan,
+    adversary: Adversary,
+    protected: Subject,
+    log: AuditLog,
+    watch: Watch,
+) -> None:
     """Run the plan's attacks on a copy of the model."""
     target, settings = plan.target, plan.settings
     if target.sealed:
@@ -114,6 +126,7 @@ def _attack(plan: AuditPlan, adversary: Adversary, log: AuditLog, watch: Watch) 
             log.add(LeftOut(not_run=none_run(settings.attacks)))
         return
     stolen = target.load()
+    stolen = replace(stolen, graph=protected.graph)
     stolen.model.to(memory_format=torch.channels_last)
     meter = _Meter(watch)
     scene = Scene(

@@ -3,15 +3,19 @@
 import shlex
 
 from mlguard import __version__, recipe
-from mlguard.audit.findings import Limit, Machine, Material, NearbyPoint
+from mlguard.audit.findings import Engine, Limit, Machine, Material, NearbyPoint
 from mlguard.audit.log import SCHEMA, Started, now
 from mlguard.audit.run.plan import AuditPlan
 from mlguard.audit.target import Target
 from mlguard.protect.run_folder import machine, versions
 
 
-def describe(plan: AuditPlan) -> Started:
+def describe(plan: AuditPlan, engine: Engine) -> Started:
     """What is audited and how; of the keys, only how far they are apart is told.
+
+    Args:
+        plan: What is to be done.
+        engine: What runs the protected model.
 
     Raises:
         DatasetError: An image is damaged.
@@ -50,7 +54,7 @@ def describe(plan: AuditPlan) -> Started:
         trained_on_these=target.trained_fingerprint == images.fingerprint,
         shown_by_weights=target.shown_by_weights,
         versions={"mlguard": __version__, **versions()},
-        machine=_machine(target),
+        machine=_machine(target, engine),
     )
 
 
@@ -81,7 +85,7 @@ def _claim_options(limits: tuple[Limit, ...]) -> str:
     return "".join(f" --claim {one.claim}={one.threshold:g}" for one in given)
 
 
-def _machine(target: Target) -> Machine:
+def _machine(target: Target, engine: Engine) -> Machine:
     facts = machine(target.device)
     return Machine(
         system=str(facts["system"]),
@@ -89,4 +93,5 @@ def _machine(target: Target) -> Machine:
         cores=int(facts["cores"]),
         threads=int(facts["threads"]),
         device=target.processor or str(facts["device"]),
+        engine=engine,
     )

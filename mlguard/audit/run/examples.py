@@ -125,4 +125,4 @@ def _class_row(
 def _logits(subject: Subject, image: Tensor, condition: Condition) -> Tensor:
     """Shape: image (3, H, W) uint8 to (1, classes, H, W), or (1, classes)."""
     images = image[None].to(subject.device)
-    return logits_of(subject.runs([condition])(images, condition))
+    return logits_of(subject.run(images, condition))

@@ -76,6 +76,13 @@ class AuditPlan:
         wanted = pool_size(self.budget, self.target.trained_on)
         return min(len(self.adversary.dataset), wanted)
 
+    @property
+    def pixels(self) -> int:
+        """How many the protected model is shown, all conditions together."""
+        height, width = self.target.data.size
+        tried = self.target.transforms.number
+        return len(self.images) * height * width * tried
+
     def check(self) -> None:
         """Refuse images that the model, or the attacks, cannot be judged by.
 

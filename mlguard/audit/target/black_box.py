@@ -7,18 +7,17 @@ transform in its key slots. What has no such form, such as a plain image or one 
 another method, is done to the pixels before the model, as a thief would.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from mlguard.audit.findings import SEALED
+from mlguard.audit.findings import SEALED, Engine
 from mlguard.audit.target.subject import Subject
 from mlguard.bundle import Bundle
 from mlguard.models import Condition, Normalization
-from mlguard.protect.evaluate import Runs
 from mlguard.runtime import Graphs, Session
 
 
@@ -60,16 +59,18 @@ class BlackBox(Subject):
             GraphModel(graphs).eval(), normalization, torch.device("cpu"), graphs
         )
 
-    def runs(self, conditions: Iterable[Condition]) -> Runs:
-        """What runs the model; each condition is run on its own."""
-        return self._run
+    @property
+    def engine(self) -> Engine:
+        """What runs the model."""
+        return "onnxruntime"
 
     def channels(self, layers: Sequence[str], size: tuple[int, int]) -> dict[str, int]:
         """How many channels the outputs of layers have, by the manifest."""
         maps = self.graphs.bundle.manifest.feature_maps
         return {one.layer: one.channels for one in maps if one.layer in layers}
 
-    def _run(self, images: Tensor, condition: Condition) -> Tensor:
+    def run_watched(self, images: Tensor, condition: Condition) -> Tensor:
+        """Run the graph under a condition; it has no layers to watch."""
         transforms = condition.transforms
         if transforms is None and condition.features:
             raise ValueError("a graph takes permutations of feature maps alone")
@@ -107,11 +108,13 @@ class Unlocked(Subject):
         normalization = Normalization(mean, std)
         return cls(Nothing().eval(), normalization, torch.device("cpu"), session)
 
-    def runs(self, conditions: Iterable[Condition]) -> Runs:
-        """What runs the model, under the correct key alone."""
-        return self._run
+    @property
+    def engine(self) -> Engine:
+        """What runs the model."""
+        return "onnxruntime"
 
-    def _run(self, images: Tensor, condition: Condition) -> Tensor:
+    def run_watched(self, images: Tensor, condition: Condition) -> Tensor:
+        """Run the bundle as a user does, under the correct key alone."""
         if condition.transforms is None:
             raise ValueError(SEALED)
         return torch.from_numpy(self.session.logits(images.numpy()))

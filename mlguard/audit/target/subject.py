@@ -1,31 +1,43 @@
 """A model that is ready to be shown images. Needs torch."""
 
 import copy
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from mlguard import recipe
+from mlguard.audit.findings import Engine
+from mlguard.audit.target.graph import ModelGraph
+from mlguard.bundle import FeatureMapFacts
+from mlguard.errors import BundleError, ParityError, ProviderError
 from mlguard.models import (
     Condition,
     Normalization,
+    Output,
     feature_channels,
     normalization_of,
     output_of,
 )
-from mlguard.protect.evaluate import Runs
 from mlguard.protect.run_folder import Run
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model in eval mode on its device, and how its images are normalized."""
+    """A model in eval mode on its device, and how its images are normalized.
+
+    Attributes:
+        model: The model.
+        normalization: Of its images.
+        device: Where it is.
+        graph: The same for onnxruntime; None where torch runs it.
+    """
 
     model: nn.Module
     normalization: Normalization
     device: torch.device
+    graph: ModelGraph | None = field(default=None, kw_only=True)
 
     @classmethod
     def load(cls, run: Run, device: torch.device) -> "Subject":
@@ -46,13 +58,48 @@ class Subject:
         model = copy.deepcopy(self.model).train(learns).requires_grad_(learns)
         return Subject(model, self.normalization, self.device)
 
-    def runs(self, conditions: Iterable[Condition]) -> Runs:
-        """What runs the model under conditions.
+    @property
+    def engine(self) -> Engine:
+        """What runs the model."""
+        return "torch" if self.graph is None else "onnxruntime"
+
+    def in_graph(self, spec: recipe.Transform, size: tuple[int, int]) -> "Subject":
+        """The same model, run by onnxruntime where that can be.
 
         Args:
-            conditions: All that will be asked for.
+            spec: What the key does.
+            size: Height and width of an image, in pixels.
+
+        Returns:
+            This one, if it is run by onnxruntime already, is on a GPU, or has no graph
+            that gives the same.
         """
-        return partial(output_of, self.model, normalization=self.normalization)
+        if self.engine == "onnxruntime" or self.device.type != "cpu":
+            return self
+        maps = [
+            FeatureMapFacts(layer=layer, channels=number, signs=spec.signs)
+            for layer, number in self.channels(spec.layers, size).items()
+        ]
+        try:
+            graph = ModelGraph(self.model, self.normalization, maps, size)
+        except (BundleError, ParityError, ProviderError):
+            return self
+        return replace(self, graph=graph)
+
+    def run(self, images: Tensor, condition: Condition) -> Output:
+        """Run the model under a condition, by the faster engine that can.
+
+        Shape:
+            images   (N, 3, H, W) uint8, on the device
+            returns  logits, or torchvision's {"out": logits, …}
+        """
+        if self.graph is not None and self.graph.takes(condition):
+            return self.graph.logits(images, condition)
+        return self.run_watched(images, condition)
+
+    def run_watched(self, images: Tensor, condition: Condition) -> Output:
+        """The same where hooks on the model's layers are to see what they get."""
+        return output_of(self.model, images, condition, self.normalization)
 
     def channels(self, layers: Sequence[str], size: tuple[int, int]) -> dict[str, int]:
         """How many channels the outputs of layers have.

@@ -79,6 +79,12 @@ class AuditTransforms:
         return cls(correct, incorrect, curve)
 
     @property
+    def number(self) -> int:
+        """Of conditions: without a key, and under each of these."""
+        nearby = sum(len(neighbours) for _, neighbours in self.nearby)
+        return 2 + len(self.incorrect) + nearby
+
+    @property
     def same_transform(self) -> int:
         """How many incorrect keys give the correct transform."""
         return sum(same(self.correct, transform) for transform in self.incorrect)

@@ -6,15 +6,23 @@ from mlguard.protect.export.bundle import (
     export_run,
     facts_of,
 )
-from mlguard.protect.export.graph import cause_of, export_graph
+from mlguard.protect.export.graph import (
+    cause_of,
+    export_graph,
+    export_open_graph,
+    serialized,
+)
 from mlguard.protect.export.parity import (
+    MAX_DIFFERENCE,
     REFUSALS,
     ParityReport,
     check_parity,
     example_images,
 )
+from mlguard.protect.export.slots import example_slots
 
 __all__ = [
+    "MAX_DIFFERENCE",
     "REFUSALS",
     "ParityReport",
     "bundle_model",
@@ -22,7 +30,10 @@ __all__ = [
     "check_exportable",
     "check_parity",
     "example_images",
+    "example_slots",
     "export_graph",
+    "export_open_graph",
     "export_run",
     "facts_of",
+    "serialized",
 ]

@@ -1,0 +1,107 @@
+"""The model of a run folder as a graph that onnxruntime runs. Needs torch.
+
+A score needs no gradient, and onnxruntime takes less time than torch for the same
+numbers. Permutations of feature maps are inputs of the graph, so that one session
+serves every key. What a graph cannot do is done by torch, as before.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mlguard.bundle import FeatureMapFacts
+from mlguard.errors import ParityError
+from mlguard.models import Condition, Normalization, logits_of, output_of
+from mlguard.protect.export import (
+    MAX_DIFFERENCE,
+    example_images,
+    example_slots,
+    export_open_graph,
+    serialized,
+)
+from mlguard.runtime import Compute
+from mlguard.runtime.providers import LOGITS, PIXELS, Outside, load, run_feeds
+from mlguard.transforms import ChannelPermutation, TransformSet
+
+OPSET = 20
+EXAMPLES = 2  # images on which graph and model are compared
+# Threads that wait would take the time of those that work, on cores that are shared.
+WAITING = {"session.intra_op.allow_spinning": "0"}
+
+
+class ModelGraph:
+    """A model without any key, run by onnxruntime with as many threads as torch."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        normalization: Normalization,
+        feature_maps: Sequence[FeatureMapFacts],
+        size: tuple[int, int],
+    ) -> None:
+        """Export a model, and compare the graph with it.
+
+        Args:
+            model: In eval mode, on the CPU.
+            normalization: Of its images.
+            feature_maps: Those that a key permutes.
+            size: Height and width of an image to compare on, in pixels.
+
+        Raises:
+            ParityError: torch cannot export the model, or the graph gives other logits.
+            BundleError: The graph is larger than 2 GiB, or onnxruntime cannot load it.
+            ProviderError: onnxruntime is too old for the graph.
+        """
+        graph = serialized(export_open_graph(model, OPSET, feature_maps))
+        compute = Compute("cpu", torch.get_num_threads(), options=WAITING)
+        self._session = load(graph, compute, Outside(), name="the model's graph")
+        self._normalization = normalization
+        slots = example_slots(feature_maps)
+        self._identity = {name: slot.numpy() for name, slot in slots.items()}
+        self._compare(model, size)
+
+    def takes(self, condition: Condition) -> bool:
+        """Whether a condition permutes feature maps as a key does, and no others."""
+        slots = _slots(condition)
+        return set(slots) <= set(self._identity) and set(condition.features) == {
+            one.layer for one in _channels(condition)
+        }
+
+    def logits(self, images: Tensor, condition: Condition) -> Tensor:
+        """Run the model under a condition that it takes.
+
+        Shape:
+            images   (N, 3, H, W) uint8
+            returns  (N, classes, H, W) float32, or (N, classes)
+
+        Raises:
+            ProviderError: onnxruntime gave up, for want of memory as a rule.
+        """
+        pixels = self._normalization(condition.image(images)).contiguous().numpy()
+        feeds = {PIXELS: pixels, **self._identity, **_slots(condition)}
+        (logits,) = run_feeds(self._session, [LOGITS], feeds)
+        return torch.from_numpy(logits)
+
+    def _compare(self, model: nn.Module, size: tuple[int, int]) -> None:
+        images = torch.from_numpy(example_images((EXAMPLES, 3, *size), seed=0))
+        plain = Condition()
+        with torch.inference_mode():
+            output = output_of(model, images, plain, self._normalization)
+        expected = logits_of(output)
+        found = self.logits(images, plain)
+        same = expected.shape == found.shape
+        limit = MAX_DIFFERENCE * float(expected.abs().max())
+        # Not `difference > limit`: NaN must be refused too.
+        if not (same and float((found - expected).abs().max()) <= limit):
+            raise ParityError("the exported graph gives other logits than the model")
+
+
+def _channels(condition: Condition) -> Sequence[ChannelPermutation]:
+    return () if condition.transforms is None else condition.transforms.channels
+
+
+def _slots(condition: Condition) -> dict[str, NDArray[Any]]:
+    return TransformSet(None, tuple(_channels(condition))).channel_slots()
