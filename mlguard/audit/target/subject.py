@@ -11,7 +11,7 @@ from mlguard import recipe
 from mlguard.audit.findings import Engine
 from mlguard.audit.target.graph import ModelGraph
 from mlguard.bundle import FeatureMapFacts
-from mlguard.errors import BundleError, ParityError, ProviderError
+from mlguard.errors import MlguardError
 from mlguard.models import (
     Condition,
     Normalization,
@@ -82,7 +82,7 @@ class Subject:
         ]
         try:
             graph = ModelGraph(self.model, self.normalization, maps, size)
-        except (BundleError, ParityError, ProviderError):
+        except MlguardError:  # whatever it is that the exporter or onnxruntime refuses
             return self
         return replace(self, graph=graph)
 
