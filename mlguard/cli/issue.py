@@ -26,7 +26,7 @@ from mlguard.cli.parties import (
 )
 from mlguard.cli.printable import warn
 from mlguard.cli.unlock import Unlock, unlocking
-from mlguard.errors import BundleError, OptionError, Revoked
+from mlguard.errors import BundleError, ModelFileError, OptionError, Revoked
 from mlguard.files import (
     atomic_write,
     prepare_output_folder,
@@ -48,6 +48,7 @@ from mlguard.issuing import Issued, issue, renew
 from mlguard.issuing.opening import grant_of
 from mlguard.signing import SigningKey
 
+WEIGHTS = ".safetensors"
 MAX_TERMS_BYTES = 1 << 18
 MAX_LIST_BYTES = 1 << 20
 
@@ -335,11 +336,19 @@ def owner(
     """Open a bundle and the keystore, once, with both keys and the ledger.
 
     Raises:
+        ModelFileError: It is a file of weights.
         BundleError: The bundle is of format 1, or cannot be read.
         KeystoreError: The keystore does not open, or lacks a key.
         WrongKey: The bundle was made for another key.
         SignatureNotTrusted: The ledger was changed.
     """
+    if bundle.suffix == WEIGHTS:
+        raise ModelFileError(
+            f"{bundle} is a file of weights, which has no place for a grant: a file "
+            "that one customer opens is a bundle",
+            hint="export the model it belongs to: docs/models/torch.md; or bind the "
+            "file to a key of that customer's own: `mlguard keygen`, `mlguard bind`",
+        )
     found = glimpse_bundle(bundle)
     if not isinstance(found, Bundle2):
         raise BundleError(

@@ -100,7 +100,10 @@ def keygen(
         store.add(name, key.reveal())
     sizes = (block_size,) if block_size else SHOWN_BLOCK_SIZES
     value = {"name": name, "key_id": key.key_id, "keystore": store.location}
-    lines = [f"{name}  {key.key_id}  in {store.location}", *_key_space(sizes)]
+    lines = [
+        f"{name}  {key.key_id}  in {store.location}",
+        *_key_space(sizes, chosen=bool(block_size)),
+    ]
     answer(value, "\n".join(lines), as_json=json)
 
 
@@ -159,10 +162,15 @@ def _print_recovery(store: Keystore) -> None:
     say("`mlguard keys list --identity -` asks for it.")
 
 
-def _key_space(block_sizes: tuple[int, ...]) -> list[str]:
-    """What is left of 256 bits once a transform has used them."""
+def _key_space(block_sizes: tuple[int, ...], *, chosen: bool) -> list[str]:
+    """What sealing and transforms keep of 256 bits.
+
+    Weak transforms are warned of where somebody chose their block size: whoever chose
+    none may only seal.
+    """
     lines = [
-        f"key space: the secret {SECRET_BITS} bits; what a transform keeps of it:",
+        f"key space: the secret {SECRET_BITS} bits, all of which sealing uses; what a "
+        "transform of images keeps of it:",
         " " * 12 + "".join(f"{f'M={size}':>10}" for size in block_sizes),
     ]
     weak = []
@@ -174,7 +182,7 @@ def _key_space(block_sizes: tuple[int, ...]) -> list[str]:
         cells = (f"{bits[m]:10.1f}" if m in bits else f"{'–':>10}" for m in block_sizes)
         lines.append(f"  {method:10}" + "".join(cells))
         weak += [f"{method} M={m}" for m in fitting if bits[m] < MIN_KEY_SPACE_BITS]
-    if weak:
+    if weak and chosen:
         warn(
             f"below {MIN_KEY_SPACE_BITS} bits a thief may try all "
             f"transforms: {', '.join(weak)}"

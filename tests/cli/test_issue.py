@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from keystore import Identity, Keystore
@@ -11,6 +12,7 @@ from mlguard.cli import trust
 from mlguard.cli.app import run
 from mlguard.cli.parties import Holder
 from mlguard.issuing import Conditions, open_issued
+from mlguard.weights import save_file
 from tests.bundles import KEY
 from tests.bundles2 import shuffled, small2_bytes
 
@@ -239,3 +241,15 @@ def test_a_recipient_that_is_no_file_is_named_as_that(
     arguments = ["--to", "nobody.pub", "--licensee", "A", "--out", "a.mlgb"]
     assert run(["issue", "acme.mlgb", "--key", "acme", *arguments]) == 11
     assert "nobody.pub is neither a recipient" in capsys.readouterr().err
+
+
+def test_a_file_of_weights_is_refused_with_what_to_do(
+    office: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file({"w": np.ones(4, "f4")}, office / "acme.safetensors", KEY)
+    words = ["issue", "acme.safetensors", "--key", "acme", "--to", "hospital.pub"]
+    assert run([*words, "--licensee", "A", "--out", "a.safetensors"]) == 40
+    told = capsys.readouterr().err
+    assert "is a file of weights, which has no place for a grant" in told
+    assert "export the model it belongs to" in told
+    assert not (office / "a.safetensors").exists()

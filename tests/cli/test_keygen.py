@@ -43,7 +43,7 @@ def test_the_first_key_makes_the_keystore_and_the_identity(
     assert stat.S_IMODE(identity.stat().st_mode) == 0o600
 
 
-def test_the_key_space_of_every_method_is_printed_and_small_ones_are_warned_of(
+def test_the_key_space_of_every_method_is_printed(
     store: Path, identity: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys.keygen("acme", keystore=store, identity=identity)
@@ -52,9 +52,16 @@ def test_the_key_space_of_every_method_is_printed_and_small_ones_are_warned_of(
     assert rows["M=2"] == ["M=4", "M=8"]
     assert rows["shf"] == ["28.8", "202.9", "256.0"]
     assert rows["np"] == rows["ffx"] == ["9.9", "44.9", "187.9"]
-    assert "below 80 bits" in err
-    assert "np M=4" in err
-    assert "np M=8" not in err
+    assert "all of which sealing uses" in out
+    assert "below" not in err, "whoever only seals is not warned of transforms"
+
+
+def test_a_small_key_space_is_warned_of_where_its_block_size_is_asked_for(
+    store: Path, identity: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys.keygen("acme", block_size=4, keystore=store, identity=identity)
+    err = capsys.readouterr().err
+    assert "below 80 bits a thief may try all transforms: np M=4, ffx M=4" in err
 
 
 def test_a_block_size_shows_its_own_key_space_only(

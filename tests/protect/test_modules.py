@@ -12,6 +12,7 @@ from mlguard.bundle import glimpse_bundle
 from mlguard.errors import BindingError, OutputExists, ParityError, WrongKey
 from mlguard.protect import Answer, Pixels, bind
 from mlguard.protect.modules import Sizes, find_sizes
+from mlguard.protect.modules.bind import compare
 from mlguard.runtime import Session
 from tests.runs import KEY, OTHER_KEY
 
@@ -239,6 +240,18 @@ def test_a_bundle_that_differs_is_not_written(
     with pytest.raises(ParityError, match="output output differs from the module's"):
         bind(module, KEY, tmp_path / "x.mlgb", example=IMAGES)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_boxes_that_rounding_chooses_are_refused_with_that_cause() -> None:
+    """What an untrained SSD-Lite gives: every score the same, other boxes kept."""
+    scores = torch.full((9,), 1 / 3) + torch.linspace(0, 3e-8, 9)
+    expected = {"boxes": torch.rand(9, 4), "scores": scores}
+    got = {"boxes": torch.rand(8, 4).numpy(), "scores": scores[:8].numpy()}
+    with pytest.raises(ParityError, match="9 of 9 scores are equal but for rounding"):
+        compare(expected, got)
+    apart = expected | {"scores": torch.linspace(0.1, 0.9, 9)}
+    with pytest.raises(ParityError, match=r"got \(8, 4\)$"):
+        compare(apart, got)
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

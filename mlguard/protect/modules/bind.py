@@ -20,7 +20,7 @@ from mlguard.files import refuse_existing
 from mlguard.foreign import lift_model, model_of
 from mlguard.keys import ModelKey, new_protection_id
 from mlguard.protect.export import REFUSALS, cause_of
-from mlguard.protect.modules.about import Answer, Pixels, about_module
+from mlguard.protect.modules.about import DETECTION, Answer, Pixels, about_module
 from mlguard.protect.modules.convert import Free, convert
 from mlguard.protect.modules.outputs import Flat, flatten, named_inputs
 from mlguard.protect.modules.sizes import (
@@ -35,6 +35,8 @@ OPSET = 20
 # Of the largest value of an output: another order of summation gives a tenth of it.
 TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 1e-1}
 USUAL_TOLERANCE = 1e-3
+ROUNDING = 1e-6  # of the largest score: what float32 does to it
+LEAST_SCORES = 2
 MIN_AGREEMENT = 0.999  # share of the whole numbers of an output that are equal
 
 
@@ -231,14 +233,16 @@ def compare(expected: Mapping[str, Tensor], got: Mapping[str, Any]) -> float:
         if other.shape != one.shape:
             raise ParityError(
                 f"output {name}: expected shape {tuple(one.shape)}, got "
-                f"{tuple(other.shape)}"
+                f"{tuple(other.shape)}{_tied(expected)}"
             )
         if one.numel() == 0:
             continue
         if not one.is_floating_point():
             agreement = float((one == other).double().mean())
             if agreement < MIN_AGREEMENT:
-                raise ParityError(f"output {name}: only {agreement:.3%} are equal")
+                raise ParityError(
+                    f"output {name}: only {agreement:.3%} are equal{_tied(expected)}"
+                )
             continue
         largest = float(one.double().abs().max())
         difference = float((one.double() - other.double()).abs().max())
@@ -246,10 +250,30 @@ def compare(expected: Mapping[str, Tensor], got: Mapping[str, Any]) -> float:
         if not difference <= limit:  # NaN must be refused too
             raise ParityError(
                 f"output {name} differs from the module's by {difference:.1e}, limit "
-                f"is {limit:.1e}"
+                f"is {limit:.1e}{_tied(expected)}"
             )
         worst = max(worst, difference / largest if largest else 0.0)
     return worst
+
+
+def _tied(outputs: Mapping[str, Tensor]) -> str:
+    """Why two runs of a detector differ: its scores are equal but for rounding.
+
+    Which boxes are kept, and in which order, hangs on the scores alone. Untrained
+    weights give the same score to every box.
+    """
+    scores = outputs.get(DETECTION[-1])
+    if scores is None or scores.dim() != 1 or len(scores) < LEAST_SCORES:
+        return ""
+    steps = scores.double().sort().values.diff()
+    tied = int((steps <= ROUNDING * float(scores.abs().max())).sum())
+    if tied < len(steps) / 2:
+        return ""
+    return (
+        f"; {tied + 1} of {len(scores)} scores are equal but for rounding, which "
+        "decides which boxes are kept: give the model its trained weights, or an "
+        "example in which it finds something"
+    )
 
 
 def _array(tensor: Tensor) -> Any:
