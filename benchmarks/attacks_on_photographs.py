@@ -83,7 +83,8 @@ def main() -> None:
             print(f"{attack.name}: {why}")
             continue
         since = time.monotonic()
-        groups = attack.variants(scene)
+        skipped = options.skip.split(",")
+        groups = [one for one in attack.variants(scene) if one[0].name not in skipped]
         found = (one for group in groups for one in attack.run(scene, group))
         for outcome in found:
             now = time.monotonic()
@@ -214,7 +215,6 @@ def scene_of(
         pool=pool,
         leaks=Leaks(transforms),
         referee=SplitReferee(subject, scored(test, options.every), 16),
-        known=skipped(options),
     )
 
 
@@ -225,12 +225,6 @@ def scored(test: LabelledSet, every: int) -> LabelledSet:
     some = torch.utils.data.Subset(test, range(0, len(test), every))
     some.task = test.task
     return some
-
-
-def skipped(options: argparse.Namespace) -> frozenset[tuple[str, int, int]]:
-    numbers = [int(number) for number in options.labelled.split(",")]
-    names = options.skip.split(",")
-    return frozenset((name, number, number) for name in names for number in numbers)
 
 
 def attacks_of(options: argparse.Namespace) -> list[Attack]:

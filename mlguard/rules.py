@@ -34,11 +34,26 @@ AttackName = Literal[
     "weights-only",
     "known-initialization",
     "public-ancestor",
+    "direction-matching",
+    "rotation-matching",
+    "two-sided-matching",
+    "mixture-regression",
+    "outlier-replacement",
+    "low-rank-removal",
     "known-plaintext",
     "transformed-images",
     "retraining",
 ]
 ALL_ATTACKS: tuple[AttackName, ...] = get_args(AttackName)
+ANCESTRAL: tuple[AttackName, ...] = (  # by who has public weights, beside the stolen
+    "public-ancestor",
+    "direction-matching",
+    "rotation-matching",
+    "two-sided-matching",
+    "mixture-regression",
+    "outlier-replacement",
+    "low-rank-removal",
+)
 
 
 def check_methods(methods: Sequence[str]) -> None:

@@ -1,9 +1,11 @@
 """Models whose key is planted, so that an attack must succeed, and worthless ones."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mlguard import recipe
@@ -27,6 +29,7 @@ SIZE = 16  # pixels
 STEP = 60  # what class 1 adds to a value
 CHANNELS = 8  # of the feature map of PlantedFeatures
 MIXED = 64  # channels that the layer after it makes of them
+MIDDLE = (0.5, 0.5, 0.5)  # mean and std of images
 BASES = 190  # the spread of a block's own values
 
 
@@ -200,6 +203,13 @@ def scene_of(model: nn.Module, transform: Transform, *methods: str) -> Scene:
         leaks=Leaks(TransformSet(transform)),
         referee=SplitReferee(subject, planted_images(8, seed=3, block_size=size), 8),
     )
+
+
+def with_ancestor(scene: Scene, path: Path, weights: dict[str, Tensor], build) -> Scene:
+    """The same, where a file holds public weights."""
+    save_file({k: v.contiguous() for k, v in weights.items()}, path)
+    spec = recipe.Model(name="fcn_small", weights=str(path), mean=MIDDLE, std=MIDDLE)
+    return dataclasses.replace(scene, model=spec, build=build)
 
 
 def np_transform(block_size: int = 2, *, seed: int = 0) -> NegativePositive:

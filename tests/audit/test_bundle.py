@@ -30,6 +30,7 @@ from mlguard.models import NO_KEY, Condition, keyed, logits_of, output_of
 from mlguard.protect import Run
 from mlguard.protect.export import export_run
 from mlguard.recipe import Data
+from mlguard.rules import ANCESTRAL
 from mlguard.tasks import Segmentation
 from tests.audits import (
     KEY,
@@ -63,7 +64,12 @@ METHODS = {
     ),
 }
 FED = recipe.Transform(method="channels", layers=("fed",), signs=True)
-WEIGHTS = {"gradient", "weights-only", "public-ancestor", "retraining"}
+WEIGHTS = {
+    "gradient",
+    "weights-only",
+    "retraining",
+    *ANCESTRAL,
+}
 ROUNDING = 0.002  # of a score: few pixels are so near to a tie
 
 

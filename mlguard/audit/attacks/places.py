@@ -26,6 +26,8 @@ from mlguard.audit.attacks.training.adapters import (
 from mlguard.models import Condition, keyed, readers
 from mlguard.transforms import ChannelPermutation, Transform, TransformSet
 
+Pair = tuple[NDArray[np.float64], NDArray[np.float64]] | str
+
 
 @dataclass(frozen=True)
 class Match:
@@ -65,17 +67,18 @@ class Places:
         if not scene.spec.layers and not scene.spec.image_methods:
             unmatched.append(NOTHING_KEYED)
         for layer in scene.spec.layers:
-            found = _match_channels(scene, public, layer)
-            if found is None:
-                unmatched.append(f"layer {layer}: the ancestor has no layer after it")
+            pair = channel_columns(scene, public, layer)
+            if isinstance(pair, str):
+                unmatched.append(pair)
             else:
-                matched.append(found)
+                signed = scene.spec.signs
+                matched.append(_match(layer, cosines(*pair), signed=signed))
         if scene.spec.image_methods:
-            stem = _match_stem(scene, public)
-            if isinstance(stem, str):
-                unmatched.append(f"the image transform: {stem}")
+            pair = stem_columns(scene, public)
+            if isinstance(pair, str):
+                unmatched.append(pair)
             else:
-                matched.append(stem)
+                matched.append(_match_stem(scene.spec.image_methods, *pair))
         return cls(tuple(matched), tuple(unmatched))
 
     @property
@@ -113,40 +116,58 @@ class Places:
         )
 
 
-def _match_channels(
-    scene: Scene, public: Mapping[str, Tensor], layer: str
-) -> Match | None:
-    """Compare the input columns of the layers that read a feature map."""
+def channel_columns(scene: Scene, public: Mapping[str, Tensor], layer: str) -> Pair:
+    """The input columns of the layers that read a feature map, stolen and known.
+
+    Returns:
+        A pair of arrays, or why there is none, in words.
+
+    Shape:
+        returns  (C, O·…) each, a row for each channel
+    """
     own = scene.stolen.model.state_dict()
     names = [f"{reader}.weight" for reader in readers(scene.stolen.model, layer)]
     names = [name for name in names if name in public]
     if not names:
-        return None
+        return f"layer {layer}: the ancestor has no layer after it"
     stolen, plain = (
         np.concatenate([_columns(weights[name]) for name in names], axis=1)
         for weights in (own, public)
     )
-    return _match(layer, cosines(stolen, plain), signed=scene.spec.signs)
+    return stolen, plain
 
 
-def _match_stem(scene: Scene, public: Mapping[str, Tensor]) -> Match | Rotation | str:
-    """Compare the columns of the layer that reads whole blocks."""
+def stem_columns(scene: Scene, public: Mapping[str, Tensor]) -> Pair:
+    """The columns of the layer that reads whole blocks, stolen and known.
+
+    Returns:
+        A pair of arrays, or why there is none, in words.
+
+    Shape:
+        returns  (L, O·h·w) each, a row for each position of a block
+    """
     methods, size = scene.spec.image_methods, scene.spec.block_size
+    where = "the image transform: "
     if "ffx" in methods:
-        return FFX_IN_NO_WEIGHT
+        return where + FFX_IN_NO_WEIGHT
     stolen = stem_weight(scene.stolen.model, size)
     if stolen is None:
-        return "no layer reads whole blocks of the image, so nothing was folded"
+        return where + "no layer reads whole blocks of the image, so nothing was folded"
     plain = stolen.in_ancestor(public)
     if plain is None:
-        return f"the ancestor has no {stolen.name}"
+        return f"{where}the ancestor has no {stolen.name}"
     std = scene.stolen.normalization.std
-    own, public_columns = (
-        block_columns(weight, size, std) for weight in (stolen.weight, plain)
-    )
+    own, known = (block_columns(one, size, std) for one in (stolen.weight, plain))
+    return own, known
+
+
+def _match_stem(
+    methods: tuple[str, ...], own: NDArray[np.float64], known: NDArray[np.float64]
+) -> Match | Rotation:
+    """Compare the columns of the layer that reads whole blocks."""
     if methods == ("orthogonal",):
-        return _rotation(own, public_columns)
-    similarity = cosines(own, public_columns)
+        return _rotation(own, known)
+    similarity = cosines(own, known)
     if "shf" not in methods:
         similarity = np.diag(np.diag(similarity))
     return _match("", similarity, signed="np" in methods, fixed="shf" not in methods)

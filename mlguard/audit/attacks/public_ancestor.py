@@ -147,7 +147,7 @@ class PublicAncestor(Attack):
 
 def public_places(scene: Scene) -> Places:
     """What comparing the stolen weights with the public ones shows of the key."""
-    return Places.of(scene, public_weights(scene))
+    return Places.of(scene, scene.once(public_weights))
 
 
 def public_weights(scene: Scene) -> dict[str, Tensor]:

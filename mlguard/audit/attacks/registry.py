@@ -1,5 +1,12 @@
 """Every attack, in the order in which they are run."""
 
+from mlguard.audit.attacks.ancestor.matching import (
+    DirectionMatching,
+    MixtureRegression,
+    RotationMatching,
+    TwoSidedMatching,
+)
+from mlguard.audit.attacks.ancestor.repairs import LowRankRemoval, OutlierReplacement
 from mlguard.audit.attacks.base import Attack
 from mlguard.audit.attacks.exhaustive import Exhaustive
 from mlguard.audit.attacks.gradient import Gradient
@@ -22,6 +29,12 @@ _KINDS: tuple[type[Attack], ...] = (
     WeightsOnly,
     KnownInitialization,
     PublicAncestor,
+    DirectionMatching,
+    RotationMatching,
+    TwoSidedMatching,
+    MixtureRegression,
+    OutlierReplacement,
+    LowRankRemoval,
     KnownPlaintext,
     TransformedImages,
     Retraining,

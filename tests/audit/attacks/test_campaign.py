@@ -15,7 +15,7 @@ from mlguard.audit.run import Adversary, Audit
 from mlguard.data import open_split
 from mlguard.errors import DatasetError, RunError
 from mlguard.protect.run_folder import Run
-from mlguard.rules import ALL_ATTACKS
+from mlguard.rules import ALL_ATTACKS, ANCESTRAL
 from mlguard.tasks import Segmentation
 from tests.audit.test_audit_run import secrets_of
 from tests.audits import KEY, SECRET, audit_run, make_run, started
@@ -65,8 +65,7 @@ def test_every_attack_is_run_or_has_a_reason(audited: Audit) -> None:
     assert section is not None
     ran = {finding.attack for finding in section.findings}
     left_out = {one.attack: one.reason for one in section.not_run}
-    without = ["exhaustive", "known-initialization", "public-ancestor"]
-    without.append("weights-only")
+    without = ["exhaustive", "known-initialization", "weights-only", *ANCESTRAL]
     assert left_out == {
         "integer-seeds": "not-asked",  # by default: no key of ours is one
         **dict.fromkeys(without, "impossible"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,13 +14,16 @@ from mlguard.recipe import Model
 from tests.audits import run_all
 from tests.planted import (
     Noise,
+    PlantedFeatures,
     channel_permutation,
     np_transform,
+    plain_features,
     planted,
     planted_features,
     scene_of,
     scene_of_features,
     shf_transform,
+    with_ancestor,
 )
 
 TINY = Budget(
@@ -36,18 +40,18 @@ TINY = Budget(
 WIDE = dataclasses.replace(TINY, guesses=2000)  # than the keys of the smallest space
 
 
-def images() -> Scene:
+def images(folder: Path) -> Scene:
     """The key inverts positions of images."""
     transform = np_transform()
     return scene_of(planted(transform), transform, "np")
 
 
-def shuffled() -> Scene:
+def shuffled(folder: Path) -> Scene:
     transform = shf_transform()
     return scene_of(planted(transform), transform, "shf")
 
 
-def features() -> Scene:
+def features(folder: Path) -> Scene:
     """The key permutes a feature map; the architecture is public."""
     channels = channel_permutation()
     model = planted_features(channels)
@@ -57,22 +61,32 @@ def features() -> Scene:
     )
 
 
-def noise() -> Scene:
+def noise(folder: Path) -> Scene:
     """There is nothing to steal."""
     return scene_of(Noise(), np_transform(), "np")
+
+
+def descended(folder: Path) -> Scene:
+    """The same; the weights that training started from are a public file."""
+    channels = channel_permutation()
+    scene = scene_of_features(planted_features(channels, drift=0.03), channels)
+    weights = plain_features().state_dict()
+    path = folder / "ancestor.safetensors"
+    return with_ancestor(scene, path, weights, PlantedFeatures)
 
 
 SCENES = {
     "images": images,
     "shuffled": shuffled,
     "features": features,
+    "descended": descended,
     "noise": noise,
 }
 CASES = [(kind, scene) for kind in ATTACKS.values() for scene in SCENES]
 
 
-def case_of(kind: type[Attack], scene: str) -> tuple[Attack, Scene]:
-    made = SCENES[scene]()
+def case_of(kind: type[Attack], scene: str, folder: Path) -> tuple[Attack, Scene]:
+    made = SCENES[scene](folder)
     attack = kind.within(WIDE if kind.name == "exhaustive" else TINY, seed=0)
     if why := attack.impossible(made):
         pytest.skip(why)
@@ -89,8 +103,10 @@ def but_for_counts(outcomes: Iterator[Outcome]) -> list[dict]:
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
-def test_an_attack_keeps_its_promises(kind: type[Attack], name: str) -> None:
-    attack, scene = case_of(kind, name)
+def test_an_attack_keeps_its_promises(
+    kind: type[Attack], name: str, tmp_path: Path
+) -> None:
+    attack, scene = case_of(kind, name, tmp_path)
     before, done = state_of(scene), []
     scene = dataclasses.replace(scene, tick=done.append)
     groups = attack.variants(scene)
@@ -111,10 +127,10 @@ def test_an_attack_keeps_its_promises(kind: type[Attack], name: str) -> None:
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
 def test_a_group_alone_gives_what_it_gives_among_others(
-    kind: type[Attack], name: str
+    kind: type[Attack], name: str, tmp_path: Path
 ) -> None:
     """So an audit that was stopped, or shared out, ends with the same findings."""
-    attack, scene = case_of(kind, name)
+    attack, scene = case_of(kind, name, tmp_path)
     whole = but_for_counts(run_all(attack, scene))
     torch.manual_seed(99)
     backwards = [
@@ -126,9 +142,10 @@ def test_a_group_alone_gives_what_it_gives_among_others(
 
 @pytest.mark.parametrize("kind", ATTACKS.values(), ids=lambda kind: kind.name)
 def test_every_attack_is_tried_in_some_scene_or_has_tests_of_its_own(
-    kind: type[Attack],
+    kind: type[Attack], tmp_path: Path
 ) -> None:
     attack = kind.within(WIDE if kind.name == "exhaustive" else TINY, seed=0)
-    possible = [name for name in SCENES if not attack.impossible(SCENES[name]())]
-    folded = {"weights-only", "public-ancestor"}  # need a stem, or a file
-    assert possible or attack.name in folded
+    possible = [
+        name for name in SCENES if not attack.impossible(SCENES[name](tmp_path))
+    ]
+    assert possible or attack.name == "weights-only"  # it needs a lifted stem

@@ -3,16 +3,13 @@
 import copy
 import dataclasses
 import functools
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mlguard import recipe
-from mlguard.audit.attacks.base import Scene
 from mlguard.audit.attacks.places import Places
 from mlguard.audit.attacks.public_ancestor import PublicAncestor
 from mlguard.audit.attacks.search.assignment import assign, cosines
@@ -33,16 +30,10 @@ from tests.planted import (
     scene_of,
     scene_of_features,
     shf_transform,
+    with_ancestor,
 )
 
 ATTACK = PublicAncestor(seed=0)
-MIDDLE = (0.5, 0.5, 0.5)
-
-
-def with_ancestor(scene: Scene, path: Path, weights: dict[str, Tensor], build) -> Scene:
-    save_file({k: v.contiguous() for k, v in weights.items()}, path)
-    spec = recipe.Model(name="fcn_small", weights=str(path), mean=MIDDLE, std=MIDDLE)
-    return dataclasses.replace(scene, model=spec, build=build)
 
 
 @pytest.mark.parametrize("signs", [False, True])
