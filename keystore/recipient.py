@@ -65,6 +65,11 @@ class Recipient:
         """Sixteen hex digits that name the recipient."""
         return hashlib.sha256(self._labelled()).digest()[:ID_BYTES].hex()
 
+    @property
+    def recipient(self) -> str:
+        """What `line` gives, under the name that an identity has for it."""
+        return self.line()
+
     def line(self) -> str:
         """The recipient as one line of text, with a checksum.
 
