@@ -13,7 +13,8 @@ MlguardError
 │   └── TamperedRun     well formed, but not what the holder of its key left
 ├── BundleError         a bundle that cannot be used as asked
 │   ├── MalformedBundle the file does not follow docs/spec/bundle-v1.md
-│   └── TamperedBundle  well formed, but not what its owner wrote
+│   ├── TamperedBundle  well formed, but not what its owner wrote
+│   └── WrongBackbone   the public half beside it belongs to another private half
 ├── TamperedTensors     sealed tensors that are not what was sealed there
 ├── ReportError         an audit file that cannot be read
 ├── WrongKey            names both key ids
@@ -114,6 +115,10 @@ class TamperedBundle(BundleError):
     """The bundle is well formed, but not what its owner wrote."""
 
     hint = "do not use this file; fetch it again from its owner"
+
+
+class WrongBackbone(BundleError):
+    """The public half is not the one that a private half was trained beside."""
 
 
 class TamperedTensors(MlguardError):

@@ -9,13 +9,13 @@ from mlguard.models.split import Backbone
 from mlguard.recipe import Recipe
 from tests.runs import small_recipe
 
-MAPS = ("features.3", "features.6")
+MAPS = ("features.2", "features.4")
 OVERRIDES = (
     "data.size=[32, 32]",
     "transform.method=split",
     "model.name=sliced_segmenter",
     "model.backbone=mobilenet_v2",
-    'model.maps=["features.3", "features.6"]',
+    'model.maps=["features.2", "features.4"]',
     "model.widths=[8, 12]",
     "model.side=4",
     "model.mean=[0.5, 0.5, 0.5]",

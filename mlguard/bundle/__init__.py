@@ -4,7 +4,8 @@ The room needs no torch, and onnx only in `preprocess_graph` and `signature`, wh
 an export uses. docs/spec/bundle-v1.md and docs/spec/bundle-v2.md specify the formats.
 """
 
-from mlguard.bundle.about import image_of, task_of
+from mlguard.bundle.about import backbone_of, image_of, task_of
+from mlguard.bundle.backbone import BackboneFacts, BackboneMap
 from mlguard.bundle.bundle import Bundle, make_bundle, write_bundle
 from mlguard.bundle.bundle2 import Bundle2, FileSecrets, Graph, Unlocked, bundle2_of
 from mlguard.bundle.describe import describe
@@ -40,6 +41,8 @@ from mlguard.bundle.write2 import (
 
 __all__ = [
     "AuditHeadline",
+    "BackboneFacts",
+    "BackboneMap",
     "Bundle",
     "Bundle2",
     "Facts",
@@ -64,6 +67,7 @@ __all__ = [
     "Uncovered",
     "Unlocked",
     "WriteBeside",
+    "backbone_of",
     "bundle2_bytes",
     "bundle2_of",
     "check_key",

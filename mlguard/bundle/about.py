@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mlguard.bundle.backbone import BackboneFacts
 from mlguard.bundle.manifest import Manifest
 from mlguard.bundle.manifest2 import (
     ImageFacts,
@@ -62,6 +63,11 @@ def key_in_model(manifest: Manifest | Manifest2) -> str | None:
 def prepared_input(image: ImageFacts) -> Tensor2:
     """What a model takes whose images were transformed and normalized before."""
     return Tensor2(name=image.input, datatype="FP32", shape=(-1, 3, -1, -1))
+
+
+def backbone_of(manifest: Manifest | Manifest2) -> BackboneFacts | None:
+    """The public half that the model needs beside it; None if it is whole."""
+    return manifest.backbone if isinstance(manifest, Manifest2) else None
 
 
 def predicts(

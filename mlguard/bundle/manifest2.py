@@ -20,6 +20,7 @@ from mlguard.bundle.archive2 import (
     TABLE,
     WEIGHTS,
 )
+from mlguard.bundle.backbone import BackboneFacts
 from mlguard.bundle.manifest import (
     MAX_INTEGER,
     MAX_LAYERS,
@@ -131,13 +132,18 @@ class ImageFacts(Part):
             raise ValueError("volumes are padded, never scaled")
         return self
 
+    @property
+    def is_plain_rgb(self) -> bool:
+        """Whether it is what a key can transform and a backbone takes."""
+        return (self.layout, self.colours, self.range) == ("NCHW", "RGB", (0.0, 1.0))
+
     @model_validator(mode="after")
     def _keyed(self) -> Self:
         if self.transform is None:
             return self
         if not self.transform.methods:
             raise ValueError("a transform without methods must be null")
-        if (self.layout, self.colours, self.range) != ("NCHW", "RGB", (0.0, 1.0)):
+        if not self.is_plain_rgb:
             raise ValueError("a keyed transform needs NCHW, RGB and range [0, 1]")
         sides = self.size if self.resize.rule != "pad" else (self.resize.multiple,)
         if any(side % self.transform.block_size for side in sides):
@@ -262,6 +268,23 @@ class Facts2(Part):
     ] = ()
     licence: Text = ""
     audit: AuditHeadline | None = None
+    backbone: BackboneFacts | None = None  # of the private half of a split model
+
+    @model_validator(mode="after")
+    def _in_two_halves(self) -> Self:
+        if self.backbone is None:
+            return self
+        image, given = self.image, {one.name: one for one in self.inputs}
+        if image is None or image.transform is not None or not image.is_plain_rgb:
+            raise ValueError("backbone: goes with an RGB image that no key transforms")
+        if set(given) != {image.input, *(one.name for one in self.backbone.maps)}:
+            raise ValueError("backbone: the image and its maps are not the inputs")
+        for one in self.backbone.maps:
+            asked = given[one.name]
+            shape = (-1, one.channels, -1, -1)
+            if (asked.datatype, asked.shape) != ("FP16", shape):
+                raise ValueError(f"backbone: the input {one.name!r} is no such map")
+        return self
 
     @model_validator(mode="after")
     def _named(self) -> Self:
@@ -364,7 +387,9 @@ class Manifest2(Facts2):
         Args:
             without_mac: Leave out the field `mac`, to compute the MAC.
         """
-        left_out = {"mac"} if without_mac else None
+        left_out = {"mac"} if without_mac else set[str]()
+        if self.backbone is None:  # the one field that a manifest need not have
+            left_out |= {"backbone"}
         fields = self.model_dump(mode="json", by_alias=True, exclude=left_out)
         return canonical(fields)
 

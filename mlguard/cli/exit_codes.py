@@ -89,6 +89,7 @@ EXIT_CODES = (
             errors.BundleError,
             errors.MalformedBundle,
             errors.TamperedBundle,
+            errors.WrongBackbone,
             errors.TamperedTensors,
             errors.MalformedWeights,
         ),

@@ -75,6 +75,14 @@ def export(
     key_source: KeySource = None,
     name: ModelName = None,
     instances: Instances = 1,
+    backbone: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of a split model: where its public half goes; backbone.onnx beside "
+            "OUT unless said otherwise.",
+            show_default=False,
+        ),
+    ] = None,
     model_version: ModelVersion = 1,
     json: Json = False,
     *,
@@ -128,8 +136,13 @@ def export(
     sealed = protected.recipe.export.seal if seal is None else seal
     with open_model_key(key_name, unlock, key_id=protection.key_id) as held:
         wanted: Literal[1, 2] = 1 if form == 1 else 2
-        report = export_run(protected, held.key, out, sealed=sealed, form=wanted)
+        report = export_run(
+            protected, held.key, out, sealed=sealed, form=wanted, backbone=backbone
+        )
         held.register("bundle", protection.protection_id.hex())
+    if report.backbone is not None:
+        size = report.backbone.stat().st_size / 1e6
+        say(f"{report.backbone}  {size:.1f} MB  public: nothing of yours is in it")
     how = "sealed" if sealed else "not sealed: whoever has the file has the weights"
     if protected.shown_by_weights and not sealed:
         spec = protected.recipe.transform

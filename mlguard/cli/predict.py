@@ -72,6 +72,14 @@ def predict(
             min=0, help="How many compute one operator; 0: what the container allows."
         ),
     ] = 0,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a split model: its backbone.onnx, or the address of a host that "
+            "runs it, https://HOST:PORT/v2/models/NAME.",
+            show_default=False,
+        ),
+    ] = None,
     grant: GrantFile = None,
     revocations: ListFile = None,
     signer: Trusted = None,
@@ -107,7 +115,9 @@ def predict(
     opener = key_for(
         opened, key, unlock, grant=grant, revocations=revocations, signers=signer
     )
-    session = Session(opened, opener, compute=Compute(provider, threads))
+    session = Session(
+        opened, opener, compute=Compute(provider, threads), backbone=backbone
+    )
     prepare_output_folder(out)
     if overlay:
         prepare_output_folder(out / OVERLAYS)

@@ -23,6 +23,7 @@ from mlguard.models.weights import (
     fitting_weights,
     load_weights,
     normalization_of,
+    read_weights,
 )
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "normalization_of",
     "norms_after",
     "output_of",
+    "read_weights",
     "readers",
     "rewrite",
 ]

@@ -20,6 +20,7 @@ from mlguard.bundle import (
     ImageFacts,
     TaskFacts,
     Tensor2,
+    backbone_of,
     glimpse_bundle,
 )
 from mlguard.bundle.about import IMAGES_INPUT, shown_inputs
@@ -27,6 +28,7 @@ from mlguard.errors import BundleError, MalformedBundle, ProviderError, ShapeErr
 from mlguard.grants import Unwraps
 from mlguard.issuing import Conditions, open_issued
 from mlguard.keys import ModelKey
+from mlguard.runtime.backbone import Backbone, backbone_at
 from mlguard.runtime.fit import fit_images
 from mlguard.runtime.one_graph import (
     IMAGES,
@@ -68,6 +70,7 @@ class Session:
         provider: str = "cpu",
         compute: Compute | None = None,
         bare: bool = False,
+        backbone: Path | str | Backbone | None = None,
     ) -> None:
         """Unlock a bundle that was already read, as `open` does."""
         how = compute or Compute(provider)
@@ -81,6 +84,7 @@ class Session:
         self.task: TaskFacts | None = opened.parts.task
         self._graph = _joined(opened)
         self._load(opened, how)
+        self._backbone = _beside(opened, backbone, how)
 
     @classmethod
     def open(
@@ -95,6 +99,7 @@ class Session:
         options: Mapping[str, Any] | None = None,
         provider_options: Mapping[str, str] | None = None,
         bare: bool = False,
+        backbone: Path | str | Backbone | None = None,
     ) -> Self:
         """Read a bundle, check it against the key, and load its graph.
 
@@ -118,6 +123,8 @@ class Session:
             provider_options: Options of the execution provider, with the same
                 exception.
             bare: Whether to load the graph alone, with its own inputs and outputs.
+            backbone: Of a model in two halves, the public one: its file, or the
+                address of a host that runs it, https://HOST:PORT/v2/models/NAME.
 
         Raises:
             WrongKey: The bundle was made for another key; both ids are named.
@@ -129,13 +136,19 @@ class Session:
                 installed onnxruntime is too old for the model.
             SignatureNotTrusted: An issued bundle is not signed by a trusted signer.
             OutsideValidity: Its grant is not valid today, or was revoked.
+            WrongBackbone: The bundle is the private half beside another backbone.
+            RemoteError: The host does not answer, or runs another backbone.
         """
         compute = Compute(
             provider, threads, inter_threads, options or {}, provider_options or {}
         )
         bundle = glimpse_bundle(path)
         return cls(
-            bundle, secrets_of(bundle, key, conditions), compute=compute, bare=bare
+            bundle,
+            secrets_of(bundle, key, conditions),
+            compute=compute,
+            bare=bare,
+            backbone=backbone,
         )
 
     @property
@@ -214,7 +227,9 @@ class Session:
             scores = self._scores(fitted, image, task)
             found = np.moveaxis(scores, axis, 1).argmax(axis=1)
         else:
-            (found,) = run_feeds(self._here(), [self._graph.classes], {IMAGES: fitted})
+            (found,) = run_feeds(
+                self._here(), [self._graph.classes], self._feeds(fitted)
+            )
         if task.name == "classification":
             return np.asarray(found)
         return np.asarray(back(found.astype(NUMPY_OF[smallest(task)], copy=False)))
@@ -245,12 +260,18 @@ class Session:
     ) -> NDArray[np.float32]:
         """Return the scores, at the size of the images."""
         name = self._graph.scores or task.output
-        (scores,) = run_feeds(self._here(), [name], {IMAGES: images}, partly=True)
+        feeds = self._feeds(images)
+        (scores,) = run_feeds(self._here(), [name], feeds, partly=True)
         check_scores(scores.shape, image, task, name=self._name)
         if task.stride > 1 and name == task.output:
             for axis in range(2, scores.ndim):
                 scores = scores.repeat(task.stride, axis=axis)
         return np.asarray(scores, dtype=np.float32)
+
+    def _feeds(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """Images, and what the backbone says of them where there is one."""
+        maps = {} if self._backbone is None else self._backbone.maps(images)
+        return {IMAGES: images, **maps}
 
     def _for_classes(self) -> tuple[ImageFacts, TaskFacts]:
         image, task = self.image, self.task
@@ -260,7 +281,15 @@ class Session:
                 f"{self._name} has {found}, so there is nothing to predict",
                 hint="use `Session.run` with its tensors",
             )
-        if len(self._inputs) > 1:
+        facts = backbone_of(self.manifest)
+        if facts is not None and self._backbone is None:
+            raise BundleError(
+                f"{self._name} is the private half of a model, beside "
+                f"{facts.architecture} with {facts.weights}, which is not there",
+                hint="give its backbone.onnx, or the address of a host that runs it, "
+                "with --backbone or `Session.open(…, backbone=…)`",
+            )
+        if facts is None and len(self._inputs) > 1:
             raise BundleError(
                 f"{self._name} has more inputs than an image, so `predict` cannot run "
                 "it",
@@ -360,6 +389,23 @@ class Session:
             name=self._name,
         )
         self._compared = True
+
+
+def _beside(
+    opened: Opened, backbone: Path | str | Backbone | None, compute: Compute
+) -> Backbone | None:
+    """The public half of a model, if it has one and one was given."""
+    facts = backbone_of(opened.manifest)
+    if backbone is None:
+        return None
+    if facts is None:
+        raise BundleError(
+            f"{opened.name} is a whole model and needs no backbone",
+            hint="leave --backbone out",
+        )
+    if isinstance(backbone, Path | str):
+        return backbone_at(backbone, facts, compute)
+    return backbone
 
 
 def check_scores(

@@ -6,6 +6,7 @@ images of every size.
 """
 
 import copy
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -93,6 +94,22 @@ class Backbone(nn.Module):
                     hint="model.weights must be the public weights of model.backbone",
                 )
             value.copy_(given)
+
+    def sha256(self) -> str:
+        """SHA-256 of the weights, whoever computes it from what was published. Hex.
+
+        Over every tensor but counters of batches, in the order of their names: the
+        name, a zero byte, the sizes joined by commas, a zero byte, the numbers as
+        little-endian float32. docs/spec/bundle-v2.md, section 2.3.
+        """
+        digest = hashlib.sha256()
+        for name, value in sorted(self.encoder.state_dict().items()):
+            if name.endswith(COUNTED):
+                continue
+            sizes = ",".join(map(str, value.shape))
+            digest.update(f"{name}\0{sizes}\0".encode())
+            digest.update(value.cpu().numpy().astype("<f4").tobytes())
+        return digest.hexdigest()
 
     def _measured(self) -> tuple[MapFacts, ...]:
         """What the maps are like, found out without computing anything."""

@@ -30,7 +30,9 @@ from mlguard.errors import (
 from mlguard.files import refuse_existing
 from mlguard.keys import ModelKey
 from mlguard.models import normalization_of
+from mlguard.models.split import Sliced
 from mlguard.protect.export.graph import export_graph, serialized
+from mlguard.protect.export.halves import export_halves
 from mlguard.protect.export.parity import (
     ParityReport,
     check_parity,
@@ -60,6 +62,7 @@ def export_run(
     *,
     sealed: bool | None = None,
     form: Literal[1, 2] = 1,
+    backbone: Path | None = None,
 ) -> ParityReport:
     """Write the bundle of a run.
 
@@ -71,11 +74,14 @@ def export_run(
             says.
         form: Of the bundle. A run whose method seals every weight is always of format
             2, and one that is not sealed of format 1, which other runtimes load.
+        backbone: Of a split model, where its public half goes; beside `out` if None.
 
     Raises:
         OutputExists: Something is there already, or was put there in the meantime.
         RunError: The run's method seals every weight, and no seal was asked for; or
-            a model of its owner's does not take images of any size.
+            a model of its owner's does not take images of any size; or a backbone was
+            asked for, and the model is whole.
+        WeightsError: The backbone of a split model is not the public one.
         MalformedRun: The run is a baseline, which has no key; or its weights are
             missing, damaged or of another model.
         WrongKey: The run was protected with another key.
@@ -93,9 +99,16 @@ def export_run(
         refuse_fixed_sizes(model, transform.block_size)
     if run.recipe.transform.seals and sealed is False:
         raise RunError(
-            "the method weights seals every weight, so nothing is left to write "
+            "the run's method seals every weight, so nothing is left to write "
             "without a seal",
             hint="leave out --no-seal, or bind the plain model by another method",
+        )
+    if isinstance(model, Sliced):
+        return timed(export_halves(run, model, key, out, backbone=backbone), begun, out)
+    if backbone is not None:
+        raise RunError(
+            f"{run.path} is no split model, so it has no backbone to write",
+            hint="leave --backbone out",
         )
     seals = run.recipe.export.seal if sealed is None else sealed
     if run.recipe.transform.seals or (seals and form > 1):

@@ -5,6 +5,7 @@ Runs the whole bundle as its user will: key slots, preprocess graph, padding, mo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from mlguard.keys import ModelKey
 from mlguard.models import Normalization, keyed, logits_of, output_of
 from mlguard.protect.export.graph import cause_of
 from mlguard.runtime import Session
+from mlguard.runtime.backbone import Backbone
 from mlguard.runtime.fit import PER_PIXEL, crop
 from mlguard.transforms import TransformSet, pad_to_blocks
 
@@ -40,6 +42,7 @@ class ParityReport:
         largest_logit: What to compare `difference` with.
         export_s: Seconds the export took, the comparison included.
         size_bytes: Of the bundle.
+        backbone: Where the public half of a split model was written.
     """
 
     shapes: tuple[tuple[int, ...], ...]
@@ -49,6 +52,7 @@ class ParityReport:
     largest_logit: float
     export_s: float = 0.0
     size_bytes: int = 0
+    backbone: Path | None = None
 
 
 def check_parity(
@@ -59,6 +63,7 @@ def check_parity(
     normalization: Normalization,
     *,
     shapes: Sequence[tuple[int, ...]] = SHAPES,
+    backbone: Backbone | None = None,
 ) -> ParityReport:
     """Compare the whole bundle, run as its user will, with torch.
 
@@ -66,7 +71,7 @@ def check_parity(
         ParityError: Too many pixels or images get another class, or logits differ
             too much.
     """
-    session = Session(bundle, key, provider="cpu")
+    session = Session(bundle, key, provider="cpu", backbone=backbone)
     agreements, differences, largest = [], [], []
     for seed, shape in enumerate(shapes):
         images = example_images(shape, seed)

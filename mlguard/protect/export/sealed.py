@@ -96,13 +96,13 @@ def sealed_model(run: Run, model: nn.Module, *, name: str) -> Model2:
         graph=serialized(closed),
         inputs=tuple(one for one in lifted.inputs if one.name not in slots),
     )
-    made = model_of(lifted, _about(run), name=name)
+    made = model_of(lifted, about_run(run), name=name)
     facts = Facts2(**(dict(made.facts) | {"feature_maps": maps}))
     return replace(
         made,
         facts=facts,
         preprocess=_preprocess(run, closed.ir_version),
-        origin=_origin(run),
+        origin=origin_of(run),
     )
 
 
@@ -125,7 +125,12 @@ def transform_facts_of(run: Run) -> TransformFacts:
     )
 
 
-def _about(run: Run) -> About:
+def about_run(run: Run) -> About:
+    """What a run says of its model: which input is an image, what the answer means.
+
+    Raises:
+        MalformedRun: It says what does not fit into a bundle.
+    """
     data, transform = run.recipe.data, run.recipe.transform
     normalization = normalization_of(run.recipe.model)
     segments = data.task == "segmentation"
@@ -167,7 +172,8 @@ def _preprocess(run: Run, ir_version: int) -> bytes | None:
     return serialized(graph)
 
 
-def _origin(run: Run) -> Origin:
+def origin_of(run: Run) -> Origin:
+    """Where the model of a run comes from."""
     data = run.provenance.get("data", {})
     return Origin(
         recipe_sha256=recipe_sha256(run.recipe),

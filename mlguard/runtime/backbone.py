@@ -1,0 +1,236 @@
+"""Where the public half of a split model runs: in this process, or at a host.
+
+Both give the same maps, in half precision. A host sees the images that are sent to it,
+and nothing of the private half or of the answers; it is not trusted with more than
+being right. docs/spec/bundle-v2.md, section 2.3.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlguard.bundle import BackboneFacts, Tensor2
+from mlguard.bundle.backbone import (
+    IMAGES,
+    PROBE_TOLERANCE,
+    misfit_of_probe,
+    probe_image,
+)
+from mlguard.bundle.graph_limits import check_graph
+from mlguard.errors import (
+    BundleError,
+    MalformedBundle,
+    RemoteError,
+    ShapeError,
+    WrongBackbone,
+)
+from mlguard.files import read_bounded
+from mlguard.runtime.options import Compute
+from mlguard.runtime.providers import Outside, load, run_feeds
+from mlguard.runtime.remote import Endpoint, Remote
+
+MAX_BYTES = 1 << 31  # of a backbone's file: what an ONNX file holds
+BATCH = 16  # images in one request
+MARK = "/v2/models/"  # in an address, before the model's name
+
+Maps = dict[str, NDArray[np.float16]]
+
+
+class Backbone(Protocol):
+    """Gives the maps of images, by name."""
+
+    def maps(self, images: NDArray[np.uint8]) -> Maps:
+        """Compute them.
+
+        Shape:
+            images   (N, 3, H, W) uint8, RGB
+            returns  (N, C, ceil(H / stride), ceil(W / stride)) float16, each finite
+        """
+
+
+class LocalBackbone:
+    """The public half in this process: the very file that was exported.
+
+    Args:
+        content: Of `backbone.onnx`.
+        facts: What the private half was trained beside.
+        compute: How to compute.
+        name: What to call it in a refusal.
+
+    Raises:
+        WrongBackbone: It is another file.
+        ProviderError: The provider is not available.
+    """
+
+    def __init__(
+        self, content: bytes, facts: BackboneFacts, compute: Compute, *, name: str
+    ) -> None:
+        if hashlib.sha256(content).hexdigest() != facts.sha256:
+            raise WrongBackbone(
+                f"{name} is not the backbone of this bundle: that is "
+                f"{facts.architecture} with {facts.weights}, its file has the SHA-256 "
+                f"{facts.sha256}",
+                hint="take the backbone.onnx that was exported with the bundle",
+            )
+        try:
+            check_graph(content, name=name, foreign=True)
+            self._session = load(content, compute, Outside(), name=name)
+        except MalformedBundle as refusal:
+            raise WrongBackbone(str(refusal)) from None
+        self._facts, self._name = facts, name
+
+    @classmethod
+    def open(
+        cls, path: Path, facts: BackboneFacts, compute: Compute
+    ) -> "LocalBackbone":
+        """Read the file, and load its graph.
+
+        Raises:
+            BundleError: It cannot be read.
+            WrongBackbone: It is another file.
+        """
+        try:
+            content = read_bounded(path, MAX_BYTES)
+        except OSError as error:
+            raise BundleError(
+                f"cannot read the backbone {path}: {error.strerror or error}",
+                hint="give the backbone.onnx that was exported with the bundle",
+            ) from None
+        return cls(content, facts, compute, name=str(path))
+
+    def maps(self, images: NDArray[np.uint8]) -> Maps:
+        """Compute the maps."""
+        names = [one.name for one in self._facts.maps]
+        found = run_feeds(self._session, names, {IMAGES: images})
+        maps = dict(zip(names, found, strict=True))
+        check_maps(maps, self._facts, images, name=self._name)
+        return maps
+
+
+class RemoteBackbone:
+    """The public half at a host that speaks the Open Inference Protocol.
+
+    It is asked for what it takes and gives, and for the maps of a public test image,
+    before it gets the first image.
+
+    Args:
+        endpoint: Where it is.
+        facts: What the private half was trained beside.
+        batch: Images in one request.
+
+    Raises:
+        RemoteError: It does not answer, takes or gives something else, or is another
+            backbone.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, facts: BackboneFacts, *, batch: int = BATCH
+    ) -> None:
+        self._facts, self._batch, self._name = facts, batch, endpoint.shown
+        image = Tensor2(name=IMAGES, datatype="UINT8", shape=(-1, 3, -1, -1))
+        maps = [
+            Tensor2(name=one.name, datatype="FP16", shape=(-1, one.channels, -1, -1))
+            for one in facts.maps
+        ]
+        self._remote = Remote(endpoint, [image], maps)
+        self._remote.check()
+        if problem := misfit_of_probe(facts, self.maps(probe_image())):
+            raise RemoteError(
+                f"{self._name} runs another backbone: {problem}",
+                hint="the host must run the backbone.onnx that was exported with the "
+                "bundle",
+            )
+
+    def maps(self, images: NDArray[np.uint8]) -> Maps:
+        """Ask for the maps, a batch at a time."""
+        parts = [
+            self._ask(images[at : at + self._batch]) for at in self._starts(images)
+        ]
+        return {
+            one.name: np.concatenate([part[one.name] for part in parts])
+            for one in self._facts.maps
+        }
+
+    def _starts(self, images: NDArray[np.uint8]) -> range:
+        return range(0, len(images), self._batch)
+
+    def _ask(self, images: NDArray[np.uint8]) -> Maps:
+        found = self._remote.infer({IMAGES: np.ascontiguousarray(images)})
+        try:
+            check_maps(found, self._facts, images, name=self._name)
+        except ShapeError as problem:
+            raise RemoteError(str(problem)) from None
+        return found
+
+
+def backbone_at(
+    place: Path | str, facts: BackboneFacts, compute: Compute
+) -> LocalBackbone | RemoteBackbone:
+    """The backbone at a place: a file, or the address of a model at a host.
+
+    Args:
+        place: A path, or https://HOST:PORT/v2/models/NAME.
+        facts: What the private half was trained beside.
+        compute: How to compute in this process.
+
+    Raises:
+        BundleError: The file cannot be read, or is another one.
+        RemoteError: The host does not answer, or runs another backbone.
+        OptionError: The address cannot be used.
+    """
+    if isinstance(place, str) and place.startswith(("http://", "https://")):
+        return RemoteBackbone(endpoint_of(place), facts)
+    return LocalBackbone.open(Path(place), facts, compute)
+
+
+def endpoint_of(address: str, **options: Any) -> Endpoint:
+    """An address as an endpoint.
+
+    Raises:
+        OptionError: It cannot be used; `Endpoint` says why.
+
+    Example:
+        >>> endpoint_of("https://host:8000/v2/models/backbone").model
+        'backbone'
+    """
+    url, _, rest = address.partition(MARK)
+    model, _, version = rest.partition("/versions/")
+    return Endpoint(url, model, version, **options)
+
+
+def check_maps(
+    maps: Maps, facts: BackboneFacts, images: NDArray[np.uint8], *, name: str
+) -> None:
+    """Refuse maps that are not those of the images.
+
+    Raises:
+        ShapeError: One has another type or shape, or numbers that are not finite.
+    """
+    count, _, *sides = images.shape
+    for one in facts.maps:
+        found = maps[one.name]
+        expected = (count, one.channels, *(-(-side // one.stride) for side in sides))
+        if found.dtype != np.float16 or found.shape != expected:
+            raise ShapeError(
+                f"{name} gives {one.name!r} as {found.dtype} of {list(found.shape)}, "
+                f"expected float16 of {list(expected)}"
+            )
+        if not np.isfinite(found).all():
+            raise ShapeError(
+                f"{name} gives {one.name!r} with numbers that are not finite"
+            )
+
+
+__all__ = [
+    "BATCH",
+    "PROBE_TOLERANCE",
+    "Backbone",
+    "LocalBackbone",
+    "RemoteBackbone",
+    "backbone_at",
+    "check_maps",
+    "endpoint_of",
+]
