@@ -7,13 +7,14 @@ owner's.
 
 from typing import Any
 
-from mlguard.bundle.about import image_of, task_of
+from mlguard.bundle.about import backbone_of, image_of, task_of
 from mlguard.bundle.bundle2 import Bundle2
 from mlguard.bundle.manifest import Manifest
 from mlguard.bundle.manifest2 import Manifest2
 from mlguard.bundle.read import Glimpse
 
 WEIGHTS = "weights"  # the method of a bundle whose weights are encrypted
+SPLIT = "split"  # of one that is the private half of a model
 
 
 def describe(bundle: Glimpse | Bundle2) -> dict[str, Any]:
@@ -48,6 +49,7 @@ def describe(bundle: Glimpse | Bundle2) -> dict[str, Any]:
             },
             "coverage": _plain(manifest.coverage),
             "opsets": manifest.opsets,
+            "backbone": _plain(manifest.backbone),
             "issued": manifest.issued,
             "signed": bundle.signature is not None,
             "manifest_sha256": bundle.digest,
@@ -61,7 +63,9 @@ def methods_of(manifest: Manifest | Manifest2) -> list[str]:
     methods = list(manifest.keyed.methods)
     if manifest.feature_maps:
         methods.append("channels")
-    if isinstance(manifest, Manifest2) and manifest.seal.weights:
+    if backbone_of(manifest) is not None:
+        methods.append(SPLIT)
+    elif isinstance(manifest, Manifest2) and manifest.seal.weights:
         methods.append(WEIGHTS)
     return methods
 

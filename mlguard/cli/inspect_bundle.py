@@ -75,6 +75,12 @@ def _model(facts: dict[str, Any]) -> list[tuple[str, str]]:
                 f"{task['name']}, {len(names)} classes: {_short(', '.join(names))}",
             )
         )
+    if backbone := facts.get("backbone"):
+        maps = ", ".join(one["name"] for one in backbone["maps"])
+        rows += [
+            ("half", f"private, beside {backbone['architecture']}: {maps}"),
+            ("backbone", f"{backbone['weights']}, file {backbone['sha256']}"),
+        ]
     if coverage:
         plain = coverage["plain"]
         rows.append(

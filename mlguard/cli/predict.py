@@ -13,7 +13,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from mlguard.bundle import glimpse_bundle, image_of, task_of
+from mlguard.bundle import backbone_of, glimpse_bundle, image_of, task_of
 from mlguard.cli.answers import Json, answer
 from mlguard.cli.opening import (
     GrantFile,
@@ -32,6 +32,7 @@ from mlguard.errors import ImageError
 from mlguard.files import atomic_write, is_dropping, prepare_output_folder
 from mlguard.pictures import mask_png, overlay_png
 from mlguard.runtime import SUFFIXES, Compute, Session, read_image
+from mlguard.runtime.backbone import no_backbone
 
 SCALE_TOLERANCE = 1.5  # of a side, against the size of training
 OVERLAYS = "overlays"  # folder inside --out
@@ -109,28 +110,21 @@ def predict(
             f"--resize scales images, and {bundle} gives {GIVES[kind]}",
             hint="leave it out",
         )
+    facts = backbone_of(opened.manifest)
+    if facts is not None and backbone is None:
+        raise no_backbone(facts, name=str(bundle))
     by_path = kind == "classification"
     paths = {str(path): path for path in found} if by_path else by_mask_name(found)
     refuse_other_export(opened, manifest_sha256)
     opener = key_for(
         opened, key, unlock, grant=grant, revocations=revocations, signers=signer
     )
-    session = Session(
-        opened, opener, compute=Compute(provider, threads), backbone=backbone
-    )
-    prepare_output_folder(out)
-    if overlay:
-        prepare_output_folder(out / OVERLAYS)
-    if kind == "classification":
-        refused = classify_all(session, paths, out, resize=resize)
-        written = f"the classes of {len(paths) - len(refused)} of {len(paths)} images"
-        text = f"wrote {written} to {out / CSV} and {JSON}"
-    elif kind == "segmentation":
-        refused = predict_all(session, paths, out, overlay=overlay, resize=resize)
-        text = f"wrote {len(paths) - len(refused)} of {len(paths)} masks to {out}"
-    else:
-        refused = run_all(session, paths, out)
-        text = f"wrote {len(paths) - len(refused)} of {len(paths)} answers to {out}"
+    compute = Compute(provider, threads)
+    with Session(opened, opener, compute=compute, backbone=backbone) as session:
+        prepare_output_folder(out)
+        refused, text = _answer(
+            session, kind, paths, out, overlay=overlay, resize=resize
+        )
     value = {
         "folder": str(out),
         "kind": kind,
@@ -144,6 +138,31 @@ def predict(
             f"refused {len(refused)} of {len(paths)} {what}; the others are done",
             hint=f"the reasons are above, for {_some(refused)}",
         )
+
+
+def _answer(
+    session: Session,
+    kind: str,
+    paths: dict[str, Path],
+    out: Path,
+    *,
+    overlay: bool,
+    resize: bool,
+) -> tuple[list[str], str]:
+    """Write the answers of a kind; the names of what was refused, and what to say."""
+    if kind == "classification":
+        refused = classify_all(session, paths, out, resize=resize)
+        written = f"the classes of {len(paths) - len(refused)} of {len(paths)} images"
+        return refused, f"wrote {written} to {out / CSV} and {JSON}"
+    if kind == "segmentation":
+        if overlay:
+            prepare_output_folder(out / OVERLAYS)
+        refused = predict_all(session, paths, out, overlay=overlay, resize=resize)
+        what = "masks"
+    else:
+        refused, what = run_all(session, paths, out), "answers"
+    done = len(paths) - len(refused)
+    return refused, f"wrote {done} of {len(paths)} {what} to {out}"
 
 
 def find_images(arguments: list[Path]) -> list[Path]:

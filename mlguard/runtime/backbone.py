@@ -50,6 +50,9 @@ class Backbone(Protocol):
             returns  (N, C, ceil(H / stride), ceil(W / stride)) float16, each finite
         """
 
+    def close(self) -> None:
+        """Let go of what it holds."""
+
 
 class LocalBackbone:
     """The public half in this process: the very file that was exported.
@@ -109,6 +112,9 @@ class LocalBackbone:
         check_maps(maps, self._facts, images, name=self._name)
         return maps
 
+    def close(self) -> None:
+        """Nothing: its memory goes with it."""
+
 
 class RemoteBackbone:
     """The public half at a host that speaks the Open Inference Protocol.
@@ -136,13 +142,15 @@ class RemoteBackbone:
             for one in facts.maps
         ]
         self._remote = Remote(endpoint, [image], maps)
-        self._remote.check()
-        if problem := misfit_of_probe(facts, self.maps(probe_image())):
-            raise RemoteError(
-                f"{self._name} runs another backbone: {problem}",
-                hint="the host must run the backbone.onnx that was exported with the "
-                "bundle",
-            )
+        try:
+            self._check()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connections to the host."""
+        self._remote.close()
 
     def maps(self, images: NDArray[np.uint8]) -> Maps:
         """Ask for the maps, a batch at a time."""
@@ -154,6 +162,15 @@ class RemoteBackbone:
             for one in self._facts.maps
         }
 
+    def _check(self) -> None:
+        self._remote.check()
+        if problem := misfit_of_probe(self._facts, self.maps(probe_image())):
+            raise RemoteError(
+                f"{self._name} runs another backbone: {problem}",
+                hint="the host must run the backbone.onnx that was exported with the "
+                "bundle",
+            )
+
     def _starts(self, images: NDArray[np.uint8]) -> range:
         return range(0, len(images), self._batch)
 
@@ -164,6 +181,16 @@ class RemoteBackbone:
         except ShapeError as problem:
             raise RemoteError(str(problem)) from None
         return found
+
+
+def no_backbone(facts: BackboneFacts, *, name: str) -> BundleError:
+    """The refusal of a private half that is to answer alone."""
+    return BundleError(
+        f"{name} is the private half of a model, beside {facts.architecture} with "
+        f"{facts.weights}, which is not there",
+        hint="give its backbone.onnx, or the address of a host that runs it, with "
+        "--backbone or `Session.open(…, backbone=…)`",
+    )
 
 
 def backbone_at(
@@ -233,4 +260,5 @@ __all__ = [
     "backbone_at",
     "check_maps",
     "endpoint_of",
+    "no_backbone",
 ]

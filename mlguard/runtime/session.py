@@ -28,7 +28,7 @@ from mlguard.errors import BundleError, MalformedBundle, ProviderError, ShapeErr
 from mlguard.grants import Unwraps
 from mlguard.issuing import Conditions, open_issued
 from mlguard.keys import ModelKey
-from mlguard.runtime.backbone import Backbone, backbone_at
+from mlguard.runtime.backbone import Backbone, backbone_at, no_backbone
 from mlguard.runtime.fit import fit_images
 from mlguard.runtime.one_graph import (
     IMAGES,
@@ -283,12 +283,7 @@ class Session:
             )
         facts = backbone_of(self.manifest)
         if facts is not None and self._backbone is None:
-            raise BundleError(
-                f"{self._name} is the private half of a model, beside "
-                f"{facts.architecture} with {facts.weights}, which is not there",
-                hint="give its backbone.onnx, or the address of a host that runs it, "
-                "with --backbone or `Session.open(…, backbone=…)`",
-            )
+            raise no_backbone(facts, name=self._name)
         if facts is None and len(self._inputs) > 1:
             raise BundleError(
                 f"{self._name} has more inputs than an image, so `predict` cannot run "
@@ -357,6 +352,17 @@ class Session:
                 hint="open the bundle in each worker, after the fork",
             )
         return self._session
+
+    def close(self) -> None:
+        """Close the connections to the host of a split model, if there are any."""
+        if self._backbone is not None:
+            self._backbone.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

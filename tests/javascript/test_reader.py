@@ -107,3 +107,10 @@ def test_a_truncated_file_is_malformed(tmp_path: Path) -> None:
     bundle = tmp_path / "it.mlgb"
     bundle.write_bytes(small2_bytes()[:-1])
     assert answer(bundle, KEY).startswith("MalformedBundle:")
+
+
+def test_a_private_half_is_refused_by_name(tmp_path: Path) -> None:
+    bundle = tmp_path / "half.mlgb"
+    bundle.write_bytes(half_bytes())
+    Session.open(bundle, KEY)
+    assert "private half of a model, beside mobilenet_v2" in answer(bundle, KEY)

@@ -114,6 +114,16 @@ const coverage = and(
   [(v) => v.share === (v.size ? Math.floor((v.covered * 10000) / v.size) / 10000 : 1), "covered over size"],
 );
 
+const backbone = and(
+  record({
+    architecture: name, weights: name, tensors: hex(64), sha256: hex(64),
+    maps: list(
+      record({ name, channels: whole(1, 65536), stride: whole(1, 1024), probe: list(number, 8, 8) }), 1, 8,
+    ),
+  }),
+  [({ maps }) => unique(["images", ...maps.map((one) => one.name)]), "each map once"],
+);
+
 const FORMAT_2 = and(
   record({
     schema: oneOf("mlguard.bundle/2"),
@@ -133,11 +143,20 @@ const FORMAT_2 = and(
     audit,
     files: map(record({ size, crc32: hex(8), tag: orNull(hex(32)) })),
     selftest: orNull(hex(64)),
-  }),
+  }, { backbone }),
+  [(v) => !v.backbone || halves(v), "an image and the maps of its backbone as inputs"],
   [(v) => !v.image || v.inputs.some((one) => one.name === v.image.input), "an image that is an input"],
   [(v) => !v.task || [v.task.output, v.task.labels, v.task.scores].every((one) => one === null || v.outputs.some((out) => out.name === one)), "a task whose outputs are there"],
   [(v) => Boolean(v.image?.transform) === (v.selftest !== null), "a selftest with a transform"],
 );
+
+/** Whether a manifest is of a private half: it takes an image, and maps in half precision. */
+function halves({ backbone: { maps }, image: taken, inputs }) {
+  if (!taken || taken.transform || taken.layout !== "NCHW" || taken.colours !== "RGB") return false;
+  if (taken.range[0] !== 0 || taken.range[1] !== 1 || inputs.length !== maps.length + 1) return false;
+  return maps.every((one) => inputs.some((input) => input.name === one.name && input.name !== taken.input
+    && input.datatype === "FP16" && input.shape?.join() === `-1,${one.channels},-1,-1`));
+}
 
 /**
  * Read a manifest, refusing every spelling but the canonical one.

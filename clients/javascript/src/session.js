@@ -76,7 +76,12 @@ export async function loadImages(ort, bundle, options) {
 /** Refuse what this reader does not do, instead of giving another answer. */
 export function refuseOthers({ format, manifest }) {
   if (format === 1) return;
-  const { image, task } = manifest;
+  const { image, task, backbone } = manifest;
+  if (backbone) {
+    throw new BundleError(
+      `this is the private half of a model, beside ${backbone.architecture} with ${backbone.weights}; run() takes pixels and its maps`,
+    );
+  }
   const simple = image && task && task.name !== "detection" && task.stride === 1
     && image.resize.rule === "pad" && image.layout === "NCHW" && image.colours === "RGB";
   if (!simple) {
