@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto, TensorProto, helper, load_model_from_string
 from onnx import numpy_helper as numpy_in_onnx
 
 from mlguard.bundle import (
+    BackboneFacts,
+    BackboneMap,
     Bundle2,
     Facts2,
     FileOwner,
@@ -145,3 +147,26 @@ def small2_bytes(*, seal: SealFacts2 | None = None, **changes: object) -> bytes:
 def small2(*, seal: SealFacts2 | None = None, **changes: object) -> Bundle2:
     """A small bundle under KEY."""
     return bundle2_of(small2_bytes(seal=seal, **changes), name="small.mlgb")
+
+
+def half2_bytes() -> bytes:
+    """The bytes of a private half under KEY, which leaves its backbone's map unused."""
+    graph, tensors = convolution_graph()
+    model = load_model_from_string(graph)
+    model.graph.input.append(
+        helper.make_tensor_value_info(
+            "features.2", TensorProto.FLOAT16, ["N", 24, "h", "w"]
+        )
+    )
+    one = BackboneMap(name="features.2", channels=24, stride=4, probe=(0.5,) * 8)
+    backbone = BackboneFacts(
+        architecture="mobilenet_v2",
+        weights="public.safetensors",
+        tensors="ab" * 32,
+        sha256="cd" * 32,
+        maps=(one,),
+    )
+    given = Tensor2(name="features.2", datatype="FP16", shape=(-1, 24, -1, -1))
+    facts = facts2(inputs=(PIXELS, given), backbone=backbone)
+    made = Model2(facts, model.SerializeToString(), tensors, origin=ORIGIN)
+    return bundle2_bytes(made, FileOwner.of(SUBKEYS), name="half.mlgb")

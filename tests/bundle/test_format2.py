@@ -19,6 +19,7 @@ from mlguard.bundle import (
     WriteBeside,
     bundle2_bytes,
     bundle2_of,
+    describe,
     glimpse_bundle,
     write_bundle2,
 )
@@ -30,12 +31,14 @@ from mlguard.errors import (
     TamperedBundle,
     WrongKey,
 )
+from mlguard.runtime import Session
 from mlguard.sealing import PlainTensor
 from tests.bundles import KEY, OTHER_KEY, PROTECTION_ID, convolution
 from tests.bundles2 import (
     ORIGIN,
     SUBKEYS,
     facts2,
+    half2_bytes,
     image_facts,
     model2,
     shuffled,
@@ -261,3 +264,14 @@ def test_numpy_arrays_of_any_layout_are_written_row_by_row() -> None:
     model = replace(model2(), tensors=[changed, *model2().tensors[1:]])
     data = bundle2_bytes(model, FileOwner.of(SUBKEYS), name="x")
     assert tensors_of(bundle2_of(data, name="x"))["w"] == convolution().tobytes()
+
+
+def test_a_private_half_says_what_it_stands_beside(tmp_path: Path) -> None:
+    path = tmp_path / "half.mlgb"
+    path.write_bytes(half2_bytes())
+    found = glimpse_bundle(path)
+    assert describe(found)["methods"] == ["split"]
+    session = Session.open(path, KEY)
+    assert [one.name for one in session.inputs] == ["images", "features.2"]
+    with pytest.raises(BundleError, match="private half of a model, beside mobilenet"):
+        session.predict(np.zeros((1, 3, 8, 8), np.uint8))

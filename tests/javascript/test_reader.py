@@ -9,7 +9,7 @@ from mlguard import errors
 from mlguard.bundle import SealFacts2, glimpse_bundle
 from mlguard.keys import ModelKey
 from mlguard.runtime import Session
-from tests.bundles2 import shuffled, small2_bytes
+from tests.bundles2 import half2_bytes, shuffled, small2_bytes
 from tests.javascript.node import needs_node, node
 from tests.serving.key_files import write_key
 
@@ -111,6 +111,6 @@ def test_a_truncated_file_is_malformed(tmp_path: Path) -> None:
 
 def test_a_private_half_is_refused_by_name(tmp_path: Path) -> None:
     bundle = tmp_path / "half.mlgb"
-    bundle.write_bytes(half_bytes())
+    bundle.write_bytes(half2_bytes())
     Session.open(bundle, KEY)
     assert "private half of a model, beside mobilenet_v2" in answer(bundle, KEY)
