@@ -140,9 +140,6 @@ def export(
             protected, held.key, out, sealed=sealed, form=wanted, backbone=backbone
         )
         held.register("bundle", protection.protection_id.hex())
-    if report.backbone is not None:
-        size = report.backbone.stat().st_size / 1e6
-        say(f"{report.backbone}  {size:.1f} MB  public: nothing of yours is in it")
     how = "sealed" if sealed else "not sealed: whoever has the file has the weights"
     if protected.shown_by_weights and not sealed:
         spec = protected.recipe.transform
@@ -155,5 +152,9 @@ def export(
         f"{report.largest_logit:.1f}"
     )
     value = facts_of(out, protection.key_id, report.size_bytes, sealed=sealed)
+    if report.backbone is not None:
+        size = report.backbone.stat().st_size / 1e6
+        text += f"\n{report.backbone}  {size:.1f} MB  public: nothing of yours is in it"
+        value |= {"backbone": str(report.backbone)}
     value |= {"agreement": report.agreement, "difference": report.difference}
     answer(value, text, as_json=json)
