@@ -1,52 +1,42 @@
-"""Throw millions of broken bundles, grants and lists at the reader.
+"""Parsers of a bundle: the file, its manifest, table and graph, grants and signatures.
 
-Only its own refusals may come out. Starts from the vectors of issued files: the whole
-bundle as it lies on a disk; its manifest, table and graph as whoever holds the key
-would seal them; grants, signatures and lists as a trusted signer would sign them.
-
-    python benchmarks/fuzz_bundle.py --inputs 1000000 --processes 2
+Starts from the vectors of issued files: the whole bundle as it lies on a disk; its
+manifest, table and graph as whoever holds the key would seal them; grants, signatures
+and lists as a trusted signer would sign them.
 """
 
-import argparse
 import base64
+import io
 import json
 import zlib
 from datetime import date
-from functools import partial
 from pathlib import Path
 
-from fuzz_keystore import Target, fuzz, report
-
-from keystore import Identity, KeystoreError
+from keystore import Identity
 from mlguard.bundle import bundle2_of
+from mlguard.bundle.archive import unpack_first
 from mlguard.bundle.archive2 import MANIFEST
+from mlguard.bundle.bundle import parse_bundle
 from mlguard.bundle.graph_limits import check_graph
+from mlguard.bundle.manifest import parse_manifest
 from mlguard.bundle.manifest2 import parse_manifest2
 from mlguard.bundle.tensor_table import parse_table
 from mlguard.cli.parties import Holder
-from mlguard.errors import MlguardError
 from mlguard.grants import Grant, Revocations, Secrets
 from mlguard.grants.grant import PAYLOAD_TYPE, read_grant
 from mlguard.grants.ledger import LedgerEntry
 from mlguard.issuing import Conditions, open_issued
 from mlguard.signing import SigningKey, read_envelope, seal_envelope, verify_files
+from tests.fuzzing.harness import Target
 
-VECTORS = Path(__file__).parents[1] / "tests" / "vectors" / "issued.json"
+TESTS = Path(__file__).parents[1]
+VECTORS = TESTS / "vectors" / "issued.json"
+OLD = sorted((TESTS / "golden" / "v0.1").glob("*.mlgb"))
 OWNER = SigningKey(bytes(range(1, 33)))
 TODAY = Conditions(today=date(2026, 6, 1), signers=[OWNER.public])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--inputs", type=int, default=100_000)
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    work = partial(fuzz, prepare, (MlguardError, KeystoreError), None)
-    report(work, options.inputs, options.processes, options.seed)
-
-
-def prepare() -> dict[str, Target]:
+def targets() -> dict[str, Target]:
     """Each part of the format; what stands under a key is read as if it had held."""
     given = json.loads(VECTORS.read_text("utf-8"))
     holder = Holder(Identity(bytes.fromhex(given["identity"])))
@@ -73,7 +63,16 @@ def prepare() -> dict[str, Target]:
         facts = {"protection_id": bytes(16), "key_id": "ab" * 8}
         Secrets.from_bytes(data, **facts, name="it")  # type: ignore[arg-type]
 
+    def read_old(data: bytes) -> None:
+        parse_bundle(io.BytesIO(data), len(data), name="it")
+
+    old = [path.read_bytes() for path in OLD]
+    old_manifest = unpack_first(io.BytesIO(old[0]), len(old[0]), name="old")
     return {
+        "file of format 1": Target(old, read_old),
+        "manifest of format 1": Target(
+            [old_manifest], lambda data: parse_manifest(data, name="it")
+        ),
         "file": Target([one for one in files if one], read_file),
         "manifest": Target(
             [good.read(MANIFEST)], lambda data: parse_manifest2(data, name="it")
@@ -98,7 +97,3 @@ def prepare() -> dict[str, Target]:
             lambda data: verify_files(data, hashes, [OWNER.public], name="it"),
         ),
     }
-
-
-if __name__ == "__main__":
-    main()
