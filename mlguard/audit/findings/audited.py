@@ -9,6 +9,7 @@ from mlguard.audit.findings.numbers import STRICT, Access, Count, Positive
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 SEALING = "weights"  # the method that seals every weight in every file
+SPLIT = "split"  # the method whose host has nothing of the owner's
 Engine = Literal["torch", "onnxruntime"]
 Identifier = Annotated[str, Field(pattern="^[0-9a-f]+$", max_length=64)]
 
@@ -46,6 +47,11 @@ class AuditedModel:
     layers: tuple[str, ...]
     access: Access = "weights"
     sealed_files: bool = False
+
+    @property
+    def in_halves(self) -> bool:
+        """Whether what is private never lies where the rest of the model runs."""
+        return SPLIT in self.methods
 
 
 @dataclass(frozen=True, kw_only=True)

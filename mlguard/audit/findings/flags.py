@@ -46,6 +46,7 @@ def flags_of(
     *,
     access: Access = "weights",
     sealed_files: bool = False,
+    in_halves: bool = False,
     old_proof: bool = False,
     trained_on_these: bool = False,
     shown_by_weights: bool = False,
@@ -57,12 +58,13 @@ def flags_of(
         attacks: Of the rungs above; None where none was run.
         access: How the model was looked at.
         sealed_files: Whether every weight is sealed in all files.
+        in_halves: Whether the host has nothing of the owner's.
         old_proof: Whether the run's proof leaves out its twin and its provenance.
         trained_on_these: Whether the model was trained on the audited images.
         shown_by_weights: Whether the weights show what the key does to images.
     """
     return (
-        *_about_the_access(access, sealed_files),
+        *_about_the_access(access, sealed_files, in_halves),
         *(_old_proof() if old_proof else ()),
         *_told(findings, trained_on_these, shown_by_weights),
         *_about_the_audit(findings),
@@ -71,8 +73,18 @@ def flags_of(
     )
 
 
-def _about_the_access(access: Access, sealed_files: bool) -> Iterator[Flag]:
-    if sealed_files and access == "weights":
+def _about_the_access(
+    access: Access, sealed_files: bool, in_halves: bool
+) -> Iterator[Flag]:
+    if in_halves and access == "weights":
+        yield Flag(
+            code="in-halves",
+            message="the model is in two halves: whoever has the files, or the host's "
+            "memory, has the public backbone; attacks are about the host, conditions "
+            "without the key about somebody who took the private half from the memory "
+            "of its client, which is the model",
+        )
+    elif sealed_files and access == "weights":
         yield Flag(
             code="from-memory",
             message="every weight is sealed in the files, and whoever has these alone "

@@ -49,6 +49,7 @@ def conclude(log: AuditLog) -> Conclusion:
         attacks,
         access=started.subject.access,
         sealed_files=sealed_files,
+        in_halves=started.subject.in_halves,
         old_proof=started.old_proof,
         trained_on_these=started.trained_on_these,
         shown_by_weights=started.shown_by_weights,

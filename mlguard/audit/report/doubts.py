@@ -175,6 +175,7 @@ def _of_verdicts(report: AuditReport) -> Iterator[str]:
         report.attacks,
         access=report.subject.access,
         sealed_files=report.subject.sealed_files,
+        in_halves=report.subject.in_halves,
     )
     expected = [flag.code for flag in raised]
     if [code for code in codes if code not in TOLD] != expected:

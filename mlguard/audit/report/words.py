@@ -27,6 +27,7 @@ FIRST_RUNG_OF_MORE = (
     "key, and a user who tries keys at random. Those who do more come after."
 )
 FROM_MEMORY = "These adversaries took the opened model from memory."
+FROM_HOST = "These adversaries hold all that a host has: the public backbone."
 WHO_ATTACKS: dict[Access, str] = {
     "weights": "These adversaries hold the weights.",
     "black-box": "These adversaries hold the bundle, run it as they like, and look at "
@@ -110,6 +111,8 @@ def reference_column(findings: Findings) -> str:
 def who_attacks(report: AuditReport) -> str:
     """What the adversaries of a report hold."""
     subject = report.subject
+    if subject.in_halves and subject.access == "weights":
+        return FROM_HOST
     if subject.sealed_files and subject.access == "weights":
         return FROM_MEMORY
     return WHO_ATTACKS[subject.access]

@@ -119,14 +119,17 @@ def _attack(
     log: AuditLog,
     watch: Watch,
 ) -> None:
-    """Run the plan's attacks on a copy of the model."""
+    """Run the plan's attacks on a copy of the model; of a split one on its host's."""
     target, settings = plan.target, plan.settings
     if target.sealed:
         if log.left_out is None:
             log.add(LeftOut(not_run=none_run(settings.attacks)))
         return
     stolen = target.load()
-    stolen = replace(stolen, graph=protected.graph)
+    if target.spec.splits:
+        stolen = stolen.of_host(seed=settings.seed)
+    else:
+        stolen = replace(stolen, graph=protected.graph)
     stolen.model.to(memory_format=torch.channels_last)
     meter = _Meter(watch)
     scene = Scene(

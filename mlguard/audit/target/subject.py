@@ -20,6 +20,7 @@ from mlguard.models import (
     normalization_of,
     output_of,
 )
+from mlguard.models.split import Sliced
 from mlguard.protect.run_folder import Run
 
 
@@ -48,6 +49,16 @@ class Subject:
         """
         normalization = normalization_of(run.recipe.model)
         return cls(run.load_model().to(device), normalization, device)
+
+    def of_host(self, *, seed: int) -> "Subject":
+        """What a host has of the model: of one in two halves the public one alone.
+
+        Args:
+            seed: Of what stands in for the private half.
+        """
+        if not isinstance(self.model, Sliced):
+            return self
+        return Subject(self.model.of_host(seed=seed), self.normalization, self.device)
 
     def copy(self, *, learns: bool = False) -> "Subject":
         """A copy to train, or to train something beside: the original stays as it is.

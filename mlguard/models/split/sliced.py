@@ -1,9 +1,11 @@
 """Both halves as one model: for training, evaluation and export."""
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from mlguard import recipe
@@ -54,6 +56,20 @@ class Sliced(nn.Module):
         self._frozen = False
         self.backbone.requires_grad_(True)
         self.train(self.training)
+
+    def of_host(self, *, seed: int) -> "Sliced":
+        """What a host has: the same backbone, beside slices that know nothing.
+
+        Args:
+            seed: Of the slices' weights.
+        """
+        host = copy.deepcopy(self)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for layer in host.private.modules():
+                if isinstance(layer, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+                    layer.reset_parameters()
+        return host
 
     @contextmanager
     def remembering(self, limit: int) -> Iterator[Memory]:
