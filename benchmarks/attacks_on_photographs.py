@@ -21,6 +21,7 @@ ours, to measure what it takes to find one:
 import argparse
 import dataclasses
 import hashlib
+import json
 import time
 from pathlib import Path
 
@@ -75,31 +76,72 @@ def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(f"{spec.methods}, {transforms.key_space_bits:.1f} bits")
     print(f"scored on {len(range(0, len(test), options.every))} images")
-    score(scene, "correct key", keyed(transforms))
-    score(scene, "no key", NO_KEY)
+    rows = Rows(options)
+    for name, condition in (("correct key", keyed(transforms)), ("no key", NO_KEY)):
+        if not rows.known(name):
+            counts = scene.referee(scene.stolen.model, condition)
+            rows.add(name, score=scene.task.score_of(counts))
     for attack in attacks_of(options):
         why = attack.impossible(scene)
         if why:
             print(f"{attack.name}: {why}")
             continue
+        run_attack(scene, attack, rows, options)
+    if options.controls:
+        train_controls(scene, rows, options)
+
+
+def run_attack(
+    scene: Scene, attack: Attack, rows: "Rows", options: argparse.Namespace
+) -> None:
+    for group in attack.variants(scene):
+        left = [one for one in group if one.name not in options.skip.split(",")]
+        if all(rows.known(attack.name, one.name, one.labels) for one in left):
+            continue
         since = time.monotonic()
-        skipped = options.skip.split(",")
-        groups = [one for one in attack.variants(scene) if one[0].name not in skipped]
-        found = (one for group in groups for one in attack.run(scene, group))
-        for outcome in found:
+        for outcome in attack.run(scene, group):
             now = time.monotonic()
-            print(
-                f"{outcome.attack:16} {outcome.variant:28} {outcome.rung} "
-                f"{outcome.images:3} images {outcome.labels:3} labels "
-                f"{scene.task.score_of(outcome.counts):.3f} "
-                f"{'' if outcome.converged else 'not converged '}"
-                f"{' '.join(outcome.notes)} {outcome.queries} queries "
-                f"{now - since:.0f} s",
-                flush=True,
+            rows.add(
+                outcome.attack,
+                outcome.variant,
+                outcome.labels,
+                score=scene.task.score_of(outcome.counts),
+                rung=outcome.rung,
+                images=outcome.images,
+                converged=outcome.converged,
+                notes=list(outcome.notes),
+                queries=outcome.queries,
+                seconds=round(now - since, 1),
             )
             since = now
-    if options.controls:
-        train_controls(scene, options)
+
+
+class Rows:
+    """What was measured, printed, and kept in a file from which a run goes on."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._path: Path | None = options.out
+        told = {"run", "data", "out", "attacks", "skip", "controls", "labelled"}
+        asked = {name: str(one) for name, one in vars(options).items()}
+        asked = {name: one for name, one in asked.items() if name not in told}
+        self._whole = {"options": asked, "torch": torch.__version__, "rows": []}
+        if self._path is not None and self._path.exists():
+            self._whole = json.loads(self._path.read_text())
+            if self._whole["options"] != asked:
+                raise SystemExit(f"{self._path} has rows of other options")
+
+    def known(self, attack: str, variant: str = "", labels: int = 0) -> bool:
+        names = {"attack": attack, "variant": variant, "labels": labels}
+        return any(names.items() <= row.items() for row in self._whole["rows"])
+
+    def add(
+        self, attack: str, variant: str = "", labels: int = 0, **numbers: object
+    ) -> None:
+        row = {"attack": attack, "variant": variant, "labels": labels, **numbers}
+        self._whole["rows"].append(row)
+        print(json.dumps(row), flush=True)
+        if self._path is not None:
+            self._path.write_text(json.dumps(self._whole, indent=1) + "\n")
 
 
 def parse() -> argparse.Namespace:
@@ -116,6 +158,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=16, help="for a search")
     parser.add_argument("--guesses", type=int, default=1500)
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--patient-steps", type=int, default=0)
+    parser.add_argument("--patient-rates", default="3e-4,1e-3,3e-3")
     parser.add_argument("--every", type=int, default=1, help="score each N-th image")
     parser.add_argument("--controls", action="store_true", help="train them too")
     parser.add_argument("--skip", default="", help="variants of re-training")
@@ -123,6 +167,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--untie", type=float, help="variance, [0, 1]² of pixels")
     parser.add_argument("--integer-seed", type=int, help="plant a published key")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="JSON; rows in it are not run again")
     return parser.parse_args()
 
 
@@ -239,24 +284,27 @@ def budget_of(options: argparse.Namespace) -> Budget:
         guesses=options.guesses,
         labelled=tuple(int(number) for number in options.labelled.split(",")),
         steps=options.steps,
+        patient_labelled=tuple(int(number) for number in options.labelled.split(",")),
+        patient_steps=options.patient_steps,
+        patient_rates=tuple(float(rate) for rate in options.patient_rates.split(",")),
     )
 
 
-def train_controls(scene: Scene, options: argparse.Namespace) -> None:
+def train_controls(scene: Scene, rows: Rows, options: argparse.Namespace) -> None:
     """The same images and steps without the stolen weights."""
     budget = budget_of(options)
-    controls = Controls(scene, budget, options.seed)
+    controls = Controls(scene, budget, options.seed, options.patient_steps > 0)
     for number in budget.labelled:
+        if rows.known("control", "scratch", number):
+            continue
+        since = time.monotonic()
         control = controls.at(number)
-        for name in ("scratch", "ancestor"):
+        seconds = round(time.monotonic() - since, 1)
+        for name in ("ancestor", "scratch"):
             counts = getattr(control, name)
-            score = "none" if counts is None else f"{scene.task.score_of(counts):.3f}"
-            print(f"control from {name:8} {number:3} labels {score}", flush=True)
-
-
-def score(scene: Scene, name: str, condition: object) -> None:
-    counts = scene.referee(scene.stolen.model, condition)
-    print(f"{name}: {scene.task.score_of(counts):.3f}", flush=True)
+            if counts is not None:
+                found = scene.task.score_of(counts)
+                rows.add("control", name, number, score=found, seconds=seconds)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ AttackName = Literal[
     "known-plaintext",
     "transformed-images",
     "retraining",
+    "patient-retraining",
 ]
 ALL_ATTACKS: tuple[AttackName, ...] = get_args(AttackName)
 ANCESTRAL: tuple[AttackName, ...] = (  # by who has public weights, beside the stolen

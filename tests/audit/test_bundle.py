@@ -68,6 +68,7 @@ WEIGHTS = {
     "gradient",
     "weights-only",
     "retraining",
+    "patient-retraining",
     *ANCESTRAL,
 }
 ROUNDING = 0.002  # of a score: few pixels are so near to a tie

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from mlguard.audit.attacks.base import Attack, Group, Scene, Variant
 from mlguard.audit.attacks.controls import Controls, has_ancestor
+from mlguard.audit.attacks.patient_retraining import PatientRetraining
 from mlguard.audit.attacks.registry import ATTACKS
 from mlguard.audit.findings import (
     BUDGETS,
@@ -62,7 +63,9 @@ def pool_size(budget: Budget, trained_on: int = 0) -> int:
         trained_on: Images that the model was trained on; 0 if that is not known.
     """
     share = share_of(budget.labelled_share, trained_on)
-    return max(2 * budget.search_images, budget.unlabelled, share, *budget.labelled)
+    patient = budget.patient_labelled if budget.patient_steps else ()
+    labelled = (*budget.labelled, *patient)
+    return max(2 * budget.search_images, budget.unlabelled, share, *labelled)
 
 
 def run_attacks(
@@ -178,7 +181,8 @@ def _train_controls(
     if scene.access == "black-box":
         return [_weightless("controls", NO_CONTROL)]
     announce("controls")
-    controls = Controls(scene, limits, log.started.settings.seed)
+    patient = any(one.attack == PatientRetraining.name for one in log.attempts)
+    controls = Controls(scene, limits, log.started.settings.seed, patient)
     known = log.controls()
     missing = [number for number in labels if number not in known]
     for own in dealt(crew, missing):

@@ -14,6 +14,7 @@ from mlguard import recipe
 from mlguard.audit.attacks.base import Scene
 from mlguard.audit.attacks.search.best import subset
 from mlguard.audit.attacks.training.learning import BATCH, Lesson
+from mlguard.audit.attacks.training.patience import Patience, Student
 from mlguard.audit.findings import Budget, Control
 from mlguard.audit.target import Subject
 from mlguard.models import NO_KEY
@@ -22,11 +23,20 @@ from mlguard.tasks import Counts
 
 @dataclass(frozen=True)
 class Controls:
-    """The controls of one scene."""
+    """The controls of one scene.
+
+    Attributes:
+        scene: Whose model was stolen.
+        budget: What attack and control may spend alike.
+        seed: Of everything drawn.
+        patient: Whether `patient-retraining` was run; then the control trains as it
+            does too, and the better one counts.
+    """
 
     scene: Scene
     budget: Budget
     seed: int
+    patient: bool = False
 
     def at(self, images: int) -> Control:
         """Train the control with so many labelled images."""
@@ -37,12 +47,14 @@ class Controls:
         if has_ancestor(self.scene.public):
             ancestor, also = self._best(images, self.scene.public)
             starts, settled = 2, settled and also
-        steps = starts * len(self.budget.rates) * self.budget.steps
+        queries = len(self.budget.rates) * self.budget.steps * BATCH
+        if self._is_patient(images):
+            queries += self._patience(images).queries
         return Control(
             images=images,
             scratch=scratch,
             ancestor=ancestor,
-            queries=steps * BATCH,
+            queries=starts * queries,
             converged=settled,
         )
 
@@ -56,7 +68,26 @@ class Controls:
             subject = Subject(model, scene.stolen.normalization, scene.stolen.device)
             settled = lesson.teach(subject, model.train().parameters(), NO_KEY, rate)
             tried.append((scene.referee(model, NO_KEY), settled))
+        if self._is_patient(images):
+            learned, settled = self._patience(images).teach(lambda: self._new(start))
+            counts = scene.referee(learned.subject.model, NO_KEY)
+            tried.append((counts, settled))
         return max(tried, key=lambda one: scene.task.score_of(one[0]))
+
+    def _is_patient(self, images: int) -> bool:
+        budget = self.budget
+        asked = self.patient and images in budget.patient_labelled
+        return asked and budget.patient_steps > 0
+
+    def _patience(self, images: int) -> Patience:
+        scene, budget = self.scene, self.budget
+        steps, rates = budget.patient_steps, budget.patient_rates
+        return Patience(scene.pool, images, steps, rates, self.seed, scene.tick)
+
+    def _new(self, start: recipe.Model) -> Student:
+        stolen, model = self.scene.stolen, self._new_model(start).train()
+        subject = Subject(model, stolen.normalization, stolen.device)
+        return Student(subject, NO_KEY, list(model.parameters()))
 
     def _new_model(self, start: recipe.Model) -> nn.Module:
         model = self.scene.new_model(start, seed=self.seed)

@@ -14,6 +14,7 @@ from mlguard.audit.attacks.hill_climbing import HillClimbing
 from mlguard.audit.attacks.integer_seeds import IntegerSeeds
 from mlguard.audit.attacks.known_initialization import KnownInitialization
 from mlguard.audit.attacks.known_plaintext import KnownPlaintext
+from mlguard.audit.attacks.patient_retraining import PatientRetraining
 from mlguard.audit.attacks.public_ancestor import PublicAncestor
 from mlguard.audit.attacks.retraining import Retraining
 from mlguard.audit.attacks.transformed_images import TransformedImages
@@ -38,6 +39,7 @@ _KINDS: tuple[type[Attack], ...] = (
     KnownPlaintext,
     TransformedImages,
     Retraining,
+    PatientRetraining,
 )
 # By the names that a recipe may list, in their order: mlguard.rules.ALL_ATTACKS.
 ATTACKS: dict[str, type[Attack]] = {kind.name: kind for kind in _KINDS}

@@ -26,6 +26,9 @@ class Budget:
         rates: Learning rates tried when everything is trained; the best one counts.
         adapter_rates: The same for an adapter.
         initial_seeds: Seeds whose initial weights are drawn.
+        patient_labelled: With how many labelled images it is re-trained for long.
+        patient_steps: Steps of such a training; 0 for none.
+        patient_rates: Learning rates that a tenth of the steps is tried with each.
     """
 
     search_images: int
@@ -38,6 +41,9 @@ class Budget:
     rates: tuple[float, ...]
     adapter_rates: tuple[float, ...]
     initial_seeds: int = 10_000
+    patient_labelled: tuple[int, ...] = (1, 4, 16, 64, 500)
+    patient_steps: int = 0
+    patient_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
 
 
 def share_of(share: float, trained_on: int) -> int:
@@ -62,7 +68,7 @@ BUDGETS: dict[BudgetName, Budget] = {
         rates=(2e-3,),
         adapter_rates=(1e-2,),
     ),
-    # about an hour
+    # some hours
     "standard": Budget(
         search_images=16,
         unlabelled=64,
@@ -73,8 +79,9 @@ BUDGETS: dict[BudgetName, Budget] = {
         steps=400,
         rates=(1e-3, 3e-3),
         adapter_rates=(3e-3, 1e-2),
+        patient_steps=2000,
     ),
-    # overnight
+    # days, or a GPU
     "thorough": Budget(
         search_images=64,
         unlabelled=256,
@@ -85,5 +92,7 @@ BUDGETS: dict[BudgetName, Budget] = {
         steps=2000,
         rates=(3e-4, 1e-3, 3e-3),
         adapter_rates=(1e-3, 3e-3, 1e-2),
+        patient_steps=10_000,
+        patient_rates=(1e-4, 3e-4, 1e-3, 3e-3),
     ),
 }

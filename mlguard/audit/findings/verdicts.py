@@ -66,7 +66,7 @@ ATTACKS_OF: dict[Claim, tuple[str, ...]] = {
         "gradient",
         "weights-only",
     ),
-    "retraining": ("retraining",),
+    "retraining": ("retraining", "patient-retraining"),
     "known-plaintext": KNOWN_PLAINTEXT,
     "public-ancestor": (*ANCESTRAL, "known-initialization"),
     "stolen-value": tuple(name for name in ALL_ATTACKS if name not in KNOWN_PLAINTEXT),

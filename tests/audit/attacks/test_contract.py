@@ -36,6 +36,9 @@ TINY = Budget(
     rates=(1e-3,),
     adapter_rates=(1e-2,),
     initial_seeds=3,
+    patient_labelled=(1, 4),
+    patient_steps=2,
+    patient_rates=(1e-3, 1e-2),
 )
 WIDE = dataclasses.replace(TINY, guesses=2000)  # than the keys of the smallest space
 
