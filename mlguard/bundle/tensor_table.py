@@ -6,7 +6,7 @@ of tensors has one layout. docs/spec/bundle-v2.md, section 3.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from mlguard.canonical import canonical
@@ -81,7 +81,7 @@ def parse_table(data: bytes, *, name: str) -> list[Row]:
             raise ValueError(f"expected a list of at most {MAX_TENSORS} tensors")
         placed = lay_out([_header(entry) for entry in entries])
         rows = [
-            replace(row, tags=_tags(entry, len(row.tags)))
+            Row(row.header, row.offset, _tags(entry, len(row.tags)))
             for row, entry in zip(placed, entries, strict=True)
         ]
         if write_table(rows) != data:

@@ -8,6 +8,7 @@ are unknown to numpy: their bytes are passed through unchanged.
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 CHUNK_BYTES = 1 << 26  # the most a reader holds, and less than one AES-GCM call allows
@@ -38,7 +39,7 @@ class TensorHeader:
     element_type: int
     shape: tuple[int, ...]
 
-    @property
+    @cached_property
     def size_bytes(self) -> int:
         """Its size in bytes.
 
