@@ -128,6 +128,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--block-sizes", help="with commas; else all of the scale")
+    parser.add_argument(
+        "--every", type=int, default=1, help="n: incorrect keys on each nth test image"
+    )
     parser.add_argument("--most", type=int, help="cells to train in this run")
     parser.add_argument("--seconds", type=float, help="start no cell after these")
     parser.add_argument("--print", action="store_true", help="train nothing")
@@ -188,6 +191,7 @@ def fill(
             checkpoint=checkpoint,
             incorrect_keys=recipe.audit.incorrect_keys,
             device=device,
+            every=options.every,
         )
         table["cells"].append(found | {"machine": machine(device)})
         unfinished = options.out.with_suffix(".part")

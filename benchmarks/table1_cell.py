@@ -102,8 +102,19 @@ def train_and_score(
     checkpoint: Path,
     incorrect_keys: int,
     device: torch.device,
+    every: int = 1,
 ) -> dict[str, Any]:
-    """The numbers of one cell; goes on from its checkpoint where there is one."""
+    """The numbers of one cell; goes on from its checkpoint where there is one.
+
+    Args:
+        cell: Which one.
+        recipe: How it is trained; its [transform] does not count.
+        splits: The images.
+        checkpoint: Where to keep what is not finished.
+        incorrect_keys: How many are tried.
+        device: Where to compute.
+        every: Score incorrect keys on every so-manieth test image.
+    """
     torch.manual_seed(recipe.train.seed)
     model = build_model(recipe.model, recipe.data.classes).to(device)
     model = model.to(memory_format=torch.channels_last)
@@ -112,14 +123,16 @@ def train_and_score(
     trainer.resume(checkpoint)
     begun = time.perf_counter()
     trainer.run(checkpoint)
-    conditions = {"correct": correct, "no_key": NO_KEY}
+    conditions = {"correct": correct}
+    others: dict[str, Condition] = {}
     if cell.method:
+        conditions["no_key"] = NO_KEY
         for index in range(incorrect_keys):
-            conditions[f"incorrect/{index}"] = incorrect(cell, recipe, index, device)
-    else:
-        del conditions["no_key"]
+            others[str(index)] = incorrect(cell, recipe, index, device)
     trained = time.perf_counter()
     scores = trainer.scores(splits.test, conditions)
+    fewer = Pairs(splits.test.images[::every], splits.test.masks[::every])
+    tried = trainer.scores(fewer, others) if others else {}
     _synchronize(device)
     scored = time.perf_counter()
     steps = max(1, trainer.steps_here)
@@ -128,7 +141,8 @@ def train_and_score(
         "block_size": cell.block_size if cell.method else None,
         "correct": scores["correct"],
         "no_key": scores.get("no_key"),
-        "incorrect": [v for name, v in scores.items() if name.startswith("incorrect")],
+        "incorrect": list(tried.values()),
+        "incorrect_images": len(fewer.images) if tried else 0,
         "floor": trainer.floor(splits.test),
         "best_epoch": trainer.best_epoch,
         "images_per_second": steps * recipe.train.batch / (trained - begun),
