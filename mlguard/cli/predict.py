@@ -1,6 +1,5 @@
 """`mlguard predict`: masks or classes of images, from a bundle. Needs no torch."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,14 +23,15 @@ from mlguard.cli.opening import (
     refuse_other_export,
 )
 from mlguard.cli.predict_classes import CSV, JSON, Answer, answer_of, write_answers
+from mlguard.cli.predict_images import by_mask_name, find_images, say_passed_over
 from mlguard.cli.predict_tensors import run_all
 from mlguard.cli.printable import shows, warn
 from mlguard.cli.trust import Trusted
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.errors import ImageError
-from mlguard.files import atomic_write, is_dropping, prepare_output_folder
+from mlguard.files import atomic_write, prepare_output_folder
 from mlguard.pictures import mask_png, overlay_png
-from mlguard.runtime import SUFFIXES, Compute, Session, read_image
+from mlguard.runtime import Compute, Session, read_image
 from mlguard.runtime.backbone import no_backbone
 
 SCALE_TOLERANCE = 1.5  # of a side, against the size of training
@@ -121,6 +121,7 @@ def predict(
     )
     compute = Compute(provider, threads)
     with Session(opened, opener, compute=compute, backbone=backbone) as session:
+        say_passed_over(images)
         prepare_output_folder(out)
         refused, text = _answer(
             session, kind, paths, out, overlay=overlay, resize=resize
@@ -163,37 +164,6 @@ def _answer(
         refused, what = run_all(session, paths, out), "answers"
     done = len(paths) - len(refused)
     return refused, f"wrote {done} of {len(paths)} {what} to {out}"
-
-
-def find_images(arguments: list[Path]) -> list[Path]:
-    """List the images of files and folders.
-
-    A folder stands for the images directly in it. A file is taken whatever its name.
-
-    Raises:
-        ImageError: A path does not exist, or a folder has no image.
-    """
-    found = (path for argument in arguments for path in _expand(argument))
-    return list(dict.fromkeys(found))
-
-
-def by_mask_name(images: list[Path]) -> dict[str, Path]:
-    """Images by the name of their mask.
-
-    Raises:
-        ImageError: Two images would give masks of one name.
-    """
-    by_name: dict[str, list[Path]] = defaultdict(list)
-    for path in images:
-        # Some file systems do not tell A.png from a.png.
-        by_name[path.stem.casefold()].append(path)
-    for path, *others in by_name.values():
-        if others:
-            raise ImageError(
-                f"{path} and {others[0]} would both be written to {path.stem}.png",
-                hint="predict them into different folders",
-            )
-    return {paths[0].stem: paths[0] for paths in by_name.values()}
 
 
 def predict_all(
@@ -295,24 +265,6 @@ def _scaled_down(session: Session, pixels: NDArray[np.uint8]) -> NDArray[np.uint
     picture = Image.fromarray(np.ascontiguousarray(pixels[0].transpose(1, 2, 0)))
     small = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
     return small.transpose(2, 0, 1)[None]
-
-
-def _expand(argument: Path) -> list[Path]:
-    if not argument.is_dir():
-        if not argument.exists():
-            raise ImageError(f"{argument}: no such file or folder")
-        return [argument]
-    found = sorted(
-        path
-        for path in argument.iterdir()
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not is_dropping(path.name)
-    )
-    if not found:
-        known = ", ".join(sorted(SUFFIXES))
-        raise ImageError(f"{argument} holds no image", hint=f"known suffixes: {known}")
-    return found
 
 
 @contextmanager

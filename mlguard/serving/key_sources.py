@@ -7,18 +7,26 @@ variable or from a command line, which other processes can read.
 
 import os
 import queue
+import re
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from keystore import Identity, Keystore, read_private
-from keystore.textform import IDENTITY_1, IDENTITY_2, KEY_1, begins_with, from_text
+from keystore.textform import (
+    IDENTITY_1,
+    IDENTITY_2,
+    KEY_1,
+    begins_with,
+    from_text,
+    looks_secret,
+)
 from mlguard.errors import KeySourceError
 from mlguard.keys import KEY_BYTES, ModelKey
 
@@ -52,7 +60,18 @@ def open_key(source: str) -> Opener:
         known = ", ".join(f"{name}:…" for name in SOURCES)
         # The value is not shown: by mistake it may be the key itself.
         raise KeySourceError(f"expected a key source: {known}")
+    if holds_secret(source):
+        raise KeySourceError(
+            f"expected a place after {kind}:, got a secret; it is not shown here",
+            hint="write the key into a file that only the server reads, and name that",
+        )
     return SOURCES[kind](rest)
+
+
+def holds_secret(source: str) -> bool:
+    """Whether a source holds what it should only lead to: a key, or a password."""
+    _, _, rest = source.partition("://")
+    return looks_secret(source) or "@" in re.split(r"[/?#]", rest)[0]
 
 
 def chosen_source(configured: str) -> str:
@@ -88,9 +107,10 @@ def _from_keystore(rest: str) -> ModelKey:
 
 def _from_service(rest: str) -> Opener:
     url = f"http:{rest}"
-    if not _is_local(url):
+    shown = _local(url)
+    if shown is None:
         raise KeySourceError(
-            f"a key is fetched only from this machine, got {url}",
+            "a key is fetched only from this machine, by its address",
             hint="run the key service in the same pod or machine, at 127.0.0.1",
         )
     answers: queue.SimpleQueue[bytes | str] = queue.SimpleQueue()
@@ -99,11 +119,13 @@ def _from_service(rest: str) -> Opener:
     try:
         text = answers.get(timeout=TIMEOUT_S)
     except queue.Empty:
-        raise KeySourceError(f"{url} did not answer within {TIMEOUT_S:.0f} s") from None
+        raise KeySourceError(
+            f"{shown} did not answer within {TIMEOUT_S:.0f} s"
+        ) from None
     if isinstance(text, str):
-        raise KeySourceError(f"{url} {ascii(text)[1:-1]}")
+        raise KeySourceError(f"{shown} {ascii(text)[1:-1]}")
     if len(text) > MAX_ANSWER_BYTES or not text.isascii():
-        raise KeySourceError(f"{url} did not answer with a key")
+        raise KeySourceError(f"{shown} did not answer with a key")
     return _key(text.decode("ascii"))
 
 
@@ -117,6 +139,8 @@ def _ask(url: str, answers: "queue.SimpleQueue[bytes | str]") -> None:
             answers.put(answer.read(MAX_ANSWER_BYTES + 1))
     except urllib.error.HTTPError as error:
         answers.put(f"answered {error.code} {error.reason}")
+    except InvalidURL:  # its own words repeat the path
+        answers.put("is followed by what is no path of a URL")
     except (OSError, HTTPException) as error:
         answers.put(f"does not answer: {getattr(error, 'reason', None) or error}")
 
@@ -127,12 +151,20 @@ def _key(text: str) -> Opener:
     return ModelKey(from_text(KEY_1, text))
 
 
-def _is_local(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
+def _local(url: str) -> str | None:
+    """What refusals show of a URL, scheme, host and port; None if not of this machine.
+
+    The rest of it may be a password or a token.
+    """
     try:
-        return "%" not in host and ip_address(host).is_loopback
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        if "%" in host or not ip_address(host).is_loopback:
+            return None
     except ValueError:
-        return False  # names are not looked up: their addresses can change
+        return None  # names are not looked up: their addresses can change
+    place = f"[{host}]" if ":" in host else host
+    return f"http://{place}" + ("" if port is None else f":{port}")
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from keystore.textform import looks_secret
 from mlguard.bundle import (
     Bundle,
     Bundle2,
@@ -30,6 +29,7 @@ from mlguard.bundle import (
 from mlguard.bundle.about import key_in_model, predicts, prepared_input, shown_inputs
 from mlguard.errors import BundleError, OptionError, OutputExists
 from mlguard.files import read_bounded, write_new
+from mlguard.serving.key_sources import holds_secret
 
 BUNDLE = "model.mlgb"
 PLAIN = "model.onnx"  # what a host without the key gets
@@ -289,9 +289,11 @@ def _check(served: Served) -> None:
     if served.key_source and (
         not SOURCE.fullmatch(served.key_source)
         or set(served.key_source) & set('"\\')
-        or looks_secret(served.key_source)
+        or holds_secret(served.key_source)
     ):
-        problems.append("key_source: expected the place of a key, not a key, no quotes")
+        problems.append(
+            "key_source: expected the place of a key, without a secret or quotes"
+        )
     if served.key_at == "client" and served.key_source:
         problems.append("key_source: there is none where the key stays at the client")
     for field, least in (("version", 1), ("instances", 1), ("max_batch", 1)):

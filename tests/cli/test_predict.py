@@ -64,8 +64,45 @@ def test_every_image_of_a_folder_gets_a_mask_of_its_name_and_size(
             assert tuple(mask.getpalette()[3:6]) == palette()[1]
     out, err = capsys.readouterr()
     assert out == f"wrote 3 of 3 masks to {tmp_path / 'masks'}\n"
-    assert err.count("\n") == 1
-    assert "a, b, c: far from the 64 x 64 pixels" in err
+    passed_over, warned = err.splitlines()
+    assert passed_over.endswith("photos: 1 file of another suffix, first notes.txt")
+    assert "a, b, c: far from the 64 x 64 pixels" in warned
+
+
+def test_what_a_folder_holds_besides_is_counted_and_named(
+    bundle: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("._a.png", ".DS_Store", "list.csv", "z.tif.part"):
+        (photos / name).write_bytes(b"\0")
+    (photos / "day 1").mkdir()
+    Image.fromarray(bundles.images(4, 4, 3)).save(photos / "day 1" / "d.png")
+    run(bundle, photos, out=tmp_path / "masks")
+    assert files(tmp_path / "masks") == ["a.png", "b.png", "c.png"]
+    out, err = capsys.readouterr()
+    assert "wrote 3 of 3 masks" in out
+    assert (
+        f"not predicted in {photos}: 3 files of another suffix, first list.csv; "
+        "1 folder, first day 1; 2 notes of another system, first .DS_Store"
+    ) in " ".join(err.split())
+
+
+def test_a_folder_with_nothing_else_is_passed_over_in_silence(
+    bundle: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "notes.txt").unlink()
+    run(bundle, photos, out=tmp_path / "masks")
+    assert "not predicted" not in capsys.readouterr().err
+
+
+def test_a_folder_that_may_not_be_listed_is_refused(
+    bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(self: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(ImageError, match="photos: Permission denied"):
+        run(bundle, photos, out=tmp_path / "masks")
 
 
 def test_overlays_are_written_beside_the_masks_when_asked_for(

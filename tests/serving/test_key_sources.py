@@ -91,11 +91,44 @@ def test_nobody_answers() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://192.0.2.1/key", "http://localhost/key", "http://evil.test@[::2]/"]
+    "url",
+    [
+        "http://192.0.2.1/key",
+        "http://localhost/key",
+        "http://[::2]/",
+        "http://[::1",
+        "http://127.0.0.1:port/",
+    ],
 )
 def test_a_key_is_never_fetched_from_elsewhere(url: str) -> None:
     with pytest.raises(KeySourceError, match="only from this machine"):
         open_key(url)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"file:{TEXT}",
+        f"file:{TEXT.lower()}",
+        f"keystore:{TEXT}#acme",
+        f"http://127.0.0.1:1/{TEXT}",
+        "http://user:secret-word@127.0.0.1:1/key",
+        "http://secret-word@[::1]/key",
+    ],
+)
+def test_a_source_that_holds_a_secret_is_refused_and_not_shown(source: str) -> None:
+    with pytest.raises(KeySourceError, match="got a secret") as refusal:
+        open_key(source)
+    said = f"{refusal.value} {refusal.value.hint}".lower()
+    assert "secret-word" not in said
+    assert TEXT[-20:].lower() not in said
+
+
+@pytest.mark.parametrize("path", ["cdh/token-5", "cdh?token-5", "cdh/token-5 x"])
+def test_of_a_service_scheme_host_and_port_are_shown(path: str) -> None:
+    with pytest.raises(KeySourceError, match=r"^http://127\.0\.0\.1:1 ") as refusal:
+        open_key(f"http://127.0.0.1:1/{path}")
+    assert "token-5" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("source", ["", "acme", "ftp://x/y", "https://127.0.0.1/"])
