@@ -125,7 +125,9 @@ def test_a_claim_decides_the_exit_code(
 
 
 def test_a_claim_that_fails_exits_with_30(folder, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("mlguard.audit.report.assemble.decide", lambda *_: VERDICTS[:2])
+    monkeypatch.setattr(
+        "mlguard.audit.report.assemble.decide", lambda *_, **__: VERDICTS[:2]
+    )
     words = ["audit", str(folder / "run"), "--out", str(tmp_path / "report")]
     store = ["--keystore", str(folder / "keys.mlgk")]
     assert mlguard([*words, *store, "--identity", str(folder / "identity")]) == 30
