@@ -46,6 +46,9 @@ wheel: ## the demo's commands, on fewer images, with a wheel in an empty environ
 
 # One thread for each process: two processes with two threads each wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+COVERED := 90 # per cent of the lines of keystore, bundle and runtime
+OLDEST := tests/bundle tests/sealing tests/signing tests/grants tests/keystore tests/runtime tests/issuing \
+  -o addopts='--strict-markers -m "not slow and not trains"'
 # What a developer changes most: no training, no browser, no audit.
 QUICK  := tests/bundle tests/sealing tests/signing tests/grants tests/transforms \
   tests/mlguard tests/marks tests/keystore tests/weights tests/house mlguard keystore

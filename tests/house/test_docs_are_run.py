@@ -68,17 +68,3 @@ def test_settings_on_a_page_are_fields_of_the_recipe(page: Path) -> None:
         name = dict(pairwise(words)).get("--recipe", "demo")
         if settings and "/" not in name and not name.endswith(".toml"):
             read_recipe(name, overrides=[s for s in settings if "…" not in s])
-
-
-# A score is three digits or more after the point; a page of results has it first.
-SCORE = re.compile(r"(?<![\d.])0\.\d{3,4}(?![\d])")
-COPIES = [ROOT / "README.md", DOCS / "methods.md", DOCS / "bind.md"]
-
-
-@pytest.mark.parametrize("page", COPIES, ids=lambda page: page.name)
-def test_scores_on_a_page_stand_in_the_results(page: Path) -> None:
-    results = "".join(one.read_text() for one in (DOCS / "results").glob("*.md"))
-    measured = set(SCORE.findall(results))
-    measured |= {f"{float(score):.3f}" for score in measured}
-    scores = SCORE.findall(page.read_text())
-    assert [score for score in scores if score not in measured] == []
