@@ -24,6 +24,7 @@ SECTIONS: dict[str, list[str]] = {
         "methods.md",
         "threat-model.md",
         "audit.md",
+        "challenge.md",
         "architecture.md",
         "reproduce.md",
         "decisions",
