@@ -7,6 +7,7 @@ thread each, so that what else the machine does counts less.
 
     python benchmarks/any_model_zoo.py FOLDER         # random weights
     python benchmarks/any_model.py FOLDER docs/results/any_model.json
+    python benchmarks/any_model.py --opening FOLDER opening.json
     python benchmarks/any_model.py --page docs/results/any_model.json
 
 A result that stands in the JSON file is not measured again. Aims: all weights covered,
@@ -53,19 +54,20 @@ def main() -> None:
     elif options.page:
         print(page(json.loads(options.page.read_text())))
     else:
-        measure_all(options.folder, options.out)
+        measure_all(options.folder, options.out, opening_alone=options.opening)
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("--opening", action="store_true", help="time opening alone")
     parser.add_argument("--page", type=Path, help="print the tables of a JSON file")
     parser.add_argument("--probe", choices=["plain", "bundle"], help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def measure_all(folder: Path, out: Path) -> None:
+def measure_all(folder: Path, out: Path, *, opening_alone: bool) -> None:
     found = json.loads(out.read_text()) if out.exists() else {"models": {}}
     found["machine"] = machine()
     for path in sorted(folder.glob("*.onnx")):
@@ -73,7 +75,7 @@ def measure_all(folder: Path, out: Path) -> None:
             continue
         try:
             with tempfile.TemporaryDirectory() as place:
-                row = measure(path, Path(place))
+                row = measure(path, Path(place), opening_alone=opening_alone)
         except MlguardError as refusal:
             row = {"refused": str(refusal)}
         found["models"][path.stem] = row
@@ -85,6 +87,7 @@ def machine() -> dict[str, Any]:
     return {
         "cores": os.cpu_count(),
         "processor": processor(),
+        "load": round(os.getloadavg()[1], 1),  # when the last of them was measured
         "python": platform.python_version(),
         "onnxruntime": onnxruntime.__version__,
         "cryptotensors": version(CRYPTOTENSORS) if has_cryptotensors() else None,
@@ -98,7 +101,7 @@ def processor() -> str:
     return platform.machine()
 
 
-def measure(path: Path, place: Path) -> dict[str, Any]:
+def measure(path: Path, place: Path, *, opening_alone: bool) -> dict[str, Any]:
     """One model: how much is covered, what differs, and what it costs."""
     bundle = place / "m.mlgb"
     begun = time.perf_counter()
@@ -114,8 +117,9 @@ def measure(path: Path, place: Path) -> dict[str, Any]:
     del lifted, done
     opened = opening(path, bundle)
     row |= opened
-    row |= running(path, bundle)
-    row |= {f"memory_{k}": v for k, v in memory(path, bundle).items()}
+    if not opening_alone:
+        row |= running(path, bundle)
+        row |= {f"memory_{k}": v for k, v in memory(path, bundle).items()}
     if has_cryptotensors():
         row |= beside_cryptotensors(bundle, place)
     return row
