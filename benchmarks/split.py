@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mlguard.bundle import FileOwner, bundle2_bytes
+from mlguard.bundle.backbone import IMAGES
 from mlguard.data import LabelledSet, open_split
 from mlguard.files import atomic_write
 from mlguard.keys import ModelKey
@@ -31,11 +33,14 @@ from mlguard.models import NO_KEY, build_model, normalization_of
 from mlguard.models.split import GIGABYTE, Sliced, share_of
 from mlguard.protect import DataFolder, Job, Run
 from mlguard.protect.evaluate import evaluate
+from mlguard.protect.export import cut, example_images, private_model
 from mlguard.recipe import Recipe, read_recipe
+from mlguard.runtime.providers import load_graph
 from mlguard.tasks import Counts
 
 KEY = ModelKey(hashlib.sha256(b"mlguard: split; protects nothing").digest())
 CPU = torch.device("cpu")
+INPUT = "pixels"  # of the private half
 SHARES = {  # of the multiply-adds at the client, in %: widths of its slices, and side
     "5": ([12, 20, 32, 64], 6),
     "10": ([20, 32, 64, 96], 8),
@@ -43,6 +48,7 @@ SHARES = {  # of the multiply-adds at the client, in %: widths of its slices, an
     "30": ([40, 72, 144, 224], 24),
 }
 WHOLE = "whole"
+ROUNDS = 41  # of timing; the halves run in turns
 LABELS = (1, 4, 16, 64, 101)  # the thief's, of the validation images
 STEPS = {"slices": 200, "whole": 100, "traffic": 200}
 RATES = {"slices": (1e-3, 3e-3), "whole": (3e-4, 1e-3), "traffic": (1e-3,)}
@@ -103,6 +109,9 @@ def pieces(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
     for share in ("20", "10", "5", "30", WHOLE):
         bench = Bench(options, share)
         yield f"{where}/accuracy/{share}", bench.accuracy
+    for share in SHARES:
+        bench = Bench(options, share)
+        yield f"{options.recipe}/{options.size}/costs/{share}", bench.costs
     bench = Bench(options, "20")
     for labels in LABELS:
         for way in STEPS:
@@ -136,6 +145,41 @@ class Bench:
             "private_parameters": size_of(model.private),
             "epochs": self.recipe.train.epochs,
             "training_seconds": seconds_of(run),
+        }
+
+    def costs(self) -> dict[str, Any]:
+        """Time of each half for an image, and bytes; weights decide neither."""
+        run = Run(self.folder / self.share, self.recipe, None, {})
+        model = self.public_model().eval()
+        halves = cut(run, model)
+        height, width = self.recipe.data.size
+        image = example_images((1, 3, height, width), 0)
+        pixels = normalization_of(self.recipe.model)(torch.from_numpy(image) / 255)
+        sessions = [
+            load_graph(content, name=name, threads=1)
+            for name, content in (
+                ("host", halves.backbone),
+                ("client", halves.private.SerializeToString()),
+            )
+        ]
+        names = [one.name for one in halves.facts.maps]
+        maps = dict(zip(names, sessions[0].run(names, {IMAGES: image}), strict=True))
+        feeds = [{IMAGES: image}, {INPUT: pixels.numpy(), **maps}]
+        rounds = [
+            [timed(one, given) for one, given in zip(sessions, feeds, strict=True)]
+            for _ in range(ROUNDS)
+        ]
+        middle = np.median(np.array(rounds[1:]), axis=0) * 1e3
+        bundle = private_model(run, halves, name="private")
+        owner = FileOwner.of(KEY.for_model(bytes(16)))
+        return {
+            "host_ms": round(middle[0], 2),
+            "client_ms": round(middle[1], 2),
+            "sent_bytes": image.nbytes,
+            "received_bytes": sum(one.nbytes for one in maps.values()),
+            "bundle_bytes": len(bundle2_bytes(bundle, owner, name="private")),
+            "backbone_bytes": len(halves.backbone),
+            "share": share_of(model, (height, width)).of_client,
         }
 
     def trained(self) -> Run:
@@ -239,6 +283,12 @@ class Bench:
         """Counts of every image, for intervals."""
         self.folder.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(self.folder / f"{name}.npz", counts=counts)
+
+
+def timed(session: Any, feeds: dict[str, Any]) -> float:
+    since = time.perf_counter()
+    session.run(None, feeds)
+    return time.perf_counter() - since
 
 
 def recipe_of(options: argparse.Namespace, share: str) -> Recipe:

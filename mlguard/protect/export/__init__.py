@@ -12,6 +12,7 @@ from mlguard.protect.export.graph import (
     export_open_graph,
     serialized,
 )
+from mlguard.protect.export.halves import cut, private_model
 from mlguard.protect.export.parity import (
     MAX_DIFFERENCE,
     REFUSALS,
@@ -29,11 +30,13 @@ __all__ = [
     "cause_of",
     "check_exportable",
     "check_parity",
+    "cut",
     "example_images",
     "example_slots",
     "export_graph",
     "export_open_graph",
     "export_run",
     "facts_of",
+    "private_model",
     "serialized",
 ]

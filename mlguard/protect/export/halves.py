@@ -107,7 +107,7 @@ def export_halves(
         if new:  # last of all, and before the bundle gets its name
             atomic_write(place, halves.backbone)
 
-    private = _private_model(run, halves, name=str(out))
+    private = private_model(run, halves, name=str(out))
     try:
         write_bundle2(out, private, subkeys, check=check)
     except MlguardError:
@@ -188,7 +188,18 @@ def public_name(run: Run) -> str:
     return Path(run.recipe.model.weights).name
 
 
-def _private_model(run: Run, halves: Halves, *, name: str) -> Model2:
+def private_model(run: Run, halves: Halves, *, name: str) -> Model2:
+    """What goes into the bundle of the private half.
+
+    Args:
+        run: The run.
+        halves: Of its model.
+        name: What to call the bundle in a refusal.
+
+    Raises:
+        MalformedRun: The run says what does not fit into a bundle.
+        ModelFileError: The graph is beyond what a bundle holds.
+    """
     lifted = lift_model(halves.private, name=name)
     made = model_of(lifted, about_run(run), name=name)
     maps = {one.name: one.channels for one in halves.facts.maps}
