@@ -13,6 +13,7 @@ SECTIONS: dict[str, list[str]] = {
         "models",
         "data.md",
         "bind.md",
+        "split.md",
         "customers",
         "deploy.md",
         "deploy",

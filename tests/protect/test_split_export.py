@@ -1,6 +1,7 @@
 """A split model in two halves: what is written, what runs it, what is refused."""
 
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,6 +158,16 @@ def test_whole_models_have_no_such_section(made: Exported) -> None:
 def test_wrong_key_is_refused_by_name(made: Exported) -> None:
     with pytest.raises(WrongKey):
         Session.open(made.bundle, OTHER_KEY, backbone=made.backbone)
+
+
+def test_the_page_runs(made: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code of docs/split.md."""
+    text = (Path(__file__).parents[2] / "docs" / "split.md").read_text()
+    (code,) = re.findall(r"^```py\n(.*?)^```", text, re.M | re.S)
+    monkeypatch.chdir(made.bundle.parent)
+    given = {"Path": Path, "key": KEY, "images": images(32, 32)}
+    exec(code, given)
+    assert given["masks"].shape == (3, 32, 32)
 
 
 def test_private_half_alone_takes_tensors_and_predicts_nothing(made: Exported) -> None:

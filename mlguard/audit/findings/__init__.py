@@ -25,7 +25,7 @@ from mlguard.audit.findings.audited import (
     Material,
     Sha256,
 )
-from mlguard.audit.findings.bootstrap import find
+from mlguard.audit.findings.bootstrap import find, image_draws
 from mlguard.audit.findings.budgets import BUDGETS, Budget, BudgetName, share_of
 from mlguard.audit.findings.conditions import (
     Conditions,
@@ -117,6 +117,7 @@ __all__ = [
     "find",
     "find_attacks",
     "flags_of",
+    "image_draws",
     "leakage_of",
     "limits_of",
     "share_of",
