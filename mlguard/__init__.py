@@ -8,6 +8,6 @@ import os
 
 __version__ = "0.2.0"
 
-# Whatever of mlguard is imported, this comes first: onnxruntime reads it once, when it
-# is imported, and would else write a device id and a database and call home.
+# Whatever part of mlguard is imported, this runs first: onnxruntime reads it once, on
+# import, and would otherwise write a device id and a database and call home.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

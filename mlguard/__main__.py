@@ -6,7 +6,7 @@ INTERRUPTED = 3  # as in mlguard.cli.exit_codes, which may not be loaded yet
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C before it has begun is no traceback either."""
+    """Run the command line; Ctrl-C causes no traceback even before it has begun."""
     try:
         from mlguard.cli.app import main as command_line
 

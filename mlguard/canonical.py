@@ -1,7 +1,7 @@
-"""The one spelling of what is authenticated: canonical JSON, and the ids in it.
+"""Canonical JSON, the one spelling of authenticated values, and the ids in it.
 
-Two texts of one content would be two files that one MAC or signature vouches for. Knows
-no format; what a text says is its room's business.
+If one content had two texts, one MAC or signature would cover two files. The module
+knows no format; the rooms define what a text says.
 """
 
 import json
@@ -15,10 +15,10 @@ Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
 
 
 def canonical(value: object) -> bytes:
-    """Write a value as JSON in its one spelling: sorted names, no spaces, UTF-8.
+    """Return a value as JSON in its one spelling: sorted names, no spaces, UTF-8.
 
     Raises:
-        ValueError: It holds a number that JSON has no word for.
+        ValueError: It holds a number that JSON cannot express.
     """
     text = json.dumps(
         value,

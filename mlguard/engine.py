@@ -1,9 +1,9 @@
-"""onnxruntime, imported in one place: its telemetry is off, a broken one is named.
+"""Import onnxruntime in one place, with telemetry off, and refuse a broken one.
 
-Left alone, onnxruntime writes a device id and an event database below the home folder,
-a file below TMPDIR, and in a longer session asks for its collector's address.
-`mlguard/__init__.py` forbids that before anything else is imported, so that it holds
-for every way into the library; a test watches the files that commands leave.
+By default, onnxruntime writes a device id and an event database below the home folder,
+a file below TMPDIR, and in a longer session looks up its collector's address.
+`mlguard/__init__.py` turns that off before anything else is imported, however the
+library is entered; a test watches the files that commands leave.
 """
 
 from mlguard.errors import MissingRuntime
@@ -12,22 +12,22 @@ try:
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as _ort
 
-    onnxruntime.InferenceSession  # noqa: B018  # what pip leaves of it has none
-except Exception as error:  # not installed, half-removed, made for another numpy …
+    onnxruntime.InferenceSession  # noqa: B018  # what pip leaves of it lacks this
+except Exception as error:  # not installed, half-removed, built for another numpy …
     reason = str(error).partition("\n")[0] or type(error).__name__
     raise MissingRuntime(f"onnxruntime cannot be imported: {reason}") from None
 
-LEAST = (1, 23)  # as in pyproject.toml; older ones call a newer graph damaged
+LEAST = (1, 23)  # as in pyproject.toml; older ones call newer graphs damaged
 if tuple(map(int, onnxruntime.__version__.split(".")[:2])) < LEAST:
     raise MissingRuntime(
         f"onnxruntime {onnxruntime.__version__} is too old, expected "
         f"{'.'.join(map(str, LEAST))} or later",
-        hint="pip install --upgrade the package that `mlguard doctor` names",
+        hint="run `pip install --upgrade` on the package that `mlguard doctor` names",
     )
 
 __all__ = ["ORT_ERRORS", "onnxruntime"]
 
-# onnxruntime's refusals have no common base but Exception.
+# onnxruntime's exceptions share no base but Exception.
 ORT_ERRORS = (
     _ort.EPFail,
     _ort.Fail,

@@ -7,25 +7,25 @@ MlguardError
 ├── WeightsError        a weights file or name that does not fit the model
 │   └── MalformedWeights not a .safetensors file, or one that is not bound or damaged
 ├── ModelFileError      a model file that cannot be read, run or taken apart
-├── BindingError        what a key does cannot be folded into this model
+├── BindingError        a transform cannot be folded into this model
 ├── RunError            a run folder that cannot be used as asked
 │   ├── MalformedRun    not a run folder, or a damaged one
-│   └── TamperedRun     well formed, but not what the holder of its key left
+│   └── TamperedRun     well formed, but changed after it was written
 ├── BundleError         a bundle that cannot be used as asked
 │   ├── MalformedBundle the file does not follow docs/spec/bundle-v1.md
-│   ├── TamperedBundle  well formed, but not what its owner wrote
+│   ├── TamperedBundle  well formed, but changed after it was written
 │   └── WrongBackbone   the public half beside it belongs to another private half
-├── TamperedTensors     sealed tensors that are not what was sealed there
+├── TamperedTensors     sealed tensors that were changed or moved
 ├── ReportError         an audit file that cannot be read
 ├── WrongKey            names both key ids
-├── OutsideValidity     what was issued may not be used
+├── OutsideValidity     an issued bundle that may not be used now
 │   ├── NotYetValid     its first day has not come
 │   ├── Expired         its last day is over
-│   └── Revoked         its owner has taken it back
-├── SignatureNotTrusted not signed, or not by whom the user trusts
-├── OptionError         a value that a command was given cannot be used
-├── KeySourceError      where a server gets its key does not give one
-├── RemoteError         a model at another machine does not answer as it must
+│   └── Revoked         its owner has revoked it
+├── SignatureNotTrusted not signed, or not by a trusted signer
+├── OptionError         a value given to a command is not valid
+├── KeySourceError      a server's key source does not provide a key
+├── RemoteError         a model on another machine does not answer correctly
 ├── ShapeError          expected and got
 ├── ParityError         the ONNX graph disagrees with the model, and by how much
 ├── ProviderError       the execution provider asked for is not available
@@ -35,7 +35,7 @@ MlguardError
 │   └── OutputExists    the output already holds something; nothing is overwritten
 └── Interrupted         stopped by the user; what was done is saved
 
-Each refusal carries a `hint`: advice a person can act on, or empty. Passing the
+Each refusal carries a `hint`: advice that a person can act on, or nothing. Passing the
 wrong Python type is a bug, not a refusal, and raises TypeError or ValueError.
 """
 
@@ -49,7 +49,7 @@ class MlguardError(Refusal):
 
 
 class RecipeError(MlguardError):
-    """A recipe is not TOML, or has unknown, missing or unfit fields."""
+    """A recipe is not TOML, or has unknown, missing or invalid fields."""
 
     hint = "`mlguard recipes show NAME` prints a recipe with every option explained"
 
@@ -81,7 +81,7 @@ class ModelFileError(MlguardError):
 
 
 class BindingError(MlguardError):
-    """What a key does cannot be folded into this model."""
+    """A keyed transform cannot be folded into this model."""
 
 
 class RunError(MlguardError):
@@ -93,11 +93,11 @@ class MalformedRun(RunError):
 
 
 class TamperedRun(RunError):
-    """The run folder is well formed, but not what the holder of its key left."""
+    """The run folder is well formed, but was changed after its owner wrote it."""
 
     hint = (
-        "use a copy that you know to be yours; a stranger's folder could make your key "
-        "tell its transform"
+        "use a copy that you know to be yours; a planted folder could make your key "
+        "reveal its transform"
     )
 
 
@@ -112,7 +112,7 @@ class MalformedBundle(BundleError):
 
 
 class TamperedBundle(BundleError):
-    """The bundle is well formed, but not what its owner wrote."""
+    """The bundle is well formed, but was changed after its owner wrote it."""
 
     hint = "do not use this file; fetch it again from its owner"
 
@@ -122,7 +122,7 @@ class WrongBackbone(BundleError):
 
 
 class TamperedTensors(MlguardError):
-    """A sealed tensor is not what was sealed in its place."""
+    """A sealed tensor was changed or moved."""
 
     hint = "do not use this file; fetch it again from its owner"
 
@@ -132,13 +132,13 @@ class ReportError(MlguardError):
 
 
 class WrongKey(MlguardError):
-    """The key is not the one the model was protected with."""
+    """The key is not the one that the model was protected with."""
 
     hint = "`mlguard keys list` shows which keys are in the keystore"
 
 
 class OutsideValidity(MlguardError):
-    """What was issued may not be used. Enforced by this program, not by the file."""
+    """An issued bundle may not be used now. This program enforces it, not the file."""
 
 
 class NotYetValid(OutsideValidity):
@@ -154,22 +154,22 @@ class Expired(OutsideValidity):
 
 
 class Revoked(OutsideValidity):
-    """The owner has taken the grant back, or the list that would say so is outdated."""
+    """The owner has revoked the grant, or the revocation list is outdated."""
 
     hint = "ask the owner"
 
 
 class SignatureNotTrusted(MlguardError):
-    """It is not signed, or not by whom the user trusts."""
+    """It is not signed, or not by a trusted signer."""
 
-    hint = "ask the owner which key signs, by a way that you trust"
+    hint = "ask the owner for the signing key, over a channel that you trust"
 
 
 class OptionError(MlguardError):
-    """A value that a command was given cannot be used; every problem at once.
+    """A value given to a command is not valid; every problem is listed at once.
 
     Args:
-        what: Of what it is a value, such as "the grant".
+        what: What the value belongs to, such as "the grant".
         problems: What was expected, and what was found.
     """
 
@@ -179,15 +179,15 @@ class OptionError(MlguardError):
 
 
 class KeySourceError(MlguardError):
-    """Where a server gets its key does not give one."""
+    """A server's key source does not provide a key."""
 
 
 class RemoteError(MlguardError):
-    """A model at another machine does not answer, or not with what was asked for."""
+    """A model on another machine does not answer, or not with the outputs asked for."""
 
 
 class ShapeError(MlguardError):
-    """An array has another shape or type than expected."""
+    """An array has an unexpected shape or type."""
 
 
 class ParityError(MlguardError):
@@ -197,7 +197,9 @@ class ParityError(MlguardError):
 class ProviderError(MlguardError):
     """The execution provider asked for is not available."""
 
-    hint = "`mlguard doctor` lists the providers; `--provider auto` takes the best one"
+    hint = (
+        "`mlguard doctor` lists the providers; `--provider auto` chooses the best one"
+    )
 
 
 class MissingExtra(MlguardError):
@@ -210,7 +212,7 @@ class MissingRuntime(MissingExtra):
     """The package onnxruntime, which runs bundles, is not installed, or broken."""
 
     hint = (
-        "`pip install onnxruntime` installs it, or onnxruntime-gpu for CUDA; "
+        "install it with `pip install onnxruntime`, or onnxruntime-gpu for CUDA; "
         "`mlguard doctor` finds out what is broken, and how to repair it"
     )
 

@@ -1,7 +1,7 @@
-"""Write files so that nothing half-written is ever seen, and read them in bounds.
+"""Write files so that nothing half-written is ever seen, and read them within limits.
 
-Knows only paths and bytes. Every writer outside the keystore goes through here, and
-every reader of a small file that a stranger may have made.
+The module knows only paths and bytes. Every writer outside the keystore uses it, and
+every reader of a small untrusted file.
 """
 
 import errno
@@ -16,14 +16,15 @@ from typing import BinaryIO
 
 from mlguard.errors import OutputError, OutputExists
 
-CHUNK_BYTES = 1 << 20  # read at a time, so that memory follows what is really there
-# So that a pipe is refused and not waited for. Windows has no such flag.
+CHUNK_BYTES = 1 << 20  # read at a time, so that memory follows the real size
+# With it, a pipe is refused and not waited for. Windows lacks such a flag.
 NOT_WAITING = getattr(os, "O_NONBLOCK", 0)
 PRIVATE_FOLDER = 0o700  # permission bits of a folder for its owner's eyes
-# What link() says where a file system or a system has no hard links.
+# Errors of link() where a file system or a system lacks hard links.
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
-# What file managers, synchronizers and file systems put into folders; in lower case.
+# Names of what file managers, synchronizers and file systems put into folders, in lower
+# case.
 DROPPINGS = frozenset(
     {
         ".directory", ".ds_store", ".fseventsd", ".ipynb_checkpoints",
@@ -35,10 +36,10 @@ DROPPINGS = frozenset(
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
-    """Read a whole file that nobody vouches for.
+    """Read a whole untrusted file.
 
     A device or a pipe, or a link to one, is refused: it has no end, or never begins.
-    Both refusals are OSErrors, so a caller has one thing to put into its own words.
+    Refusals are OSErrors, so a caller can handle all of them in one place.
 
     Args:
         path: The file; links are followed.
@@ -50,7 +51,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
     """
     with open(path, "rb", buffering=0, opener=open_to_read) as file:
         size = _check_regular(file.fileno(), path)
-        # Before anything is read: a sparse file costs its maker nothing.
+        # Checked before anything is read: a sparse file costs its maker nothing.
         chunks, room = [], limit + 1 if size <= limit else 0
         while room and (chunk := file.read(min(room, CHUNK_BYTES))):
             chunks.append(chunk)
@@ -61,7 +62,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
 
 def atomic_write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write a file whole or not at all, replacing what was there.
+    """Write a file completely or not at all, replacing an existing one.
 
     Args:
         path: The file. Its folder must exist.
@@ -75,12 +76,12 @@ def atomic_write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write a file whole or not at all, and never over something else.
+    """Write a file completely or not at all, and never overwrite a file.
 
-    Of two writers at one time, one is refused.
+    If two processes write it at once, one is refused.
 
     Raises:
-        OutputExists: There is something at the path.
+        OutputExists: Something is already at the path.
         OutputError: There is no space, or the folder is not writable.
     """
     refuse_existing(path)
@@ -93,16 +94,16 @@ def fill_new(
     *,
     check: Callable[[Path], object] | None = None,
 ) -> None:
-    """Write a file part by part, whole or not at all, and never over something else.
+    """Write a file part by part, completely or not at all, and never overwrite a file.
 
     Args:
         path: The file. Its folder must exist.
-        fill: Writes the content; the file is empty and can be written anywhere.
-        check: Called with the finished file before it gets its name; what it raises
-            leaves nothing behind.
+        fill: Writes the content into an empty, seekable file.
+        check: Called with the finished file before it gets its name; if it raises, no
+            file is left behind.
 
     Raises:
-        OutputExists: There is something at the path.
+        OutputExists: Something is already at the path.
         OutputError: There is no space, or the folder is not writable.
     """
 
@@ -116,25 +117,25 @@ def fill_new(
 
 
 def refuse_existing(path: Path) -> None:
-    """Refuse a path at which there is something, a dangling link too.
+    """Refuse a path at which something exists, even a dangling link.
 
     Raises:
-        OutputExists: There is something at the path.
+        OutputExists: Something is already at the path.
     """
     if os.path.lexists(path):
-        raise OutputExists(f"{path} exists already")
+        raise OutputExists(f"{path} already exists")
 
 
 def prepare_output_folder(path: Path, *, mode: int = 0o777) -> None:
-    """Create a folder for results, or take one that is empty.
+    """Create a folder for results, or accept an empty one.
 
     Args:
         path: The folder.
-        mode: Permission bits if it is new, before the umask; those above it get the
+        mode: Permission bits if it is new, before the umask; parent folders get the
             usual ones.
 
     Raises:
-        OutputExists: The path is a file, or a folder that holds something.
+        OutputExists: The path is a file, or a folder that is not empty.
         OutputError: The folder cannot be created, or cannot be listed.
     """
     refuse_filled_folder(path)
@@ -149,24 +150,24 @@ def prepare_output_folder(path: Path, *, mode: int = 0o777) -> None:
 def refuse_filled_folder(path: Path) -> None:
     """Refuse a place for results that is neither new nor an empty folder.
 
-    What a file manager or a file system left there does not count.
+    Files of a file manager or a file system do not count.
 
     Raises:
-        OutputExists: It is a file, or a folder that holds something.
-        OutputError: What it holds cannot be listed.
+        OutputExists: It is a file, or a folder that is not empty.
+        OutputError: Its contents cannot be listed.
     """
     try:
         with os.scandir(path) as entries:
             held = next((e.name for e in entries if not is_dropping(e.name)), None)
     except FileNotFoundError:
         if path.is_symlink():
-            raise OutputExists(f"{path} is a link that leads nowhere") from None
+            raise OutputExists(f"{path} is a link to a missing file") from None
         return
     except NotADirectoryError:
         raise OutputExists(f"{path} is not a folder") from None
     except OSError as error:
         raise OutputError(
-            f"cannot see whether {path} is empty: {error.strerror}",
+            f"cannot list {path} to see whether it is empty: {error.strerror}",
             hint="choose a new folder, or one that you may list",
         ) from None
     if held is not None:
@@ -174,7 +175,7 @@ def refuse_filled_folder(path: Path) -> None:
 
 
 def is_dropping(name: str) -> bool:
-    """Whether a file or folder is another system's note to itself, never the user's.
+    """Whether a file or folder belongs to a file manager or system, never to the user.
 
     Example:
         >>> [name for name in ("._a.jpg", "@eaDir", "a.jpg") if is_dropping(name)]
@@ -184,7 +185,7 @@ def is_dropping(name: str) -> bool:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hex; the file may be larger than memory.
+    """Return the SHA-256 of a file, in hex; the file may be larger than memory.
 
     Raises:
         OSError: It cannot be read, or is not a regular file.
@@ -195,19 +196,19 @@ def sha256_of(path: Path) -> str:
 
 
 def read_text(path: Path, limit: int) -> str:
-    """Read a whole text file that nobody vouches for, in UTF-8.
+    """Read a whole untrusted text file, in UTF-8.
 
-    The byte-order mark that editors on Windows put before a text is no part of it.
+    A byte-order mark, which editors on Windows put before a text, is removed.
 
     Raises:
-        OSError: As `read_bounded`.
+        OSError: As in `read_bounded`.
         UnicodeDecodeError: It is not UTF-8.
     """
     return read_bounded(path, limit).decode("utf-8-sig")
 
 
 def _check_regular(descriptor: int, path: Path) -> int:
-    """The size of a file, which must be one."""
+    """Return the size of a file, which must be a regular one."""
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -215,7 +216,7 @@ def _check_regular(descriptor: int, path: Path) -> int:
 
 
 def open_to_read(path: str, flags: int) -> int:
-    """What `open` is given as `opener`, so that a pipe is not waited for."""
+    """An `opener` for `open`, so that a pipe is not waited for."""
     return os.open(path, flags | NOT_WAITING)
 
 
@@ -225,7 +226,7 @@ def _write(
     mode: int,
     put: Callable[[Path, Path], None],
 ) -> None:
-    # A name of its own and not the file's with an ending: that could be too long.
+    # A separate name, not the file's with an ending, which could be too long.
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -235,12 +236,12 @@ def _write(
             os.fsync(file.fileno())
         put(temporary, path)
     except FileExistsError:
-        raise OutputExists(f"{path} exists already") from None
+        raise OutputExists(f"{path} already exists") from None
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not path.parent.exists():
             raise OutputError(
                 f"cannot write {path}: there is no folder {path.parent}",
-                hint="make the folder first, or name one that is there",
+                hint="make the folder first, or name an existing one",
             ) from None
         raise OutputError(f"cannot write {path}: {error.strerror}") from None
     finally:
@@ -249,17 +250,17 @@ def _write(
 
 
 def _put_new(temporary: Path, path: Path) -> None:
-    """Give a finished file its name, unless something has it.
+    """Give a finished file its name, unless the name is taken.
 
     Raises:
-        OSError: Something has it, or the folder is not writable.
+        OSError: The name is taken, or the folder is not writable.
     """
     try:
         os.link(temporary, path)
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-        # Whoever makes the empty file may fill it.
+        # The process that makes the empty file may fill it.
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
         try:
             os.replace(temporary, path)

@@ -1,7 +1,7 @@
-"""One way from a decoded image file to 8-bit RGB, for training and for predicting.
+"""Convert a decoded image to 8-bit RGB, in one way for training and predicting.
 
-A model must be shown what it was trained on, so both rooms convert here. Knows no
-files, formats or limits: each room has its own, and its own refusal.
+A model must get images like those it was trained on, so both rooms convert here. The
+module knows no files, formats or limits: each room has its own, and its own refusal.
 """
 
 import struct
@@ -34,7 +34,7 @@ DAMAGED = (
 
 
 class UnknownMode(Exception):
-    """The mode of an image that has no one obvious way to 8-bit RGB."""
+    """An image mode without one obvious way to 8-bit RGB."""
 
 
 def decode_rgb(
@@ -43,11 +43,11 @@ def decode_rgb(
     """Decode an opened image to RGB, turned upright as its camera says.
 
     Grey is repeated in three channels and a palette looked up. Transparent pixels are
-    composited on black, because the colour stored under them is not part of what the
-    sender sees. 16-bit grey keeps the high byte, as Pillow does for 16-bit colour.
+    composited on black, because the sender does not see the colour stored under them.
+    16-bit grey keeps the high byte, as Pillow does for 16-bit colour.
 
     Args:
-        image: Opened, its size found acceptable.
+        image: An opened image, its size already checked.
         notice: Called with a few words for each conversion that loses something.
 
     Shape:
@@ -55,7 +55,7 @@ def decode_rgb(
 
     Raises:
         UnknownMode: Its pixels are numbers of another kind; only their maker knows how
-            they scale. Holds the mode's name.
+            they scale. It holds the mode's name.
         Exception: One of DAMAGED.
     """
     image.load()
@@ -74,7 +74,7 @@ def decode_rgb(
 
 
 def orientation_of(image: Image.Image) -> int:
-    """How a camera says that an image is turned: 1 for upright, up to 8."""
+    """Return the EXIF orientation of an image: 1 for upright, up to 8."""
     try:
         found = image.getexif().get(ORIENTATION, UPRIGHT)
     except DAMAGED:
@@ -100,10 +100,10 @@ def _opaque(image: Image.Image, notice: Callable[[str], object]) -> Image.Image:
     lowest, _ = image.getchannel("A").getextrema()
     if lowest == 255:
         return image.convert("RGB")
-    notice("transparent pixels are put on black")
+    notice("transparent pixels are composited on black")
     black = Image.new("RGBA", image.size, (0, 0, 0, 255))
     return Image.alpha_composite(black, image).convert("RGB")
 
 
 def _ignore(_: str) -> None:
-    """The notice of a caller who wants none."""
+    """Ignore a notice."""

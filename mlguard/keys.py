@@ -1,4 +1,4 @@
-"""Step 1: a model key, and the labelled subkeys every other step derives from it.
+"""Step 1: a model key, and the labelled subkeys that every other step derives from it.
 
 One secret per model key, one public `protection_id` per protected model, one subkey
 per use: two models under one key, or two uses in one model, never share key
@@ -41,7 +41,7 @@ def new_protection_id() -> bytes:
 class ModelKey:
     """The secret that makes protected models useful.
 
-    Two keys are compared by their `key_id`; there is no `==` on secrets.
+    Compare two keys by their `key_id`; secrets have no `==`.
 
     Raises:
         ValueError: The secret is not 32 bytes.
@@ -73,7 +73,7 @@ class ModelKey:
         return _hkdf(self._secret, b"", KEY_ID_USE).hex()[:KEY_ID_DIGITS]
 
     def for_model(self, protection_id: bytes) -> "ModelSubkeys":
-        """Give the subkeys of one protected model.
+        """Return the subkeys of one protected model.
 
         Raises:
             ValueError: The protection id is not 16 bytes.
@@ -81,16 +81,17 @@ class ModelKey:
         return ModelSubkeys(self, protection_id)
 
     def for_training(self, recipe_digest: bytes) -> "TrainingSecret":
-        """Give what training by one recipe draws from; docs/spec/keys-v1.md, section 8.
+        """Return the secret of one recipe's training; docs/spec/keys-v1.md, section 8.
 
         Args:
-            recipe_digest: SHA-256 of all that decides the result, the seed included.
+            recipe_digest: SHA-256 of everything that decides the result, the seed
+                included.
         """
         use = TRAINING_USE + recipe_digest.hex()
         return TrainingSecret(_hkdf(self._secret, b"", use))
 
     def reveal(self) -> bytes:
-        """The secret itself. Only mlguard/cli calls this, to put it in a keystore."""
+        """Return the secret itself. Only mlguard/cli calls this, for a keystore."""
         return self._secret
 
     def __repr__(self) -> str:
@@ -101,7 +102,7 @@ class ModelKey:
 
 
 class ModelSubkeys:
-    """The subkeys that one model key gives to one protected model."""
+    """The subkeys of one protected model under one model key."""
 
     __slots__ = ("_key", "_protection_id")
 
@@ -128,7 +129,7 @@ class ModelSubkeys:
         """Derive the 32-byte subkey of one use.
 
         Args:
-            use: What the subkey is for, with every parameter that changes its
+            use: The purpose of the subkey, with every parameter that changes its
                 meaning, for example "shf/m=4/c=3".
 
         Raises:
@@ -138,7 +139,7 @@ class ModelSubkeys:
         # of the key id, and this use would then be a subkey that is partly published.
         # The same holds of the secrets that trainings draw from.
         if not use or use == KEY_ID_USE or use.startswith(TRAINING_USE):
-            raise ValueError(f"{use!r} is not a use that a subkey can have")
+            raise ValueError(f"{use!r} is not a valid use of a subkey")
         return _hkdf(self._key.reveal(), self._protection_id, use)
 
     def __repr__(self) -> str:
@@ -150,11 +151,11 @@ class ModelSubkeys:
 
 
 class TrainingSecret:
-    """What one training draws its weights, data order and crops from.
+    """The secret that one training draws its weights, data order and crops from.
 
-    Whoever knows it can draw the initial weights again, and pair what training made of
-    them with what it started from: that is as good as a public ancestor. So it is
-    derived from the model key, or drawn from the operating system and kept private.
+    An adversary who knows it can draw the initial weights again and pair them with the
+    trained ones, which is as good as a public ancestor. So it is derived from the model
+    key, or drawn from the operating system and kept private.
 
     Raises:
         ValueError: The secret is not 32 bytes.
@@ -179,14 +180,14 @@ class TrainingSecret:
         return _hkdf(self._secret, b"", DRAW_USE + use)
 
     def word(self, use: str) -> int:
-        """The first 64 bits of a subkey, little-endian, for generators of that size.
+        """Return the first 64 bits of a subkey, little-endian, to seed a generator.
 
-        It names nothing but itself: from it neither the secret nor another use follows.
+        Neither the secret nor any other subkey follows from it.
         """
         return int.from_bytes(self.derive(use)[:8], "little")
 
     def reveal(self) -> bytes:
-        """The secret itself, for the private file of a run that has no key."""
+        """Return the secret itself, for the private file of a run without a key."""
         return self._secret
 
     def __repr__(self) -> str:

@@ -1,11 +1,11 @@
-"""Name what a file is by its first bytes, where it is not what its name says.
+"""Name the kind of a file from its first bytes, if it is not what its name says.
 
-"Damaged, fetch it again" sends people the wrong way when nothing is damaged: a server
-answered with a web page, Git LFS left its pointer, a telephone wrote HEIC. Knows only
+"Damaged, fetch it again" misleads people when nothing is damaged: a server answered
+with a web page, Git LFS left its pointer, a phone wrote HEIC. The module looks only at
 bytes; nothing is decoded.
 """
 
-START_BYTES = 64  # as many as are looked at
+START_BYTES = 64  # how many bytes are looked at
 
 _STARTS = (
     (b"version https://git-lfs", "a Git LFS pointer (`git lfs pull` fetches the file)"),
@@ -39,7 +39,7 @@ _BRANDS = {  # of ISO base media files, at byte 8
 
 
 def kind_of(content: bytes) -> str:
-    """What a file is, in a few words; empty if it is not known here.
+    """Return what a file is, in a few words; empty if unknown.
 
     Example:
         >>> kind_of(b"<!DOCTYPE html><title>404")
@@ -58,12 +58,12 @@ def kind_of(content: bytes) -> str:
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return "a WebP image"
     if start[4:8] == b"ftyp":
-        return _BRANDS.get(start[8:12], "a video or an image of a telephone")
+        return _BRANDS.get(start[8:12], "a video or an image from a phone")
     return next((kind for mark, kind in _STARTS if start.startswith(mark)), "")
 
 
 def but_is(content: bytes) -> str:
-    """What to add to "is not …": what the file is instead, if that is known here.
+    """Return " but …" for a refusal "is not …", if the kind of the file is known.
 
     Example:
         >>> "a is not a bundle" + but_is(b"%PDF-1.7")

@@ -1,7 +1,7 @@
 """Mean intersection over union, and accuracy, from counts over a whole set of images.
 
-Averages of per-image or per-batch IoU are not the field's mIoU; sums of counts are.
-Knows only arrays; which of them a model is scored by, its task says (tasks.py).
+The field's mIoU comes from sums of counts, not from averages of per-image or per-batch
+IoU. The module knows only arrays; a model's task chooses its score (tasks.py).
 
 Source: Everingham et al. 2015, "The PASCAL Visual Object Classes Challenge: A
     Retrospective", section 4.1.2 (segmentation accuracy).
@@ -36,7 +36,7 @@ def confusion(
 
 
 def counts(confusions: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Intersection, predicted and true pixels of every class.
+    """Return intersection, predicted and true pixels of every class.
 
     Shape:
         confusions  (…, classes, classes) int64
@@ -47,7 +47,7 @@ def counts(confusions: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def class_iou(totals: NDArray[np.int64]) -> NDArray[np.float64]:
-    """IoU of every class. NaN for a class neither present nor predicted.
+    """Return the IoU of every class; NaN if it is neither present nor predicted.
 
     Shape:
         totals   (…, classes, 3) int64, summed over the images
@@ -59,10 +59,10 @@ def class_iou(totals: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def mean_iou(totals: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean IoU over the classes that occur in the truth.
+    """Return the mean IoU over the classes that occur in the truth.
 
-    A class that no mask shows is left out, whether or not it was predicted: else a
-    model could be charged for, or spared, a class the data cannot speak about.
+    A class that no mask shows is left out, whether or not it was predicted: otherwise
+    the score would depend on a class about which the data say nothing.
 
     Shape:
         totals   (…, classes, 3) int64
@@ -75,7 +75,7 @@ def mean_iou(totals: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def accuracy(totals: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Share of the scored pixels, or images, that are right. NaN when none is scored.
+    """Return the share of scored pixels, or images, that are correct; NaN if none is.
 
     Shape:
         totals   (…, classes, 3) int64
@@ -87,7 +87,7 @@ def accuracy(totals: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def class_recall(totals: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Share of each class's pixels, or images, that are right. NaN if there are none.
+    """Return the share of each class's pixels, or images, that are correct, or NaN.
 
     Shape:
         totals   (…, classes, 3) int64
@@ -98,7 +98,7 @@ def class_recall(totals: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def floor_accuracy(totals: NDArray[np.int64]) -> float:
-    """Accuracy of the best constant answer: the share of the most frequent class.
+    """Return the accuracy of the best constant answer: the most frequent class's share.
 
     Shape:
         totals  (classes, 3) int64
@@ -108,9 +108,9 @@ def floor_accuracy(totals: NDArray[np.int64]) -> float:
 
 
 def floor_miou(totals: NDArray[np.int64]) -> float:
-    """Mean IoU of the best constant answer: what a model that knows nothing gets.
+    """Return the mean IoU of the best constant answer, that of an ignorant model.
 
-    Answering class c everywhere gives IoU share(c) for c and 0 for every other class.
+    Answering class c everywhere has IoU share(c) for c and 0 for every other class.
 
     Shape:
         totals  (classes, 3) int64
@@ -121,7 +121,7 @@ def floor_miou(totals: NDArray[np.int64]) -> float:
 
 
 def _divide(part: NDArray[np.float64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Divide, giving NaN where the whole is 0."""
+    """Divide; NaN where the whole is 0."""
     share: NDArray[np.float64] = np.full(np.shape(whole), np.nan)
     np.divide(part, whole, out=share, where=whole > 0)
     return share

@@ -1,8 +1,8 @@
-"""Names, sizes and rules that several rooms must agree on, each written once.
+"""Names, sizes and rules that several rooms share, each written once.
 
-Imports nothing outside the standard library, so that a recipe or a bundle's manifest
-can be checked without numpy. What a method computes is in `mlguard.transforms`; what an
-attack does is in `mlguard.audit.attacks`.
+It imports only the standard library, so that a recipe or a bundle's manifest can be
+checked without numpy. The methods themselves are in `mlguard.transforms`, the attacks
+in `mlguard.audit.attacks`.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ BYTE_MAX: Final = 255  # the largest value of a pixel, a mask or an ignore_index
 
 TaskName = Literal["segmentation", "classification"]
 MAX_CLASSES: dict[TaskName, int] = {
-    "segmentation": BYTE_MAX + 1,  # a mask is one byte a pixel
-    "classification": 1 << 16,  # three times what ImageNet-21k has
+    "segmentation": BYTE_MAX + 1,  # a mask has one byte per pixel
+    "classification": 1 << 16,  # three times as many as ImageNet-21k has
 }
 
 ImageMethod = Literal["shf", "np", "ffx", "orthogonal"]
@@ -22,7 +22,7 @@ CHANNELS_METHOD: Final = "channels"  # the one method that acts inside the model
 WEIGHTS_METHOD: Final = "weights"  # seals every weight; the model computes as it did
 SPLIT_METHOD: Final = "split"  # what is private runs where the key is, and is sealed
 BLOCK_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # pixels; arXiv:2107.09362, table 1
-# Up to 16 all its sums stay below 2²⁴, so that float32 computes them exactly.
+# Up to 16, all its sums stay below 2²⁴, so that float32 computes them exactly.
 ORTHOGONAL_SIZES = (2, 4, 8, 16)  # pixels
 
 AttackName = Literal[
@@ -61,8 +61,8 @@ def check_methods(methods: Sequence[str]) -> None:
     """Refuse methods on images that cannot be applied in this order.
 
     Raises:
-        ValueError: None at all, one twice, `np` after `ffx`, or `orthogonal`, which
-            contains what the others do, with another.
+        ValueError: There are none, one appears twice, `np` follows `ffx`, or
+            `orthogonal`, which includes the others, is combined with another.
 
     Example:
         >>> check_methods(["shf", "np", "ffx"])
@@ -75,11 +75,14 @@ def check_methods(methods: Sequence[str]) -> None:
     if "ffx" in methods and "np" in methods[methods.index("ffx") :]:
         raise ValueError(f"np works on 0…{BYTE_MAX}, so it must come before ffx")
     if "orthogonal" in methods and len(methods) > 1:
-        raise ValueError("orthogonal mixes whole blocks, so it stands alone")
+        raise ValueError(
+            "orthogonal mixes whole blocks, so it cannot be combined with another "
+            "method"
+        )
 
 
 def block_sizes_of(methods: Sequence[str]) -> tuple[int, ...]:
-    """The block sizes that all of some methods work on, in pixels.
+    """Return the block sizes that all the given methods support, in pixels.
 
     Example:
         >>> block_sizes_of(["orthogonal"])

@@ -1,8 +1,8 @@
-"""What a model is asked for: a class for every pixel, or one class for the image.
+"""The task of a model: a class for every pixel, or one class for the image.
 
-A task counts answers, image by image, and scores the counts. Everything that trains,
-audits or reports asks the task, so that a score is called what it is: mIoU of a
-segmentation, top-1 accuracy of a classification. Knows only arrays and names.
+A task counts answers, image by image, and scores the counts. Training, audit and
+reports all use the task, so that a score has its proper name: mIoU of a segmentation,
+top-1 accuracy of a classification. The module knows only arrays and names.
 """
 
 from abc import ABC, abstractmethod
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from mlguard import metrics
 from mlguard.rules import TaskName
 
-NO_LABEL = -1  # an image of a classification always has a class; none is this number
+NO_LABEL = -1  # an image of a classification always has a class, never this number
 SCORE_NAMES: dict[TaskName, str] = {
     "segmentation": "mIoU",
     "classification": "accuracy",
 }
 
-Counts = NDArray[np.int64]  # one row an image; what is in it is the task's business
+Counts = NDArray[np.int64]  # one row per image; the task defines its contents
 Totals = NDArray[np.int64]  # (…, classes, 3): intersection, predicted, truth
 Floats = NDArray[np.float64]
 Classes = NDArray[Any]  # class ids: (N, H, W), or (N,) for a classification
@@ -33,7 +33,7 @@ class Task(ABC):
 
     Attributes:
         classes: Number of classes K, without the ignored one.
-        ignore_index: The value of what has no label.
+        ignore_index: The value of pixels without a label.
     """
 
     name: ClassVar[TaskName]
@@ -42,7 +42,7 @@ class Task(ABC):
 
     @property
     def score_name(self) -> str:
-        """What the score is called in every report."""
+        """The name of the score in every report."""
         return SCORE_NAMES[self.name]
 
     @property
@@ -53,35 +53,35 @@ class Task(ABC):
     @property
     @abstractmethod
     def limit(self) -> int:
-        """What every number of a count is below."""
+        """An upper bound, exclusive, of every number in a count."""
 
     @abstractmethod
     def count(self, answers: Classes, truth: Classes) -> Counts:
-        """Count what answers get right, one row an image."""
+        """Count correct answers, one row per image."""
 
     @abstractmethod
     def total(self, counts: Counts) -> Totals:
-        """Intersection, predicted and truth of each class. Shape: (classes, 3)."""
+        """Return intersection, predicted and truth. Shape: (classes, 3)."""
 
     @abstractmethod
     def shown(self, counts: Counts) -> NDArray[np.bool_]:
-        """Which classes each image shows. Shape: (images, classes)."""
+        """Return which classes each image shows. Shape: (images, classes)."""
 
     @abstractmethod
     def score(self, totals: Totals) -> Floats:
-        """The score of totals, in [0, 1]; NaN when nothing is scored."""
+        """Return the score of totals, in [0, 1]; NaN if nothing is scored."""
 
     @abstractmethod
     def class_scores(self, totals: Totals) -> Floats:
-        """The score of each class. NaN for a class that there is nothing of."""
+        """Return the score of each class; NaN for a class that does not occur."""
 
     @abstractmethod
     def floor(self, totals: Totals) -> float:
-        """The score of the best constant answer: of a model that knows nothing."""
+        """Return the score of the best constant answer, that of an ignorant model."""
 
     @abstractmethod
     def redrawn_scores(self, counts: Counts, draws: Floats) -> Floats:
-        """The score when every image counts as often as a row of `draws` says.
+        """Return the scores of replicates, whose rows of `draws` weight the images.
 
         Shape:
             draws    (replicates, images)
@@ -90,10 +90,10 @@ class Task(ABC):
 
     @abstractmethod
     def redrawn_floors(self, counts: Counts, draws: Floats) -> Floats:
-        """The floor when every image counts as often as a row of `draws` says."""
+        """Return the floors of replicates, as in `redrawn_scores`."""
 
     def score_of(self, counts: Counts) -> float:
-        """The score of a whole set of images."""
+        """Return the score of a whole set of images."""
         return float(self.score(self.total(counts)))
 
 
@@ -130,27 +130,27 @@ class Segmentation(Task):
         return total
 
     def shown(self, counts: Counts) -> NDArray[np.bool_]:
-        """Which classes have a pixel in each mask."""
+        """Return which classes have a pixel in each mask."""
         return np.asarray(counts[..., metrics.TRUTH] > 0)
 
     def score(self, totals: Totals) -> Floats:
-        """Mean IoU over the classes that occur in the masks."""
+        """Return the mean IoU over the classes that occur in the masks."""
         return metrics.mean_iou(totals)
 
     def class_scores(self, totals: Totals) -> Floats:
-        """IoU of each class."""
+        """Return the IoU of each class."""
         return metrics.class_iou(totals)
 
     def floor(self, totals: Totals) -> float:
-        """Mean IoU of the best constant mask."""
+        """Return the mean IoU of the best constant mask."""
         return metrics.floor_miou(totals)
 
     def redrawn_scores(self, counts: Counts, draws: Floats) -> Floats:
-        """Mean IoU of each replicate."""
+        """Return the mean IoU of each replicate."""
         return metrics.mean_iou(redraw(counts, draws))
 
     def redrawn_floors(self, counts: Counts, draws: Floats) -> Floats:
-        """The floor of each replicate."""
+        """Return the floor of each replicate."""
         floors = [metrics.floor_miou(total) for total in redraw(counts, draws)]
         return np.array(floors)
 
@@ -177,40 +177,40 @@ class Classification(Task):
         return self.classes
 
     def count(self, answers: Classes, truth: Classes) -> Counts:
-        """Put truth beside answer. Shape: (N,) both."""
+        """Pair truth and answer. Shape: (N,) both."""
         return np.stack([truth, answers], axis=-1).astype(np.int64)
 
     def total(self, counts: Counts) -> Totals:
-        """Images of each class that are right, answered, and true."""
+        """Return how many images of each class are correct, answered, and true."""
         truth, answers = counts[:, 0], counts[:, 1]
         parts = (truth[truth == answers], answers, truth)
         numbers = [np.bincount(part, minlength=self.classes) for part in parts]
         return np.stack(numbers, axis=-1).astype(np.int64)
 
     def shown(self, counts: Counts) -> NDArray[np.bool_]:
-        """The one class that each image has."""
+        """Return the one class of each image."""
         return np.asarray(counts[:, :1] == np.arange(self.classes))
 
     def score(self, totals: Totals) -> Floats:
-        """Share of the images whose class is right."""
+        """Return the share of images whose class is correct."""
         return metrics.accuracy(totals)
 
     def class_scores(self, totals: Totals) -> Floats:
-        """Share of each class's images that are right."""
+        """Return the share of each class's images that are correct."""
         return metrics.class_recall(totals)
 
     def floor(self, totals: Totals) -> float:
-        """Share of the most frequent class."""
+        """Return the share of the most frequent class."""
         return metrics.floor_accuracy(totals)
 
     def redrawn_scores(self, counts: Counts, draws: Floats) -> Floats:
-        """Accuracy of each replicate."""
+        """Return the accuracy of each replicate."""
         right = counts[:, 0] == counts[:, 1]
         share: Floats = (draws @ right.astype(np.float64)) / draws.sum(1)
         return share
 
     def redrawn_floors(self, counts: Counts, draws: Floats) -> Floats:
-        """Share of the most frequent class in each replicate."""
+        """Return the share of the most frequent class in each replicate."""
         truth = counts[:, 0]
         most = [np.bincount(truth, weights=draw).max() for draw in draws]
         floors: Floats = np.array(most) / draws.sum(1)
@@ -218,16 +218,16 @@ class Classification(Task):
 
 
 def task_of(name: TaskName, *, classes: int, ignore_index: int) -> Task:
-    """The task of a name. A classification ignores nothing."""
+    """Return the task of a name. A classification ignores nothing."""
     if name == "classification":
         return Classification(classes)
     return Segmentation(classes, ignore_index)
 
 
 def redraw(counts: Counts, draws: Floats) -> Totals:
-    """Totals of every replicate of a segmentation.
+    """Return the totals of every replicate of a segmentation.
 
-    Computed in float64, which is exact for whole numbers below 2**53 pixels.
+    They are computed in float64, which is exact below 2**53 pixels.
 
     Shape:
         counts   (images, classes, 3)

@@ -1,14 +1,14 @@
-"""Words for what pydantic refuses: one line for each field at fault.
+"""Put pydantic's refusals into words: one line for each field at fault.
 
-Knows no model. What a file holds is shown only where the caller asks for it: the file
-may be a stranger's, or hold what is nobody's business.
+The module knows no model. Contents of a file are shown only if the caller asks for it:
+the file may be hostile, or hold secrets.
 """
 
 from typing import Any
 
 from pydantic import ValidationError
 
-MAX_OBJECTS = 20_000  # and lists, in a text that nobody vouches for yet
+MAX_OBJECTS = 20_000  # and lists, in a text that is not yet trusted
 MAX_ITEMS = 200_000  # and fields
 MAX_SHOWN = 100  # characters of a value or a field's name in a refusal
 
@@ -16,10 +16,10 @@ MAX_SHOWN = 100  # characters of a value or a field's name in a refusal
 def refuse_crowded(
     data: bytes, *, objects: int = MAX_OBJECTS, items: int = MAX_ITEMS
 ) -> None:
-    """Refuse JSON of more things than any of our texts has.
+    """Refuse JSON with more objects or items than any of our texts has.
 
-    Each thing at fault becomes an error of its own before the first is looked at, so
-    that a megabyte of `{}` would cost gigabytes.
+    Each fault becomes an error of its own before the first is looked at, so that a
+    megabyte of `{}` would cost gigabytes.
 
     Raises:
         ValueError: There are too many.
@@ -32,14 +32,14 @@ def refuse_crowded(
 def problems_of(
     error: ValidationError, *, whole: str = "", show: bool = False
 ) -> list[str]:
-    """Every field at fault and what is wrong with it.
+    """Return every field at fault and what is wrong with it.
 
-    A union names its field once for each branch, which is said once.
+    A union names its field once for each branch; here it is named once.
 
     Args:
-        error: What pydantic raised.
-        whole: What to call the whole, where no single field is at fault.
-        show: Say what was found in the field too.
+        error: The error that pydantic raised.
+        whole: The name of the whole, if no single field is at fault.
+        show: Whether to show the field's value too.
     """
     said: dict[str, str] = {}
     for problem in error.errors(include_url=False):
@@ -50,7 +50,7 @@ def problems_of(
 
 
 def shortened(text: str) -> str:
-    """A text, cut where it is longer than a message should be."""
+    """Return a text, cut to the length of a message."""
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
@@ -67,4 +67,4 @@ def _shown(value: Any) -> str:
     try:
         return shortened(repr(value))
     except (ValueError, RecursionError):  # repr() does not write the longest numbers
-        return "what is too long to show"
+        return "a value too long to show"

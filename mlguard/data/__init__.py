@@ -1,8 +1,8 @@
 """Step 3: labelled images, from files or generated, as tensors of one size.
 
-This room knows nothing of keys: what it gives is plain, and the key's transform comes
-after it. Mean and standard deviation are not here either; they belong to the weights.
-The layouts, and everything that is refused, are in docs/data.md.
+This room knows nothing of keys: its images are plain, and the key's transform comes
+after it. Nor does it know mean and standard deviation, which belong to the weights.
+docs/data.md describes the layouts, and everything that is refused.
 """
 
 from mlguard.data.labelled import LabelledSet, Part

@@ -56,7 +56,7 @@ class Cifar10Source:
         """Read one image and its class.
 
         Raises:
-            DatasetError: The file is gone or cut short, or the class is none.
+            DatasetError: The file is missing or truncated, or the class is unknown.
         """
         split, number = self.ids[index].split("-")
         file, place = divmod(int(number), RECORDS)
@@ -81,11 +81,11 @@ class Cifar10Source:
 
 
 def cifar10_ids(root: Path, split: str, *, download: bool = False) -> tuple[str, ...]:
-    """The ids of one split, after fetching CIFAR-10 if asked and not there.
+    """Return the ids of one split, after fetching CIFAR-10 if asked and missing.
 
     Raises:
-        DatasetError: The files are not there or have another size, there is no such
-            split, or the download failed.
+        DatasetError: A file is missing or has another size, the split does not exist,
+            or the download failed.
     """
     if split not in FILES:
         raise DatasetError(
@@ -108,7 +108,8 @@ def _check(path: Path, root: Path) -> None:
         hint = FETCH
         if (root / PICKLES).is_dir():
             hint = (
-                f"{PICKLES} is the version in pickles, which are never opened; {hint}"
+                f"{PICKLES} is the pickled version, and pickles are never opened; "
+                f"{hint}"
             )
         raise DatasetError(
             f"no CIFAR-10 in {root}: {missing} is missing; {LAYOUT}", hint=hint
@@ -127,7 +128,7 @@ def _download(root: Path) -> None:
             download_url(ADDRESS, folder, md5=MD5)
             _unpack(Path(folder) / ARCHIVE, Path(folder) / FOLDER)
             (Path(folder) / FOLDER).rename(root / FOLDER)
-    # A refused connection, a checksum that does not fit, a full disk.
+    # A refused connection, a wrong checksum, a full disk.
     except (URLError, OSError, RuntimeError, EOFError, *DAMAGED_ARCHIVE) as error:
         raise DatasetError(
             f"CIFAR-10 could not be downloaded to {root}: {error}",
@@ -136,11 +137,11 @@ def _download(root: Path) -> None:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Take the six files that are read out of the archive, and nothing else."""
+    """Unpack the six files needed from the archive, and nothing else."""
     folder.mkdir()
     with tarfile.open(archive, "r:gz") as members:
         for name in (*FILES["train"], *FILES["test"]):
             member = members.extractfile(f"{FOLDER}/{name}")
             if member is None:
-                raise tarfile.TarError(f"{name} is no file")
+                raise tarfile.TarError(f"{name} is not a file")
             atomic_write(folder / name, member.read(RECORDS * RECORD_BYTES + 1))

@@ -1,6 +1,6 @@
-"""The `imagefolder` and `imagenet` layouts: a folder a split, in it a folder a class.
+"""The `imagefolder` and `imagenet` layouts: one folder for each split and class.
 
-The class of an image is the folder it lies in. Nothing is read but names: an id is
+The class of an image is the folder that it lies in. Only names are read: an id is
 `<class folder>/<file>`, and each folder is listed once.
 """
 
@@ -34,7 +34,7 @@ class ClassFiles:
     Args:
         folder: The split's folder.
         ids: `<class folder>/<file>` of every image.
-        spec: The recipe's [data], its classes named.
+        spec: The recipe's [data], with its classes named.
     """
 
     def __init__(self, folder: Path, ids: tuple[str, ...], spec: recipe.Data) -> None:
@@ -44,7 +44,7 @@ class ClassFiles:
 
     @property
     def ignored(self) -> str:
-        """What lies in the class folders and is no image of a class."""
+        """The files in the class folders that are not images of a class."""
         folders = sorted({name.partition("/")[0] for name in self.ids})
         return ignored_files(self._folder, folders)
 
@@ -68,19 +68,18 @@ def class_file_ids(root: Path, split: str, spec: recipe.Data) -> tuple[str, ...]
     """List the images of one split, class by class in the recipe's order.
 
     Raises:
-        DatasetError: The folder of the split is missing, holds images outside of class
-            folders or a folder that is no class, or a class of the training split has
-            no image.
+        DatasetError: The folder of the split is missing, has images outside class
+            folders or an unknown class, or a class of the training split has no image.
     """
     # Folders by their names in one spelling: a Mac writes é as two letters.
     present = {nfc(name): name for name in _listed_classes(root, split, spec.kind)}
     known = tuple(map(nfc, class_folders(spec)))
     if strays := sorted(set(present) - set(known)):
         raise DatasetError(
-            f"the folder {root / split / present[strays[0]]} is none of the "
+            f"the folder {root / split / present[strays[0]]} is not one of the "
             f"{len(known)} classes of the recipe",
-            hint="name every class in data.class_names, or take the folder away; with "
-            "no class_names the folders of the training split are taken",
+            hint="name every class in data.class_names, or move the folder away; "
+            "without class_names, the folders of the training split are the classes",
         )
     ids: list[str] = []
     for name in known:
@@ -91,16 +90,16 @@ def class_file_ids(root: Path, split: str, spec: recipe.Data) -> tuple[str, ...]
         ids += [f"{folder}/{file}" for file in files]
     if not ids:
         raise DatasetError(
-            f"no image in the class folders of {root / split}",
+            f"there is no image in the class folders of {root / split}",
             hint=f"expected in {root}: {LAYOUT}",
         )
     return tuple(ids)
 
 
 def listed_class_names(root: Path, split: str, spec: recipe.Data) -> tuple[str, ...]:
-    """The classes that the folders of a split name, in sorted order.
+    """Return the classes that the folders of a split name, in sorted order.
 
-    The thousand of ImageNet get their words after their number, from torchvision.
+    The thousand classes of ImageNet get words after their number, from torchvision.
 
     Raises:
         DatasetError: As in `class_file_ids`, or there are fewer than two.
@@ -126,7 +125,7 @@ def listed_class_names(root: Path, split: str, spec: recipe.Data) -> tuple[str, 
 
 
 def class_folders(spec: recipe.Data) -> tuple[str, ...]:
-    """The folder of each class: its name, for ImageNet without the words."""
+    """Return the folder of each class: its name, for ImageNet without the words."""
     if spec.kind == "imagenet":
         return tuple(name.partition(" ")[0] for name in spec.class_names)
     return spec.class_names
@@ -142,9 +141,9 @@ def _listed_classes(root: Path, split: str, kind: str) -> list[str]:
     folders, others = _entries(folder)
     if loose := [name for name in others if _is_image(name)]:
         raise DatasetError(
-            f"{folder} holds images outside of class folders, first {loose[0]}",
+            f"{folder} holds images outside class folders, first {loose[0]}",
             hint=f"expected in {root}: {LAYOUT}; ImageNet's validation images come in "
-            "one folder and have to be moved into folders named by their class",
+            "one folder and must be moved into folders named by their class",
         )
     for name in folders:
         if kind == "imagenet" and not WNID.match(name):
@@ -162,29 +161,29 @@ def _without_images(name: str, root: Path, split: str, *, there: bool) -> Datase
     hint = f"expected in {root}: {LAYOUT}"
     if there:
         hint = (
-            "if the folder is no class, take it away; a class needs an image, JPEG or "
-            "PNG, directly in its folder"
+            "if the folder is not a class, move it away; a class needs a JPEG or PNG "
+            "image directly in its folder"
         )
-    return DatasetError(f"no image of the class {name} in {folder}", hint=hint)
+    return DatasetError(f"there is no image of the class {name} in {folder}", hint=hint)
 
 
 def _unprintable(folder: Path, name: str) -> DatasetError:
-    """What to say of a class that no recipe, bundle or table could name."""
+    """Return the refusal of a class that no recipe, bundle or table could name."""
     if any(is_undecoded(letter) for letter in name):
         return DatasetError(
             f"the class folder {os.fsencode(name)!r} in {folder} is not named in UTF-8",
-            hint="rename it; class names stand in recipes, bundles and reports",
+            hint="rename it; class names appear in recipes, bundles and reports",
         )
     return DatasetError(f"the class folder {name!r} has control characters")
 
 
 def is_undecoded(letter: str) -> bool:
-    """Whether Python put a letter in the place of a byte that is not UTF-8."""
+    """Whether Python replaced a byte that is not UTF-8 by a letter."""
     return "\udc80" <= letter <= "\udcff"
 
 
 def ignored_files(folder: Path, names: Iterable[str]) -> str:
-    """What lies in class folders and is not read, in words; nothing if all is read."""
+    """Return, in words, which files of class folders are not read; empty if none."""
     others: list[str] = []
     deeper: list[str] = []
     for name in names:
@@ -202,7 +201,7 @@ def ignored_files(folder: Path, names: Iterable[str]) -> str:
     if deeper:
         parts.append(f"{len(deeper)} images in subfolders, first {deeper[0]}")
     if others:
-        parts.append(f"{len(others)} files that are no .jpg or .png, first {others[0]}")
+        parts.append(f"{len(others)} files other than .jpg or .png, first {others[0]}")
     return f"not read in {folder}: {'; '.join(parts)}" if parts else ""
 
 
@@ -215,9 +214,9 @@ def _is_image(name: str) -> bool:
 
 
 def _entries(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the folders and of the files in a folder, sorted, hidden ones left out.
+    """Return the sorted names of folders and files in a folder, without hidden ones.
 
-    By os.scandir: a million images are listed in seconds.
+    os.scandir lists a million images in seconds.
     """
     folders: list[str] = []
     files: list[str] = []

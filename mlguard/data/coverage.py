@@ -1,8 +1,8 @@
-"""Whether masks show what the recipe says that they show, before anything is trained.
+"""Check that masks show the recipe's classes, before anything is trained.
 
-A model learns nothing of a class that no training pixel has, and is not even scored on
-it: masks of 0 and 255, the commonest there are, train to a perfect mIoU of one class
-where 255 is the value that is ignored.
+A model learns nothing about a class without training pixels, and is not even scored on
+it: masks of 0 and 255, which are the most common, train to a perfect mIoU of one class
+if 255 is ignored.
 """
 
 import numpy as np
@@ -29,14 +29,15 @@ def check_labelled(counts: Counts, spec: recipe.Data, *, masks: int) -> None:
     """
     if not counts[: spec.classes].any():
         raise DatasetError(
-            f"no pixel of the {masks} masks has a class: all are "
+            f"no pixel of the {masks} masks has a class: all have "
             f"{spec.ignore_index}, the ignore_index",
-            hint="there is nothing to learn or to score; are these the masks?",
+            hint="there is nothing to learn or to score; check that these are the "
+            "masks",
         )
 
 
 def missing_classes(counts: Counts, spec: recipe.Data, *, masks: int) -> str:
-    """What to tell of classes that no training pixel has; empty if there are none.
+    """Return a note about classes without training pixels; empty if there are none.
 
     Args:
         counts: Pixels of each value 0 … 255 in the masks of the training split.
@@ -44,7 +45,7 @@ def missing_classes(counts: Counts, spec: recipe.Data, *, masks: int) -> str:
         masks: How many masks were counted.
 
     Raises:
-        DatasetError: Only one class has any, so that there is nothing to tell apart.
+        DatasetError: Only one class has any, so there is nothing to learn.
     """
     seen = np.flatnonzero(counts[: spec.classes])
     lacking = [n for i, n in enumerate(spec.class_names) if i not in seen]
@@ -56,14 +57,14 @@ def missing_classes(counts: Counts, spec: recipe.Data, *, masks: int) -> str:
         raise DatasetError(
             f"only the class {only} has training pixels: {found}",
             hint=_meant(counts, spec)
-            or "there is nothing to tell it from; are these the masks and the list?",
+            or "one class alone cannot be learned; check the masks and the list",
         )
     named = ", ".join(lacking)
     return f"no training pixel has the class {named}: {found}"
 
 
 def values_found(counts: Counts, spec: recipe.Data) -> str:
-    """The values of masks with their shares, the most frequent first.
+    """Return the values of masks with their shares, the most frequent first.
 
     Example:
         "the value 0 in 60 % and 255 (ignored) in 40 % of their pixels"
@@ -80,13 +81,13 @@ def values_found(counts: Counts, spec: recipe.Data) -> str:
 
 
 def _meant(counts: Counts, spec: recipe.Data) -> str:
-    """What was probably meant where the ignored value takes a class's place."""
+    """Return advice for masks in which the ignored value replaces a class."""
     lacking = [i for i in range(spec.classes) if not counts[i]]
     if not counts[spec.ignore_index] or not lacking:
         return ""
     number, ignored = lacking[0], spec.ignore_index
     return (
-        f"{ignored} is data.ignore_index, so such pixels are left out; if they are the "
+        f"{ignored} is data.ignore_index, so such pixels are ignored; if they are the "
         f"class {spec.class_names[number]}, write its number {number} into the masks "
-        f"in place of {ignored}"
+        f"instead of {ignored}"
     )

@@ -1,8 +1,8 @@
 """Random-looking numbers that follow from a few integers, the same in every release.
 
-For augmentation, shuffling and the generated images only. A key never comes near this
-module: SplitMix64 is a 64-bit generator that anyone can invert (docs/spec/keys-v1.md
-says how a key makes its choices).
+It is for augmentation, shuffling and the generated images only, never for keys:
+SplitMix64 is a 64-bit generator that anyone can invert (docs/spec/keys-v1.md says how a
+key makes its choices).
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ _MASK = (1 << 64) - 1
 
 
 def splitmix64(state: int) -> int:
-    """The word that SplitMix64 gives in one state.
+    """Return the output of SplitMix64 in one state.
 
     Source: Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
         generators", doi:10.1145/2660193.2660195.
@@ -30,7 +30,7 @@ def splitmix64(state: int) -> int:
 
 
 class Draws:
-    """A stream of numbers that depends on its integers and on nothing else.
+    """A stream of numbers that depends only on its integers.
 
     Example:
         >>> Draws(0, 7).between(1, 6) == Draws(0, 7).between(1, 6)
@@ -43,15 +43,15 @@ class Draws:
             self._state = splitmix64(self._state ^ (part & _MASK))
 
     def between(self, low: int, high: int) -> int:
-        """An integer in low … high, both included."""
+        """Return an integer in low … high, both included."""
         return low + (self._word() * (high - low + 1) >> 64)
 
     def unit(self) -> float:
-        """A number in [0, 1), a multiple of 2**-53."""
+        """Return a number in [0, 1), a multiple of 2**-53."""
         return (self._word() >> 11) / (1 << 53)
 
     def words(self, count: int) -> Words:
-        """The next `count` words at once. Shape: (count,)."""
+        """Return the next `count` words at once. Shape: (count,)."""
         words = np.arange(1, count + 1, dtype=np.uint64) * _STEP
         words += np.uint64(self._state)
         self._state = (self._state + count * GOLDEN) & _MASK

@@ -32,7 +32,7 @@ from mlguard.kinds import but_is, kind_of
 
 MAX_PIXELS = 1 << 26  # 67 megapixels; checked before anything is decoded
 LARGE_PIXELS = 1 << 24  # above it, one image at a time: it takes 7 bytes a pixel
-MAX_FILE_BYTES = 1 << 29  # 512 MiB: so many pixels at 8 bytes, not compressed at all
+MAX_FILE_BYTES = 1 << 29  # 512 MiB: that many pixels at 8 bytes, without compression
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 INDEX_HINT = "save masks as 8-bit PNG, grey or palette, whose numbers are the classes"
 _TRUECOLOUR = {2, 4, 6}  # PNG colour types: RGB, grey with alpha, RGBA
@@ -42,7 +42,7 @@ _one_at_a_time = threading.Lock()
 
 @dataclass(frozen=True)
 class PairPaths:
-    """Where one image and its mask are."""
+    """The paths of one image and its mask."""
 
     id: str
     image: Path
@@ -54,7 +54,7 @@ class FilePairs:
 
     def __init__(self, paths: Sequence[PairPaths], spec: recipe.Data) -> None:
         self.ids = tuple(pair.id for pair in paths)
-        self.ignored = ""  # what is read is what a list names
+        self.ignored = ""  # only files named in a list are read
         self._paths = tuple(paths)
         self._spec = spec
 
@@ -62,7 +62,7 @@ class FilePairs:
         """Decode one pair.
 
         Raises:
-            DatasetError: A file is missing or damaged, or the two do not fit.
+            DatasetError: A file is missing or damaged, or the two do not match.
         """
         paths = self._paths[index]
         image_bytes, mask_bytes = read_file(paths.image), read_file(paths.mask)
@@ -80,12 +80,12 @@ class FilePairs:
 def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
     """Decode a JPEG or PNG of any kind to RGB, turned upright.
 
-    As the runtime reads what it predicts: both use mlguard/images.py.
+    The runtime decodes images in the same way: both use mlguard/images.py.
 
     Shape:
         returns  (H, W, 3) uint8
     Raises:
-        DatasetError: Not an image, cut short, or above MAX_PIXELS.
+        DatasetError: It is not an image, truncated, or above MAX_PIXELS.
     """
     with _open(content, path, "image") as image, _turn(image):
         try:
@@ -100,12 +100,12 @@ def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:
 
 
 def decode_mask(content: bytes, path: Path) -> NDArray[np.uint8]:
-    """Decode an index PNG to its numbers, turned upright if it says how.
+    """Decode an index PNG to its numbers, turned upright if its EXIF says so.
 
     Shape:
         returns  (H, W) uint8
     Raises:
-        DatasetError: Not a PNG, cut short, in colours, or with 16 bits.
+        DatasetError: It is not a PNG, truncated, in colours, or has 16 bits.
     """
     if not content.startswith(PNG_SIGNATURE):
         raise DatasetError(
@@ -133,7 +133,7 @@ def read_file(path: Path) -> bytes:
     """Read a file of a data set, within bounds.
 
     Raises:
-        DatasetError: It is missing, no regular file, or too large.
+        DatasetError: It is missing, not a regular file, or too large.
     """
     try:
         return read_bounded(path, MAX_FILE_BYTES)
@@ -157,16 +157,16 @@ def _open(content: bytes, path: Path, what: str) -> Image.Image:
 
 
 def _no_image(content: bytes, path: Path, what: str) -> DatasetError:
-    """What to say of a file that does not begin as an image."""
+    """Return the refusal of a file that does not begin as an image."""
     kind = kind_of(content)
     if not kind or kind.startswith(("a JPEG", "a PNG")):
         return DatasetError(
             f"{what} {path} is not a JPEG or PNG, or its start is damaged",
-            hint="fetch the file again, or take its id out of the list",
+            hint="fetch the file again, or remove its id from the list",
         )
-    hint = "save it as JPEG or PNG, or take its id out of the list"
+    hint = "save it as JPEG or PNG, or remove its id from the list"
     if "image" not in kind:
-        hint = "put the image itself in its place, or take its id out of the list"
+        hint = "put the image itself in its place, or remove its id from the list"
     return DatasetError(f"{what} {path} is not a JPEG or PNG but {kind}", hint=hint)
 
 
@@ -179,14 +179,14 @@ def _turn(image: Image.Image) -> AbstractContextManager[object]:
 def _too_large(path: Path, what: str) -> DatasetError:
     return DatasetError(
         f"{what} {path} has more than {MAX_PIXELS} pixels",
-        hint="scale the images down before training; the recipe's size is much less",
+        hint="scale the images down before training; the recipe's size is much smaller",
     )
 
 
 def _damaged(path: Path, what: str, error: Exception) -> DatasetError:
     return DatasetError(
         f"{what} {path} is damaged: {error}",
-        hint="fetch the file again, or take its id out of the list",
+        hint="fetch the file again, or remove its id from the list",
     )
 
 
@@ -198,7 +198,8 @@ def _check_values(mask: NDArray[np.uint8], path: Path, spec: recipe.Data) -> Non
         value = int(strays[0])
         raise DatasetError(
             f"mask {path} has the value {value} in {counts[value]} pixels; "
-            f"classes are 0 … {spec.classes - 1}, ignored is {spec.ignore_index}",
+            f"the classes are 0 … {spec.classes - 1}, and {spec.ignore_index} is "
+            "ignored",
             hint="data.class_names must name every class of the masks, and "
             "data.ignore_index the value of pixels without a label",
         )
@@ -212,7 +213,7 @@ def _turned_by(content: bytes, path: Path) -> int:
 def _unlike(
     image: NDArray[np.uint8], mask: NDArray[np.uint8], paths: PairPaths, turned: int
 ) -> DatasetError:
-    """What to say of an image and a mask of different sizes."""
+    """Return the refusal of an image and a mask of different sizes."""
     said = (
         f"mask {paths.mask} is {_size(mask)}, "
         f"but its image {paths.image} is {_size(image)}"
@@ -224,7 +225,7 @@ def _unlike(
     return DatasetError(
         f"{said}, turned upright by its EXIF orientation {turned}",
         hint="the mask was drawn on the pixels as they are stored: turn it too, or "
-        "take the orientation out of the image",
+        "remove the orientation from the image",
     )
 
 

@@ -1,7 +1,7 @@
 """The `folder` layout: images/, masks/ and one list of ids for each split.
 
-The id is a file's name without its suffix. Each folder is listed once, rather than
-looked into for every id, and nothing a list says can lead out of it.
+The id is a file's name without its suffix. Each folder is listed once, not searched for
+every id, and no entry of a list can lead out of it.
 """
 
 import re
@@ -14,8 +14,8 @@ from mlguard.files import is_dropping, read_text
 from mlguard.kinds import but_is
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-LAYOUT = "images/<id>.jpg or .png, masks/<id>.png, and <split>.txt with one id a line"
-MAX_LIST_BYTES = 1 << 28  # 256 MiB is millions of ids; anything larger is no list
+LAYOUT = "images/<id>.jpg or .png, masks/<id>.png, and <split>.txt with one id per line"
+MAX_LIST_BYTES = 1 << 28  # 256 MiB is millions of ids; anything larger is not a list
 
 
 def folder_ids(root: Path, split: str) -> tuple[str, ...]:
@@ -27,7 +27,7 @@ def folder_ids(root: Path, split: str) -> tuple[str, ...]:
     """
     if not root.is_dir():
         raise DatasetError(
-            f"no folder {root}", hint=f"expected a folder that holds {LAYOUT}"
+            f"there is no folder {root}", hint=f"expected a folder that holds {LAYOUT}"
         )
     if is_unsafe(split):
         raise DatasetError(
@@ -48,7 +48,7 @@ def folder_pairs(root: Path, ids: tuple[str, ...]) -> list[PairPaths]:
 
 
 def read_list(path: Path) -> tuple[str, ...]:
-    """Read a list of ids, one a line; empty lines are skipped.
+    """Read a list of ids, one per line; empty lines are skipped.
 
     Raises:
         DatasetError: It is missing, empty, not text, or has an id that is repeated or
@@ -56,7 +56,9 @@ def read_list(path: Path) -> tuple[str, ...]:
     """
     lines = _text(path).splitlines()
     first_line: dict[str, int] = {}
-    spelled: dict[str, str] = {}  # two that look alike are one, however spelled
+    spelled: dict[
+        str, str
+    ] = {}  # two that look alike count as one, however they are spelled
     for number, line in enumerate(lines, start=1):
         name = line.strip()
         if not name:
@@ -75,7 +77,7 @@ def read_list(path: Path) -> tuple[str, ...]:
             )
         first_line[name] = number
     if not first_line:
-        raise DatasetError(f"{path} is empty", hint="list one id a line")
+        raise DatasetError(f"{path} is empty", hint="list one id per line")
     return tuple(first_line)
 
 
@@ -84,28 +86,28 @@ def _text(path: Path) -> str:
         return read_text(existing(path), MAX_LIST_BYTES)
     except FileNotFoundError:
         raise DatasetError(
-            f"no list {path}", hint=f"expected in {path.parent}: {LAYOUT}"
+            f"there is no list {path}", hint=f"expected in {path.parent}: {LAYOUT}"
         ) from None
     except UnicodeDecodeError as error:
         raise DatasetError(
             f"{path} is not UTF-8 text{but_is(error.object)}",
-            hint="list one id a line, in UTF-8",
+            hint="list one id per line, in UTF-8",
         ) from None
     except OSError as error:
         raise DatasetError(
             f"cannot read {path}: {error.strerror}",
-            hint="a list of ids is a text file with one id a line",
+            hint="a list of ids is a text file with one id per line",
         ) from None
 
 
 class Files:
-    """The files of one folder by their name without its suffix.
+    """The files of one folder, by their name without its suffix.
 
-    One listing is much faster than a look for each id. Names that look alike are taken
-    for one: a Mac writes é as e with an accent, other systems as one letter.
+    One listing is much faster than a look-up for each id. Names that look alike count
+    as one: a Mac writes é as e with an accent, other systems as one letter.
 
     Args:
-        folder: Listed once.
+        folder: The folder, listed once.
         root: The data set's folder, for refusals.
     """
 
@@ -127,14 +129,14 @@ class Files:
             ) from None
 
     def of(self, name: str, *, default: str | None = None) -> Path:
-        """The one file of an id.
+        """Return the one file of an id.
 
         Args:
             name: The id.
-            default: A suffix to give a path even where there is no such file.
+            default: A suffix, to return a path even if no file exists.
 
         Raises:
-            DatasetError: There is none, or there are two, or it is of another kind.
+            DatasetError: There is none, there are two, or it is of another kind.
         """
         there = self._found.get(nfc(name), [])
         fitting = [path for path in there if path.suffix.lower() in self.suffixes]
@@ -146,19 +148,19 @@ class Files:
                 f"two {self.what}s for id {name} in {self._folder}: {names}",
                 hint="keep one of them",
             )
-        missing = f"no {self.what} for id {name} in {self._folder}"
+        missing = f"there is no {self.what} for id {name} in {self._folder}"
         if there:
             raise DatasetError(
-                f"{missing}, but {there[0].name} is there", hint=self.expected
+                f"{missing}, but there is {there[0].name}", hint=self.expected
             )
         if advice := self._advice(name):
             raise DatasetError(missing, hint=advice)
         if default is not None:
             return self._folder / f"{name}{default}"
-        raise DatasetError(missing, hint="add the file, or take the id out of the list")
+        raise DatasetError(missing, hint="add the file, or remove the id from the list")
 
     def _advice(self, name: str) -> str:
-        """What the list should say instead, if a part of the line is a file."""
+        """Return what the list should say instead, if a part of the line is a file."""
         bare = bare_name(name)
         if Path(name).suffix.lower() in IMAGE_SUFFIXES and bare == Path(name).stem:
             return f"ids have no suffix: write {bare} in the list"
@@ -172,7 +174,7 @@ class Images(Files):
 
     what = "image"
     suffixes = IMAGE_SUFFIXES
-    expected = "images are JPEG or PNG, and named so: save it as one of them"
+    expected = "images must be JPEG or PNG and named so: save it as one of them"
 
 
 class Masks(Files):
@@ -184,7 +186,7 @@ class Masks(Files):
 
 
 def existing(path: Path) -> Path:
-    """A path, or the one beside it whose name only looks the same, if there is one."""
+    """Return a path, or else the one beside it whose name looks the same."""
     if path.exists() or path.name.isascii():
         return path
     try:
@@ -197,12 +199,12 @@ def existing(path: Path) -> Path:
 
 
 def nfc(name: str) -> str:
-    """A name in the one spelling of letters with accents."""
+    """Return a name in the one spelling of letters with accents."""
     return unicodedata.normalize("NFC", name)
 
 
 def bare_name(line: str) -> str:
-    """The id that a line with a folder, a suffix or a label behind it means."""
+    """Return the id meant by a line with a folder, a suffix or a label in it."""
     name = line.split()[0].rstrip(",;") if line.split() else line
     name = re.split(r"[,;]", name)[0].replace("\\", "/").rpartition("/")[2]
     stem, dot, suffix = name.rpartition(".")

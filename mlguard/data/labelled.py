@@ -1,9 +1,8 @@
 """Images of one split with their masks or classes, as tensors of one size.
 
-Where they come from is the business of a source: `files.py` and `class_folders.py`
-decode them, `cifar10.py` reads records, `shapes.py` makes them up. Here they are
-resized, kept in memory if the recipe says so, and checked all at once before a long
-run starts.
+A source provides them: `files.py` and `class_folders.py` decode files, `cifar10.py`
+reads records, `shapes.py` generates scenes. Here they are resized, kept in memory if
+the recipe says so, and all checked before a long run starts.
 """
 
 import hashlib
@@ -30,20 +29,20 @@ Sample = tuple[torch.Tensor, torch.Tensor]
 Arrays = tuple[NDArray[np.uint8], Classes]
 Progress = Callable[[int, int], None]  # images done, images in all
 
-MAX_THREADS = 16  # decoders at work in `check`; more only wait for the disk
+MAX_THREADS = 16  # decoders in `check`; more would only wait for the disk
 MAX_NAMED = 5  # refused images named in one message
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One image and its mask, at their own size.
+    """One image and its mask, at their original size.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        mask: (H, W) uint8, checked: a class or ignore_index everywhere. Of a
-            classification () int64: the class of the image.
-        digest: SHA-256 of what the pair was made from.
-        turned: Whether EXIF turned the image, and not the mask.
+        mask: (H, W) uint8, checked: a class or ignore_index everywhere. For a
+            classification, () int64: the class of the image.
+        digest: SHA-256 of the files that the pair was made from.
+        turned: Whether EXIF turned the image but not the mask.
     """
 
     image: NDArray[np.uint8]
@@ -53,7 +52,7 @@ class Pair:
 
 
 class _Outcome(NamedTuple):
-    """What is kept of a pair that was checked."""
+    """The result of checking a pair."""
 
     digest: bytes
     counts: Counts | None  # pixels of each value of a mask
@@ -61,7 +60,7 @@ class _Outcome(NamedTuple):
 
 
 class Source(Protocol):
-    """Where the pairs of a split come from."""
+    """A source of the pairs of a split."""
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -69,7 +68,7 @@ class Source(Protocol):
 
     @property
     def ignored(self) -> str:
-        """What lies beside the pairs and is not read, in words; or nothing."""
+        """Which files beside the pairs are not read, in words; empty if none."""
 
     def read(self, index: int) -> Pair:
         """Read or make one pair; raises DatasetError naming the file at fault."""
@@ -81,7 +80,7 @@ class LabelledSet(torch.utils.data.Dataset[Sample]):
     Attributes:
         ids: The name of every image, in order.
         task: How answers for these images are counted and scored.
-        notes: What the user should hear of, once `check` has run.
+        notes: Notes for the user, once `check` has run.
     """
 
     def __init__(
@@ -96,30 +95,30 @@ class LabelledSet(torch.utils.data.Dataset[Sample]):
         self._size = spec.size
         self._cache = _Cache(len(self.ids), spec) if spec.cache else None
         self._fingerprint = ""
-        self._digests: dict[int, bytes] = {}  # of what was checked
+        self._digests: dict[int, bytes] = {}  # of the checked images
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Sample:
-        """One image and its mask.
+        """Return one image and its mask.
 
         Shape:
             returns  (3, H, W) uint8 RGB image, (H, W) uint8 mask or () int64 class
         Raises:
-            DatasetError: The image or the mask is damaged, or they do not fit.
+            DatasetError: The image or the mask is damaged, or they do not match.
         """
         return to_tensors(*self.arrays(index))
 
     def arrays(self, index: int) -> Arrays:
-        """One image and its mask as they lie in memory, not to be written to.
+        """Return one image and its mask as they lie in memory; do not write to them.
 
         Shape:
             returns  (H, W, 3) uint8 RGB image, (H, W) uint8 mask or () int64 class
 
         Raises:
-            DatasetError: The image or the mask is damaged, or they do not fit, or they
-                are not those that were checked.
+            DatasetError: The image or the mask is damaged, they do not match, or they
+                were changed after the check.
         """
         if not 0 <= index < len(self.ids):
             raise IndexError(f"image {index} of {len(self.ids)}")
@@ -129,16 +128,16 @@ class LabelledSet(torch.utils.data.Dataset[Sample]):
         if self._digests.get(index, pair.digest) != pair.digest:
             raise DatasetError(
                 f"{self.ids[index]} was changed after it was checked",
-                hint="leave the images as they are until the command is done",
+                hint="do not change the images before the command is done",
             )
         return self._resize(index, pair)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, over the ids and what is in the files, in order.
+        """SHA-256, in hex, over the ids and contents of the files, in order.
 
         Raises:
-            DatasetError: As in `check`, which is run first if it was not.
+            DatasetError: As in `check`, which runs first if it has not run yet.
         """
         if not self._fingerprint:
             self.check()
@@ -147,14 +146,14 @@ class LabelledSet(torch.utils.data.Dataset[Sample]):
     def check(self, progress: Progress | None = None) -> None:
         """Decode every image and mask once, before a long run depends on them.
 
-        Fills the cache, if the recipe wants one, and gives `fingerprint` its value.
+        It fills the cache, if the recipe wants one, and sets `fingerprint`.
 
         Raises:
-            DatasetError: A file is missing or damaged, a mask has another size than
-                its image, or a value that is no class and not ignore_index. The
-                message names the first file at fault, and how many more there are.
-                Or no pixel of any mask has a class; of a training split, only one
-                class has any.
+            DatasetError: A file is missing or damaged, or a mask has another size than
+                its image, or a value that is neither a class nor ignore_index; the
+                message names the first file at fault, and how many more there are. Or
+                no pixel of any mask has a class, or in a training split only one class
+                has any.
         """
         refusals: dict[str, DatasetError] = {}
         counted = _Counted()
@@ -174,7 +173,7 @@ class LabelledSet(torch.utils.data.Dataset[Sample]):
         self._fingerprint = total.hexdigest()
 
     def _seen(self, counted: "_Counted") -> Iterator[str]:
-        """Refuse what cannot be learned, and tell what is unlike what was meant."""
+        """Refuse data that cannot be learned from, and note probable mistakes."""
         if self._spec.task == "segmentation":
             masks = len(self.ids)
             check_labelled(counted.values, self._spec, masks=masks)
@@ -213,14 +212,14 @@ class LabelledSet(torch.utils.data.Dataset[Sample]):
 
 @dataclass
 class _Counted:
-    """What all masks of a split hold, and which of them are odd."""
+    """The contents of all masks of a split, and the unusual ones."""
 
     values: Counts = field(default_factory=lambda: np.zeros(BYTE_MAX + 1, np.int64))
     blank: list[str] = field(default_factory=list)
     turned: list[str] = field(default_factory=list)
 
     def add(self, name: str, outcome: _Outcome, ignore_index: int) -> None:
-        """Take one pair into account."""
+        """Count one pair."""
         if outcome.turned:
             self.turned.append(name)
         if outcome.counts is not None:
@@ -229,22 +228,22 @@ class _Counted:
                 self.blank.append(name)
 
     def notes(self, total: int) -> Iterator[str]:
-        """What is odd, in words."""
+        """Return notes on what is unusual."""
         if self.blank:
             yield (
                 f"{len(self.blank)} of {total} masks are ignored in every pixel, "
-                f"first that of {self.blank[0]}"
+                f"first the mask of {self.blank[0]}"
             )
         if self.turned:
             yield (
                 f"{len(self.turned)} of {total} images are turned upright as their "
-                f"camera says (EXIF), first {self.turned[0]}; their masks say nothing "
-                "of it, so they must have been drawn on the image turned upright"
+                f"camera says (EXIF), first {self.turned[0]}; their masks have no "
+                "orientation, so they must have been drawn on the upright image"
             )
 
 
 class Part(torch.utils.data.Dataset[Sample]):
-    """Some images of a split, in their order.
+    """A part of a split's images, in their order.
 
     Attributes:
         task: As in the split.
@@ -258,12 +257,12 @@ class Part(torch.utils.data.Dataset[Sample]):
         return len(self._indices)
 
     def __getitem__(self, index: int) -> Sample:
-        """One image and its mask. Shape and refusals as in the split."""
+        """Return one image and its mask. Shape and refusals as in the split."""
         return self._whole[self._indices[index]]
 
 
 class _Cache:
-    """Room for every image of a split; the system commits it as it is filled."""
+    """Memory for every image of a split; the system commits it as it is filled."""
 
     def __init__(self, length: int, spec: recipe.Data) -> None:
         size = spec.size
@@ -279,9 +278,10 @@ class _Cache:
             bytes_a_pixel = 3 if one_class else 4
             needed = length * bytes_a_pixel * size[0] * size[1] >> 20
             raise DatasetError(
-                f"no memory to keep {length} images of {size[0]} x {size[1]}: "
+                f"there is not enough memory to keep {length} images of {size[0]} x "
+                f"{size[1]}: "
                 f"{needed} MiB needed",
-                hint="read them anew every time with `--set data.cache=false`",
+                hint="read them from the disk every time with `--set data.cache=false`",
             ) from None
         self.filled = np.zeros(length, dtype=np.bool_)
 
@@ -292,12 +292,13 @@ def resize(
     size: tuple[int, int],
     box: tuple[int, int, int, int] | None = None,
 ) -> Arrays:
-    """Scale a part of an image, bilinear with antialiasing, and of its mask, nearest.
+    """Resize a part of an image, bilinear with antialiasing, and of its mask, nearest.
 
-    The one class of a classification's image stays as it is.
+    The class of a classification's image stays unchanged.
 
-    By Pillow rather than torch: on one thread whatever torch's setting, so the result
-    does not depend on it, and a busy machine does not stall on waiting threads.
+    Pillow does it rather than torch: on one thread whatever torch's setting, so the
+        result does not depend on it, and a busy machine does not stall on waiting
+        threads.
 
     Args:
         image: (H, W, 3) RGB.

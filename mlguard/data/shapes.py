@@ -1,12 +1,13 @@
-"""The `shapes` data: small scenes made by rule, so that a demo needs no download.
+"""The `shapes` data: small generated scenes, so that a demo needs no download.
 
-A scene has a sky above, grass below, clutter between, and orange, plum and tiger
-ellipses. Each class needs what a photograph needs and a key destroys: orange and plum
-differ in colour only, orange and tiger in texture only, sky and grass also in place,
-for the clutter holds patches in the colours of both. All are about equally bright, so
-that brightness, which survives most transforms, does not tell them apart.
+A scene has sky above, grass below, clutter between, and orange, plum and tiger
+ellipses. To tell the classes apart takes what a photograph takes and a key destroys:
+orange and plum differ only in colour, orange and tiger only in texture, sky and grass
+also in place, because the clutter has patches in the colours of both. All are about
+equally bright, so that brightness, which survives most transforms, does not tell them
+apart.
 
-Integer arithmetic on a generator of our own (`draws.py`): the same pictures on every
+Integer arithmetic on our own generator (`draws.py`) makes the same pictures on every
 machine and in every release. A test pins their digest.
 """
 
@@ -38,7 +39,7 @@ _COLOURS = {
 }
 
 CLUTTER = 10  # patches behind everything
-DECOYS = 4  # of them, in the colours of sky and grass
+DECOYS = 4  # patches in the colours of sky and grass
 TEXTURE = 20  # amplitude of smooth noise; of 255
 STRIPE = 36  # half the difference between the bars of a tiger; of 255
 GRAIN_SHIFT = 4  # grain is -8 … 7 of 255
@@ -50,7 +51,7 @@ Where = NDArray[np.bool_]
 def shapes_ids(
     spec: recipe.Data, split: Literal["train", "validation", "test"]
 ) -> tuple[str, ...]:
-    """The ids of a split, as many as `shapes_images` says.
+    """Return the ids of a split, as many as `shapes_images` says.
 
     Raises:
         DatasetError: The recipe names another number of classes, or a size too small.
@@ -72,7 +73,7 @@ def shapes_ids(
 
 
 class ShapesSource:
-    """A source that makes its pairs."""
+    """A source that generates its pairs."""
 
     def __init__(self, ids: tuple[str, ...], spec: recipe.Data) -> None:
         self.ids = ids
@@ -80,7 +81,7 @@ class ShapesSource:
         self._size = spec.size
 
     def read(self, index: int) -> Pair:
-        """Make one pair; it depends on its id and the recipe's size only."""
+        """Generate one pair; it depends only on its id and the recipe's size."""
         split, number = self.ids[index].split("-")
         draws = Draws(_LABEL, _STREAMS[split], int(number))
         image, mask = paint(draws, *self._size)
@@ -91,7 +92,7 @@ class ShapesSource:
 def paint(
     draws: Draws, height: int, width: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Make one scene and its mask.
+    """Paint one scene and its mask.
 
     Shape:
         returns  (H, W, 3) uint8 RGB image, (H, W) uint8 mask
@@ -136,7 +137,7 @@ class _Canvas:
             self._lay(GRASS, below, self._fine)
 
     def object(self, label: int) -> None:
-        """Put an ellipse somewhere: only its surface shows which class it is."""
+        """Put an ellipse somewhere; only its surface shows its class."""
         where = self._ellipse(6, 13)
         self._lay(label, where, self._stripes() if label == TIGER else self._coarse)
 
@@ -165,7 +166,7 @@ class _Canvas:
         return [grey + self._draws.between(-22, 22) for _ in range(3)]
 
     def _decoy(self, number: int) -> Sequence[int]:
-        """A muted colour, but that of sky or grass for the first patches."""
+        """Return a muted colour, for the first patches that of sky or grass."""
         return _COLOURS[(SKY, GRASS)[number % 2]] if number < DECOYS else self._muted()
 
     def _scaled(self, low: int, high: int) -> int:
@@ -190,7 +191,7 @@ class _Canvas:
         return inside & (abs(self._columns - column) * 2 < wide)
 
     def _border(self, low: int, high: int) -> Field:
-        """The height of a region at each column: straight pieces between posts."""
+        """Return a region's height at each column: straight pieces between posts."""
         posts = [self._scaled(low, high) for _ in range(5)]
         reach, columns = -(-self._width // 4), self._columns
         left = np.take(posts, columns // reach)
@@ -199,14 +200,14 @@ class _Canvas:
         return border
 
     def _stripes(self) -> Field:
-        """Bright and dark bars at one of four slants, as wide as a large block."""
+        """Return bars at one of four slants, as wide as a large block."""
         down, right = ((1, 0), (0, 1), (1, 1), (1, -1))[self._draws.between(0, 3)]
         period = self._scaled(4, 5)
         bars = (self._rows * down + self._columns * right) // period & 1
         return np.where(bars, STRIPE, -STRIPE).astype(np.int32)
 
     def _noise(self, cell: int) -> Field:
-        """Smooth noise in -TEXTURE … TEXTURE: random lattice, bilinear between."""
+        """Return smooth noise in -TEXTURE … TEXTURE: a bilinear random lattice."""
         step = max(1, cell * min(self._height, self._width) // 64)
         rows, columns = self._height // step + 2, self._width // step + 2
         words = self._draws.words(rows * columns).reshape(rows, columns)

@@ -38,14 +38,15 @@ def open_split(
     Args:
         spec: The recipe's [data].
         root: The folder of the data. The generated `shapes` need none.
-        split: Which part. If `spec.validation` is a number, that many images are held
-            out of the training list, and the training split lacks them.
-        seed: Chooses the images held out. The rest of the data does not depend on it.
-        download: Fetch VOC 2012 or CIFAR-10 if it is not there. Other kinds ignore it.
+        split: The name of the split. If `spec.validation` is a number, that many images
+            are held out of the training list, and the training split lacks them.
+        seed: The seed that chooses the images held out; other data does not depend on
+            it.
+        download: Fetch VOC 2012 or CIFAR-10 if it is missing. Other kinds ignore it.
 
     Raises:
-        DatasetError: The layout, a list or a file of the split is missing or unfit, or
-            images of the training list are also in the validation or test list.
+        DatasetError: The layout, a list or a file of the split is missing or not valid,
+            or images of the training list are also in the validation or test list.
     """
     holds_out = isinstance(spec.validation, int) and split == "validation"
     if spec.kind == "shapes":
@@ -65,11 +66,11 @@ def open_split(
 
 
 def name_classes(spec: recipe.Data, root: Path | None) -> recipe.Data:
-    """The same section with its classes named, if it leaves that to the data.
+    """Return the section with its classes named, if it leaves that to the data.
 
     Raises:
-        DatasetError: The class folders are missing or unfit, or the recipe names other
-            classes than CIFAR-10 has.
+        DatasetError: The class folders are missing or not valid, or the recipe names
+            other classes than CIFAR-10 has.
     """
     if spec.kind == "cifar10":
         if spec.class_names not in ((), CIFAR10_CLASS_NAMES):
@@ -88,13 +89,13 @@ def name_classes(spec: recipe.Data, root: Path | None) -> recipe.Data:
 
 def _no_folder(spec: recipe.Data) -> DatasetError:
     return DatasetError(
-        f"data of kind {spec.kind} lies in a folder, and none was given",
-        hint="say where it is with --data DIR",
+        f"data of kind {spec.kind} needs a folder, but none was given",
+        hint="name it with --data DIR",
     )
 
 
 def _reader(spec: recipe.Data, root: Path, *, download: bool) -> Callable[[str], Ids]:
-    """What lists the ids of a split by its name."""
+    """Return the function that lists the ids of a split."""
     match spec.kind:
         case "voc":
             return partial(voc_ids, root, download=download)
@@ -119,16 +120,16 @@ def _files(spec: recipe.Data, root: Path, name: str, ids: Ids) -> Source:
 
 
 def _list_name(spec: recipe.Data, split: Split) -> str:
-    """The name of the list that a split is read from."""
+    """Return the name of the list that a split is read from."""
     if split == "validation" and isinstance(spec.validation, str):
         return spec.validation
     return spec.test if split == "test" else spec.train
 
 
 def _without_held_out(listed: Ids, spec: recipe.Data, split: Split, seed: int) -> Ids:
-    """The part of a list that a split consists of; the whole, if none is held out.
+    """Return the part of a list in a split; the whole list, if none is held out.
 
-    The images with the smallest digests are held out: the list's order has no say.
+    The images with the smallest digests are held out; the list's order does not matter.
     """
     count = spec.validation
     if isinstance(count, str) or split == "test":
@@ -136,7 +137,7 @@ def _without_held_out(listed: Ids, spec: recipe.Data, split: Split, seed: int) -
     if count >= len(listed):
         raise DatasetError(
             f"cannot hold {count} images out of a training list of {len(listed)}",
-            hint="lower data.validation, or name a list of its own",
+            hint="lower data.validation, or name a separate list",
         )
     held_out = set(sorted(listed, key=partial(_digest, seed))[:count])
     return tuple(i for i in listed if (i in held_out) == (split == "validation"))
@@ -152,10 +153,10 @@ def _refuse_overlap(
 ) -> None:
     """Refuse scores on images that were trained on.
 
-    A list that cannot be read is passed over: whoever only evaluates may have no
-    training list, and a list that is needed is refused when its own split is opened.
-    Of class folders, which list nothing but themselves, the names are compared: two
-    folders may well hold different images of one name.
+    A list that cannot be read is skipped: users who only evaluate may have no training
+        list, and a missing list is refused when its own split is opened. Class folders
+        overlap only if one folder serves both splits: two folders may hold different
+        images of one name.
     """
     scored = {spec.test, spec.validation} if _has_list(spec) else {spec.test}
     for other in sorted(map(str, scored)) if name == spec.train else [spec.train]:
@@ -169,8 +170,8 @@ def _refuse_overlap(
             raise DatasetError(
                 f"{len(common)} images of the list {name} are also in the list "
                 f"{other}, first {common[0]}",
-                hint="take them out of the training list: "
-                "scores on trained images say nothing",
+                hint="remove them from the training list: scores on training images "
+                "mean nothing",
             )
 
 

@@ -1,6 +1,6 @@
 """Random crops and flips of a training set, in an order that can be resumed anywhere.
 
-Every choice follows from the seed and the position in the whole run. So it does not
+Every choice depends only on the seed and the position in the whole run. So it does not
 matter which worker makes an image, in which order, or whether the run was killed and
 resumed in between, and the global random state of torch is never touched.
 """
@@ -45,11 +45,11 @@ class TrainingSet(torch.utils.data.Dataset[Sample]):
         self._views = views
 
     def __len__(self) -> int:
-        """The images of one epoch."""
+        """Return the number of images in one epoch."""
         return len(self.base)
 
     def __getitem__(self, position: int) -> Sample:
-        """The crop at one position of the run.
+        """Return the crop at one position of the run.
 
         Shape:
             returns  (3, H, W) uint8 image, (H, W) uint8 mask or () int64 class
@@ -71,7 +71,7 @@ class TrainingSet(torch.utils.data.Dataset[Sample]):
 
 
 def epoch_positions(length: int, *, seed: int, epoch: int) -> list[int]:
-    """The positions of one epoch, shuffled: a sampler for a TrainingSet.
+    """Return the shuffled positions of one epoch: a sampler for a TrainingSet.
 
     Example:
         >>> sorted(epoch_positions(4, seed=0, epoch=2))
@@ -82,7 +82,7 @@ def epoch_positions(length: int, *, seed: int, epoch: int) -> list[int]:
 
 
 def _shifted(draws: Draws, image: NDArray[np.uint8], pad: int) -> NDArray[np.uint8]:
-    """Put black around an image and cut it out at its own size somewhere."""
+    """Pad an image with black, and crop it at a random place to its own size."""
     height, width, _ = image.shape
     padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)))
     top, left = draws.between(0, 2 * pad), draws.between(0, 2 * pad)

@@ -11,7 +11,7 @@ COUNTED = 1 << 20  # pixels counted at a time
 
 
 def count_values(values: NDArray[Any]) -> NDArray[np.int64]:
-    """How many pixels have each value 0 … 255. In parts: counting copies eightfold."""
+    """Count the pixels of each value 0 … 255, in parts: counting copies eightfold."""
     flat = values.reshape(-1)
     parts = (flat[i : i + COUNTED] for i in range(0, flat.size, COUNTED))
     return sum(

@@ -26,16 +26,16 @@ FETCH = (
 
 
 def voc_ids(root: Path, split: str, *, download: bool = False) -> tuple[str, ...]:
-    """Read the ids of one split, after fetching VOC 2012 if asked and not there.
+    """Return the ids of one split, after fetching VOC 2012 if asked and missing.
 
     Raises:
-        DatasetError: The layout is not there, there is no such split, or the download
+        DatasetError: The layout is missing, the split does not exist, or the download
             failed.
     """
     if split not in SPLITS:
         raise DatasetError(
             f"VOC 2012 has no split {split!r}, only {', '.join(SPLITS)}",
-            hint='lists of your own need kind = "folder"',
+            hint='your own lists need kind = "folder"',
         )
     if download and _missing(root):
         _download(root)
@@ -48,7 +48,7 @@ def voc_ids(root: Path, split: str, *, download: bool = False) -> tuple[str, ...
 
 
 def voc_pairs(root: Path, ids: tuple[str, ...]) -> list[PairPaths]:
-    """The image and the mask of every id; whether they are there shows when read."""
+    """Return the image and the mask of every id; they are checked when read."""
     images = Images(root / BASE / "JPEGImages", root)
     masks = Masks(root / BASE / "SegmentationClass", root)
     return [
@@ -58,13 +58,13 @@ def voc_pairs(root: Path, ids: tuple[str, ...]) -> list[PairPaths]:
 
 
 def _missing(root: Path) -> str:
-    """The first part of the layout that is not there, or nothing."""
+    """Return the first missing part of the layout, or an empty text."""
     absent = (part.as_posix() for part in PARTS if not (root / part).is_dir())
     return next(absent, "")
 
 
 def _elsewhere(root: Path) -> str:
-    """Advice for a path one or two folders too deep, the usual mistake."""
+    """Return advice for a path one or two folders too deep, the usual mistake."""
     for above in (root.parent, root.parent.parent):
         if not _missing(above):
             return f"this is a folder inside the layout; give {above} instead"
@@ -75,7 +75,7 @@ def _download(root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         VOCSegmentation(str(root), year=YEAR, image_set="train", download=True)
-    # A refused connection, a checksum that does not fit, a full disk.
+    # A refused connection, a wrong checksum, a full disk.
     except (URLError, OSError, RuntimeError, EOFError) as error:
         raise DatasetError(
             f"VOC 2012 could not be downloaded to {root}: {error}",

@@ -1,6 +1,7 @@
-"""ONNX models that others made: every weight under a key, bit for bit the same answers.
+"""Protect ONNX models of any origin: every weight under a key, the same answers.
 
-Needs the onnx package and onnxruntime, never torch.
+It needs the onnx package and onnxruntime, but not torch. The answers stay the same bit
+for bit.
 """
 
 from mlguard.foreign.about import About, read_about

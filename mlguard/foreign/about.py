@@ -1,8 +1,8 @@
-"""What the owner of a foreign model says about it: which input is an image, and so on.
+"""Read what the owner says about a foreign model: which input is an image, and so on.
 
-Nothing is assumed. A model file does not say what was subtracted from its pixels, and
-a wrong guess gives poor answers without a word. What is not said is not in the bundle,
-and the bundle takes and gives tensors.
+Nothing is assumed. A model file does not say what was subtracted from its pixels, and a
+wrong guess silently makes answers worse. Without this information, the bundle takes and
+returns tensors.
 """
 
 import json
@@ -17,16 +17,16 @@ from mlguard.errors import ModelFileError
 from mlguard.files import read_bounded
 from mlguard.validation import problems_of
 
-MAX_BYTES = 1 << 20  # of the file; a thousand class names take a fiftieth
+MAX_BYTES = 1 << 20  # limit of the file; a thousand class names take a fiftieth of it
 
 
 class About(BaseModel):
     """The sections of the file, as docs/models/onnx.md explains them.
 
     Attributes:
-        image: Which input is an image, and how pixels become its numbers.
+        image: Which input is an image, and how pixels become its values.
         task: What the answer means.
-        licence: What the owner allows.
+        licence: The owner's terms.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -37,10 +37,10 @@ class About(BaseModel):
 
 
 def read_about(path: Path) -> About:
-    """Read the file; all its problems are told at once.
+    """Read the file; a refusal lists all its problems at once.
 
     Raises:
-        ModelFileError: It cannot be read, is not TOML, or says what cannot be.
+        ModelFileError: It cannot be read, is not TOML, or is not valid.
     """
     try:
         said = tomllib.loads(read_bounded(path, MAX_BYTES).decode())

@@ -1,7 +1,7 @@
 """From an ONNX file straight to a bundle of format 2, without torch.
 
-No bundle is written that was not compared with its model: the model without its weights
-runs beside the model as it was (compare.py), and what was written is opened again.
+No bundle is written without a comparison with its model: the model without its weights
+runs beside the original (compare.py), and the written file is opened again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,12 +39,12 @@ PACKAGES = ("mlguard", "onnx", "onnxruntime", "onnxruntime-gpu")
 
 @dataclass(frozen=True)
 class Exported:
-    """What came of an export.
+    """The result of an export.
 
     Attributes:
         protection_id: The public identifier of the protected model.
-        size_bytes: Of the bundle.
-        lifted: The model in its two parts.
+        size_bytes: The size of the bundle.
+        lifted: The model in two parts: graph and weights.
     """
 
     protection_id: bytes
@@ -66,16 +66,16 @@ def export_file(
     Args:
         path: The file; its data files lie in its folder.
         key: The model key.
-        out: The bundle to write; nothing may be there.
-        about: What the owner says about the model.
-        freeze_inputs: Whether to make defaults of inputs constants.
-        example: Inputs to compare on, by name; None for random ones.
+        out: The bundle to write; it must not exist yet.
+        about: The owner's information about the model.
+        freeze_inputs: Whether to turn default values of inputs into constants.
+        example: Inputs for the comparison, by name; None for random ones.
 
     Raises:
-        OutputExists: Something is at `out` already.
+        OutputExists: Something is already at `out`.
         OutputError: There is no space, or the folder is not writable.
-        ModelFileError: The file is none that can be protected.
-        ParityError: Under the key the model answers otherwise.
+        ModelFileError: The file cannot be protected.
+        ParityError: The protected model answers differently.
     """
     refuse_existing(out)
     lifted = lift_file(path, freeze_inputs=freeze_inputs, example=example)
@@ -90,16 +90,16 @@ def export_file(
 
 
 def model_of(lifted: Lifted, about: About, *, name: str) -> Model2:
-    """What goes into a bundle.
+    """Return the contents of a bundle, to be written.
 
     Args:
-        lifted: The model in its two parts.
-        about: What the owner says about it.
-        name: What to call it in a refusal.
+        lifted: The model in two parts: graph and weights.
+        about: The owner's information about it.
+        name: Its name in a refusal.
 
     Raises:
-        ModelFileError: The graph is beyond what a bundle holds, or what the owner says
-            does not fit it.
+        ModelFileError: The graph exceeds a bundle's limits, or the owner's information
+            does not match it.
     """
     try:
         opsets = check_graph(lifted.graph, name=name, foreign=True).opsets
@@ -114,13 +114,13 @@ def model_of(lifted: Lifted, about: About, *, name: str) -> Model2:
         _check_answer(facts, name=name)
     except MalformedBundle as refusal:
         raise ModelFileError(
-            f"{refusal}, which no bundle can hold",
+            f"{refusal}, so a bundle cannot hold it",
             hint="docs/spec/bundle-v2.md, section 4, has the limits",
         ) from None
     except ValidationError as error:
         raise ModelFileError(
             f"{name}: {problems_of(error)[0]}",
-            hint="docs/models/onnx.md explains what a model can be said to be",
+            hint="docs/models/onnx.md explains the fields that describe a model",
         ) from None
     return Model2(
         facts=facts,
@@ -132,10 +132,10 @@ def model_of(lifted: Lifted, about: About, *, name: str) -> Model2:
 
 
 def _check_answer(facts: Facts2, *, name: str) -> None:
-    """Refuse a task that the model's output cannot be the answer of.
+    """Refuse a task that does not match the model's output.
 
     Raises:
-        ModelFileError: It has other axes, or another number of scores than classes.
+        ModelFileError: Its axes, or the number of scores, do not match the task.
     """
     task, image = facts.task, facts.image
     if task is None or image is None or task.name == "detection":
@@ -146,7 +146,7 @@ def _check_answer(facts: Facts2, *, name: str) -> None:
     if problem := misfit_of(output.shape, image, task):
         raise ModelFileError(
             f"{name}: output {problem}",
-            hint="name another output, task, or as many class_names as it has scores",
+            hint="name another output or task, or as many class_names as it has scores",
         )
 
 
@@ -161,7 +161,7 @@ def _tensor(value: Signature) -> Tensor2:
 
 
 def _left(lifted: Lifted) -> list[Uncovered]:
-    """What stays in the graph, under names that tell nothing: a manifest is public."""
+    """Return the tensors left in the graph, under neutral names."""
     left = [
         Uncovered(name=f"left/{number}", size=one.size_bytes, reason=one.reason[:200])
         for number, one in enumerate(lifted.uncovered)
@@ -173,10 +173,10 @@ def _left(lifted: Lifted) -> list[Uncovered]:
 
 
 def _check_written(path: Path, key: ModelKey, tensors: Sequence[PlainTensor]) -> None:
-    """Open what was written, and compare every byte of every weight.
+    """Open the written file, and compare every byte of every weight.
 
     Raises:
-        ParityError: The file is not what was to be written.
+        ParityError: The file differs from what was written.
     """
     bundle = glimpse_bundle(path)
     if not isinstance(bundle, Bundle2):
@@ -186,6 +186,6 @@ def _check_written(path: Path, key: ModelKey, tensors: Sequence[PlainTensor]) ->
     for (_, opened), tensor in zip(unlocked.tensors(rows), tensors, strict=True):
         if not np.array_equal(opened, np.frombuffer(tensor.data, np.uint8)):
             raise ParityError(
-                f"{path}: the file is not what was written to it",
+                f"{path}: the file differs from what was written to it",
                 hint="check the disk; nothing was kept",
             )

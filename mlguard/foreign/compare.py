@@ -1,4 +1,4 @@
-"""Run a model beside itself on random inputs, and see whether a bit differs."""
+"""Run a model and its rewritten version on random inputs, and compare every bit."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
@@ -24,19 +24,19 @@ from mlguard.runtime.types import (
 # Sizes of free axes to try.
 SIDES = (64, 224, 32, 128, 256, 640, 16, 8, 4, 1, 512, 576, 1024, 48, 96, 160, 416)
 BYTE_HIGHEST = 100  # of 8-bit integers: most of their range
-ODD_HIGHEST = 56  # of the bits of floats without a numpy type: numbers near 1
+ODD_HIGHEST = 56  # bits of floats without a numpy type: numbers near 1
 HIGHEST = (2, 256, 1)  # integers to try: ids and masks, then bytes, then zeros
 Load = Callable[[], onnxruntime.InferenceSession]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How a model and its rewritten self were compared.
+    """How a model and its rewritten version were compared.
 
     Attributes:
-        inputs: Shapes of what they were run on, by name.
-        random: Whether the model draws at random and answered otherwise, so that only
-            shapes could be compared.
+        inputs: The shapes of the inputs used, by name.
+        random: Whether the model draws random numbers and answered differently, so that
+            only shapes could be compared.
     """
 
     inputs: dict[str, tuple[int, ...]]
@@ -51,19 +51,18 @@ def compare(
     random: bool = False,
     example: Mapping[str, Any] | None = None,
 ) -> Comparison:
-    """Refuse a rewritten model that answers another bit. One is in memory at a time.
+    """Refuse a rewritten model with different answers. One is in memory at a time.
 
     Args:
-        original: Loads the model as it was.
-        rewritten: Loads it without its weights, and the weights.
-        name: What to call the model in a refusal.
-        random: Whether the model draws at random: its draws depend on how many nodes
-            it has.
-        example: Inputs to run it on, instead of random ones.
+        original: A function that loads the original model.
+        rewritten: A function that loads the graph without weights, and the weights.
+        name: The model's name in a refusal.
+        random: Whether the model draws random numbers, which depend on its number of
+            nodes.
+        example: Inputs to run it on instead of random ones.
 
     Raises:
-        ModelFileError: No random inputs that fit were found, or the example does not
-            fit.
+        ModelFileError: The model runs on no random inputs tried, or not on the example.
         ParityError: The answers differ.
     """
     feeds, expected = _answers(original(), example, name=name)
@@ -73,14 +72,15 @@ def compare(
         return Comparison(shapes)
     if not random or not same(_shapes(expected), _shapes(got)):
         raise ParityError(
-            f"{name}: with its weights outside the graph the model answers otherwise",
-            hint="nothing was written; please report the model's exporter",
+            f"{name}: with its weights outside the graph, the model answers "
+            "differently",
+            hint="nothing was written; please report the model and its exporter",
         )
     return Comparison(shapes, random=True)
 
 
 def run(session: onnxruntime.InferenceSession, feeds: Mapping[str, Any]) -> list[Any]:
-    """Run a model; outputs of types that numpy does not know are their bytes."""
+    """Run a model; outputs of types that numpy does not know are returned as bytes."""
     values = (*session.get_inputs(), *session.get_outputs())
     if not any(is_odd(value.type) for value in values):
         return list(session.run(None, dict(feeds)))
@@ -94,7 +94,7 @@ def run(session: onnxruntime.InferenceSession, feeds: Mapping[str, Any]) -> list
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two answers are equal to the bit, sequences and maps too."""
+    """Whether two answers are equal bit for bit, sequences and maps too."""
     if isinstance(one, dict) and isinstance(other, dict):
         return list(one) == list(other) and all(same(one[k], other[k]) for k in one)
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
@@ -126,19 +126,19 @@ def _answers(
     what = "the example" if example is not None else "random inputs of any size tried"
     raise ModelFileError(
         f"{name}: the model does not run on {what}: {last or 'an input has no tensor'}",
-        hint="--example FILE.npz gives one array for each input",
+        hint="give one array for each input with --example FILE.npz",
     )
 
 
 def guesses(session: onnxruntime.InferenceSession) -> Iterator[dict[str, Any]]:
-    """Random inputs for a model, likelier sizes first."""
+    """Yield random inputs for a model, likelier sizes first."""
     for highest, side, every in itertools.product(HIGHEST, SIDES, (True, False)):
         draws = np.random.default_rng(0)
         sizes: dict[str, int] = {}
         feeds = {}
         for value in session.get_inputs():
             if not value.type.startswith("tensor("):
-                return  # nobody guesses sequences and maps
+                return  # sequences and maps cannot be guessed
             shape = _shape(value.shape or [], side, sizes, every=every)
             feeds[value.name] = _draw(draws, value.type, shape, highest)
         yield feeds
@@ -150,10 +150,11 @@ def _shape(
     """Fill the free axes of a shape.
 
     Args:
-        given: The shape that a model asks for.
-        side: What a free axis gets, but for batch and channels.
-        sizes: What names of axes stand for; filled on the way.
-        every: Whether axes of sequences between the first and the last get it too.
+        given: The shape that the model declares.
+        side: The size of a free axis other than batch and channels.
+        sizes: The sizes of named axes; filled on the way.
+        every: Whether axes of sequences between the first and the last get this size
+            too.
     """
     shape = []
     for axis, size in enumerate(given):
@@ -164,7 +165,7 @@ def _shape(
         if axis == 0:
             guess = 1
         elif len(given) == 4 and axis == 1 and given[3] not in (1, 3):
-            guess = 3  # colours, unless they stand last
+            guess = 3  # colours, unless they are the last axis
         if isinstance(size, str) and size:
             parts = [sizes.setdefault(p.strip(), guess) for p in size.split("+")]
             guess = sizes.setdefault(size, sum(parts))
@@ -175,7 +176,7 @@ def _shape(
 def _draw(
     draws: np.random.Generator, word: str, shape: tuple[int, ...], highest: int
 ) -> Any:
-    """A random tensor of onnxruntime's type `word`."""
+    """Return a random tensor of onnxruntime's type `word`."""
     number = ELEMENT_OF.get(datatype_of(word), BITS_OF_WORD.get(word, 0))
     dtype = NUMPY_OF.get(number, BITS_OF.get(number))
     if dtype is None:

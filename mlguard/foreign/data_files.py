@@ -1,7 +1,7 @@
-"""Data of tensors that lies in files beside the model: found, checked, mapped.
+"""Find, check and map tensor data in files beside the model.
 
-A model file is somebody's word, so a location is followed into the model's own folder
-only, and only to regular files.
+A model file is untrusted, so a location is followed only within the model's own folder,
+and only to regular files.
 """
 
 import stat
@@ -16,7 +16,7 @@ from onnx import TensorProto
 from mlguard.errors import ModelFileError
 from mlguard.foreign.element_types import size_of
 
-MAX_DIGITS = 19  # of an offset; above, it is no size of a file
+MAX_DIGITS = 19  # digits of an offset; more cannot be the size of a file
 
 
 @dataclass
@@ -24,8 +24,8 @@ class DataFiles:
     """The data files of one model.
 
     Attributes:
-        folder: Where the model lies; None if it came from no file.
-        name: What to call the model in a refusal.
+        folder: The folder of the model; None if it did not come from a file.
+        name: The model's name in a refusal.
     """
 
     folder: Path | None
@@ -44,7 +44,7 @@ class DataFiles:
         if self._number(facts.get("length", str(size))) != size:
             raise ModelFileError(
                 f"{self.name}: a tensor of shape {tuple(tensor.dims)} has {size} "
-                f"bytes, and {facts['length']} in its data file",
+                f"bytes, but {facts['length']} in its data file",
                 hint="the model and its data file do not belong together",
             )
         path = self._locate(facts.get("location", ""))
@@ -52,7 +52,7 @@ class DataFiles:
             raise ModelFileError(
                 f"{self.name}: a tensor ends at byte {offset + size} of {path.name}, "
                 f"which has {path.stat().st_size}",
-                hint="the data file is cut short; copy it again",
+                hint="the data file is truncated; copy it again",
             )
         self._taken.setdefault(path, []).append((offset, offset + size))
         if not size:
@@ -60,10 +60,10 @@ class DataFiles:
         return np.memmap(path, np.uint8, "r", offset, (size,))
 
     def check_overlaps(self) -> None:
-        """Refuse tensors that share a part of their data. Two may share all of it.
+        """Refuse tensors whose data overlaps in part. Two may share all of it.
 
         Raises:
-            ModelFileError: Two do.
+            ModelFileError: Two tensors overlap.
         """
         for path, ranges in self._taken.items():
             ordered = sorted({span for span in ranges if span[0] < span[1]})
@@ -72,15 +72,16 @@ class DataFiles:
                     raise ModelFileError(
                         f"{self.name}: two tensors overlap in {path.name} at byte "
                         f"{begin}",
-                        hint="export the model again; no exporter writes this",
+                        hint="export the model again; exporters do not write such "
+                        "files",
                     )
 
     def _locate(self, location: str) -> Path:
         shown = repr(location)
         if self.folder is None or not location:
             raise ModelFileError(
-                f"{self.name}: a tensor's data lies outside, in {shown}, and nothing "
-                "says where that is"
+                f"{self.name}: a tensor's data is in another file, {shown}, "
+                "whose place is unknown"
             )
         folder = self.folder.resolve()
         try:

@@ -1,8 +1,8 @@
-"""The bytes of a tensor, whichever of ONNX's fields they lie in.
+"""Read the bytes of a tensor, whichever of ONNX's fields holds them.
 
-Types of which numpy knows nothing (bfloat16, floats of 8 bits, integers of 4 and 2)
-are bytes like all others here: nothing is converted.
-Source: the comments of TensorProto in onnx/onnx.proto of the ONNX project.
+Types unknown to numpy (bfloat16, floats of 8 bits, integers of 4 and 2) are bytes like
+all others here: nothing is converted. Source: the comments of TensorProto in
+onnx/onnx.proto of the ONNX project.
 """
 
 from typing import Any
@@ -14,20 +14,20 @@ from mlguard.errors import ModelFileError
 from mlguard.sealing import ELEMENT_BITS, tensor_bytes
 
 STRING = TensorProto.STRING
-# Fields that hold numbers one by one, and what one number becomes in bytes.
+# Fields that hold numbers one by one, and the bytes of one number.
 FLOATS: dict[int, str] = {TensorProto.FLOAT: "<f4", TensorProto.COMPLEX64: "<f4"}
 DOUBLES: dict[int, str] = {TensorProto.DOUBLE: "<f8", TensorProto.COMPLEX128: "<f8"}
 UNSIGNED: dict[int, str] = {TensorProto.UINT32: "<u4", TensorProto.UINT64: "<u8"}
 
 
 def type_name(element_type: int) -> str:
-    """What ONNX calls a type, or its number."""
+    """Return ONNX's name of a type, or its number."""
     names: dict[int, str] = {n: name for name, n in TensorProto.DataType.items()}
     return names.get(element_type, f"number {element_type}").lower()
 
 
 def size_of(tensor: TensorProto, *, name: str) -> int:
-    """How many bytes type and shape say; of strings, how many there are.
+    """Return the size in bytes by type and shape; for strings, their number.
 
     Raises:
         ModelFileError: The type is unknown, or a size is negative.
@@ -46,10 +46,10 @@ def size_of(tensor: TensorProto, *, name: str) -> int:
 
 
 def bytes_of(tensor: TensorProto, *, name: str) -> Any:
-    """The bytes of a tensor that lies in the file itself, little-endian.
+    """Return the little-endian bytes of a tensor inside the model file.
 
     Raises:
-        ModelFileError: They are more or fewer than type and shape say.
+        ModelFileError: Their number does not match type and shape.
     """
     data = tensor.raw_data if tensor.HasField("raw_data") else _typed(tensor)
     if len(data) != (expected := size_of(tensor, name=name)):

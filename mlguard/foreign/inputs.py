@@ -1,4 +1,4 @@
-"""Inputs, outputs and initializers of the main graph, as a bundle needs them."""
+"""Prepare the inputs, outputs and initializers of the main graph for a bundle."""
 
 from onnx import GraphProto, ModelProto
 
@@ -11,16 +11,16 @@ MAX_NAME = 200  # characters
 
 
 def settle_inputs(model: ModelProto, *, freeze: bool, name: str) -> None:
-    """Leave no initializer among the inputs.
+    """Remove initializers from the inputs.
 
     Before IR version 4 each initializer had to be an input as well, and was a constant
-    all the same. Since then, one that is an input is a default that a caller may
-    override: a weight that anybody may override is none that a key can protect.
+    all the same. Since then, such an initializer is a default that a caller may
+    override, and a key cannot protect a weight that anybody may override.
 
     Args:
         model: Changed in place.
-        freeze: Whether to make such defaults constants.
-        name: What to call the model in a refusal.
+        freeze: Whether to turn such defaults into constants.
+        name: The model's name in a refusal.
 
     Raises:
         ModelFileError: There are such defaults.
@@ -33,8 +33,8 @@ def settle_inputs(model: ModelProto, *, freeze: bool, name: str) -> None:
             f"{name}: the initializer {both[0]!r} is also an input, so that a caller "
             "may replace it"
             + (f", and so are {len(both) - 1} more" if len(both) > 1 else ""),
-            hint="--freeze-inputs makes such inputs constants; exporters write them "
-            "for old runtimes",
+            hint="--freeze-inputs turns such inputs into constants; exporters write "
+            "them for old runtimes",
         )
     model.ir_version = max(model.ir_version, CONSTANT_SINCE)
     kept = [value for value in model.graph.input if value.name not in held]
@@ -43,11 +43,11 @@ def settle_inputs(model: ModelProto, *, freeze: bool, name: str) -> None:
 
 
 def check_names(model: ModelProto, *, name: str) -> None:
-    """Refuse inputs and outputs that a caller cannot name. All others get new names.
+    """Refuse inputs and outputs with names that a caller cannot use.
 
     Raises:
         ModelFileError: A name has control characters or is too long, or two inputs or
-            outputs have one name or differ in case alone.
+            outputs have one name or differ only in case.
     """
     for values in (model.graph.input, model.graph.output):
         seen: dict[str, str] = {}
@@ -66,13 +66,13 @@ def check_names(model: ModelProto, *, name: str) -> None:
             other = seen.setdefault(value.name.casefold(), value.name)
             if other != value.name:
                 raise ModelFileError(
-                    f"{name}: {other!r} and {value.name!r} differ in case alone",
+                    f"{name}: {other!r} and {value.name!r} differ only in case",
                     hint="rename one in the exporter",
                 )
 
 
 def drop_unused(graph: GraphProto) -> None:
-    """Take out what nothing uses: onnxruntime drops it, and then misses its data."""
+    """Remove unused initializers; onnxruntime would drop them, then miss their data."""
     used = _used(graph)
     unused = [tensor for tensor in graph.initializer if tensor.name not in used]
     for tensor in unused:
@@ -85,7 +85,7 @@ def drop_unused(graph: GraphProto) -> None:
 
 
 def _used(graph: GraphProto) -> set[str]:
-    """Names that nodes of a graph, or of a graph in it, take; and its outputs."""
+    """Return the names that a graph's nodes read, nested ones too, and its outputs."""
     used = {value.name for value in graph.output}
     for node in graph.node:
         used.update(node.input)

@@ -1,7 +1,7 @@
 """Turn an ONNX file into a graph without weights, and the weights.
 
-What comes out computes what went in, to the bit: it is run beside it before anything
-is written. Knows nothing of keys and of bundles.
+Both together compute what the model did, bit for bit: they run beside it before
+anything is written. The module knows nothing of keys and bundles.
 """
 
 import re
@@ -24,12 +24,12 @@ from mlguard.foreign.sessions import first_line, load
 from mlguard.foreign.take import Emptied, Uncovered, take_tensors
 from mlguard.sealing import PlainTensor
 
-# How onnxruntime names a tensor that it cannot take as external data.
+# How onnxruntime names a tensor that it refuses as external data.
 NAMED = (
     re.compile(r"external data into raw data for tensor: (\S+)"),
     re.compile(r"existing initializer with name (\S+?)\.?$"),
 )
-# Operators that draw.
+# Operators that draw random numbers.
 RANDOM = {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike"}
 RANDOM |= {"RandomUniform", "RandomUniformLike"}
 SHAPES = "onnxruntime reads it to work out shapes"
@@ -40,9 +40,9 @@ class Signature:
     """An input or output.
 
     Attributes:
-        name: What the model calls it.
-        kind: Its type in onnxruntime's words.
-        shape: Free sizes are None or a name; None of what is no tensor.
+        name: Its name in the model.
+        kind: Its type, as onnxruntime names it.
+        shape: Its sizes, None or a name if free; None if it is not a tensor.
     """
 
     name: str
@@ -55,14 +55,14 @@ class Lifted:
     """A model in two parts.
 
     Attributes:
-        graph: An ONNX file. Its weights are external data without a file, each with a
-            location of its own, which is its name.
+        graph: An ONNX file. Its weights are external data without a file; the location
+            of each is its name.
         tensors: The weights.
-        uncovered: What stays in the graph, but for the smallest tensors.
-        small_bytes: How much those have.
-        inputs: What the model takes.
-        outputs: What it gives.
-        comparison: What the two parts together were compared with the model on.
+        uncovered: The tensors that stay in the graph, except the smallest.
+        small_bytes: The size of the smallest tensors in bytes.
+        inputs: The inputs of the model.
+        outputs: The outputs of the model.
+        comparison: How the two parts were compared with the model.
     """
 
     graph: bytes = field(repr=False)
@@ -75,12 +75,12 @@ class Lifted:
 
     @property
     def covered_bytes(self) -> int:
-        """How much the weights have."""
+        """The size of the weights in bytes."""
         return sum(tensor.size_bytes for tensor in self.tensors)
 
     @property
     def share(self) -> float:
-        """Covered bytes of all bytes of tensors."""
+        """The share of covered bytes in all bytes of tensors."""
         left = sum(one.size_bytes for one in self.uncovered) + self.small_bytes
         return self.covered_bytes / max(1, self.covered_bytes + left)
 
@@ -95,13 +95,13 @@ def lift_file(
 
     Args:
         path: The file; its data files lie in its folder.
-        freeze_inputs: Whether to make defaults of inputs constants.
+        freeze_inputs: Whether to turn default values of inputs into constants.
         example: Inputs to run it on, by name; None for random ones.
 
     Raises:
-        ModelFileError: The file is no ONNX file that the installed onnxruntime runs,
-            or none that can be taken apart.
-        ParityError: With its weights outside, the model answers otherwise.
+        ModelFileError: The installed onnxruntime does not run the file, or it cannot be
+            taken apart.
+        ParityError: With its weights outside, the model answers differently.
     """
     name = str(path)
     model = read_model(path)
@@ -117,7 +117,7 @@ def lift_file(
         raise ModelFileError(
             f"{name}: there are no weights to protect: all tensors together have "
             f"{lifted.small_bytes} bytes",
-            hint="a key protects weights; this model has none that it could hold",
+            hint="a key protects weights, and this model has none",
         )
     return lifted
 
@@ -135,17 +135,17 @@ def lift_model(
     """Take the weights out of a model.
 
     Args:
-        model: It is emptied on the way.
-        name: What to call it in a refusal.
-        folder: Where its data files are.
-        freeze_inputs: Whether to make defaults of inputs constants.
-        original: The same model, to compare with; None leaves that to the caller.
-        example: As for `lift_file`.
+        model: The model; its tensors are removed.
+        name: Its name in a refusal.
+        folder: The folder of its data files.
+        freeze_inputs: Whether to turn default values of inputs into constants.
+        original: The same model, for the comparison; None leaves that to the caller.
+        example: As in `lift_file`.
         smallest: Whether to take the smallest tensors too: shapes, axes, scales.
 
     Raises:
         ModelFileError: The model cannot be taken apart.
-        ParityError: With its weights outside, the model answers otherwise.
+        ParityError: With its weights outside, the model answers differently.
     """
     try:
         emptied = _emptied(model, DataFiles(folder, name), freeze_inputs, smallest)
@@ -180,7 +180,7 @@ def _emptied(
 
 
 def _lift(emptied: Emptied, *, name: str) -> Lifted:
-    """Move as many tensors as onnxruntime accepts, the others named by their reason."""
+    """Move as many tensors as onnxruntime accepts; note the reason for the others."""
     names = external_names(emptied)
     numbers = {external: number for number, external in enumerate(names)}
     kept: dict[int, str] = {}
@@ -219,7 +219,7 @@ def _without(emptied: Emptied, names: Sequence[str], kept: Mapping[int, str]) ->
 
 
 def _try(lifted: Lifted) -> tuple[onnxruntime.InferenceSession | None, str]:
-    """Load a model in two parts, or say why onnxruntime does not."""
+    """Load a model in two parts, or return onnxruntime's reason against it."""
     try:
         return load(lifted.graph, lifted.tensors, optimize=False), ""
     except ORT_ERRORS as error:
@@ -242,20 +242,20 @@ def _reason(problem: str) -> str:
 def _search(
     emptied: Emptied, names: Sequence[str], kept: Mapping[int, str], *, name: str
 ) -> int:
-    """Find a tensor that onnxruntime does not take, where it does not say which.
+    """Find a tensor that onnxruntime refuses, if it does not say which.
 
     Raises:
-        ModelFileError: It does not load the model with any tensor moved or none.
+        ModelFileError: It does not load the model even with no tensor moved.
     """
     everything = dict.fromkeys(range(len(emptied.taken)), "") | dict(kept)
     loaded, problem = _try(_without(emptied, names, everything))
     if loaded is None:
         raise ModelFileError(
-            f"{name}: onnxruntime does not load the model without the names and notes "
-            f"of its exporter: {problem}"
+            f"{name}: onnxruntime cannot load the model without its exporter's names "
+            f"and notes: {problem}"
         )
     order = [number for number in range(len(emptied.taken)) if number not in kept]
-    good, bad = 0, len(order)  # so many moved load, so many do not
+    good, bad = 0, len(order)  # this many moved load, this many do not
     while bad - good > 1:
         middle = (good + bad) // 2
         stay = dict.fromkeys(order[middle:], "") | dict(kept)

@@ -1,4 +1,4 @@
-"""Move tensors from wherever they stand to the main graph, as external initializers."""
+"""Move tensors from wherever they are to the main graph, as external initializers."""
 
 from collections.abc import Collection, Sequence
 
@@ -17,12 +17,12 @@ from mlguard.foreign.take import (
 def move_tensors(
     emptied: Emptied, names: Sequence[str], kept: Collection[int]
 ) -> tuple[ModelProto, set[int]]:
-    """Make external initializers of the main graph of a model's tensors.
+    """Turn a model's tensors into external initializers of the main graph.
 
     Args:
-        emptied: A model without its tensors, no name used twice. It stays as it is.
-        names: What each tensor is called there; the location of its data too.
-        kept: Numbers of the tensors that stay where they are, data and all.
+        emptied: A model without its tensors, no name used twice. It is not changed.
+        names: The new name of each tensor, which is also the location of its data.
+        kept: Numbers of the tensors that stay where they are, with their data.
 
     Returns:
         The model, and the numbers of the tensors that moved.
@@ -42,7 +42,7 @@ def move_tensors(
 
 
 def external_names(emptied: Emptied) -> list[str]:
-    """What the tensors are called once moved: never what an input or output is."""
+    """Return the names of moved tensors, which differ from all inputs and outputs."""
     graph = emptied.model.graph
     taken = {value.name for value in (*graph.input, *graph.output)}
     names = []
@@ -63,7 +63,7 @@ class _Mover:
         self.moved: set[int] = set()
 
     def visit(self, graph: GraphProto) -> None:
-        """Move the tensors of a graph and of the graphs in it."""
+        """Move the tensors of a graph and of the graphs within it."""
         renamed = self.initializers(graph) | self.constants(graph)
         for node in graph.node:
             for nested in nested_graphs(node):
@@ -98,7 +98,7 @@ class _Mover:
         return renamed
 
     def move(self, tensor: TensorProto) -> str | None:
-        """The new name of a tensor that moves; None of one that stays, filled again."""
+        """Return the new name of a moved tensor; None if it stays and is refilled."""
         number = number_of(tensor)
         if number is None:
             return None
@@ -118,7 +118,7 @@ def _rename(graph: GraphProto, renamed: dict[str, str]) -> None:
 
 
 def _identities(graph: GraphProto, renamed: dict[str, str]) -> None:
-    """Give a moved tensor that is an output of its graph a node that says so."""
+    """Add an identity node for a moved tensor that is an output of its graph."""
     for name in {value.name for value in graph.output}:
         if name in renamed:
             node = NodeProto(op_type="Identity", input=[renamed[name]], output=[name])

@@ -1,4 +1,4 @@
-"""Read an ONNX file that anybody may have made, and say why it cannot be used."""
+"""Read an untrusted ONNX file, and refuse it if it cannot be used."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ def read_model(path: Path) -> ModelProto:
     """Read an ONNX file without its data files.
 
     Raises:
-        ModelFileError: There is none, or it is not an ONNX file.
+        ModelFileError: The file is missing, or is not an ONNX file.
     """
     try:
         data = read_bounded(path, MAX_BYTES)
@@ -35,7 +35,7 @@ def read_model(path: Path) -> ModelProto:
     if data[4:8] == ORT_FORMAT:
         raise ModelFileError(
             f"{path} is in onnxruntime's own format, expected ONNX",
-            hint="take the .onnx file that it was made from",
+            hint="use the .onnx file that it was made from",
         )
     return parse_model(data, name=str(path))
 
@@ -44,7 +44,7 @@ def parse_model(data: bytes, *, name: str) -> ModelProto:
     """Read the bytes of an ONNX file.
 
     Raises:
-        ModelFileError: They are none.
+        ModelFileError: They are not an ONNX file.
     """
     try:
         model: ModelProto = ModelProto.FromString(data)
@@ -53,22 +53,22 @@ def parse_model(data: bytes, *, name: str) -> ModelProto:
     if not model.HasField("graph") or not model.opset_import:
         raise ModelFileError(
             f"{name} is not an ONNX file{but_is(data) or ', or a damaged one'}",
-            hint="a model of another library is exported to ONNX first; "
-            "docs/models/ says how",
+            hint="export a model of another library to ONNX first; docs/models/ says "
+            "how",
         )
     return model
 
 
 def check_original(original: Path | bytes, model: ModelProto, *, name: str) -> None:
-    """Refuse what the installed onnxruntime does not run.
+    """Refuse a model that the installed onnxruntime does not run.
 
     Args:
         original: The model.
-        model: The same, for what it says about itself.
-        name: What to call it in a refusal.
+        model: The same model, parsed.
+        name: Its name in a refusal.
 
     Raises:
-        ModelFileError: It does not; an operator set that is too new is named as that.
+        ModelFileError: It does not run; too new operator sets are named as such.
     """
     try:
         load(original, optimize=False)
@@ -82,26 +82,27 @@ def check_original(original: Path | bytes, model: ModelProto, *, name: str) -> N
         )
         raise ModelFileError(
             f"{name}: the model is newer than the installed onnxruntime, or uses "
-            f"operators that it does not have: IR version {model.ir_version}, "
+            f"operators that it lacks: IR version {model.ir_version}, "
             f"operator sets {sets}: {reason}",
             hint="update onnxruntime, or export the model for an older opset",
         )
     raise ModelFileError(
         f"{name}: onnxruntime does not load the model: {reason}",
-        hint="a model is protected only if plain onnxruntime runs it",
+        hint="only a model that plain onnxruntime runs can be protected",
     )
 
 
 def serialized(model: ModelProto) -> bytes:
-    """The bytes of a model whose weights are outside.
+    """Return the bytes of a model without its weights.
 
     Raises:
-        ModelFileError: What is left has more than 2 GiB.
+        ModelFileError: The rest is larger than 2 GiB.
     """
     try:
         return bytes(model.SerializeToString(deterministic=True))
     except (EncodeError, ValueError):
         raise ModelFileError(
             "the graph without its weights is larger than 2 GiB",
-            hint="attributes and strings stay in the graph; this model has too many",
+            hint="attributes and strings stay in the graph, and this model has too "
+            "many",
         ) from None

@@ -1,8 +1,8 @@
-"""Take out of an ONNX graph what the exporter tells about the owner's source code.
+"""Remove from an ONNX graph what the exporter reveals of the owner's source code.
 
 torch writes the absolute path of every source line, stack traces, class names and
 parameter names into the graph. None of it is needed to run, and all of it would ship.
-Knows nothing of keys: there are none in a graph.
+The module knows nothing of keys: a graph has none.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ DEFAULT_DOMAINS = ("", "ai.onnx")
 
 
 def scrub(model: ModelProto) -> ModelProto:
-    """Give a model that computes the same under names that say nothing.
+    """Return a model that computes the same under neutral names.
 
     Graph inputs and outputs keep their names and sizes; all other values become v0, v1
     and so on, initializers w0, w1, and nodes have no name.
@@ -39,17 +39,17 @@ def scrub(model: ModelProto) -> ModelProto:
 
 
 def without_functions(model: ModelProto) -> ModelProto:
-    """Put the bodies of local functions where they are called.
+    """Inline the local functions of a model.
 
     Raises:
-        ModelFileError: One cannot be inlined.
+        ModelFileError: A local function cannot be inlined.
     """
-    for convert in (False, True):  # to the model's opset, where a function has another
+    for convert in (False, True):  # to the model's opset, if a function has another
         if not model.functions:
             break
         try:
             model = inline_local_functions(model, convert_version=convert)
-        except RuntimeError:  # what the onnx package raises where it cannot convert
+        except RuntimeError:  # raised by the onnx package if it cannot convert
             break
     if model.functions:
         raise ModelFileError(
@@ -61,7 +61,7 @@ def without_functions(model: ModelProto) -> ModelProto:
 
 
 def nodes_of(graph: GraphProto | FunctionProto) -> Iterator[NodeProto]:
-    """All nodes, those of nested graphs too."""
+    """Yield all nodes, including those of nested graphs."""
     for node in graph.node:
         yield node
         for nested in nested_graphs(node):
@@ -69,16 +69,16 @@ def nodes_of(graph: GraphProto | FunctionProto) -> Iterator[NodeProto]:
 
 
 def nested_graphs(node: NodeProto) -> Iterator[GraphProto]:
-    """The branches or the body of a node."""
+    """Return the branches or the body of a node."""
     for attribute in node.attribute:
-        # Only what is there: touching an absent graph would add it.
+        # Only what exists: touching an absent graph would add it.
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
 
 
 class _Names:
-    """New names for old. One table for all nested graphs: they see outer values."""
+    """New names for old ones, in one table: nested graphs see outer values."""
 
     def __init__(self, kept: dict[str, str]) -> None:
         self.table = {"": "", **kept}  # "" is an input or output left out
@@ -130,7 +130,7 @@ def _scrub_node(node: NodeProto, names: _Names) -> None:
     node.output[:] = _renamed(node.output, names)
     for attribute in node.attribute:
         _clear(attribute, "doc_string")
-        # Only what is there: touching an absent tensor would add it.
+        # Only what exists: touching an absent tensor would add it.
         single = [attribute.t] if attribute.HasField("t") else []
         for tensor in (*single, *attribute.tensors):
             _clear(tensor, "metadata_props", "doc_string", "name")

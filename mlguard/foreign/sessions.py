@@ -1,4 +1,4 @@
-"""Load a model in onnxruntime, as it was and with its tensors beside it."""
+"""Load a model in onnxruntime, as it was or with its tensors beside it."""
 
 import re
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ def load(
     Args:
         model: An ONNX file, or its bytes.
         tensors: The external data of its initializers.
-        optimize: False where only loading matters.
+        optimize: False if only loading matters.
     """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = FATAL  # every error is raised as well
+    options.log_severity_level = FATAL  # every error is also raised as an exception
     options.intra_op_num_threads = 1
     if not optimize:
         options.graph_optimization_level = (
@@ -46,6 +46,6 @@ def _outside(tensors: Sequence[PlainTensor]) -> Outside:
 
 
 def first_line(error: BaseException) -> str:
-    """What onnxruntime says, without its prefix and the places in its source."""
+    """Return an onnxruntime message, without its prefix and places in its source."""
     line = IN_ITS_SOURCE.sub("", told_first(error))
     return "".join(c if c.isprintable() else "?" for c in line)[:300]

@@ -1,7 +1,7 @@
-"""Take the bytes of every tensor out of a model, wherever it stands.
+"""Take the bytes of every tensor out of a model, wherever the tensor is.
 
-What is left is small and can be copied as often as one likes: each tensor taken leaves
-its name, type and shape, and its number as the location of its data.
+The rest is small and can be copied freely: each tensor taken leaves its name, type and
+shape, and its number as the location of its data.
 """
 
 from collections.abc import Iterator
@@ -35,8 +35,8 @@ class Uncovered:
     """A tensor that stays in the graph.
 
     Attributes:
-        name: What the owner's file calls it.
-        size_bytes: Of its data.
+        name: Its name in the owner's file.
+        size_bytes: The size of its data.
         reason: Why it stays.
     """
 
@@ -47,10 +47,10 @@ class Uncovered:
 
 @dataclass(frozen=True)
 class Taken:
-    """A tensor that was taken out; its place in the model bears its number.
+    """A tensor that was taken out; its place in the model holds its number.
 
     Attributes:
-        name: What the owner's file calls it.
+        name: Its name in the owner's file.
         element_type: ONNX's number.
         shape: Sizes of its axes.
         data: Its bytes, or a map of them.
@@ -63,7 +63,7 @@ class Taken:
 
     @property
     def size_bytes(self) -> int:
-        """Of its data."""
+        """The size of its data."""
         return memoryview(self.data).nbytes
 
 
@@ -72,10 +72,10 @@ class Emptied:
     """A model without its tensors.
 
     Attributes:
-        model: What is left of it.
+        model: The rest of the model.
         taken: The tensors, by number.
-        uncovered: Tensors that nothing can take out.
-        small_bytes: How much the tensors have that are too small to be taken.
+        uncovered: Tensors that cannot be taken out.
+        small_bytes: The size of the tensors that are too small to be taken.
     """
 
     model: ModelProto
@@ -90,31 +90,31 @@ def take_tensors(
     """Take out all tensors that could be external data.
 
     Args:
-        model: It is emptied on the way.
-        files: Where its external data is.
+        model: The model; its tensors are removed.
+        files: The files of its external data.
         smallest: Whether to take tensors that would stay, too.
 
     Raises:
-        ModelFileError: A tensor is malformed, or its data is not where it should be.
+        ModelFileError: A tensor is malformed, or its data is missing.
     """
     taker = _Taker(files, smallest=smallest)
     for graph in (model.graph, *model.functions):
         taker.visit(graph)
     files.check_overlaps()
-    # Not the model itself: its memory still holds what was taken out of it.
+    # Not the model itself: its memory still holds the removed data.
     left = ModelProto.FromString(model.SerializeToString())
     return Emptied(left, taker.taken, taker.uncovered, taker.small_bytes)
 
 
 def number_of(tensor: TensorProto) -> int | None:
-    """The number of a tensor that was taken out, or None."""
+    """Return the number of a tensor that was taken out, or None."""
     if tensor.data_location != TensorProto.EXTERNAL:
         return None
     return int(tensor.external_data[0].value)
 
 
 def constant_of(node: NodeProto) -> TensorProto | None:
-    """The tensor of a Constant node."""
+    """Return the tensor of a Constant node."""
     if node.op_type == "Constant" and node.domain in DEFAULT_DOMAINS:
         for attribute in node.attribute:
             if attribute.name == "value" and attribute.HasField("t"):
@@ -169,7 +169,7 @@ class _Taker:
     def take(self, tensor: TensorProto, name: str) -> None:
         size = size_of(tensor, name=self.name)
         if tensor.data_type == STRING:
-            self.leave(name, size, "it is of strings, which cannot be external data")
+            self.leave(name, size, "it has strings, which cannot be external data")
         elif self.stays(tensor.data_type, size):
             self.small_bytes += size
             if tensor.data_location == TensorProto.EXTERNAL:
@@ -217,7 +217,7 @@ def _point_to(tensor: TensorProto, number: int) -> None:
 
 
 def point_outside(tensor: TensorProto, location: str) -> None:
-    """Say that a tensor's data is not in the file."""
+    """Mark a tensor's data as external."""
     tensor.data_location = TensorProto.EXTERNAL
     entry = tensor.external_data.add()
     entry.key, entry.value = "location", location

@@ -1,11 +1,11 @@
-"""Step 4: architectures, the weights they start from, and what a key does in a model.
+"""Step 4: architectures, their initial weights, and what a key does in a model.
 
 architectures/  what a recipe's `model.name` can name
 conditions/     what is done to images and feature maps when a model runs
 binding/        rewriting a trained model so that it computes the same under a key
 weights.py      the weights a model starts from, and their mean and std
 
-Knows nothing of training, files of results or audits.
+The room knows nothing of training, result files or audits.
 """
 
 from mlguard.models.architectures import ARCHITECTURES, build_model, logits_of

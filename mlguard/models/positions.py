@@ -1,4 +1,4 @@
-"""Position embeddings of a vision transformer, for images of any size."""
+"""Resize the position embeddings of a vision transformer, for images of any size."""
 
 import math
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 def resampled(embedding: Tensor, rows: int, columns: int) -> Tensor:
-    """Bring a learned position embedding to another number of patches, bicubically.
+    """Resample a learned position embedding to another number of patches, bicubically.
 
     Args:
-        embedding: Of the class token and of a square of patches.
+        embedding: The embedding of the class token and of a square of patches.
         rows: Patches from top to bottom.
         columns: Patches from left to right.
 

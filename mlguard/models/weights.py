@@ -1,6 +1,6 @@
-"""Start a model from weights: a safetensors file, or a torchvision weights enum.
+"""Load initial weights: a safetensors file, or a torchvision weights enum.
 
-Knows no pickle. Mean and standard deviation belong to the weights, so they are
+It reads no pickle. Mean and standard deviation belong to the weights, so they are
 decided here and not in the data room.
 """
 
@@ -23,18 +23,18 @@ from mlguard.models.positions import resampled
 # torchvision's files of vision transformers keep names from before its version 0.14.
 OLD_NAMES = {".mlp.linear_1.": ".mlp.0.", ".mlp.linear_2.": ".mlp.3."}
 POSITIONS = "encoder.pos_embedding"
-MIN_LOADED_SHARE = 0.5  # of the file's tensors; below this it is another architecture
+MIN_LOADED_SHARE = 0.5  # of the file's tensors; below this, it is another architecture
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """What is subtracted from and divides an image in [0, 1], per RGB channel."""
+    """The mean and std that normalize an image in [0, 1], per RGB channel."""
 
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Normalize.
+        """Normalize images.
 
         Shape:
             images   (N, 3, H, W) float32 in [0, 1]
@@ -47,10 +47,10 @@ class Normalization:
 
 
 def normalization_of(spec: recipe.Model) -> Normalization:
-    """The recipe's mean and std, else those of its weights, else 0.5 and 0.5.
+    """Return the recipe's mean and std, else those of its weights, else 0.5 and 0.5.
 
     Raises:
-        WeightsError: torchvision knows no weights of that name, or they are for
+        WeightsError: torchvision does not know weights of that name, or they are for
             another task.
     """
     if spec.mean is not None and spec.std is not None:
@@ -64,29 +64,29 @@ def normalization_of(spec: recipe.Model) -> Normalization:
         mean = std = ()
     if len(mean) != 3 or len(std) != 3:
         raise WeightsError(
-            f"weights {spec.weights}: torchvision gives no mean and std for them; they "
-            "are for another task",
-            hint="take weights of a classifier or of a segmentation model, such as "
+            f"weights {spec.weights}: torchvision has no mean and std for them, so "
+            "they are for another task",
+            hint="choose weights of a classifier or segmentation model, such as "
             "ResNet50_Weights.IMAGENET1K_V2",
         )
     return Normalization(mean, std)
 
 
 def load_weights(model: nn.Module, spec: recipe.Model) -> None:
-    """Load the recipe's starting weights, if it names any, into the model.
+    """Load the recipe's initial weights, if it names any, into the model.
 
     Raises:
-        WeightsError: As `fitting_weights`.
+        WeightsError: As in `fitting_weights`.
     """
     if spec.weights != "none":
         model.load_state_dict(fitting_weights(model, spec), strict=False)
 
 
 def fitting_weights(model: nn.Module, spec: recipe.Model) -> dict[str, Tensor]:
-    """The recipe's starting weights, by the names that the model has for them.
+    """Return the recipe's initial weights, by their names in the model.
 
-    Tensors whose names or shapes the model does not have (a classifier for other
-    classes, say) are left out.
+    Tensors whose names or shapes the model lacks (such as a classifier for other
+    classes) are left out.
 
     Raises:
         WeightsError: The file is missing or damaged, or too little of it fits.
@@ -121,7 +121,7 @@ def read_weights(spec: recipe.Model) -> dict[str, Tensor]:
 
 
 def _own_name(name: str, own: dict[str, Tensor]) -> str:
-    """An encoder's own parameter name, or its name inside a segmentation model."""
+    """Return an encoder's parameter name, or its name inside a segmentation model."""
     for old, new in OLD_NAMES.items():
         name = name.replace(old, new)
     inside = f"backbone.{name.removeprefix('features.')}"
@@ -129,7 +129,7 @@ def _own_name(name: str, own: dict[str, Tensor]) -> str:
 
 
 def _fit_positions(tensors: dict[str, Tensor], own: dict[str, Tensor]) -> None:
-    """Bring position embeddings of images of another size to the model's."""
+    """Resample position embeddings for another image size to the model's."""
     for name in tensors.keys() & own.keys():
         if name.endswith(POSITIONS) and tensors[name].shape != own[name].shape:
             side = math.isqrt(own[name].shape[1] - 1)
@@ -154,7 +154,7 @@ def _torchvision_weights(name: str) -> torchvision_models.WeightsEnum:
         return torchvision_models.get_weight(name)
     except (ValueError, AttributeError, KeyError):
         raise WeightsError(
-            f"weights {name!r}: torchvision has no weights of that name",
+            f"weights {name!r}: torchvision does not have weights of that name",
             hint='give "none", a .safetensors file, or a name such as '
             "ResNet50_Weights.IMAGENET1K_V2",
         ) from None

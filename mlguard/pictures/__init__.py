@@ -1,6 +1,6 @@
 """Pictures for people: images and masks as PNG, and what transforms do to images.
 
-Knows arrays, colours and transforms; no model, no report and no torch.
+The room knows arrays, colours and transforms, but no model, no report and no torch.
 """
 
 from mlguard.pictures.class_colours import VOID, colorize, palette

@@ -1,7 +1,7 @@
 """The colours of classes, for index PNGs and overlays.
 
-The colour map is PASCAL VOC's, which most tools for masks know: a class's number gives
-its colour by a rule, so there is no table to ship and any two programs agree.
+The colour map is PASCAL VOC's, which most tools for masks know: a rule turns a class's
+number into its colour, so there is no table to ship and any two programs agree.
 """
 
 from functools import cache
@@ -18,7 +18,7 @@ Rgb = tuple[int, int, int]
 
 
 def palette(classes: int = MOST) -> tuple[Rgb, ...]:
-    """The colours of classes 0 … classes-1.
+    """Return the colours of classes 0 … classes-1.
 
     Bits 0, 3 and 6 of a class's number become the highest bits of red; bits 1, 4 and 7
     of green; bits 2 and 5 of blue. So neighbouring classes differ strongly.
@@ -40,7 +40,7 @@ def palette(classes: int = MOST) -> tuple[Rgb, ...]:
 
 @cache
 def colours(classes: int) -> NDArray[np.uint8]:
-    """The same as an array, made once. Shape: (classes, 3) uint8, read only."""
+    """Return the same as an array, made once. Shape: (classes, 3) uint8, read only."""
     made = np.stack([_colour(index) for index in range(classes)]).astype(np.uint8)
     made.flags.writeable = False
     return made

@@ -1,8 +1,8 @@
-"""What transforms do to an image, for the eye: never under a protected model's subkeys.
+"""Pictures of what transforms do to an image, never under a protected model's subkeys.
 
-An image beside its correctly transformed version gives the whole key away: one
-256 × 256 image is enough, for every method and block size. Pictures are made with a key
-that protects nothing, or under an id that no model has.
+An image beside its correctly transformed version reveals the whole key: one 256 × 256
+image is enough, for every method and block size. So pictures are made with a key that
+protects nothing, or under an id that no model has.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ THUMBNAIL = 128  # pixels; transformed images are noise, and noise does not comp
 
 
 def demonstration_subkeys() -> ModelSubkeys:
-    """Subkeys of a public key under a public id: they match no protected model."""
+    """Return the subkeys of a public key, which match no protected model."""
     digest = hashlib.sha256(DEMONSTRATION).digest()
     return ModelKey(digest).for_model(digest[:PROTECTION_ID_BYTES])
 
@@ -44,7 +44,7 @@ def transformed(
     Shape:
         image    (3, H, W) uint8
         returns  for each block size (3, H, W) uint8; black is 0, white the scale, and
-                 what is beyond is cut off
+        values beyond are clipped
     """
     transforms = (derive_transform(methods, subkeys, size) for size in block_sizes)
     return [
@@ -54,7 +54,7 @@ def transformed(
 
 
 def series_of(methods: Sequence[str]) -> list[tuple[str, ...]]:
-    """Each method alone, and then all together if there are several."""
+    """Return each method alone, and then all together if there are several."""
     alone: list[tuple[str, ...]] = [(method,) for method in methods]
     return alone if len(methods) == 1 else [*alone, tuple(methods)]
 
@@ -62,7 +62,7 @@ def series_of(methods: Sequence[str]) -> list[tuple[str, ...]]:
 def block_sizes_for(
     height: int, width: int, own: int, methods: Sequence[str]
 ) -> list[int]:
-    """Block sizes to show: the usual ones and the model's own, if they fit."""
+    """Return the block sizes to show: the usual ones and the model's, if they fit."""
     candidates = sorted({*BLOCK_SIZES, own} & set(block_sizes_of(methods)))
     return [size for size in candidates if not (height % size or width % size)]
 

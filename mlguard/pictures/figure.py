@@ -1,8 +1,8 @@
-"""Fig. 4 of arXiv:2107.09362 for one image, as a PNG for `mlguard show-transform`.
+"""Draw Fig. 4 of arXiv:2107.09362 for one image, for `mlguard show-transform`.
 
-A plain image beside its correctly transformed version gives a model's whole key away.
-So the subkeys are those of a fresh random protection id: the figure shows what the
-transforms do under a real key, and matches no model protected with it.
+A plain image beside its correctly transformed version reveals a model's whole key. So
+the subkeys are those of a fresh random protection id: the figure shows the transforms
+under a real key, and matches no model protected with it.
 """
 
 from collections.abc import Sequence
@@ -40,13 +40,15 @@ def transform_figure(image: Pixels, recipe: Recipe, key: ModelKey) -> bytes:
         RecipeError: None of the methods works on images.
 
     Returns:
-        A PNG: one row a method, and one for all together if there are several.
+        A PNG with one row for each method, and one for all together if there are
+        several.
     """
     spec = recipe.transform
     methods = spec.image_methods
     if not methods:
         raise RecipeError(
-            "transform.method", ["channels leaves images alone: there is no figure"]
+            "transform.method",
+            ["the method channels does not change images, so there is no figure"],
         )
     plain = _resized(image, recipe.data.size)
     sizes = block_sizes_for(*recipe.data.size, spec.block_size, methods)
@@ -66,7 +68,7 @@ def _resized(image: Pixels, size: tuple[int, int]) -> Pixels:
 
 
 def _drawn(rows: Sequence[tuple[str, Sequence[Pixels]]], columns: list[str]) -> bytes:
-    """Pixelss in a grid: the methods at its left, the block sizes over it."""
+    """Lay out the pictures in a grid: methods at the left, block sizes on top."""
     first = rows[0][1][0]
     scale = -(-MIN_TILE // first.shape[2])  # whole, so that blocks stay sharp
     height, width = scale * first.shape[1], scale * first.shape[2]

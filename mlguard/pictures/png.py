@@ -1,6 +1,6 @@
 """Encode images and masks as PNG.
 
-Everything that writes or shows a picture comes here.
+Everything that writes or shows a picture uses this module.
 """
 
 import io
@@ -13,7 +13,7 @@ from mlguard.pictures.class_colours import MOST, colorize, colours
 
 OVERLAY_WEIGHT = 0.5  # of the mask's colours, over the image
 BARS = 5  # classes in a chart of one answer
-BAR, GAP, CHART_WIDTH = 20, 3, 100  # pixels: of a bar with its gaps, and across
+BAR, GAP, CHART_WIDTH = 20, 3, 100  # pixels: height of a bar with its gaps, and width
 PAPER = 238  # the grey behind bars
 
 
@@ -27,7 +27,7 @@ def image_png(image: NDArray[np.uint8]) -> bytes:
 
 
 def mask_png(mask: NDArray[np.uint8]) -> bytes:
-    """Encode a mask as an index PNG: its values are the classes, its palette VOC's.
+    """Encode a mask as an index PNG, whose values are classes, with VOC's palette.
 
     Shape:
         mask  (H, W) uint8

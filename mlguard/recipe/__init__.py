@@ -1,9 +1,9 @@
 """Step 0: read a recipe, one TOML file that says everything about one protected model.
 
 A recipe can name only what this room lists. It cannot name a Python object to import,
-so reading a recipe from a stranger never runs a stranger's code, and it has no place
-for a secret: the key is named on the command line. Every option is explained in the
-header of `recipes/fcn_voc.toml`.
+so reading an untrusted recipe never runs code from it, and it has no field for a
+secret: the key is named on the command line. The header of `recipes/fcn_voc.toml`
+explains every option.
 """
 
 from mlguard.recipe.data import Data, Kind

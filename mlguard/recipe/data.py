@@ -48,7 +48,7 @@ class Data(Section):
 
     @property
     def task(self) -> TaskName:
-        """What a model for these images is asked for."""
+        """The task of a model for these images."""
         return "classification" if self.kind in CLASSIFIED else "segmentation"
 
     @model_validator(mode="after")
@@ -63,7 +63,7 @@ class Data(Section):
             default["crop_scale"].default,
             default["crop_ratio"].default,
         ):
-            raise ValueError("pad: crop_scale and crop_ratio do not go with it")
+            raise ValueError("pad: cannot be combined with crop_scale and crop_ratio")
         return self
 
     @model_validator(mode="after")

@@ -1,11 +1,11 @@
-"""What the fields of a recipe are made of: closed sections, bounded numbers, texts."""
+"""The types of a recipe's fields: closed sections, bounded numbers, texts."""
 
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-# Far above what anyone trains, far below what a computer cannot hold: a number with
-# some zeros too many is named at once, and not by a machine that stops answering.
+# Far above any training, far below what a computer cannot hold: a number with some
+# zeros too many is refused at once, before it exhausts the machine.
 MAX_SIDE = 8192  # pixels
 MAX_IMAGES = 1_000_000  # of a split
 MAX_BATCH = 65_536  # images
@@ -25,7 +25,7 @@ Rgb = tuple[float, float, float]
 
 
 def _printable(text: str) -> str:
-    if not text.isprintable():  # it is shown in terminals and written into bundles
+    if not text.isprintable():  # shown in terminals and written into bundles
         raise ValueError("contains control characters")
     return text
 
@@ -37,7 +37,7 @@ Layer = Annotated[
 
 
 class Section(BaseModel):
-    """Frozen, closed to unknown fields, no silent conversions such as "3" to 3."""
+    """A section: frozen, without unknown fields or conversions such as "3" to 3."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False

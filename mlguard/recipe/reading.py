@@ -17,16 +17,16 @@ from mlguard.kinds import but_is
 from mlguard.recipe.sections import Recipe
 from mlguard.validation import problems_of, shortened
 
-MAX_RECIPE_BYTES = 1 << 20  # a recipe is a page of text; anything larger is not one
-# A key of more parts than a recipe is deep: its table would be one within another, and
-# the time and the memory of the parser grow with the square of their number.
+MAX_RECIPE_BYTES = 1 << 20  # a recipe is a page of text; anything larger is refused
+# A key of more parts than a recipe is deep would nest tables, and the time and memory
+# of the parser grow with the square of their number.
 MAX_KEY_PARTS = 32
 _PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.){0,256}+"|'[^'\n]{0,256}+')"""
 DEEP_KEY = re.compile(
     rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_KEY_PARTS}}}"
 )
-TOO_DEEP = f"too much within each other: a key of more than {MAX_KEY_PARTS} parts"
-UNREADABLE = "holds a number with thousands of digits, or too much within each other"
+TOO_DEEP = f"nested too deeply: a key of more than {MAX_KEY_PARTS} parts"
+UNREADABLE = "holds a number with thousands of digits, or is nested too deeply"
 
 
 def parse_recipe(text: str, *, name: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -34,7 +34,7 @@ def parse_recipe(text: str, *, name: str, overrides: Sequence[str] = ()) -> Reci
 
     Args:
         text: TOML.
-        name: What to call the recipe in a refusal.
+        name: The name of the recipe in a refusal.
         overrides: `section.field=value`, the value in TOML or a bare word.
 
     Raises:
@@ -56,16 +56,16 @@ def read_recipe(name: str, *, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe by its name among the shipped ones, or from a file.
 
     Raises:
-        RecipeError: There is no such recipe, or it is unfit.
+        RecipeError: The recipe does not exist, or is not valid.
     """
     return parse_recipe(recipe_text(name), name=name, overrides=overrides)
 
 
 def recipe_text(name: str) -> str:
-    """The text of a shipped recipe, or of a file, comments and all.
+    """Return the text of a shipped recipe, or of a file, comments included.
 
     Raises:
-        RecipeError: There is no such recipe, or it is not a text of a recipe's size.
+        RecipeError: The recipe does not exist, is too large, or is not text.
     """
     shipped = shipped_recipes()
     path = shipped.get(name, Path(name))
@@ -86,7 +86,7 @@ def recipe_text(name: str) -> str:
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """The recipes that come with mlguard, by name."""
+    """Return the recipes that come with mlguard, by name."""
     installed = Path(str(resources.files("mlguard"))) / "recipes"
     checkout = Path(__file__).parents[2] / "recipes"
     folder = installed if installed.is_dir() else checkout
@@ -94,12 +94,12 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The resolved recipe as TOML: every field, defaults included."""
+    """Return the resolved recipe as TOML: every field, defaults included."""
     return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
 
 
 def recipe_sha256(recipe: Recipe) -> str:
-    """Digest of the resolved recipe, in hex."""
+    """Return the SHA-256 of the resolved recipe, in hex."""
     return hashlib.sha256(dump_recipe(recipe).encode()).hexdigest()
 
 
@@ -137,7 +137,7 @@ def _loads(text: str, name: str) -> dict[str, Any]:
 
 
 def _tuples(value: Any) -> Any:
-    """TOML arrays as tuples, which is what strict pydantic fields expect."""
+    """Return TOML arrays as tuples, which strict pydantic fields expect."""
     if isinstance(value, Mapping):
         return {key: _tuples(item) for key, item in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

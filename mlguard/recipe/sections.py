@@ -44,12 +44,13 @@ SLICED = ("sliced_segmenter", "sliced_classifier")  # in two halves
 Backbone = Literal[
     "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "resnet18", "resnet50"
 ]
-# No key of a model that was protected here is an integer seed, so nobody waits for it.
+# Keys of models protected here are never integer seeds, so this attack is off by
+# default.
 BY_DEFAULT = tuple(name for name in ALL_ATTACKS if name != "integer-seeds")
 
 
 class Model(Section):
-    """The architecture, and the weights it starts from."""
+    """The architecture, and its initial weights."""
 
     name: Literal[
         "fcn_small",
@@ -76,14 +77,14 @@ class Model(Section):
     weights: str = "none"  # "none", a .safetensors file, or a torchvision enum member
     mean: Rgb | None = None  # of an image in [0, 1]; None takes the weights' own
     std: tuple[Positive, Positive, Positive] | None = None
-    # What `mlguard bind` does to the architecture; docs/bind.md.
+    # How `mlguard bind` changes the architecture; docs/bind.md.
     stem: Literal["plain", "blocks"] = "plain"  # blocks: its windows are whole blocks
     batch_norm: Literal["running", "folded"] = "running"  # folded: ship no statistics
 
     @model_validator(mode="after")
     def _normalization(self) -> Self:
         if (self.mean is None) != (self.std is None):
-            raise ValueError("mean and std go together")
+            raise ValueError("mean and std must be given together")
         if self.weights.endswith(".safetensors") and self.mean is None:
             raise ValueError("a weights file needs the mean and std it was trained on")
         return self
@@ -160,7 +161,7 @@ class Lock(Section):
     @model_validator(mode="after")
     def _taught(self) -> Self:
         if self.distill and self.teacher == "none":
-            raise ValueError("distill needs the file of a teacher")
+            raise ValueError("distill needs a teacher file")
         return self
 
 
@@ -184,7 +185,7 @@ class Audit(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     budget: Literal["none", "quick", "standard", "thorough"] = "none"
     attacks: Annotated[tuple[AttackName, ...], Field(min_length=1)] = BY_DEFAULT
-    # A threshold that is set is a claim, or replaces that of a default one.
+    # A threshold that is set is a claim, or replaces a default one.
     min_fidelity: Fraction | None = None  # correct key / baseline
     max_leakage: Fraction | None = None  # of no key and of every random key
     min_key_bits: Annotated[float, Field(ge=0, le=MAX_KEY_BITS)] | None = None
@@ -217,7 +218,7 @@ class Recipe(Section):
                 f"{height} x {width}"
             )
         if self.model.stem == "blocks" and not self.transform.image_methods:
-            raise ValueError("model.stem: blocks are those of a method on images")
+            raise ValueError("model.stem: blocks needs a method on images")
         return self
 
     @model_validator(mode="after")
@@ -245,12 +246,12 @@ class Recipe(Section):
         if (self.model.name in CLASSIFIERS) != classifies:
             raise ValueError(
                 f"model.name: {self.model.name} does not fit data.kind "
-                f"{self.data.kind}, which asks for a {self.data.task}; "
+                f"{self.data.kind}, which needs a {self.data.task} model; "
                 f"{', '.join(CLASSIFIERS)} classify, the others segment"
             )
         wrong = "best_validation_miou" if classifies else "best_validation_accuracy"
         if self.train.keep == wrong:
             raise ValueError(
-                f"train.keep: {wrong} does not exist for a {self.data.task}"
+                f"train.keep: {wrong} is not a score of a {self.data.task}"
             )
         return self

@@ -1,4 +1,4 @@
-"""The section [transform] of a recipe: what the key does."""
+"""The section [transform] of a recipe: the methods of the key."""
 
 from typing import Annotated, Literal, Self
 
@@ -20,7 +20,7 @@ Method = Literal[ImageMethod, "channels", "weights", "split"]
 
 
 class Transform(Section):
-    """What the key does to an image, and to feature maps inside the model."""
+    """The key's transforms of images, and of feature maps inside the model."""
 
     method: Method | tuple[Method, ...]  # one name, or a list applied in its order
     block_size: int = 1  # M, pixels; of the methods that work on images
@@ -34,7 +34,7 @@ class Transform(Section):
 
     @property
     def image_methods(self) -> tuple[ImageMethod, ...]:
-        """Those that work on images, in the order they are applied."""
+        """The methods that work on images, in the order they are applied."""
         return tuple(
             method
             for method in self.methods
@@ -55,7 +55,7 @@ class Transform(Section):
 
     @property
     def image_block_size(self) -> int:
-        """M, in pixels; 1 where no method works on images."""
+        """M, in pixels; 1 if no method works on images."""
         return self.block_size if self.image_methods else 1
 
     @model_validator(mode="after")
@@ -69,7 +69,8 @@ class Transform(Section):
             )
         if WEIGHTS_METHOD in self.methods[:-1]:
             raise ValueError(
-                "method: weights seals what the other methods leave, so it comes last"
+                "method: weights seals the result of the other methods, so it must "
+                "come last"
             )
         if self.image_methods:
             try:
@@ -91,9 +92,9 @@ class Transform(Section):
             raise ValueError("layers: one of them is named twice")
         if CHANNELS_METHOD in self.methods and not self.layers:
             raise ValueError(
-                "layers: channels permutes the layers named here, and there are none; "
-                "`mlguard layers RECIPE` lists them"
+                "layers: the method channels permutes the layers named here, but none "
+                "is named; `mlguard layers RECIPE` lists them"
             )
         if CHANNELS_METHOD not in self.methods and (self.layers or self.signs):
-            raise ValueError("layers and signs go with the method channels")
+            raise ValueError("layers and signs need the method channels")
         return self

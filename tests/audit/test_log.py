@@ -326,7 +326,7 @@ def test_only_the_time_may_differ(path: Path) -> None:
 
 def test_a_log_is_never_overwritten(path: Path) -> None:
     with (
-        pytest.raises(OutputExists, match="exists already"),
+        pytest.raises(OutputExists, match="already exists"),
         open_log(path, SECRET, started(), resume=False),
     ):
         pass

@@ -119,7 +119,7 @@ def test_it_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         write_bundle2(path, model2(), SUBKEYS, check=refuse)
     assert list(tmp_path.iterdir()) == []
     write_bundle2(path, model2(), SUBKEYS)
-    with pytest.raises(OutputExists, match="exists already"):
+    with pytest.raises(OutputExists, match="already exists"):
         write_bundle2(path, model2(), SUBKEYS)
     assert [one.name for one in tmp_path.iterdir()] == ["small.mlgb"]
 

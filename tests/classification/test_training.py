@@ -74,7 +74,7 @@ def test_a_run_goes_on_only_with_the_classes_it_was_begun_with(
 
 
 def test_no_data_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="lies in a folder, and none was given"):
+    with pytest.raises(DatasetError, match="needs a folder, but none was given"):
         small_job(tmp_path / "run", None).protect(KEY, key_name="acme")
     assert not (tmp_path / "run").exists()
 
@@ -108,7 +108,7 @@ def test_what_does_not_fit_a_classification_is_refused(
 
 
 def test_pad_and_another_crop_do_not_go_together() -> None:
-    with pytest.raises(RecipeError, match="pad: crop_scale and crop_ratio do not go"):
+    with pytest.raises(RecipeError, match="pad: cannot be combined with crop_scale"):
         small_recipe("data.pad=2", "data.crop_scale=[0.2, 1.0]")
     assert small_recipe("data.pad=2").data.pad == 2
 

@@ -133,7 +133,7 @@ def test_what_is_there_is_not_written_over(
 ) -> None:
     (home / "m.mlgb").write_text("mine")
     line = ["export", "m.onnx", "--key", "acme", "--out", "m.mlgb"]
-    refused(capsys, line, 41, "exists already")
+    refused(capsys, line, 41, "already exists")
     assert (home / "m.mlgb").read_text() == "mine"
 
 

@@ -57,7 +57,11 @@ def folder_data(root: Path) -> Path:
         ([*PROTECT, "--set", "data.kind=folder"], 40, "--data"),
         ([*PROTECT, "--set", "data.kind=voc", "--data", "no"], 40, "no"),
         ([*PROTECT, "--device", "tpu"], 40, "expected auto, cpu, cuda"),
-        ([*PROTECT, "--set", "model.weights=no.such"], 40, "no weights of that name"),
+        (
+            [*PROTECT, "--set", "model.weights=no.such"],
+            40,
+            "not have weights of that name",
+        ),
         (["export", "run", "--out", "a.mlgb"], 40, "not a run folder"),
         (["predict", "no.mlgb", ".", "--key", "acme", "--out", "m"], 40, "no image"),
         (["audit", "run", "--out", "report"], 40, "not a run folder"),
@@ -239,7 +243,7 @@ def test_masks_of_0_and_255_are_refused_before_training(
     assert run([*command, *more, *binary]) == 40
     told = capsys.readouterr().err
     assert "only the class background has training pixels" in told
-    assert "write its number 1 into the masks in place of 255" in told
+    assert "write its number 1 into the masks instead of 255" in told
 
 
 def test_a_check_of_data_says_what_is_odd(

@@ -135,11 +135,11 @@ def no_picture(root: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "split", "words"),
     [
-        (empty_class, "train", "no image of the class green in .*train/green"),
+        (empty_class, "train", "there is no image of the class green in .*train/green"),
         (stray_class, "test", "test/yellow is none of the 3 classes of the recipe"),
-        (loose_image, "test", "images outside of class folders, first 0.PNG"),
+        (loose_image, "test", "images outside class folders, first 0.PNG"),
         (no_split, "test", "cannot read the folder .*test: No such file"),
-        (no_image, "test", "no image in the class folders of .*test"),
+        (no_image, "test", "there is no image in the class folders of .*test"),
         (damaged, "test", "image .*red/2.png is damaged"),
         (no_picture, "test", "image .*red/2.png is not a JPEG or PNG"),
     ],

@@ -63,7 +63,7 @@ def refusal(folder: Path | None, spec, split: str = "train") -> str:
 
 
 def test_no_folder_given_is_refused(spec) -> None:
-    assert "kind folder lies in a folder, and none was given" in refusal(None, spec())
+    assert "kind folder needs a folder, but none was given" in refusal(None, spec())
 
 
 def test_a_missing_folder_is_named(tmp_path: Path, spec) -> None:
@@ -167,7 +167,7 @@ def test_a_value_outside_the_classes_is_named(folder: Path, spec) -> None:
     mask = np.zeros((12, 16), dtype=np.uint8)
     mask[:2] = 3
     Image.fromarray(mask).save(folder / "masks" / "t1.png")
-    assert "t1.png has the value 3 in 32 pixels; classes are 0 … 2" in refusal(
+    assert "t1.png has the value 3 in 32 pixels; the classes are 0 … 2" in refusal(
         folder, spec()
     )
 

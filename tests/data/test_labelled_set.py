@@ -117,7 +117,9 @@ def test_more_images_than_memory_are_refused_with_a_way_out(
         raise reason  # ValueError: more than an address can say
 
     monkeypatch.setattr("mlguard.data.labelled.np.empty", full)
-    with pytest.raises(DatasetError, match="no memory to keep 6 images") as caught:
+    with pytest.raises(
+        DatasetError, match="there is not enough memory to keep 6 images"
+    ) as caught:
         open_split(spec(), folder, "train", seed=0)
     assert "data.cache=false" in caught.value.hint
 

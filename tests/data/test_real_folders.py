@@ -45,7 +45,7 @@ def test_masks_of_0_and_255_are_refused_and_what_was_meant_is_said(
     with pytest.raises(DatasetError, match="only the class background has") as refusal:
         checked(tmp_path, spec(**BINARY))
     assert "0 in 66.7 %, 255 (ignored) in 33.3 %" in str(refusal.value)
-    assert "write its number 1 into the masks in place of 255" in refusal.value.hint
+    assert "write its number 1 into the masks instead of 255" in refusal.value.hint
 
 
 def test_masks_of_0_and_1_are_taken_without_a_word(tmp_path: Path, spec) -> None:
@@ -70,7 +70,7 @@ def test_masks_that_are_all_ignored_are_counted(tmp_path: Path, spec) -> None:
     pair(tmp_path, "b", [255, 255, 255])
     write_list(tmp_path / "train.txt", ["a", "b"])
     (note,) = checked(tmp_path, spec()).notes
-    assert note == "1 of 2 masks are ignored in every pixel, first that of b"
+    assert note == "1 of 2 masks are ignored in every pixel, first the mask of b"
 
 
 # Names
@@ -164,7 +164,7 @@ def test_a_class_folder_that_is_not_utf_8_is_refused_in_those_words(
         ("t0.jpg", "ids have no suffix: write t0"),
         ("images/t0.jpg", "without folder and suffix: write t0"),
         ("images/t0.jpg masks/t0.png", "without folder and suffix: write t0"),
-        ("absent", "add the file, or take the id out"),
+        ("absent", "add the file, or remove the id"),
     ],
 )
 def test_a_line_that_is_no_id_is_answered_with_the_id(
@@ -203,7 +203,7 @@ def test_a_file_of_another_suffix_is_named(
 ) -> None:
     (path,) = (folder / kind).glob("t0.*")
     path.rename(path.with_suffix(suffix))
-    with pytest.raises(DatasetError, match=rf"for id t0 .* but t0\{suffix} is there"):
+    with pytest.raises(DatasetError, match=rf"for id t0 .* but there is t0\{suffix}"):
         open_split(spec(), folder, "train", seed=0)
 
 
@@ -305,14 +305,16 @@ def test_input_that_is_not_read_is_counted(classes: Path, spec) -> None:
     (classes / "train" / "dog" / "c.webp").touch()
     (note,) = checked(classes, spec(kind="imagefolder", class_names=())).notes
     assert "1 images in subfolders, first cat/more/still/b.jpg" in note
-    assert "1 files that are no .jpg or .png, first dog/c.webp" in note
+    assert "1 files other than .jpg or .png, first dog/c.webp" in note
 
 
 def test_an_empty_class_folder_is_refused_with_what_to_do(classes: Path, spec) -> None:
     (classes / "train" / "emu").mkdir()
-    with pytest.raises(DatasetError, match="no image of the class emu") as refusal:
+    with pytest.raises(
+        DatasetError, match="there is no image of the class emu"
+    ) as refusal:
         checked(classes, spec(kind="imagefolder", class_names=()))
-    assert "if the folder is no class, take it away" in refusal.value.hint
+    assert "if the folder is not a class, move it away" in refusal.value.hint
 
 
 def test_a_folder_layout_with_droppings_is_read(folder: Path, spec) -> None:

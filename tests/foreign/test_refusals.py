@@ -64,7 +64,7 @@ def test_operators_that_onnxruntime_does_not_have(tmp_path: Path) -> None:
     made.graph.node[0].op_type = "NoSuchOperator"
     path = tmp_path / "m.onnx"
     path.write_bytes(made.SerializeToString())
-    refused(path, "uses operators that it does not have")
+    refused(path, "uses operators that it lacks")
 
 
 def test_an_initializer_that_is_also_an_input(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def edited(tmp_path: Path, **facts: str) -> Path:
         ({"location": "/etc/passwd"}, "outside the model's folder"),
         ({"location": "a\0b"}, "is not there"),
         ({"location": "."}, "is not a regular file"),
-        ({"location": ""}, "nothing says where"),
+        ({"location": ""}, "whose place is unknown"),
         ({"offset": "8"}, "overlap in m.data"),
         ({"offset": "4000"}, "ends at byte 4032 of m.data, which has"),
         ({"offset": "-1"}, "expected a number of bytes"),

@@ -82,7 +82,7 @@ def test_a_training_secret_shows_nothing_and_is_never_pickled() -> None:
 
 @pytest.mark.parametrize("use", ["", "key-id", "training/" + "00" * 32])
 def test_a_reserved_use_is_refused(use: str) -> None:
-    with pytest.raises(ValueError, match="is not a use that a subkey can have"):
+    with pytest.raises(ValueError, match="is not a valid use of a subkey"):
         ModelKey(SECRET).for_model(MODEL).derive(use)
 
 

@@ -84,7 +84,7 @@ def test_every_problem_is_reported_at_once() -> None:
         ("data.ignore_index=2", "2 is one of the 6 classes"),
         ("data.crop_scale=[1.0, 0.5]", "1.0 is above 0.5"),
         ("model.weights=a.safetensors", "needs the mean and std"),
-        ("model.mean=[0.5, 0.5, 0.5]", "mean and std go together"),
+        ("model.mean=[0.5, 0.5, 0.5]", "mean and std must be given together"),
         ("train.epochs", "expected section.field=value"),
         ("recipe.x=1", "recipe is not a section"),
         ("model.name=os.system", "model.name: Input should be"),
@@ -139,12 +139,12 @@ DEEP, LONG = "[" * 50_000, "9" * 5_000
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (f"recipe = {DEEP}", "too much within each other"),
+        (f"recipe = {DEEP}", "nested too deeply"),
         (f"recipe = {LONG}", "a number with thousands of digits"),
-        (f"recipe = 0x{LONG}", "got what is too long to show"),
-        (f"recipe = [0x{LONG}]", "got what is too long to show"),
+        (f"recipe = 0x{LONG}", "got a value too long to show"),
+        (f"recipe = [0x{LONG}]", "got a value too long to show"),
         ("recipe = '" + "a" * 5_000 + "'", "got 'aaaaa"),
-        (".".join("a" * 5_000) + " = 1", "too much within each other"),
+        (".".join("a" * 5_000) + " = 1", "nested too deeply"),
         ("a" * 5_000 + " = 1", "a…: unknown field"),
         ("=" * 5_000, "not TOML"),
     ],
@@ -170,7 +170,7 @@ def test_text_made_to_exhaust_the_reader_is_refused_in_short(
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        (f"train.epochs={DEEP}", "too much within each other"),
+        (f"train.epochs={DEEP}", "nested too deeply"),
         (f"train.epochs={LONG}", "a number with thousands of digits"),
         (f"train.epochs=0x{LONG}", "train.epochs: Input should be"),
         (f"train.learning_rate=0x{LONG}", "train.learning_rate: Input should be"),

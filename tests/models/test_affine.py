@@ -49,7 +49,7 @@ def test_normalized_map_takes_normalized_images(methods: tuple[str, ...]) -> Non
 
 def test_ffx_is_refused_with_what_remains() -> None:
     transform = derive_transform(("shf", "ffx"), SUBKEYS, 2)
-    with pytest.raises(BindingError, match=r"ffx cannot be folded .* is a table") as no:
+    with pytest.raises(BindingError, match=r"ffx cannot be folded .* in a table") as no:
         affine_of(transform)
     assert "shf, np, orthogonal and channels" in no.value.hint
 

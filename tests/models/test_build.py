@@ -198,7 +198,7 @@ def test_missing_file_is_refused_with_what_to_do() -> None:
 
 
 def test_unknown_weights_name_is_refused() -> None:
-    with pytest.raises(WeightsError, match="no weights of that name"):
+    with pytest.raises(WeightsError, match="not have weights of that name"):
         build_model(spec(weights="ResNet50_Weights.NOPE"), 5)
 
 

@@ -104,7 +104,7 @@ def test_layers_are_listed_with_their_sizes_and_what_stands_in_the_way() -> None
         ("fcn_resnet50", "backbone.layer1.0.relu", "runs 3 times"),
         ("fcn_resnet50", "backbone.layer1.0", "residual join"),
         ("fcn_resnet50", "classifier.4", "reaches the model's output"),
-        ("fcn_resnet50", "aux_classifier.2", "no part in the logits"),
+        ("fcn_resnet50", "aux_classifier.2", "not contribute to the logits"),
         ("deeplabv3_resnet50", "classifier.0.convs.1", "joined with other channels"),
         ("lraspp_mobilenet_v3_large", "classifier.cbr", "squeeze-and-excitation"),
     ],
@@ -175,8 +175,11 @@ def test_every_way_to_one_place_is_followed(
 @pytest.mark.parametrize(
     ("between", "refusal"),
     [
-        ([nn.AdaptiveAvgPool2d(2), nn.Flatten()], "is flattened, places and all"),
-        ([nn.Flatten()], "is flattened, places and all"),
+        (
+            [nn.AdaptiveAvgPool2d(2), nn.Flatten()],
+            "is flattened together with its places",
+        ),
+        ([nn.Flatten()], "is flattened together with its places"),
         ([_Mean((2,), keepdim=False)], "goes into mean, which mixes channels"),
         ([], "goes into 1 .Linear., which mixes channels"),
     ],
@@ -216,6 +219,8 @@ def test_a_permutation_of_another_length_is_refused() -> None:
 
 def test_a_layer_before_the_stem_is_refused() -> None:
     model = nn.Sequential(nn.ZeroPad2d(1), nn.Conv2d(3, 8, 3), nn.Conv2d(8, 3, 1))
-    with pytest.raises(BindingError, match=r"layer 0 cannot .* gives the image itself"):
+    with pytest.raises(
+        BindingError, match=r"layer 0 cannot .* returns the image itself"
+    ):
         check_layers(model, ["0"])
     assert [facts.name for facts in permutable(model)] == ["1"]

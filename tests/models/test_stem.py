@@ -176,12 +176,17 @@ def test_images_read_twice_are_refused() -> None:
     [
         (nn.Conv2d(3, 4, 7, 2, 3), 1, "stride 2 does not divide 1", "2, 4, 8, 16"),
         (nn.Conv2d(3, 4, 3, 3, 0), 4, "stride 3 does not divide 4", "that fit: 1"),
-        (nn.Conv2d(3, 4, 3, 2, 0), 4, "padding 0 leaves an output", "only method"),
+        (nn.Conv2d(3, 4, 3, 2, 0), 4, "padding 0 leaves an output", "only the method"),
         (nn.Conv2d(3, 64, 7, 2, 3), 32, "it would have", "that fit: 2, 4, 8, 16"),
-        (nn.Conv2d(3, 4, (3, 5), 1, 1), 4, "square windows", "only method"),
-        (nn.Conv2d(3, 4, 3, 1, 1, 2), 4, "dilated", "only method"),
-        (nn.Conv2d(3, 4, 3, padding="same"), 4, "square windows", "only method"),
-        (nn.Conv2d(3, 4, 3, 1, 1, padding_mode="reflect"), 4, "padded", "only method"),
+        (nn.Conv2d(3, 4, (3, 5), 1, 1), 4, "square windows", "only the method"),
+        (nn.Conv2d(3, 4, 3, 1, 1, 2), 4, "dilated", "only the method"),
+        (nn.Conv2d(3, 4, 3, padding="same"), 4, "square windows", "only the method"),
+        (
+            nn.Conv2d(3, 4, 3, 1, 1, padding_mode="reflect"),
+            4,
+            "padded",
+            "only the method",
+        ),
     ],
 )
 def test_stems_that_take_no_blocks_are_refused(

@@ -164,9 +164,9 @@ def test_an_audit_measures_and_attacks_feature_maps(run: Run) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (("transform.method=channels",), "there are none; `mlguard layers RECIPE`"),
-        (('transform.layers=["stem"]',), "layers and signs go with the method"),
-        (("transform.signs=true",), "layers and signs go with the method"),
+        (("transform.method=channels",), "none is named; `mlguard layers RECIPE`"),
+        (('transform.layers=["stem"]',), "layers and signs need the method"),
+        (("transform.signs=true",), "layers and signs need the method"),
         ((*ALONE, 'transform.layers=["a", "a"]'), "one of them is named twice"),
         ((*ALONE, 'transform.layers=["a b"]'), "String should match pattern"),
     ],

@@ -171,7 +171,7 @@ def test_another_key_is_refused_before_the_export(tmp_path: Path) -> None:
 def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
     done, out = finished(tmp_path / "run"), tmp_path / "acme.mlgb"
     out.write_text("precious")
-    with pytest.raises(OutputExists, match=r"acme\.mlgb exists already"):
+    with pytest.raises(OutputExists, match=r"acme\.mlgb already exists"):
         export_run(done, KEY, out)
     assert out.read_text() == "precious"
 
@@ -249,7 +249,7 @@ def test_what_appears_during_the_export_is_not_overwritten(
 ) -> None:
     done, out = finished(tmp_path / "run"), tmp_path / "acme.mlgb"
     without_work(monkeypatch, tmp_path, lambda: out.write_text("precious"))
-    with pytest.raises(OutputExists, match=r"acme\.mlgb exists already"):
+    with pytest.raises(OutputExists, match=r"acme\.mlgb already exists"):
         export_run(done, KEY, out)
     assert out.read_text() == "precious"
     assert {path.name for path in tmp_path.iterdir()} == {"run", "acme.mlgb"}
@@ -437,7 +437,7 @@ def test_the_command_asks_for_the_key_that_the_run_names(
     assert "sealed" in out.splitlines()[0]
     assert "parity: 100.000% of pixels have the same class" in out
     assert err == ""
-    with pytest.raises(OutputExists, match="exists already"):
+    with pytest.raises(OutputExists, match="already exists"):
         command.export(tmp_path / "run", tmp_path / "acme.mlgb")
     assert asked == ["acme"]  # refused before a passphrase is asked for
 

@@ -83,7 +83,7 @@ def test_a_teacher_s_answers_are_kept(tmp_path: Path) -> None:
     weights = f"lock.teacher={plain.path / 'model.safetensors'}"
     run = small_run(tmp_path / "run", weights, "lock.distill=1.0")
     assert run.recipe.lock.weight == 0
-    with pytest.raises(RecipeError, match="distill needs the file of a teacher"):
+    with pytest.raises(RecipeError, match="distill needs a teacher file"):
         small_recipe("lock.distill=1.0")
 
 

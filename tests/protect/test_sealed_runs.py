@@ -173,7 +173,7 @@ def test_a_killed_bind_leaves_nothing_plain(
 @pytest.mark.parametrize(
     ("method", "words"),
     [
-        ('["weights", "shf"]', "weights seals what the other methods leave"),
+        ('["weights", "shf"]', "weights seals the result of the other methods"),
         ('["weights", "weights"]', "expected one or more different methods"),
     ],
 )

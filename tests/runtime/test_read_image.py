@@ -84,7 +84,7 @@ def test_transparent_pixels_become_black_with_a_note(tmp_path: Path, mode: str) 
     shown = np.asarray(picture.convert("RGB"))
     np.testing.assert_array_equal(pixels[GREY > 99], shown[GREY > 99])
     assert len(notes) == 1
-    assert "transparent pixels are put on black" in notes[0]
+    assert "transparent pixels are composited on black" in notes[0]
 
 
 def test_a_transparent_palette_colour_becomes_black(tmp_path: Path) -> None:

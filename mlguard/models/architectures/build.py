@@ -1,7 +1,7 @@
 """Build a model by its name in a recipe.
 
-Any `nn.Module` that takes normalized pixels and gives logits can be protected from
-Python; this table is what a recipe can name.
+Any `nn.Module` that takes normalized pixels and returns logits can be protected from
+Python; a recipe can name the models in this table.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from mlguard.models.weights import load_weights, read_weights
 def _torchvision(
     constructor: Callable[..., nn.Module], *, aux: bool
 ) -> Callable[[int], nn.Module]:
-    """A torchvision constructor as classes -> model, and never a download."""
+    """Return a torchvision constructor as classes -> model, without a download."""
     options = {"aux_loss": True} if aux else {}
     return lambda classes: constructor(
         weights=None, weights_backbone=None, num_classes=classes, **options
@@ -32,7 +32,7 @@ def _torchvision(
 
 
 def _resnet18_cifar(classes: int) -> nn.Module:
-    """ResNet-18 for images of 32 pixels: a stem of 3×3 at stride 1, no max-pooling.
+    """Build ResNet-18 for images of 32 pixels: 3×3 stem at stride 1, no max-pooling.
 
     Source: the CIFAR networks that the code of arXiv:2105.14756's authors trains.
     """
@@ -76,7 +76,7 @@ HALVES: dict[str, Callable[..., nn.Module]] = {
 
 
 def build_model(spec: recipe.Model, classes: int) -> nn.Module:
-    """Build the architecture and load the weights it starts from.
+    """Build the architecture and load its initial weights.
 
     Parameters are drawn from torch's global random state: seed it first.
 
@@ -104,9 +104,9 @@ def _in_halves(spec: recipe.Model, classes: int) -> nn.Module:
 
 
 def logits_of(output: Tensor | dict[str, Tensor]) -> Tensor:
-    """The logits of a model's output: a tensor, or torchvision's {"out": …}.
+    """Return the logits in a model's output: a tensor, or torchvision's {"out": …}.
 
     Shape:
-        returns  (N, classes, H, W), or (N, classes) of a classification
+        returns  (N, classes, H, W), or (N, classes) for a classification
     """
     return output if isinstance(output, Tensor) else output["out"]

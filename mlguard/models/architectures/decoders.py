@@ -1,6 +1,6 @@
 """Decoders: from the feature maps of an encoder to class scores.
 
-They take the maps from fine to coarse and answer at the resolution of the finest.
+They take the maps from fine to coarse and score at the resolution of the finest.
 """
 
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from torch import Tensor, nn
 
 from mlguard.models.architectures.sizes import resize
 
-BINS = (1, 2, 3, 6)  # regions a side that the coarsest map is averaged over
+BINS = (1, 2, 3, 6)  # regions per side that the coarsest map is averaged over
 DROPOUT = 0.1  # before the class scores
 
 
 class FCNDecoder(nn.Module):
-    """Every map brought to one width, then summed from coarse to fine.
+    """A decoder that brings every map to one width and sums from coarse to fine.
 
     Args:
-        channels: Of the maps, from fine to coarse.
-        width: Channels that they are brought to.
+        channels: The channels of the maps, from fine to coarse.
+        width: The channels that they are brought to.
         classes: Number of classes.
 
     Source: Long, Shelhamer and Darrell 2015, arXiv:1411.4038 (skip connections).
@@ -43,10 +43,10 @@ class FCNDecoder(nn.Module):
 
 
 class UPerDecoder(nn.Module):
-    """Pyramid pooling of the coarsest map, a feature pyramid, and their fusion.
+    """A decoder with pyramid pooling of the coarsest map and a fused feature pyramid.
 
     Args:
-        channels: Of the maps, from fine to coarse.
+        channels: The channels of the maps, from fine to coarse.
         width: Channels inside the decoder.
         classes: Number of classes.
 
@@ -80,7 +80,7 @@ class UPerDecoder(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """A map beside its averages over 1, 4, 9 and 36 regions.
+    """Pyramid pooling: a map beside its averages over 1, 4, 9 and 36 regions.
 
     Shape:
         features (N, channels, h, w) float32
@@ -106,8 +106,8 @@ class PyramidPooling(nn.Module):
 def region_means(features: Tensor, bins: int) -> Tensor:
     """Average a map over bins × bins regions.
 
-    The regions and means of torch's adaptive average pooling, which cannot be exported
-    for maps of free size.
+    Regions and means are those of torch's adaptive average pooling, which cannot be
+    exported for maps of free size.
 
     Shape:
         features (N, C, h, w) float32
@@ -119,7 +119,7 @@ def region_means(features: Tensor, bins: int) -> Tensor:
 
 
 def _region_weights(features: Tensor, side: int, bins: int) -> Tensor:
-    """The mean over region i as row i of a matrix (bins, side)."""
+    """Return the mean over region i as row i of a matrix (bins, side)."""
     place = torch.arange(side, device=features.device)
     first = torch.arange(bins, device=features.device)[:, None]
     length = torch.full((), side, device=features.device)
@@ -132,7 +132,7 @@ def _region_weights(features: Tensor, side: int, bins: int) -> Tensor:
 
 
 def convolution(channels: int, width: int, size: int) -> nn.Sequential:
-    """A convolution that keeps height and width, batch norm and ReLU."""
+    """Return a convolution that keeps height and width, with batch norm and ReLU."""
     return nn.Sequential(
         nn.Conv2d(channels, width, size, padding=size // 2, bias=False),
         nn.BatchNorm2d(width),
@@ -141,7 +141,7 @@ def convolution(channels: int, width: int, size: int) -> nn.Sequential:
 
 
 def summed(maps: Sequence[Tensor]) -> list[Tensor]:
-    """Add to every map the sum of all coarser ones, and give coarse to fine."""
+    """Add to every map the sum of all coarser ones, and return coarse to fine."""
     *finer, coarsest = maps
     sums = [coarsest]
     for finer_map in reversed(finer):

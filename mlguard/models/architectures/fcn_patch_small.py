@@ -7,9 +7,9 @@ from mlguard.models.architectures.decoders import FCNDecoder
 from mlguard.models.architectures.residual import Residual
 from mlguard.models.architectures.sizes import WholePatches, enlarge, missing
 
-PATCH = 4  # pixels a side
+PATCH = 4  # pixels per side
 WIDTHS = (64, 96)  # channels at strides 4 and 8
-STRIDE = 2  # patches a side that the coarse map sees as one
+STRIDE = 2  # patches per side that the coarse map sees as one
 
 
 class FCNPatchSmall(nn.Module):

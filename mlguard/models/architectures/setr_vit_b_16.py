@@ -8,10 +8,10 @@ from mlguard.models.architectures.decoders import convolution
 from mlguard.models.architectures.sizes import WholePatches, enlarge
 from mlguard.models.positions import resampled
 
-torch.fx.wrap("resampled")  # it asks for the number of patches it was learned for
+torch.fx.wrap("resampled")  # it checks for the number of patches it was learned for
 
 PATCH = 16  # pixels a side
-PRETRAINED_SIZE = 224  # pixels a side; gives the position embedding 14 × 14 places
+PRETRAINED_SIZE = 224  # pixels per side; the position embedding then has 14 × 14 places
 WIDTH = 256  # channels of the decoder
 
 
@@ -25,8 +25,8 @@ class SETRViTB16(nn.Module):
     Args:
         classes: Number of classes.
         depth: Encoder blocks.
-        channels: Of a patch.
-        heads: Of the attention.
+        channels: Channels of a patch.
+        heads: Heads of the attention.
 
     Shape:
         pixels   (N, 3, H, W) float32, normalized

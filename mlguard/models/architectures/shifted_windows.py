@@ -1,8 +1,8 @@
 """Swin's attention, for maps of any size in one exported graph.
 
-torchvision's asks while it runs whether a map is one window and then does not shift;
-an exported graph would keep the answer of its example. So this one asks nothing, and
-whoever uses it sees to it that maps are larger than a window.
+torchvision's version tests at run time whether a map is one window and then does not
+shift; an exported graph would keep the result for its example. This version tests
+nothing, so its callers must ensure that maps are larger than a window.
 """
 
 from typing import NamedTuple
@@ -12,11 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.swin_transformer import ShiftedWindowAttention
 
-APART = -100.0  # torchvision's; added to the scores of places that are not neighbours
+APART = (
+    -100.0
+)  # as in torchvision; added to the scores of places that are not neighbours
 
 
 class WindowAttention(ShiftedWindowAttention):  # type: ignore[misc]  # untyped
-    """torchvision's shifted window attention, its parameters and its results.
+    """torchvision's shifted window attention, with the same parameters and results.
 
     Shape:
         features (N, H, W, C) float32; H and W greater than the window's
@@ -77,14 +79,14 @@ class _Axis(NamedTuple):
         return cls((places + window - 1) // window, window, shift)
 
     def regions(self, like: Tensor) -> Tensor:
-        """Which places were neighbours before the shift: those of one number."""
+        """Return which places were neighbours before the shift: those of one number."""
         sizes = (self.length - self.window, self.window - self.shift, self.shift)
         numbered = enumerate(sizes)
         return torch.cat([like.new_full((size,), number) for number, size in numbered])
 
 
 def _turned(features: Tensor, axis: int, start: int, count: int) -> Tensor:
-    """Take `count` places along an axis, from `start` to the end and from the first."""
+    """Take `count` places along an axis from `start`, wrapping around at the end."""
     length, device = features.shape[axis], features.device
     to_end = torch.arange(start, length, device=device)
     rest = torch.arange(count - (length - start), device=device)
@@ -103,7 +105,7 @@ def _join(windows: Tensor, rows: _Axis, columns: _Axis) -> Tensor:
     split = _split(windows, 1, rows.window, columns.window)
     split = _split(split, 0, -1, rows.windows, columns.windows)
     places = split.transpose(2, 3).reshape(-1).view(-1, windows.shape[2])
-    # By way of one axis: torch's export doubts whether others can be merged.
+    # Through one axis: torch's export cannot tell that others can be merged.
     return _split(places, 0, -1, rows.length, columns.length)
 
 
@@ -113,7 +115,7 @@ def _split(features: Tensor, axis: int, *sizes: int) -> Tensor:
 
 
 def _apart(like: Tensor, rows: _Axis, columns: _Axis) -> Tensor:
-    """What keeps places apart that the shift brought together.
+    """Return the mask that keeps places apart which the shift brought together.
 
     Shape:
         returns  (windows, places, places)

@@ -1,6 +1,6 @@
-"""Images and feature maps of any size: padding to whole patches, and resizing.
+"""Pad and resize images and feature maps of any size.
 
-Written without a question about a size, so that one exported graph serves them all.
+The code tests no size, so that one exported graph serves them all.
 """
 
 import torch
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 class WholePatches(nn.Module):
     """Pad images on the right and below until a patch divides their sides.
 
-    With zeros, the mean colour. Images of whole patches stay as they are, and so a key
-    whose blocks are patches never meets the padding. A module, so that whoever folds a
-    key into the patch embedding sees through it.
+    The padding is zero, the mean colour. Images of whole patches are not changed, so a
+    key whose blocks are patches never meets the padding. It is a module, so that
+    folding a key into the patch embedding can see through it.
 
     Args:
-        patch: Side of a patch; pixels.
+        patch: Side of a patch in pixels.
 
     Shape:
         pixels   (N, 3, H, W) float32, normalized
@@ -34,12 +34,12 @@ class WholePatches(nn.Module):
 
 
 def missing(sides: tuple[int, ...], stride: int, *, least: int = 1) -> tuple[int, int]:
-    """What height and width lack to the next multiples of a stride.
+    """Return what height and width lack to the next multiples of a stride.
 
     Args:
         sides: Height and width of an image or a feature map.
-        stride: What is to divide them.
-        least: Strides that a side is to have at least.
+        stride: The number that is to divide them.
+        least: The least number of strides in a side.
     """
     height, width = sides
     return _missing(height, stride, least), _missing(width, stride, least)
@@ -59,7 +59,7 @@ def resize(features: Tensor, like: Tensor) -> Tensor:
 
 
 def enlarge(logits: Tensor, patch: int, like: Tensor) -> Tensor:
-    """Bring the logits of patches to pixels, and crop what was padded.
+    """Enlarge the logits of patches to pixels, and crop the padding.
 
     Shape:
         logits   (N, classes, h, w) float32; h · patch ≥ H and w · patch ≥ W
@@ -73,6 +73,6 @@ def enlarge(logits: Tensor, patch: int, like: Tensor) -> Tensor:
 
 def _missing(side: int, stride: int, least: int) -> int:
     strides = (side + stride - 1) // stride
-    # sym_max, because max() would ask which is larger
+    # sym_max, because max() would test which is larger
     whole: int = strides if least == 1 else torch.sym_max(strides, least)  # type: ignore[assignment]
     return stride * whole - side

@@ -13,9 +13,9 @@ from mlguard.models.architectures.sizes import WholePatches, enlarge, missing
 
 # The last layer of each stage in `features`, and its channels at strides 4, 8, 16, 32.
 STAGES = {1: 96, 3: 192, 5: 384, 7: 768}
-PATCH = 4  # pixels a side
-STRIDE = 8  # patches a side that the coarsest map sees as one
-LEAST = 8  # strides a side, so that the coarsest map is larger than a window of 7 × 7
+PATCH = 4  # pixels per side
+STRIDE = 8  # patches per side that the coarsest map sees as one
+LEAST = 8  # strides per side, so that the coarsest map is larger than a window of 7 × 7
 WIDTH = 256  # channels of the decoder; the paper's 512 are for larger encoders
 
 

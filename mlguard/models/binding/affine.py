@@ -1,8 +1,8 @@
-"""Block-wise affine maps: what a keyed transform does to a block, as matrix and offset.
+"""Block-wise affine maps: a keyed transform of blocks, as matrix and offset.
 
-A transform that is affine can be undone by the first layer of a model, so that a
-trained model is bound to a key without training (stem.py). Which transforms are: those
-that move, invert or mix values: shf, np and their compositions, orthogonal. Knows no
+The first layer of a model can undo an affine transform, so that a trained model is
+bound to a key without training (stem.py). The transforms that move, invert or mix
+values are affine: shf, np and their compositions, and orthogonal. The module knows no
 model.
 """
 
@@ -31,8 +31,8 @@ MAX_LENGTH = 3072  # L = 3·32²; a matrix of L² numbers is then 75 MB
 class AffineBlocks:
     """The map b ↦ matrix·b + offset of every flattened block of an image.
 
-    Key material, like the transform it was made from: it shows nothing when printed
-    and refuses to be pickled.
+    It is key material, like the transform it was made from: not shown when printed,
+    never pickled.
 
     Attributes:
         block_size: M, in pixels.
@@ -45,14 +45,14 @@ class AffineBlocks:
     offset: NDArray[np.float64] = field(repr=False)
 
     def normalized(self, mean: Sequence[float], std: Sequence[float]) -> Self:
-        """The same map as it looks between normalized images.
+        """Return the same map between normalized images.
 
         If the map takes pixels x in [0, 1] to x', this one takes (x - mean) / std to
         (x' - mean) / std.
 
         Args:
-            mean: What is subtracted, one number a channel.
-            std: What divides, one number a channel.
+            mean: The mean to subtract, one number for each channel.
+            std: The standard deviation to divide by, one number for each channel.
         """
         pixels = self.block_size**2
         centre, spread = np.tile(mean, pixels), np.tile(std, pixels)
@@ -61,7 +61,7 @@ class AffineBlocks:
         return type(self)(self.block_size, matrix, offset)
 
     def inverse(self) -> Self:
-        """The map that undoes this one."""
+        """Return the inverse map."""
         matrix = np.asarray(np.linalg.inv(self.matrix), dtype=np.float64)
         return type(self)(self.block_size, matrix, -matrix @ self.offset)
 
@@ -77,12 +77,12 @@ def check_affine(methods: Sequence[str], block_size: int) -> None:
         block_size: M, in pixels.
 
     Raises:
-        BindingError: One is not affine, or the blocks are too large.
+        BindingError: A method is not affine, or the blocks are too large.
     """
     if "ffx" in methods:
         raise BindingError(
-            "ffx cannot be folded into a model: what it does to a value is a table, "
-            "and no layer computes a table",
+            "ffx cannot be folded into a model: it looks values up in a table, which "
+            "no layer can compute",
             hint="shf, np, orthogonal and channels can be folded; for ffx, train with "
             "`mlguard protect`",
         )
@@ -91,15 +91,15 @@ def check_affine(methods: Sequence[str], block_size: int) -> None:
         raise BindingError(
             f"a transform of {block_size} x {block_size} blocks cannot be folded into "
             f"a model: a block has {length} values, the limit is {MAX_LENGTH}",
-            hint="take a smaller block_size, or train with `mlguard protect`",
+            hint="choose a smaller block_size, or train with `mlguard protect`",
         )
 
 
 def affine_of(transform: Transform) -> AffineBlocks:
-    """Write a transform as the affine map of pixels in [0, 1] that it is.
+    """Write a transform as an affine map of pixels in [0, 1].
 
     Raises:
-        BindingError: It is none, or its blocks are too large.
+        BindingError: It is not affine, or its blocks are too large.
     """
     length = transform.length
     check_affine(transform.name.split("+"), transform.block_size)

@@ -1,8 +1,8 @@
 """Fold batch norms, so that a model ships without its running statistics.
 
-Running statistics tell whoever holds the weights how feature maps look under the
-correct key: with them, keys are found without a single label. Folding changes nothing
-of what the model computes.
+Running statistics show a thief with the weights how feature maps look under the correct
+key: with them, keys are found without a single label. Folding does not change what the
+model computes.
 """
 
 from typing import TypeGuard
@@ -18,14 +18,14 @@ from mlguard.models.binding.traced import Traced, trace
 
 @torch.no_grad()
 def fold_batch_norms(model: nn.Module) -> nn.Module:
-    """Replace every `nn.BatchNorm2d` by what it does in eval mode. In place.
+    """Replace every `nn.BatchNorm2d` by its computation in eval mode, in place.
 
-    One that follows a convolution or a lifted stem, and alone reads it, goes into its
-    weights and leaves an `nn.Identity`. Any other becomes a `ChannelScale`. Of one
-    architecture the result has always the same parameters, whatever their values.
+    A norm that is the only reader of a convolution or a lifted stem is folded into its
+    weights, and an `nn.Identity` remains. Any other becomes a `ChannelScale`. The
+    result of one architecture always has the same parameters, whatever their values.
 
-    Only these very classes are known: a subclass may do more than its base, as a norm
-    does that carries its activation, so it stays as it is (`norms_with_statistics`).
+    Only these very classes are replaced: a subclass may do more than its base, such as
+        a norm with an activation, so it is left unchanged (`norms_with_statistics`).
 
     Returns:
         The model.
@@ -45,13 +45,13 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
         elif traced.runs_once(node):
             model.set_submodule(name, _scale_of(norm))
     for name, module in list(model.named_modules()):
-        if _is_plain(module):  # runs never, or several times
+        if _is_plain(module):  # never runs, or runs several times
             model.set_submodule(name, _scale_of(module))
     return model
 
 
 def norms_with_statistics(model: nn.Module) -> dict[str, str]:
-    """The layers that keep running statistics, by name, and what they are."""
+    """Return the names and kinds of the layers that keep running statistics."""
     return {
         name: type(layer).__name__
         for name, layer in model.named_modules()
@@ -60,12 +60,12 @@ def norms_with_statistics(model: nn.Module) -> dict[str, str]:
 
 
 def _is_plain(layer: nn.Module | None) -> TypeGuard[nn.BatchNorm2d]:
-    """Whether a layer is a batch norm and nothing more."""
+    """Whether a layer is exactly a batch norm."""
     return type(layer) is nn.BatchNorm2d
 
 
 def _convolution_before(traced: Traced, node: fx.Node) -> nn.Conv2d | LiftedStem | None:
-    """The convolution that a norm reads, if nothing else reads it."""
+    """Return the convolution that a norm reads, if nothing else reads it."""
     before = node.args[0] if node.args else None
     if not isinstance(before, fx.Node):
         return None
@@ -103,12 +103,12 @@ def _scale_of(norm: nn.BatchNorm2d) -> ChannelScale:
 
 
 def _line_of(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Scale and offset, (C,) float64, of what a batch norm does in eval mode."""
+    """Return scale and offset, (C,) float64, of a batch norm in eval mode."""
     mean, variance = norm.running_mean, norm.running_var
     if mean is None or variance is None:
         raise BindingError(
-            "a batch norm of the model has no running statistics: what it does depends "
-            "on the batch, and cannot be folded"
+            "a batch norm of the model has no running statistics: its result depends "
+            "on the batch, so it cannot be folded"
         )
     scale = (variance.double() + norm.eps).rsqrt()
     scale = scale if norm.weight is None else scale * norm.weight.double()

@@ -1,7 +1,7 @@
 """Fold channel permutations into the layers that read the permuted feature maps.
 
-If the columns of the layers that mix its channels go the way of the channels, and so do
-the numbers of the batch norms between, the model computes under the permutation what it
+If the columns of the layers that mix its channels are permuted likewise, and so are the
+numbers of the batch norms between, the model computes under the permutation what it
 computed without. Nothing is trained and nothing is lost.
 """
 
@@ -22,11 +22,11 @@ def check_layers(model: nn.Module, layers: Sequence[str]) -> dict[str, ChannelPa
     """Refuse layers whose channels cannot be permuted, or not all at once.
 
     Returns:
-        For every layer, in the order they run, what lies up to the layers that mix it.
+        For every layer, in the order they run, the path to the layers that mix it.
 
     Raises:
         BindingError: A layer cannot be permuted, or two layers lie on one path, where
-            they amount to a single permutation.
+            they act as a single permutation.
     """
     if not layers:  # then no model is refused for how it is written
         return {}
@@ -36,8 +36,8 @@ def check_layers(model: nn.Module, layers: Sequence[str]) -> dict[str, ChannelPa
         for other in layers:
             if other != name and traced.outputs[other][0] in path.forms:
                 raise BindingError(
-                    f"layers {name} and {other} go into the same convolution: "
-                    "two permutations there are no more than one",
+                    f"layers {name} and {other} go into the same convolution: two "
+                    "permutations there act as one",
                     hint=f"leave out {name}",
                 )
     places = {node: place for place, node in enumerate(traced.nodes())}
@@ -51,16 +51,16 @@ def check_layers(model: nn.Module, layers: Sequence[str]) -> dict[str, ChannelPa
 def fold_permutations(
     model: nn.Module, changes: Sequence[ChannelPermutation]
 ) -> nn.Module:
-    """Make a model with permuted layers compute what it computed without. In place.
+    """Make a model with permuted layers compute as before, in place.
 
-    Folding the inverses undoes it. Signs, which version 0.1 could flip, pass through
-    layers that are linear alone; what it wrote has them nowhere else.
+    Folding the inverses undoes it. Signs, which version 0.1 could flip, pass only
+    through linear layers; its files have them nowhere else.
 
     Returns:
         The model.
 
     Raises:
-        BindingError: As `check_layers`; or an order has another number of channels.
+        BindingError: As in `check_layers`; or an order has another number of channels.
     """
     paths = check_layers(model, [change.layer for change in changes])
     for change in changes:
@@ -72,7 +72,7 @@ def fold_permutations(
 
 
 def _permute_columns(layer: nn.Module, change: ChannelPermutation) -> None:
-    """Permute what a layer does to its input channels."""
+    """Permute the input channels of a layer."""
     if not isinstance(layer, MIXERS):
         raise AssertionError("a path ends at layers that mix channels")
     weight = layer.weight
@@ -87,9 +87,9 @@ def _permute_columns(layer: nn.Module, change: ChannelPermutation) -> None:
 
 
 def _permute_norm(layer: nn.Module, change: ChannelPermutation) -> None:
-    """Permute the numbers of a layer that has some for every channel.
+    """Permute the numbers of a layer that has one for every channel.
 
-    A sign goes through to the output, so it turns what is added and subtracted.
+    A sign passes through to the output, so it flips the numbers added and subtracted.
     """
     if isinstance(layer, nn.BatchNorm2d):
         kept, turned = (

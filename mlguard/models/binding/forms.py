@@ -1,7 +1,7 @@
-"""What is left of the places of a feature map, step by step through a graph.
+"""Track the form of a feature map, step by step through a graph.
 
-A classifier takes the mean over all places before its linear layer; from there on a
-channel is one number, and no longer a map of them.
+A classifier takes the mean over all places before its linear layer; from there on, a
+channel is one number and no longer a map.
 """
 
 from typing import Any, Literal
@@ -20,7 +20,7 @@ FROM_CHANNELS = (1, -1)  # first and last axis
 
 
 def form_after(traced: Traced, reader: fx.Node, form: Form) -> Form:
-    """What is left of a feature map after a step."""
+    """Return the form of a feature map after a step."""
     if averages(reader):
         return "point" if _argument(reader, 2, "keepdim", False) else "vector"
     if flattens(traced, reader):
@@ -56,7 +56,7 @@ def flattens(traced: Traced, node: fx.Node) -> bool:
 
 
 def _argument(node: fx.Node, place: int, name: str, default: object) -> Any:
-    """An argument of a call, given by its place or its name."""
+    """Return an argument of a call, given by its place or its name."""
     return (
         node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
     )

@@ -1,9 +1,9 @@
-"""Which layers' channels can be permuted so that only other layers' parameters change.
+"""Find the layers whose channels can be permuted by changing other layers' parameters.
 
-A permuted feature map can be undone by the convolutions that read it, and by the linear
-layers that read its mean over all places, if all that lies between treats every channel
-alike or has one number a channel. Where channels of several layers meet (residual
-joins, products, depthwise convolutions) it cannot.
+The convolutions that read a permuted feature map can undo it, and so can the linear
+layers that read its mean over all places, if all layers between treat every channel
+alike or have one number for each channel. Where channels of several layers meet
+(residual joins, products, depthwise convolutions) nothing can.
 
 Source: arXiv:2109.01332 and arXiv:2206.05422, for models trained under a permutation.
 """
@@ -21,8 +21,8 @@ from mlguard.models.binding.pieces import ChannelScale, LiftedStem
 from mlguard.models.binding.traced import Traced, ancestors, trace
 from mlguard.transforms.blocks import CHANNELS
 
-# Layers and functions that do the same to every channel, whatever its values are. These
-# very classes: a subclass may do more.
+# Layers and functions that treat every channel alike, whatever its values are. Exactly
+# these classes: a subclass may do more.
 SAME = (
     nn.ReLU,
     nn.ReLU6,
@@ -79,12 +79,12 @@ MEETINGS = {
 
 @dataclass
 class ChannelPath:
-    """What lies between a layer and the layers that mix its channels.
+    """The path from a layer to the layers that mix its channels.
 
     Attributes:
         mixers: Names of those convolutions and linear layers.
-        norms: Names of the layers between with one number a channel.
-        forms: Every node between, in the order they run, and what it gives.
+        norms: Names of the layers between with one number for each channel.
+        forms: Every node between, in the order they run, and the form of its output.
     """
 
     mixers: list[str] = field(default_factory=list)
@@ -97,9 +97,9 @@ class LayerFacts:
     """One layer of a model whose output is a feature map.
 
     Attributes:
-        name: What the model calls it.
+        name: Its name in the model.
         channels: C.
-        height: H, at the image size asked for; pixels.
+        height: H in pixels, at the requested image size.
         width: W.
         refusal: Why its channels cannot be permuted; empty if they can.
     """
@@ -119,16 +119,16 @@ def path_from(traced: Traced, name: str) -> ChannelPath:
     """
     if name not in traced.outputs:
         raise BindingError(
-            f"the model has no layer {name!r} that gives a feature map",
+            f"the model has no layer {name!r} whose output is a feature map",
             hint="`mlguard layers RECIPE` lists the layers",
         )
     nodes = traced.outputs[name]
     if len(nodes) > 1:
         raise BindingError(_refusal(name, f"runs {len(nodes)} times in one prediction"))
     if nodes[0] not in traced.logits():
-        raise BindingError(_refusal(name, "has no part in the logits"))
+        raise BindingError(_refusal(name, "does not contribute to the logits"))
     if not any(isinstance(traced.module(n), CONVOLUTIONS) for n in ancestors(nodes[0])):
-        raise BindingError(_refusal(name, "gives the image itself"))
+        raise BindingError(_refusal(name, "returns the image itself"))
     path, waiting = ChannelPath(forms={nodes[0]: "map"}), [nodes[0]]
     while waiting:
         node = waiting.pop(0)
@@ -140,19 +140,19 @@ def path_from(traced: Traced, name: str) -> ChannelPath:
                 path.forms[reader] = form_after(traced, reader, path.forms[node])
                 waiting.append(reader)
     if not path.mixers:
-        raise BindingError(_refusal(name, "is read by no convolution"))
+        raise BindingError(_refusal(name, "is not read by any convolution"))
     return path
 
 
 def layers_of(model: nn.Module, size: tuple[int, int]) -> list[LayerFacts]:
     """List the layers of a model whose outputs are feature maps, in their order.
 
-    A layer and its container that give the same output are listed once, by the
-    container's name.
+    A layer and its container with the same output are listed once, by the container's
+    name.
 
     Args:
         model: The model.
-        size: Height and width of the images; pixels.
+        size: Height and width of the images in pixels.
 
     Raises:
         BindingError: The model cannot be traced.
@@ -185,14 +185,14 @@ def _refusal(name: str, problem: str) -> str:
 
 
 def _step(traced: Traced, path: ChannelPath, node: fx.Node, reader: fx.Node) -> str:
-    """Take one step along a path. What stands in the way; empty if nothing."""
+    """Take one step along a path. Return the obstacle; empty if there is none."""
     if reader.op == "output":
         return "reaches the model's output"
     if reader.args[:1] != (node,) or node in reader.args[1:]:
         return _meeting(reader)
     form = path.forms[node]
     if flattens(traced, reader):
-        return "" if form == "point" else "is flattened, places and all"
+        return "" if form == "point" else "is flattened together with its places"
     if reader.op != "call_module":
         return _step_function(reader)
     layer, name = traced.module(reader), str(reader.target)
@@ -206,7 +206,7 @@ def _step(traced: Traced, path: ChannelPath, node: fx.Node, reader: fx.Node) -> 
     if type(layer) in SAME:
         return ""
     kind = type(layer).__name__
-    return f"goes into {name} ({kind}), which mixes channels or is not known"
+    return f"goes into {name} ({kind}), which mixes channels or is unknown"
 
 
 def _end(
@@ -234,11 +234,11 @@ def _meeting(reader: fx.Node) -> str:
         known, name = None, target
     else:
         known, name = MEETINGS.get(target), target.__name__
-    return known or f"goes into {name}, which mixes channels or is not known"
+    return known or f"goes into {name}, which mixes channels or is unknown"
 
 
 def _shapes(model: nn.Module, size: tuple[int, int]) -> dict[str, torch.Size]:
-    """The shape of every module's output that is a feature map, by name."""
+    """Return the shape of every module's output that is a feature map, by name."""
     shapes: dict[str, torch.Size] = {}
 
     def remember(name: str, output: object) -> None:

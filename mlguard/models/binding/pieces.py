@@ -1,6 +1,6 @@
-"""The two layers that a rewritten model has and an ordinary one has not.
+"""The two extra layers of a rewritten model.
 
-Both compute what ordinary layers compute; their parameters lie in another form, into
+Both compute what ordinary layers compute; their parameters have another form, into
 which keys and batch norms can be folded.
 """
 
@@ -12,18 +12,18 @@ from torch import Tensor, nn
 class LiftedStem(nn.Module):
     """A convolution of images, as one convolution over whole blocks of M × M pixels.
 
-    One window of whole blocks gives the r × r outputs of one block at once, r = M /
+    One window of whole blocks computes the r × r outputs of one block at once, r = M /
     stride, as channels that are then put side by side. As every window sees whole
     blocks, any affine map of blocks can be folded into the weights. Outside the image
     there are zeros, which stand for the mean colour; a map with an offset moves it, so
-    the constant part is added only where there is an image: it is what the windows do
-    with a fourth channel, of ones inside the image.
+    the constant part is added only where there is an image: it is the windows' response
+    to a fourth channel, of ones inside the image.
 
     Args:
-        channels: Of the output.
+        channels: Channels of the output.
         block_size: M, in pixels.
         ratio: r, the outputs of a block along a side.
-        before: Blocks that a window reaches to the left and above its own.
+        before: How many blocks a window reaches to the left of and above its own.
         after: The same to the right and below.
 
     Shape:
@@ -57,14 +57,14 @@ class LiftedStem(nn.Module):
         return found if self.ratio == 1 else F.pixel_shuffle(found, self.ratio)
 
     def _constant_windows(self) -> Tensor:
-        """The constant part as a window of pixels, spread over each block."""
+        """Return the constant part as a window of pixels, spread over each block."""
         size = self.block_size
         block = self.constant.weight.new_full((1, 1, size, size), size**-2)
         return torch.kron(self.constant.weight, block)
 
 
 class ChannelScale(nn.Module):
-    """Multiply every channel by a number and add one: a batch norm without statistics.
+    """A batch norm without statistics: it scales and shifts every channel.
 
     Shape:
         features  (N, C, H, W)

@@ -1,7 +1,7 @@
-"""Give a model the form that its recipe names, into which a key can be folded.
+"""Rewrite a model into the form that its recipe names, so that a key can be folded in.
 
 The form depends on the architecture and the recipe alone, so that weights of a bound
-model load into a model built from its recipe. Knows no key.
+model load into a model built from its recipe. The module knows no key.
 """
 
 from torch import nn
@@ -12,7 +12,7 @@ from mlguard.models.binding.stem import prepare_stem
 
 
 def rewrite(model: nn.Module, spec: recipe.Model, block_size: int) -> nn.Module:
-    """Rewrite a model without changing what it computes. In place.
+    """Rewrite a model in place, without changing what it computes.
 
     Args:
         model: The model as its architecture builds it.
@@ -23,7 +23,7 @@ def rewrite(model: nn.Module, spec: recipe.Model, block_size: int) -> nn.Module:
         The model.
 
     Raises:
-        BindingError: The model does not have the form asked for.
+        BindingError: The model cannot take this form.
     """
     if spec.batch_norm == "folded":
         fold_batch_norms(model)

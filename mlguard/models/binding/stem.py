@@ -1,9 +1,10 @@
 """Fold a block-wise affine map of images into the layer that reads them.
 
-A layer whose windows are whole blocks computes W·z + b of the blocks z it sees. Shown
-z' = A·z + c, it gives the same if W becomes W·A⁻¹ and b becomes b - W·A⁻¹·c, for every
-image. A patch embedding (ViT, Swin, ConvNeXt) is such a layer if M divides its patch.
-An ordinary convolution is rewritten as one, if its stride divides M: a lifted stem.
+A layer whose windows are whole blocks computes W·z + b of the blocks z that it sees.
+Given z' = A·z + c, it returns the same if W becomes W·A⁻¹ and b becomes b - W·A⁻¹·c,
+for every image. A patch embedding (ViT, Swin, ConvNeXt) is such a layer if M divides
+its patch. An ordinary convolution is rewritten as one, if its stride divides M: a
+lifted stem.
 
 Source: for patch embeddings and pixel shuffling, arXiv:2208.13135, arXiv:2207.05366.
 """
@@ -33,7 +34,7 @@ class Stem:
     """The layer that reads the images.
 
     Attributes:
-        name: What the model calls it.
+        name: Its name in the model.
         layer: The layer.
     """
 
@@ -45,7 +46,7 @@ def find_stem(model: nn.Module) -> Stem:
     """Find the one layer that reads the images.
 
     Raises:
-        BindingError: There is none, or the images are read by something else.
+        BindingError: There is none, or something else reads the images.
     """
     traced = trace(model)
     readers = traced.readers(traced.images())
@@ -57,17 +58,17 @@ def find_stem(model: nn.Module) -> Stem:
         return Stem(str(readers[0].target), layers[0])  # type: ignore[arg-type]
     read_by = ", ".join(str(reader.target) for reader in readers) or "nothing"
     raise BindingError(
-        "expected images that one convolution reads and nothing else, but they are "
-        f"read by {read_by}",
-        hint="only method `channels` can be folded into this model",
+        "expected one convolution as the only reader of the images, but they are read "
+        f"by {read_by}",
+        hint="only the method `channels` can be folded into this model",
     )
 
 
 def form_of_stem(model: nn.Module, block_size: int) -> StemForm:
-    """Which form takes a map of such blocks: "patch" if it can, for that is free.
+    """Return the form that takes a map of such blocks: "patch" if possible, at no cost.
 
     Raises:
-        BindingError: None does.
+        BindingError: No form does.
     """
     stem = find_stem(model)
     if isinstance(stem.layer, LiftedStem):
@@ -88,12 +89,12 @@ def form_of_stem(model: nn.Module, block_size: int) -> StemForm:
         f"{stem.name}: {problem}",
         hint=f"block sizes that fit: {', '.join(map(str, fitting))}"
         if fitting
-        else "only method `channels` can be folded into this model",
+        else "only the method `channels` can be folded into this model",
     )
 
 
 def side_of_patch(model: nn.Module) -> int:
-    """The stride of the stem, pixels: of a patch embedding, the side of its patch.
+    """Return the stride of the stem in pixels: a patch embedding's patch side.
 
     Raises:
         BindingError: The model has no stem.
@@ -103,11 +104,11 @@ def side_of_patch(model: nn.Module) -> int:
 
 
 def prepare_stem(model: nn.Module, block_size: int) -> nn.Module:
-    """Give the stem the form into which a map of blocks can be folded.
+    """Rewrite the stem into the form into which a map of blocks can be folded.
 
-    A patch embedding stays as it is, but for a bias if it has none. Any other
-    convolution becomes a `LiftedStem`; what is one already stays. The model computes
-    what it did. In place.
+    A patch embedding only gets a bias if it has none. Any other convolution becomes a
+    `LiftedStem`, unless it is one already. The model is changed in place and computes
+    what it did.
 
     Args:
         model: The model.
@@ -117,7 +118,7 @@ def prepare_stem(model: nn.Module, block_size: int) -> nn.Module:
         The model.
 
     Raises:
-        BindingError: The stem has no such form.
+        BindingError: The stem cannot take such a form.
     """
     form, stem = form_of_stem(model, block_size), find_stem(model)
     if isinstance(stem.layer, LiftedStem):
@@ -134,7 +135,7 @@ def prepare_stem(model: nn.Module, block_size: int) -> nn.Module:
 def absorb(model: nn.Module, affine: AffineBlocks) -> nn.Module:
     """Make a model compute from mapped images what it computed from plain ones.
 
-    In place. `absorb(model, affine.inverse())` undoes it.
+    It is changed in place; `absorb(model, affine.inverse())` undoes it.
 
     Args:
         model: A model whose stem `prepare_stem` prepared for the map's block size.
@@ -163,7 +164,7 @@ def absorb(model: nn.Module, affine: AffineBlocks) -> nn.Module:
 
 
 def _block_layer(layer: nn.Conv2d | LiftedStem, size: int) -> nn.Conv2d | None:
-    """The convolution whose windows are whole blocks, if there is one."""
+    """Return the convolution whose windows are whole blocks, if there is one."""
     if isinstance(layer, LiftedStem):
         return layer.windows if layer.block_size == size else None
     return None if _unfit_patch(layer, size) else layer
@@ -218,7 +219,7 @@ def _lifted(stem: nn.Conv2d, size: int) -> LiftedStem:
 
 
 def _unfit(layer: nn.Conv2d, size: int) -> str:
-    """Why no form of the stem takes blocks of this size; empty if one does."""
+    """Return why no form of the stem takes blocks of this size; empty if one does."""
     return _unfit_patch(layer, size) and _unfit_lifted(layer, size)
 
 
@@ -226,7 +227,7 @@ def _unfit_patch(layer: nn.Conv2d, size: int) -> str:
     kernel = _whole(layer.kernel_size)
     if _odd(layer) or kernel != _whole(layer.stride) or _pad(layer):
         return _odd(layer) or "its windows overlap"
-    return f"its patch of {kernel} is no multiple of {size}" if kernel % size else ""
+    return f"its patch of {kernel} is not a multiple of {size}" if kernel % size else ""
 
 
 def _unfit_lifted(layer: nn.Conv2d, size: int) -> str:
@@ -251,7 +252,7 @@ def _unfit_lifted(layer: nn.Conv2d, size: int) -> str:
 
 
 def _odd(layer: nn.Conv2d) -> str:
-    """What a convolution of images ordinarily has not; empty if it is ordinary."""
+    """Return what is unusual about a convolution of images; empty if nothing is."""
     square = all(
         len(set(pair)) == 1 for pair in (layer.kernel_size, layer.stride, layer.padding)
     )

@@ -1,7 +1,7 @@
-"""The graph of a model as torch.fx sees it: which layer reads what of which layer.
+"""The graph of a model as torch.fx sees it: which layers read which outputs.
 
-Whoever rewrites a layer must know who else reads it, and whoever attacks a model wants
-to know which layers mix what a key permutes. Knows no key.
+To rewrite a layer, its other readers must be known; to attack a model, the layers that
+mix the permuted channels. The module knows no key.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,11 +15,11 @@ from mlguard.errors import BindingError
 from mlguard.models.architectures import WholePatches
 from mlguard.models.binding.pieces import ChannelScale, LiftedStem
 
-# One node each, subclasses too: what is inside is either known or nobody's business.
+# One node each, subclasses too: their insides are known or do not matter.
 LEAVES = (ChannelScale, LiftedStem, WholePatches, _NormBase, nn.Conv2d, nn.Linear)
 SIZES = {"shape", "size", "dim", "ndim"}  # reads of a tensor's size, not of its values
 NORMS = (_BatchNorm, nn.GroupNorm, ChannelScale)
-# Functions that make one feature map of several, and reads of a part of one.
+# Functions that join several feature maps, and reads of a part of one.
 _OTHER_CHANNELS = {"add", "iadd", "mul", "cat", "sub", "getattr", "getitem"}
 
 
@@ -29,8 +29,8 @@ class Traced:
 
     Attributes:
         model: The model.
-        graph: What it computes, in eval mode.
-        outputs: For every module by name the nodes it gave, one for every time it ran.
+        graph: Its computation in eval mode.
+        outputs: For every module, by name, its output nodes, one for every run.
     """
 
     model: nn.Module
@@ -38,7 +38,7 @@ class Traced:
     outputs: dict[str, list[fx.Node]]
 
     def module(self, node: fx.Node) -> nn.Module | None:
-        """The module that a node runs; None if it runs none."""
+        """Return the module that a node runs; None if it runs none."""
         if node.op != "call_module":
             return None
         return self.model.get_submodule(str(node.target))
@@ -48,14 +48,14 @@ class Traced:
         return len(self.outputs[str(node.target)]) == 1
 
     def readers(self, node: fx.Node) -> list[fx.Node]:
-        """The nodes that read a node's values, and not only its size."""
+        """Return the nodes that read a node's values, and not only its size."""
         return [user for user in node.users if not _reads_size(user)]
 
     def mixers_of(self, node: fx.Node) -> list[str]:
-        """Names of the layers that mix the channels of a node's output, in their order.
+        """Return the names of the layers that mix the channels of a node's output.
 
-        Layers between that treat every channel alike, or by itself, are seen through.
-        Readers behind a sum with another feature map are not listed.
+        The search passes through layers that treat every channel alike, or by itself,
+        but not through a sum with another feature map.
         """
         found: dict[str, None] = {}
         waiting = [node]
@@ -68,25 +68,25 @@ class Traced:
         return list(found)
 
     def images(self) -> fx.Node:
-        """The node of the images that the model is given."""
+        """Return the node of the images, the model's input."""
         return next(node for node in self.nodes() if node.op == "placeholder")
 
     def logits(self) -> set[fx.Node]:
-        """The nodes that the logits depend on: an auxiliary head is none of them."""
+        """Return the nodes that the logits depend on, without an auxiliary head."""
         output = self.graph.output_node().args[0]
         logits = output["out"] if isinstance(output, dict) else output
         return ancestors(logits)
 
     def nodes(self) -> Iterator[fx.Node]:
-        """All nodes, in the order they run."""
+        """Return all nodes, in the order they run."""
         return iter(self.graph.nodes)
 
 
 def readers(model: nn.Module, layer: str) -> tuple[str, ...]:
-    """Name the layers that mix the channels of a layer's output.
+    """Return the names of the layers that mix the channels of a layer's output.
 
     Args:
-        model: Any model; it is left as it is.
+        model: Any model; it is not changed.
         layer: A name in the model; empty for the images.
 
     Returns:
@@ -102,7 +102,7 @@ def readers(model: nn.Module, layer: str) -> tuple[str, ...]:
 
 
 def last_layers(model: nn.Module) -> tuple[str, ...]:
-    """Name the layers after which channels are not mixed again: the classifier.
+    """Return the names of the layers after which channels are not mixed again.
 
     Returns:
         Their names; empty if torch.fx cannot see through the model.
@@ -122,7 +122,7 @@ def last_layers(model: nn.Module) -> tuple[str, ...]:
 
 
 def norms_after(model: nn.Module, layer: str) -> tuple[str, ...]:
-    """Name the layers right after a layer that normalize, or scale, what it gives."""
+    """Return the names of the layers that normalize or scale a layer's output."""
     traced = _traced(model)
     return tuple(
         str(user.target)
@@ -133,14 +133,14 @@ def norms_after(model: nn.Module, layer: str) -> tuple[str, ...]:
 
 
 def mixes(module: nn.Module | None) -> bool:
-    """Whether a layer makes new channels out of several of its input."""
+    """Whether a layer mixes several channels of its input."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         return module.groups == 1
     return isinstance(module, nn.Linear | LiftedStem)
 
 
 def ancestors(node: object) -> set[fx.Node]:
-    """A node and all that it depends on; nothing for what is no node."""
+    """Return a node and all that it depends on; empty for anything but a node."""
     found: set[fx.Node] = set()
     waiting = [node]
     while waiting:
@@ -152,10 +152,10 @@ def ancestors(node: object) -> set[fx.Node]:
 
 
 def trace(model: nn.Module) -> Traced:
-    """Trace a model, as it runs in eval mode. The model is not changed.
+    """Trace a model as it runs in eval mode, without changing it.
 
     Raises:
-        BindingError: What the model does depends on the values it is given.
+        BindingError: The model branches on the values of tensors.
     """
     tracer, training = _Tracer(), model.training
     try:
@@ -189,7 +189,7 @@ def _keeps_channels(user: fx.Node, node: fx.Node) -> bool:
 
 
 class _Tracer(fx.Tracer):
-    """A tracer that remembers what every module gave, containers too."""
+    """A tracer that remembers the output of every module, containers included."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What is done to images and feature maps when a model runs, with a key or without."""
+"""Conditions: what is done to images and feature maps when a model runs."""
 
 from mlguard.models.conditions.blocks import cut, join
 from mlguard.models.conditions.condition import (

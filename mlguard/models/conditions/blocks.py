@@ -24,7 +24,7 @@ def join(blocks: Tensor, block_size: int, size: tuple[int, ...]) -> Tensor:
     """Put flattened blocks together; undoes `cut`.
 
     Args:
-        blocks: From `cut`.
+        blocks: Blocks from `cut`.
         block_size: M, in pixels.
         size: Height and width of the images.
 

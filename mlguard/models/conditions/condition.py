@@ -1,9 +1,9 @@
-"""What a user does when a model runs: to the images, and to feature maps inside it.
+"""A condition: what a user does to images and feature maps when a model runs.
 
-The owner does what the key says, a user without a key does nothing, an adversary does
-what it guesses or learns. A model itself never knows: it is the same plain module in
-every condition, and what is done to its feature maps is done from outside, for one
-call, so that no key material can land in its parameters, its `state_dict` or a copy.
+The owner applies the key's transforms, a user without a key applies none, an adversary
+applies what it guesses or learns. The model itself does not change: it is the same
+plain module in every condition, and its feature maps are changed from outside, for one
+call, so that no key material can end up in its parameters, its `state_dict` or a copy.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,11 +31,11 @@ class Condition:
     """What is done to images and to feature maps when a model runs.
 
     Attributes:
-        image: Takes uint8 images (N, 3, H, W), gives float32 images in [0, 1].
-        features: For each layer, by its name in the model, what is done to its output
-            (N, C, H, W) before any other layer sees it.
-        transforms: What a key does, if that is what this is: what can fill the key
-            slots of a graph. None for everything else that can be done.
+        image: A function of uint8 images (N, 3, H, W) to float32 images in [0, 1].
+        features: For each layer, by its name in the model, a function of its output (N,
+            C, H, W), applied before any other layer reads it.
+        transforms: The transforms of a key, which can fill the key slots of a graph;
+            None if the condition comes from no key.
     """
 
     image: Change = plain
@@ -47,11 +47,11 @@ NO_KEY = Condition()
 
 
 def keyed(transforms: TransformSet, device: Device = "cpu") -> Condition:
-    """What the holder of a key does.
+    """Return the condition of a user with a key.
 
     Args:
-        transforms: What the key gives for the model.
-        device: Where the model is.
+        transforms: The key's transforms of the model.
+        device: The device of the model.
     """
     image = transforms.image
     return Condition(
@@ -62,11 +62,12 @@ def keyed(transforms: TransformSet, device: Device = "cpu") -> Condition:
 
 
 def blended(condition: Condition, share: float) -> Condition:
-    """A condition on the way from plain images to its own.
+    """Return a mixture of plain images and a condition's images.
 
     Args:
-        condition: Where the way leads.
-        share: How far it has come, in [0, 1]; feature maps are as at its end.
+        condition: The condition.
+        share: The condition's share, in [0, 1]; feature maps are always the
+            condition's.
     """
     if share >= 1:
         return condition
@@ -84,7 +85,7 @@ def output_of(
 
     Shape:
         images   (N, 3, H, W) uint8, on the model's device
-        returns  what the model gives: logits, or torchvision's {"out": logits, …}
+        returns  the model's output: logits, or torchvision's {"out": logits, …}
 
     Raises:
         KeyError: The condition names a layer that the model does not have.
@@ -100,10 +101,10 @@ def output_of(
 def changed_features(
     model: nn.Module, features: Mapping[str, Change]
 ) -> Iterator[None]:
-    """Change feature maps while the block runs, and leave no trace in the model.
+    """Change feature maps while the block runs, without a trace in the model.
 
     Raises:
-        KeyError: The model has no layer of one of the names.
+        KeyError: One of the names is not a layer of the model.
     """
     layers = dict(named_layers(model)) if features else {}
     hooks = [
@@ -120,7 +121,7 @@ def changed_features(
 
 
 def named_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The layers of a model by name, whatever training has wrapped around it."""
+    """Return the layers of a model by name, whatever training has wrapped around it."""
     while isinstance(model, nn.parallel.DistributedDataParallel):
         model = model.module
     yield from model.named_modules()
@@ -129,11 +130,11 @@ def named_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 class TorchChannels:
     """Apply a channel permutation to feature maps on a device.
 
-    Not an nn.Module, for the same reason as TorchTransform.
+    It is not an nn.Module, for the same reason as TorchTransform.
 
     Args:
         permutation: The permutation, from mlguard.transforms.
-        device: Where the feature maps will be.
+        device: The device of the feature maps.
     """
 
     def __init__(self, permutation: ChannelPermutation, device: Device = "cpu") -> None:

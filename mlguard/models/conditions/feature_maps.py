@@ -1,4 +1,4 @@
-"""Which feature maps a model has: what a recipe's `transform.layers` can name."""
+"""The feature maps of a model, which a recipe's `transform.layers` can name."""
 
 import copy
 from collections.abc import Sequence
@@ -8,22 +8,22 @@ from torch import Tensor, nn
 
 from mlguard.errors import RecipeError
 
-LARGER = 512  # pixels a side; a layer has as many channels for such images
+LARGER = 512  # pixels per side; the number of channels does not depend on it
 UNKNOWN = "`mlguard layers RECIPE` lists the layers of a recipe's model"
 
 
 def feature_channels(
     model: nn.Module, layers: Sequence[str], size: tuple[int, int]
 ) -> dict[str, int]:
-    """How many channels the outputs of layers have, without computing anything.
+    """Return how many channels the outputs of layers have, without computing anything.
 
     Args:
-        model: On any device; it is left as it is.
+        model: A model on any device; it is not changed.
         layers: Their names in the model.
         size: Height and width of an image, in pixels.
 
     Raises:
-        RecipeError: There is no such layer, it is not used exactly once, or its output
+        RecipeError: The layer does not exist, is not used exactly once, or its output
             is not one feature map (N, C, H, W).
     """
     if not layers:
@@ -55,8 +55,8 @@ def feature_channels(
     except (RuntimeError, AssertionError):  # a model of images of one size
         return found
     problems = [
-        f"transform.layers: the output of {name!r} has not its channels in the second "
-        f"place, as a feature map (N, C, H, W) has; {UNKNOWN}"
+        f"transform.layers: the channels of the output of {name!r} are not its second "
+        f"axis, as in a feature map (N, C, H, W); {UNKNOWN}"
         for name in layers
         if _channels(outputs[name][-1:]) != found[name]
     ]

@@ -1,8 +1,8 @@
-"""The torch back-end of keyed transforms: for training and evaluation, on any device.
+"""The torch back-end of keyed transforms, for training and evaluation on any device.
 
-Every chain of transforms comes down to two tables: which value of the image to take,
-and what it becomes, divided already. They are made once from mlguard.transforms, so no
-device can round differently. docs/spec/transforms-v1.md, section 5.
+Every chain of transforms reduces to two tables: which value of the image to take, and
+its new value, already divided. They are made once from mlguard.transforms, so no device
+can round differently. docs/spec/transforms-v1.md, section 5.
 """
 
 from collections.abc import Callable
@@ -28,12 +28,12 @@ Change = Callable[[Tensor], Tensor]
 class TorchTransform:
     """Apply a keyed transform to batches of images on a device.
 
-    Not an nn.Module and without buffers, so that no key material lands in a
+    It is not an nn.Module and has no buffers, so that no key material ends up in a
     `state_dict`, a checkpoint or an exported graph.
 
     Args:
         transform: The transform, from mlguard.transforms.
-        device: Where the images will be.
+        device: The device of the images.
     """
 
     def __init__(self, transform: Transform, device: Device = "cpu") -> None:
@@ -50,7 +50,7 @@ class TorchTransform:
         self._sizes: dict[tuple[int, int], _Spread] = {}
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Transform images into what the model sees before normalization.
+        """Transform images into the model's input before normalization.
 
         Shape:
             images   (N, 3, H, W) uint8, RGB, on the device
@@ -68,7 +68,7 @@ class TorchTransform:
             return plain(spread.pick(pixels) ^ spread.kinds).view(images.shape)
         result = torch.empty(pixels.shape, device=images.device)
         # Intermediate values of one image stay in a CPU's cache: twice as fast there.
-        # A GPU wants few large steps.
+        # A GPU is faster in few large steps.
         together = 1 if images.device.type == "cpu" else max(len(images), 1)
         for start in range(0, len(images), together):
             part = slice(start, start + together)
@@ -103,11 +103,11 @@ class TorchTransform:
 class TorchOrthogonal:
     """Apply a keyed orthogonal map to batches of images on a device.
 
-    Not an nn.Module, for the same reason as TorchTransform.
+    It is not an nn.Module, for the same reason as TorchTransform.
 
     Args:
         transform: The map, from mlguard.transforms.
-        device: Where the images will be.
+        device: The device of the images.
     """
 
     def __init__(self, transform: Orthogonal, device: Device = "cpu") -> None:
@@ -117,7 +117,7 @@ class TorchOrthogonal:
         self._scale = torch.full((), transform.scale, device=device)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Transform images into what the model sees before normalization.
+        """Transform images into the model's input before normalization.
 
         Shape:
             images   (N, 3, H, W) uint8, RGB, on the device
@@ -142,12 +142,12 @@ class TorchOrthogonal:
 
 
 class _Spread(NamedTuple):
-    """What happens to every value of an image of one size.
+    """The look-ups for every value of an image of one size.
 
     Attributes:
         order: Which value of the image to take, (3·H·W,) int64; None for its own.
-        kinds: What to combine it with, (3·H·W,): 0 or 255 for bytes, else the start of
-            a table.
+        kinds: What to combine it with, (3·H·W,): 0 or 255 for bytes, otherwise the
+            start of a table.
     """
 
     order: Tensor | None
@@ -165,14 +165,14 @@ class _Spread(NamedTuple):
 
 
 def torch_transform(transform: Transform, device: Device = "cpu") -> Change:
-    """A keyed transform on a device."""
+    """Return the back-end of a keyed transform on a device."""
     if isinstance(transform, Orthogonal):
         return TorchOrthogonal(transform, device)
     return TorchTransform(transform, device)
 
 
 def plain(images: Tensor) -> Tensor:
-    """Scale images without any transform: what a model sees when there is no key.
+    """Scale images without any transform, as for a user without a key.
 
     Shape:
         images   (N, 3, H, W) uint8, RGB
