@@ -111,7 +111,7 @@ def test_what_came_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
         (tmp_path / "audit.json").write_text("mine")
 
     with (
-        pytest.raises(OutputExists, match=r"audit\.json exists already"),
+        pytest.raises(OutputExists, match=r"audit\.json already exists"),
         report_folder(tmp_path) as folder,
     ):
         come(folder)

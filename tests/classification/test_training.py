@@ -94,7 +94,7 @@ def test_cifar10_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     ("override", "words"),
     [
         ("model.name=fcn_small", "fcn_small does not fit data.kind imagefolder"),
-        ("train.keep=best_validation_miou", "does not exist for a classification"),
+        ("train.keep=best_validation_miou", "is not a score of a classification"),
         ("data.ignore_index=254", "every image of imagefolder has a class"),
         ('data.class_names=["one"]', "two or more different names"),
         ('data.class_names=["a", "a"]', "two or more different names"),
@@ -117,7 +117,7 @@ def test_pad_and_another_crop_do_not_go_together() -> None:
     ("override", "words"),
     [
         ("model.name=resnet18", "resnet18 does not fit data.kind shapes"),
-        ("train.keep=best_validation_accuracy", "does not exist for a segmentation"),
+        ("train.keep=best_validation_accuracy", "is not a score of a segmentation"),
         ("data.class_names=[]", "masks have 2 to 255 classes, got 0"),
         ("data.pad=4", "pad: masks are cropped with crop_scale"),
     ],

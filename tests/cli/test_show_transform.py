@@ -76,7 +76,7 @@ def test_the_figure_uses_the_named_key_under_an_id_of_no_model(
 def test_nothing_is_overwritten(folder: Path, capsys) -> None:
     Path("fig.png").write_text("mine")
     assert show() != 0
-    assert "fig.png exists already" in capsys.readouterr().err
+    assert "fig.png already exists" in capsys.readouterr().err
     assert Path("fig.png").read_text() == "mine"
 
 

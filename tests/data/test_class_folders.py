@@ -136,7 +136,7 @@ def no_picture(root: Path) -> None:
     ("edit", "split", "words"),
     [
         (empty_class, "train", "there is no image of the class green in .*train/green"),
-        (stray_class, "test", "test/yellow is none of the 3 classes of the recipe"),
+        (stray_class, "test", "test/yellow is not one of the 3 classes of the recipe"),
         (loose_image, "test", "images outside class folders, first 0.PNG"),
         (no_split, "test", "cannot read the folder .*test: No such file"),
         (no_image, "test", "there is no image in the class folders of .*test"),
@@ -172,7 +172,7 @@ def test_a_split_cannot_lead_out_of_its_folder(root: Path) -> None:
 
 @pytest.mark.parametrize("names", [(), CLASSES])
 def test_no_folder_is_refused(names: tuple[str, ...]) -> None:
-    with pytest.raises(DatasetError, match="of kind imagefolder lies in a folder"):
+    with pytest.raises(DatasetError, match="of kind imagefolder needs a folder"):
         open_split(spec(class_names=names), None, "train", seed=0)
 
 

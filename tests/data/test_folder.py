@@ -68,11 +68,11 @@ def test_no_folder_given_is_refused(spec) -> None:
 
 def test_a_missing_folder_is_named(tmp_path: Path, spec) -> None:
     missing = tmp_path / "photos"
-    assert refusal(missing, spec()) == f"no folder {missing}"
+    assert refusal(missing, spec()) == f"there is no folder {missing}"
 
 
 def test_an_empty_folder_is_refused_with_the_list_that_is_missing(tmp_path, spec):
-    assert refusal(tmp_path, spec()) == f"no list {tmp_path / 'train.txt'}"
+    assert refusal(tmp_path, spec()) == f"there is no list {tmp_path / 'train.txt'}"
 
 
 @pytest.mark.parametrize("part", ["images", "masks"])

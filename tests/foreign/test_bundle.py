@@ -272,7 +272,7 @@ def test_what_does_not_fit_the_model_is_refused(
 ) -> None:
     said = about(tmp_path, IMAGE.replace(old, new))
     source = written(tmp_path / "m.onnx", models.linear())
-    with pytest.raises(ModelFileError, match=r"'z' is no (in|out)put"):
+    with pytest.raises(ModelFileError, match=r"'z' is not an (in|out)put"):
         export_file(source, KEY, tmp_path / "m.mlgb", about=said)
     assert not (tmp_path / "m.mlgb").exists()
 

@@ -97,7 +97,7 @@ def test_an_input_that_no_terminal_should_show(name: str, tmp_path: Path) -> Non
 def test_inputs_that_differ_in_case_alone(tmp_path: Path) -> None:
     made = models.linear()
     made.graph.input.append(value("X", ["N", 8]))
-    refused(written(tmp_path / "m.onnx", made), "'x' and 'X' differ in case alone")
+    refused(written(tmp_path / "m.onnx", made), "'x' and 'X' differ only in case")
 
 
 def external(tmp_path: Path) -> tuple[Path, ModelProto]:
@@ -137,7 +137,7 @@ def edited(tmp_path: Path, **facts: str) -> Path:
         ({"offset": "8"}, "overlap in m.data"),
         ({"offset": "4000"}, "ends at byte 4032 of m.data, which has"),
         ({"offset": "-1"}, "expected a number of bytes"),
-        ({"length": "31"}, "has 32 bytes, and 31 in its data file"),
+        ({"length": "31"}, "has 32 bytes, but 31 in its data file"),
     ],
 )
 def test_data_files_are_checked(

@@ -60,7 +60,7 @@ def test_recipe_and_transform_refuse_the_same_block_sizes(
 def test_recipe_and_transform_refuse_the_same_chains(methods: list[str]) -> None:
     with pytest.raises(RecipeError, match="method: "):
         read_recipe("demo", overrides=[f"transform.method={methods}"])
-    with pytest.raises(ValueError, match=r"expected|must|alone"):
+    with pytest.raises(ValueError, match=r"expected|must|cannot be combined"):
         key_space_bits(methods, 4)
 
 

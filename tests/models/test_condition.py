@@ -136,7 +136,7 @@ def test_a_layer_with_its_channels_last_is_refused() -> None:
         torch.nn.Conv2d(3, 8, 4, stride=4), Permute([0, 2, 3, 1])
     )
     assert feature_channels(last, ["0"], SIZE) == {"0": 8}
-    with pytest.raises(RecipeError, match="'1' has not its channels in the second"):
+    with pytest.raises(RecipeError, match="output of '1' are not its second axis"):
         feature_channels(last, ["1"], SIZE)
 
 

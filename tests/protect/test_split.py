@@ -127,7 +127,7 @@ def test_the_plain_twin_learns_as_a_whole_and_sees_new_crops(
         ("model.backbone=vgg16", "model.backbone"),
         ("model.batch_norm=folded", "what bind does"),
         ("lock.weight=1.0", "nothing that could answer"),
-        ("model.name=sliced_classifier", "asks for a segmentation"),
+        ("model.name=sliced_classifier", "needs a segmentation"),
     ],
 )
 def test_what_does_not_go_together_is_refused(

@@ -190,7 +190,7 @@ def test_nothing_is_written_over_and_nothing_half_written_stays(
 ) -> None:
     path = bound(tmp_path)
     before = path.read_bytes()
-    with pytest.raises(OutputExists, match=r"bound\.safetensors exists already"):
+    with pytest.raises(OutputExists, match=r"bound\.safetensors already exists"):
         save_file(tensors(), path, KEY)
     with pytest.raises(WeightsError, match="of type object"):
         save_file({"w": np.array([None])}, tmp_path / "new.safetensors", KEY)

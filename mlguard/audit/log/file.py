@@ -77,7 +77,7 @@ class AuditLog:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND
             file = os.fdopen(os.open(path, flags, 0o600), "r+b", buffering=0)
         except FileExistsError:
-            raise OutputExists(f"{path} exists already") from None
+            raise OutputExists(f"{path} already exists") from None
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from None
         log = cls(started, secret=secret, file=file, name=str(path))
