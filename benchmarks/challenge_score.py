@@ -13,9 +13,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mlguard.audit.findings import stolen_value_of
-from mlguard.audit.findings.bootstrap import image_draws, interval_of
-from mlguard.audit.findings.stolen_value import stolen_value
+from mlguard.audit.findings import (
+    image_draws,
+    interval_of,
+    stolen_value,
+    stolen_value_of,
+)
 from mlguard.canonical import canonical
 from mlguard.data import LabelledSet
 from mlguard.files import atomic_write, read_bounded, sha256_of

@@ -25,7 +25,7 @@ from mlguard.audit.findings.audited import (
     Material,
     Sha256,
 )
-from mlguard.audit.findings.bootstrap import find, image_draws
+from mlguard.audit.findings.bootstrap import find, image_draws, interval_of
 from mlguard.audit.findings.budgets import BUDGETS, Budget, BudgetName, share_of
 from mlguard.audit.findings.conditions import (
     Conditions,
@@ -49,7 +49,11 @@ from mlguard.audit.findings.numbers import (
     Score,
     leakage_of,
 )
-from mlguard.audit.findings.stolen_value import find_attacks, stolen_value_of
+from mlguard.audit.findings.stolen_value import (
+    find_attacks,
+    stolen_value,
+    stolen_value_of,
+)
 from mlguard.audit.findings.verdicts import (
     CLAIMS,
     DEFAULTS,
@@ -118,8 +122,10 @@ __all__ = [
     "find_attacks",
     "flags_of",
     "image_draws",
+    "interval_of",
     "leakage_of",
     "limits_of",
     "share_of",
+    "stolen_value",
     "stolen_value_of",
 ]
