@@ -1,5 +1,6 @@
 """Every attack, in the order in which they are run."""
 
+from mlguard.audit.attacks.ancestor.activations import ActivationMatching
 from mlguard.audit.attacks.ancestor.matching import (
     DirectionMatching,
     MixtureRegression,
@@ -33,6 +34,7 @@ _KINDS: tuple[type[Attack], ...] = (
     DirectionMatching,
     RotationMatching,
     TwoSidedMatching,
+    ActivationMatching,
     MixtureRegression,
     OutlierReplacement,
     LowRankRemoval,

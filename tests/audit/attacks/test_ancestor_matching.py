@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from mlguard.audit.attacks import Attack, Scene
+from mlguard.audit.attacks.ancestor.activations import ActivationMatching, Imitation
 from mlguard.audit.attacks.ancestor.matching import (
     DirectionMatching,
     MixtureRegression,
@@ -32,6 +33,7 @@ from tests.planted import (
 
 MATCHING = (DirectionMatching, RotationMatching, TwoSidedMatching, MixtureRegression)
 REPAIRS = (OutlierReplacement, LowRankRemoval)
+IMITATING = ActivationMatching(seed=0, steps=150, rates=(3e-2,))
 
 
 def attack_of(kind: type[Attack]) -> Attack:
@@ -50,7 +52,7 @@ def score_of(kind: type[Attack], scene: Scene) -> float:
     return TASK.score_of(outcome.counts)
 
 
-@pytest.mark.parametrize("kind", [*MATCHING, *REPAIRS])
+@pytest.mark.parametrize("kind", [*MATCHING, ActivationMatching, *REPAIRS])
 def test_a_permuted_map_is_undone_without_an_image(tmp_path, kind) -> None:
     channels = channel_permutation(signs=True)
     scene = descended(planted_features(channels, drift=0.03), tmp_path)
@@ -59,15 +61,35 @@ def test_a_permuted_map_is_undone_without_an_image(tmp_path, kind) -> None:
 
 
 def test_a_rotated_map_is_turned_back_and_pairing_finds_nothing(tmp_path) -> None:
-    draw = np.random.default_rng(0)
-    turned = np.linalg.qr(draw.normal(size=(CHANNELS, CHANNELS)))[0]
+    scene = descended(rotated(), tmp_path)
+    assert score_of(RotationMatching, scene) > 0.9
+    assert score_of(DirectionMatching, scene) < 0.8
+
+
+def rotated() -> PlantedFeatures:
+    """A map mixed in a way that no pairing of channels undoes."""
+    turned = np.linalg.qr(np.random.default_rng(0).normal(size=(CHANNELS, CHANNELS)))[0]
     model = plain_features()
     with torch.no_grad():
         columns = model.mix.weight[:, :, 0, 0]
         columns.copy_(columns @ torch.from_numpy(turned).float().T)
-    scene = descended(model.eval(), tmp_path)
-    assert score_of(RotationMatching, scene) > 0.9
-    assert score_of(DirectionMatching, scene) < 0.8
+    return model.eval()
+
+
+def test_a_map_is_learned_from_feature_maps_without_labels(tmp_path) -> None:
+    scene = descended(rotated(), tmp_path)
+    apart = Imitation(scene).apart(scene.pool.images[:8], NO_KEY)
+    (outcome,) = run_all(IMITATING, scene)
+    assert float(apart) > 0.1
+    assert (outcome.labels, outcome.images) == (0, 16)
+    assert TASK.score_of(outcome.counts) > 0.9
+
+
+def test_feature_maps_of_another_model_teach_nothing(tmp_path) -> None:
+    unrelated = torch.randn(plain_features().mix.weight.shape)
+    scene = descended(rotated(), tmp_path, **{"mix.weight": unrelated})
+    (outcome,) = run_all(IMITATING, scene)
+    assert TASK.score_of(outcome.counts) < 0.85
 
 
 def test_weights_changed_by_much_are_put_back(tmp_path) -> None:
@@ -102,7 +124,7 @@ def test_unrelated_weights_are_not_opened(tmp_path, kind) -> None:
     assert outcome.notes == ("ancestor-unlike",)
 
 
-@pytest.mark.parametrize("kind", [*MATCHING, *REPAIRS])
+@pytest.mark.parametrize("kind", [*MATCHING, ActivationMatching, *REPAIRS])
 def test_without_an_ancestor_it_says_why(kind) -> None:
     channels = channel_permutation()
     scene = scene_of_features(planted_features(channels), channels)
