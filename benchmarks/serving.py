@@ -8,8 +8,8 @@ process, a Triton with one instance, and the same Triton's other model with two.
 request is one image; 1, 2 and 4 clients ask at a time, each anew as soon as it has its
 answer. All three compute with as many threads in all: two for the session and the one
 instance, one for each of the two. What counts are ratios: everything else depends on
-the machine. Weights are random: they change no time. docs/deploy/triton.md makes the
-environment.
+the machine. Weights are random: they change no time. Rounds are added to those
+that OUT has already. docs/deploy/triton.md makes the environment.
 """
 
 import argparse
@@ -77,29 +77,32 @@ def measured(predict: Predict, images: np.ndarray, clients: int, requests: int) 
         thread.start()
     for thread in threads:
         thread.join()
-    return {"seconds": time.perf_counter() - begun, "latencies": latencies}
+    taken = time.perf_counter() - begun
+    return {"seconds": taken, "latencies": [round(one, 5) for one in latencies]}
 
 
 def rounds_of(
     sides: dict[str, Predict], images: np.ndarray, rounds: int, requests: int
-) -> dict[int, dict[str, list[dict]]]:
+) -> list[dict]:
     """Measure all sides in turn, the order turned round every time."""
-    found: dict[int, dict[str, list[dict]]] = {
-        clients: {side: [] for side in sides} for clients in CLIENTS
-    }
+    found = []
     for number in range(rounds):
         for clients in CLIENTS:
             for side in list(sides)[:: 1 if number % 2 else -1]:
                 one = measured(sides[side], images, clients, requests)
-                found[clients][side].append(one)
+                found.append({"clients": clients, "side": side, **one})
     return found
 
 
-def summary(found: dict[int, dict[str, list[dict]]]) -> list[dict[str, Any]]:
+def summary(found: list[dict]) -> list[dict[str, Any]]:
     """Throughput, median and 99th percentile of each side, and ratios to a session."""
     rows = []
-    for clients, sides in found.items():
-        facts = {side: _facts(one) for side, one in sides.items()}
+    for clients in CLIENTS:
+        here = [one for one in found if one["clients"] == clients]
+        names = ("session", "instances1", "instances2")
+        facts = {
+            name: _facts([one for one in here if one["side"] == name]) for name in names
+        }
         for side, own in facts.items():
             ratios = {
                 f"{name}_ratio": own[name] / facts["session"][name] for name in own
@@ -142,6 +145,8 @@ def main() -> None:
             for predict in sides.values():  # the first call of each is not measured
                 np.testing.assert_array_equal(predict(images), expected)
             found = rounds_of(sides, images, given.rounds, given.requests)
+    if given.out and given.out.exists():
+        found = json.loads(given.out.read_text())["raw"] + found
     rows = summary(found)
     for row in rows:
         print(
@@ -154,12 +159,12 @@ def main() -> None:
         about = {
             "model": MODEL,
             "image": [SIDE, SIDE],
-            "rounds": given.rounds,
-            "requests": given.requests,
+            "rounds": len(found) // (len(CLIENTS) * len(sides)),
             "threads": THREADS,
             "python": platform.python_version(),
         }
-        given.out.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+        result = {**about, "rows": rows, "raw": found}
+        given.out.write_text(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ Example:
     'pkcs11:token=team;object=mlguard'
 """
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote, unquote, unquote_to_bytes
 
 from keystore.errors import TokenError
@@ -83,6 +85,33 @@ class TokenUri:
         found = {name: getattr(self, name) for name in WORDS if name != "type"}
         words = (f"{name}={quote(value)}" for name, value in found.items() if value)
         return SCHEME + ";".join(words)
+
+
+def refuse_planted(module_path: str, *, hint: str) -> None:
+    """Refuse a library that nobody named on purpose, unless it is the system's.
+
+    It would run with the user's rights, and he may not know that it was named.
+
+    Args:
+        module_path: The library.
+        hint: How to name it on purpose.
+
+    Raises:
+        TokenError: Somebody other than root could have put it there.
+    """
+    library = Path(os.path.realpath(module_path))
+    for path in (library, *library.parents):
+        try:
+            found = path.stat()
+        except OSError:
+            return  # not there: said when it is loaded
+        if found.st_uid != 0 or found.st_mode & 0o022:
+            raise TokenError(
+                f"the library {module_path} was named by the environment or a "
+                "configuration, and others than the system could have put it there: "
+                f"{path}",
+                hint=hint,
+            )
 
 
 def _pairs(text: str, part: str, end: str, known: tuple[str, ...]) -> dict[str, str]:

@@ -48,6 +48,7 @@ def describe(bundle: Glimpse | Bundle2) -> dict[str, Any]:
                 "weights": manifest.seal.weights,
             },
             "coverage": _plain(manifest.coverage),
+            "precision": _plain(manifest.precision),
             "opsets": manifest.opsets,
             "backbone": _plain(manifest.backbone),
             "issued": manifest.issued,

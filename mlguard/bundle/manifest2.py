@@ -244,6 +244,24 @@ class Provenance2(Part):
     versions: dict[Text, Text] = Field(default_factory=dict)
 
 
+class PrecisionFacts(Part):
+    """Fewer bits for the model's numbers than in training, and what that cost.
+
+    Attributes:
+        kind: What they were rounded to.
+        images: How many the cost was measured on.
+        agreement: Share of pixels, or images, with the same class as before.
+        before: The score (mIoU, or accuracy) with all bits; null if there is none.
+        after: The score rounded.
+    """
+
+    kind: Literal["fp16", "int8"]
+    images: Annotated[int, Field(ge=1, le=1 << 32)]
+    agreement: Share
+    before: Share | None
+    after: Share | None
+
+
 class Member2(Part):
     """One member, as it lies in the file; tags of `weights.bin` are in the table."""
 
@@ -269,6 +287,7 @@ class Facts2(Part):
     licence: Text = ""
     audit: AuditHeadline | None = None
     backbone: BackboneFacts | None = None  # of the private half of a split model
+    precision: PrecisionFacts | None = None  # left out of the file if there is none
 
     @model_validator(mode="after")
     def _in_two_halves(self) -> Self:
@@ -388,8 +407,9 @@ class Manifest2(Facts2):
             without_mac: Leave out the field `mac`, to compute the MAC.
         """
         left_out = {"mac"} if without_mac else set[str]()
-        if self.backbone is None:  # the one field that a manifest need not have
-            left_out |= {"backbone"}
+        for field in ("backbone", "precision"):  # what a manifest need not have
+            if getattr(self, field) is None:
+                left_out |= {field}
         fields = self.model_dump(mode="json", by_alias=True, exclude=left_out)
         return canonical(fields)
 
@@ -440,6 +460,7 @@ __all__ = [
     "ImageFacts",
     "Manifest2",
     "Member2",
+    "PrecisionFacts",
     "Provenance2",
     "ResizeFacts",
     "SealFacts2",

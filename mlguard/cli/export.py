@@ -19,6 +19,13 @@ from mlguard.cli.onnx_model import (
     refuse_onnx_options,
 )
 from mlguard.cli.own_model import BuildName, build_of
+from mlguard.cli.precision import (
+    DataFolder,
+    Precision,
+    cost_in_words,
+    refuse_precision,
+    rounding_of,
+)
 from mlguard.cli.pt2_model import export_program, is_program
 from mlguard.cli.triton import (
     Instances,
@@ -66,6 +73,8 @@ def export(
             help="Of the file. Without a seal it is 1, which other runtimes load.",
         ),
     ] = 2,
+    precision: Precision = "fp32",
+    data: DataFolder = None,
     about: AboutFile = None,
     example: Example = None,
     freeze_inputs: FreezeInputs = False,
@@ -105,6 +114,8 @@ def export(
             as_json=json,
         )
         return
+    if is_onnx(run) or is_program(run):
+        refuse_precision(precision, data)
     if is_onnx(run):
         if seal is False:
             raise typer.BadParameter("an ONNX file without a seal is the plain model")
@@ -129,15 +140,23 @@ def export(
     from mlguard.protect import read_run
     from mlguard.protect.export import check_exportable, export_run
     from mlguard.protect.key_work import key_space_of
+    from mlguard.tasks import SCORE_NAMES
 
     protected = read_run(run, build=build_of(build))
     protection = check_exportable(protected, out)
     key_name = key or protection.key_name
     sealed = protected.recipe.export.seal if seal is None else seal
+    rounding = rounding_of(protected, precision, data)
     with open_model_key(key_name, unlock, key_id=protection.key_id) as held:
         wanted: Literal[1, 2] = 1 if form == 1 else 2
         report = export_run(
-            protected, held.key, out, sealed=sealed, form=wanted, backbone=backbone
+            protected,
+            held.key,
+            out,
+            sealed=sealed,
+            form=wanted,
+            backbone=backbone,
+            rounding=rounding,
         )
         held.register("bundle", protection.protection_id.hex())
     how = "sealed" if sealed else "not sealed: whoever has the file has the weights"
@@ -157,4 +176,8 @@ def export(
         text += f"\n{report.backbone}  {size:.1f} MB  public: nothing of yours is in it"
         value |= {"backbone": str(report.backbone)}
     value |= {"agreement": report.agreement, "difference": report.difference}
+    if (cost := report.rounded) is not None:
+        score = SCORE_NAMES[protected.recipe.data.task]
+        text += "\n" + cost_in_words(cost, report.unit, score)
+        value |= {"precision": cost.model_dump(mode="json")}
     answer(value, text, as_json=json)

@@ -81,6 +81,8 @@ def _model(facts: dict[str, Any]) -> list[tuple[str, str]]:
             ("half", f"private, beside {backbone['architecture']}: {maps}"),
             ("backbone", f"{backbone['weights']}, file {backbone['sha256']}"),
         ]
+    if cost := facts.get("precision"):
+        rows.append(("precision", _precision(cost)))
     if coverage:
         plain = coverage["plain"]
         rows.append(
@@ -96,6 +98,15 @@ def _model(facts: dict[str, Any]) -> list[tuple[str, str]]:
         if len(plain) > SHOWN:
             rows.append(("plain", f"and {len(plain) - SHOWN} more"))
     return rows
+
+
+def _precision(cost: dict[str, Any]) -> str:
+    scores = [cost["before"], cost["after"]]
+    said = (
+        "" if None in scores else "; score {:.4f} before, {:.4f} after".format(*scores)
+    )
+    same = f"{cost['agreement']:.2%} the same class on {cost['images']} images"
+    return f"{cost['kind']}: {same}{said}"
 
 
 def _delivery(facts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -26,12 +26,12 @@ from keystore import (
     Pins,
     Storage,
     Token,
-    TokenError,
     TokenIdentity,
     TokenUri,
     storage_at,
 )
 from keystore.system import home_folders
+from keystore.token_uri import refuse_planted
 from mlguard.cli.ask import Source, ask
 from mlguard.cli.printable import warn
 from mlguard.cli.process import hide_memory
@@ -176,7 +176,10 @@ class Unlock:
         """A key on a token, with its PIN read or asked for. Raises as `opener`."""
         parsed = TokenUri.parse(uri)
         if self.token is None and uri == os.environ.get(TOKEN_VARIABLE):
-            check_module(parsed.module_path)
+            refuse_planted(
+                parsed.module_path,
+                hint="if you trust it, name the token with --token instead",
+            )
         pin = pin_of(parsed, self.pin_file, self.pin_fd)
         return TokenIdentity(parsed, pin) if parsed.private else Token(parsed, pin)
 
@@ -237,28 +240,6 @@ def new_passphrase(location: str, file: Path | None) -> Passphrase:
     """Read a passphrase that replaces or joins another one. Raises as `opener`."""
     source = Source(what="passphrase", file=file)
     return _new(source.read(f"New passphrase for {location}", confirm=True))
-
-
-def check_module(module_path: str) -> None:
-    """Refuse a library that the environment names, unless it is the system's.
-
-    It would run with the user's rights, and he may not know that it was named.
-
-    Raises:
-        TokenError: Somebody other than root could have put it there.
-    """
-    library = Path(os.path.realpath(module_path))
-    for path in (library, *library.parents):
-        try:
-            found = path.stat()
-        except OSError:
-            return  # not there: said when it is loaded
-        if found.st_uid != 0 or found.st_mode & 0o022:
-            raise TokenError(
-                f"{TOKEN_VARIABLE} names the library {module_path}, which others than "
-                f"the system could have put there: {path}",
-                hint="if you trust it, name the token with --token instead",
-            )
 
 
 def _new(text: str) -> Passphrase:

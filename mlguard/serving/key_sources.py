@@ -1,4 +1,4 @@
-"""Where a server gets its key: a mounted file, a keystore, or a local key service.
+"""Where a server gets its key: a file, a keystore, a token, or a local key service.
 
 A source is a short text without any secret, so that it can be part of a configuration.
 Nothing here asks a person, and no key is taken from the value of an environment
@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from keystore import Identity, Keystore, read_private
+from keystore import (
+    Identity,
+    Keystore,
+    Token,
+    TokenIdentity,
+    TokenUri,
+    read_private,
+)
 from keystore.textform import (
     IDENTITY_1,
     IDENTITY_2,
@@ -27,16 +34,18 @@ from keystore.textform import (
     from_text,
     looks_secret,
 )
+from keystore.token_uri import refuse_planted
 from mlguard.errors import KeySourceError
 from mlguard.keys import KEY_BYTES, ModelKey
 
 ENVIRONMENT = "MLGUARD_KEY_SOURCE"  # takes precedence over the configuration
 IDENTITY = "MLGUARD_IDENTITY_FILE"
+TOKEN, PIN = "MLGUARD_TOKEN", "MLGUARD_PIN_FILE"
 MAX_ANSWER_BYTES = 4096  # a key as text has about 80
 TIMEOUT_S = 10.0
 
 
-Opener = ModelKey | Identity
+Opener = ModelKey | Identity | TokenIdentity
 
 
 def open_key(source: str) -> Opener:
@@ -47,13 +56,15 @@ def open_key(source: str) -> Opener:
     Args:
         source: `file:PATH`, an identity file or what `mlguard keys export` wrote, such
             as a mounted secret; `keystore:PATH#NAME`, opened by the identity file that
-            MLGUARD_IDENTITY_FILE names; or `http://127.0.0.1:PORT/…`, a key service
-            on this machine, such as the Confidential Data Hub of a confidential
+            MLGUARD_IDENTITY_FILE names, or the key on a token that MLGUARD_TOKEN names;
+            `pkcs11:…;type=private?module-path=…`, an identity on a token, of which
+            MLGUARD_PIN_FILE names the PIN's file; or `http://127.0.0.1:PORT/…`, a key
+            service on this machine, such as the Confidential Data Hub of a confidential
             container, which answers after attestation.
 
     Raises:
         KeySourceError: The source is of an unknown kind, or does not answer with a key.
-        KeystoreError: The file or the keystore does not open.
+        KeystoreError: The file, the keystore or the token does not open.
     """
     kind, colon, rest = source.partition(":")
     if not colon or kind not in SOURCES:
@@ -91,18 +102,47 @@ def _from_file(path: str) -> Opener:
 
 def _from_keystore(rest: str) -> ModelKey:
     path, hash_, name = rest.rpartition("#")
-    identity = os.environ.get(IDENTITY)
     if not hash_ or not path or not name:
         raise KeySourceError("expected keystore:PATH#NAME")
-    if not identity:
-        raise KeySourceError(
-            f"a server opens a keystore by an identity file, but {IDENTITY} is not set"
-        )
-    with Keystore.open(Path(path), Identity.read(Path(identity))) as store:
+    with Keystore.open(Path(path), _opener()) as store:
         secret = store.get(name)
     if len(secret) != KEY_BYTES:
         raise KeySourceError(f"{name} in {path} is not a model key")
     return ModelKey(secret)
+
+
+def _opener() -> Identity | Token | TokenIdentity:
+    """What opens a keystore where nobody can be asked."""
+    identity, token = os.environ.get(IDENTITY), os.environ.get(TOKEN)
+    if token:
+        return _on_token(token)
+    if not identity:
+        raise KeySourceError(
+            "a keystore is opened here by an identity file or a key on a token, and "
+            f"neither {IDENTITY} nor {TOKEN} is set"
+        )
+    return Identity.read(Path(identity))
+
+
+def _from_token(rest: str) -> TokenIdentity:
+    found = _on_token(f"pkcs11:{rest}")
+    if not isinstance(found, TokenIdentity):
+        raise KeySourceError(
+            "the key on the token is no identity, which has type=private",
+            hint=f"a token's AES key opens a keystore: set {TOKEN} to it, and take "
+            "keystore:PATH#NAME for the source",
+        )
+    return found
+
+
+def _on_token(text: str) -> Token | TokenIdentity:
+    uri = TokenUri.parse(text)
+    refuse_planted(uri.module_path, hint="let root own it, and its folders")
+    file = os.environ.get(PIN)
+    if not file:
+        raise KeySourceError(f"a token needs its PIN, and {PIN} is not set")
+    pin = read_private(Path(file))
+    return TokenIdentity(uri, pin) if uri.private else Token(uri, pin)
 
 
 def _from_service(rest: str) -> Opener:
@@ -175,5 +215,6 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 SOURCES: dict[str, Callable[[str], Opener]] = {
     "file": _from_file,
     "keystore": _from_keystore,
+    "pkcs11": _from_token,
     "http": _from_service,
 }

@@ -5,10 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from mlguard.bundle import SealFacts2, write_bundle, write_bundle2
+from mlguard.bundle import PrecisionFacts, SealFacts2, write_bundle, write_bundle2
 from mlguard.cli import app
 from tests.bundles import KEY, small_bundle
-from tests.bundles2 import ORIGIN, SUBKEYS, model2, shuffled, task_facts
+from tests.bundles2 import (
+    ORIGIN,
+    SUBKEYS,
+    model2,
+    shuffled,
+    small2_bytes,
+    task_facts,
+)
 
 
 @pytest.fixture
@@ -69,3 +76,17 @@ def test_what_is_no_bundle_is_refused(
     (tmp_path / "x.mlgb").write_bytes(b"PK\3\4 no")
     assert app.run(["inspect", str(tmp_path / "x.mlgb")]) == 20
     assert "mlguard: error: " in capsys.readouterr().err
+
+
+def test_what_rounding_cost_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cost = PrecisionFacts(
+        kind="int8", images=233, agreement=0.9692, before=0.4258, after=0.426
+    )
+    (tmp_path / "few.mlgb").write_bytes(small2_bytes(precision=cost))
+    out = shown(tmp_path / "few.mlgb", capsys)
+    said = (
+        "int8: 96.92% the same class on 233 images; score 0.4258 before, 0.4260 after"
+    )
+    assert said in out

@@ -87,7 +87,8 @@ MAY_IMPORT = {
     | {"mlguard.sealing", "mlguard.installed"}
     | {"mlguard.foreign"}
     | {"accelerate", "matplotlib", "onnx", "pydantic", "safetensors"}
-    | {"google.protobuf"},  # what onnx graphs are; comes with onnx
+    | {"google.protobuf"}  # what onnx graphs are; comes with onnx
+    | {"mlguard.engine", "onnxruntime.quantization", "onnxruntime.transformers"},
     "mlguard.audit": COMMON
     | {"mlguard.validation"}
     | TORCH

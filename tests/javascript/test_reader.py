@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlguard import errors
-from mlguard.bundle import SealFacts2, glimpse_bundle
+from mlguard.bundle import PrecisionFacts, SealFacts2, glimpse_bundle
 from mlguard.keys import ModelKey
 from mlguard.runtime import Session
 from tests.bundles2 import half2_bytes, shuffled, small2_bytes
@@ -25,6 +25,11 @@ KINDS = {
     "graph in the clear": {
         "image": shuffled(2, ("np", "ffx")),
         "seal": SealFacts2(graph=False, weights=True),
+    },
+    "rounded": {
+        "precision": PrecisionFacts(
+            kind="int8", images=233, agreement=0.9692, before=0.4258, after=None
+        )
     },
     "all in the clear": {"seal": SealFacts2(graph=False, weights=False)},
 }

@@ -6,14 +6,33 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from keystore import Identity, IdentityError, Keystore, KeystoreError
+from keystore import (
+    Identity,
+    IdentityError,
+    Keystore,
+    KeystoreError,
+    TokenError,
+    TokenIdentity,
+    TokenUri,
+    write_private,
+)
 from keystore.textform import KEY_1, to_text
+from mlguard.cli.parties import Customer
 from mlguard.errors import KeySourceError
+from mlguard.grants import Terms
+from mlguard.issuing import issue
 from mlguard.keys import ModelKey
+from mlguard.runtime import Session
 from mlguard.serving import open_key
 from mlguard.serving.key_sources import IDENTITY, chosen_source
+from tests.bundles import KEY as MODEL_KEY
+from tests.bundles import images
+from tests.grants.people import OWNER
+from tests.issuing.files import owners
+from tests.keystore.tokens import PIN, SoftToken, new_token
 from tests.serving.key_files import write_key
 
 KEY = ModelKey(bytes(range(32)))
@@ -142,12 +161,75 @@ def test_a_keystore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     identity.write(tmp_path / "server.identity")
     with Keystore.create(tmp_path / "k.mlgk", identity) as store:
         store.add("acme", KEY.reveal())
-    with pytest.raises(KeySourceError, match=f"{IDENTITY} is not set"):
+    with pytest.raises(KeySourceError, match=f"neither {IDENTITY} nor"):
         open_key(f"keystore:{tmp_path / 'k.mlgk'}#acme")
     monkeypatch.setenv(IDENTITY, str(tmp_path / "server.identity"))
     assert open_key(f"keystore:{tmp_path / 'k.mlgk'}#acme").key_id == KEY.key_id
     with pytest.raises(KeySourceError, match="expected keystore:PATH#NAME"):
         open_key(f"keystore:{tmp_path / 'k.mlgk'}")
+
+
+@pytest.fixture
+def soft_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftToken:
+    """A token, and its PIN in a file that the environment names."""
+    (tmp_path / "soft").mkdir()
+    token = new_token(tmp_path / "soft")
+    for name, value in token.environment.items():
+        monkeypatch.setenv(name, value)
+    write_private(tmp_path / "pin", PIN, comments=["of a test"])
+    monkeypatch.setenv("MLGUARD_PIN_FILE", str(tmp_path / "pin"))
+    return token
+
+
+def private_uri(token: SoftToken) -> str:
+    return token.uri("server").replace("?", ";type=private?")
+
+
+def test_an_issued_bundle_opens_by_an_identity_on_a_token(
+    soft_token: SoftToken, tmp_path: Path
+) -> None:
+    TokenIdentity(TokenUri.parse(private_uri(soft_token)), PIN).make_key()
+    holder = open_key(private_uri(soft_token))
+    customer = Customer.read(holder.recipient)
+    out = tmp_path / "mine.mlgb"
+    issue(owners(), MODEL_KEY, OWNER, customer, Terms("Me"), out, mark=False)
+    pixels = images(1, 3, 9, 14)
+    expected = Session(owners(), MODEL_KEY).predict(pixels)
+    np.testing.assert_array_equal(Session.open(out, holder).predict(pixels), expected)
+
+
+def test_a_keystore_opens_by_a_key_on_a_token(
+    soft_token: SoftToken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLGUARD_TOKEN", soft_token.uri("team"))
+    key = soft_token.key("team")
+    key.make_key()
+    with Keystore.create(tmp_path / "k.mlgk", key) as store:
+        store.add("acme", KEY.reveal())
+    assert open_key(f"keystore:{tmp_path / 'k.mlgk'}#acme").key_id == KEY.key_id
+    with pytest.raises(KeySourceError, match="is no identity, which has type=private"):
+        open_key(soft_token.uri("team"))
+    write_private(tmp_path / "wrong", "canary-0000", comments=[])
+    monkeypatch.setenv("MLGUARD_PIN_FILE", str(tmp_path / "wrong"))
+    with pytest.raises(KeystoreError, match="PIN") as refusal:
+        open_key(f"keystore:{tmp_path / 'k.mlgk'}#acme")
+    assert "canary" not in str(refusal.value)
+
+
+def test_a_token_needs_a_pin_and_a_library_of_the_systems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLGUARD_PIN_FILE", raising=False)
+    with pytest.raises(KeySourceError, match="MLGUARD_PIN_FILE is not set"):
+        open_key("pkcs11:object=a;type=private?module-path=/usr/lib/none.so")
+    planted = tmp_path / "lib.so"
+    planted.write_bytes(b"")
+    planted.chmod(0o666)
+    with pytest.raises(TokenError, match="others than the system"):
+        open_key(f"pkcs11:object=a;type=private?module-path={planted}")
+    with pytest.raises(TokenError, match="names a PIN") as refusal:
+        open_key("pkcs11:object=a?module-path=/lib/x.so&pin-value=4711")
+    assert "4711" not in str(refusal.value)
 
 
 def test_the_environment_stands_before_the_configuration(monkeypatch) -> None:

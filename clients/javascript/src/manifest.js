@@ -143,7 +143,13 @@ const FORMAT_2 = and(
     audit,
     files: map(record({ size, crc32: hex(8), tag: orNull(hex(32)) })),
     selftest: orNull(hex(64)),
-  }, { backbone }),
+  }, {
+    precision: record({
+      kind: oneOf("fp16", "int8"), images: whole(1, 2 ** 32),
+      agreement: share, before: orNull(share), after: orNull(share),
+    }),
+    backbone,
+  }),
   [(v) => !v.backbone || halves(v), "an image and the maps of its backbone as inputs"],
   [(v) => !v.image || v.inputs.some((one) => one.name === v.image.input), "an image that is an input"],
   [(v) => !v.task || [v.task.output, v.task.labels, v.task.scores].every((one) => one === null || v.outputs.some((out) => out.name === one)), "a task whose outputs are there"],

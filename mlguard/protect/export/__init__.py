@@ -20,12 +20,14 @@ from mlguard.protect.export.parity import (
     check_parity,
     example_images,
 )
+from mlguard.protect.export.precision import Rounding
 from mlguard.protect.export.slots import example_slots
 
 __all__ = [
     "MAX_DIFFERENCE",
     "REFUSALS",
     "ParityReport",
+    "Rounding",
     "bundle_model",
     "cause_of",
     "check_exportable",

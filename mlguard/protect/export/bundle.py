@@ -38,6 +38,7 @@ from mlguard.protect.export.parity import (
     check_parity,
     refuse_fixed_sizes,
 )
+from mlguard.protect.export.precision import Rounding
 from mlguard.protect.export.sealed import (
     export_sealed,
     feature_maps_of,
@@ -63,6 +64,7 @@ def export_run(
     sealed: bool | None = None,
     form: Literal[1, 2] = 1,
     backbone: Path | None = None,
+    rounding: Rounding | None = None,
 ) -> ParityReport:
     """Write the bundle of a run.
 
@@ -72,6 +74,8 @@ def export_run(
         out: The bundle to write; nothing may be there.
         sealed: Whether the model can be read with the key only; None as the recipe
             says.
+        rounding: To fewer bits, of a sealed bundle of format 2; None leaves all numbers
+            as they are.
         form: Of the bundle. A run whose method seals every weight is always of format
             2, and one that is not sealed of format 1, which other runtimes load.
         backbone: Of a split model, where its public half goes; beside `out` if None.
@@ -80,7 +84,8 @@ def export_run(
         OutputExists: Something is there already, or was put there in the meantime.
         RunError: The run's method seals every weight, and no seal was asked for; or
             a model of its owner's does not take images of any size; or a backbone was
-            asked for, and the model is whole.
+            asked for, and the model is whole; or fewer bits, and it is not sealed, or
+            is split.
         WeightsError: The backbone of a split model is not the public one.
         MalformedRun: The run is a baseline, which has no key; or its weights are
             missing, damaged or of another model.
@@ -104,6 +109,11 @@ def export_run(
             hint="leave out --no-seal, or bind the plain model by another method",
         )
     if isinstance(model, Sliced):
+        if rounding is not None:
+            raise RunError(
+                f"a split model is not rounded to {rounding.kind}",
+                hint="leave out --precision",
+            )
         return timed(export_halves(run, model, key, out, backbone=backbone), begun, out)
     if backbone is not None:
         raise RunError(
@@ -112,8 +122,13 @@ def export_run(
         )
     seals = run.recipe.export.seal if sealed is None else sealed
     if run.recipe.transform.seals or (seals and form > 1):
-        report = export_sealed(run, model, key, out, transform)
+        report = export_sealed(run, model, key, out, transform, rounding)
         return timed(report, begun, out)
+    if rounding is not None:
+        raise RunError(
+            f"a bundle of {rounding.kind} is sealed, and of format 2",
+            hint="leave out --precision, or --no-seal and --format 1",
+        )
     facts = facts_of(run)
     bundle = bundle_model(
         model,

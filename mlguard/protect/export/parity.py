@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mlguard.bundle import Bundle, Bundle2, Glimpse
+from mlguard.bundle import Bundle, Bundle2, Glimpse, PrecisionFacts
 from mlguard.errors import ParityError, RunError
 from mlguard.keys import ModelKey
 from mlguard.models import Normalization, keyed, logits_of, output_of
@@ -43,6 +43,7 @@ class ParityReport:
         export_s: Seconds the export took, the comparison included.
         size_bytes: Of the bundle.
         backbone: Where the public half of a split model was written.
+        rounded: What fewer bits cost it after that; None if it has all.
     """
 
     shapes: tuple[tuple[int, ...], ...]
@@ -53,6 +54,7 @@ class ParityReport:
     export_s: float = 0.0
     size_bytes: int = 0
     backbone: Path | None = None
+    rounded: PrecisionFacts | None = None
 
 
 def check_parity(

@@ -12,21 +12,25 @@ from pydantic import ValidationError
 from torch import nn
 
 from mlguard.bundle import (
+    Bundle2,
     Facts2,
     FeatureMapFacts,
+    FileOwner,
     ImageFacts,
     Model2,
     Origin,
     ResizeFacts,
     TaskFacts,
     TransformFacts,
+    bundle2_bytes,
+    bundle2_of,
     glimpse_bundle,
     write_bundle2,
 )
 from mlguard.bundle.preprocess_graph import build_preprocess_graph
-from mlguard.errors import MalformedRun
+from mlguard.errors import MalformedRun, RunError
 from mlguard.foreign import About, lift_model, model_of
-from mlguard.keys import ModelKey
+from mlguard.keys import ModelKey, ModelSubkeys
 from mlguard.models import normalization_of
 from mlguard.protect.export.graph import (
     INPUT,
@@ -36,15 +40,22 @@ from mlguard.protect.export.graph import (
     serialized,
 )
 from mlguard.protect.export.parity import ParityReport, check_parity
+from mlguard.protect.export.precision import Rounding, cost_of, rounded
 from mlguard.protect.export.slots import example_slots
 from mlguard.protect.run_folder import RECIPE, Run, protection_of, versions
 from mlguard.recipe import recipe_sha256
+from mlguard.runtime import Session
 from mlguard.transforms import TransformSet
 from mlguard.validation import problems_of
 
 
 def export_sealed(
-    run: Run, model: nn.Module, key: ModelKey, out: Path, transforms: TransformSet
+    run: Run,
+    model: nn.Module,
+    key: ModelKey,
+    out: Path,
+    transforms: TransformSet,
+    rounding: Rounding | None = None,
 ) -> ParityReport:
     """Write the bundle of a run whose method seals its weights.
 
@@ -54,8 +65,10 @@ def export_sealed(
         key: The key it was protected with.
         out: The bundle to write; nothing may be there.
         transforms: What the key does besides.
+        rounding: To fewer bits; None leaves all numbers as they are.
 
     Raises:
+        RunError: The key permutes feature maps of a model that is to be rounded.
         ParityError: torch cannot export the model, or the bundle does not compute what
             the model computes.
         BundleError: The model does not fit into a bundle.
@@ -68,27 +81,50 @@ def export_sealed(
         bundle = glimpse_bundle(written)
         reports.append(check_parity(bundle, key, model, transforms, normalization))
 
-    subkeys = protection_of(run).subkeys(key)
-    write_bundle2(out, sealed_model(run, model, name=str(out)), subkeys, check=check)
-    return reports[0]
+    subkeys, name = protection_of(run).subkeys(key), str(out)
+    maps = feature_maps_of(run)
+    if rounding is not None and maps:
+        raise RunError(
+            "the key permutes feature maps of this model, which is not rounded to "
+            f"{rounding.kind}",
+            hint="leave out --precision, or bind it by another method",
+        )
+    graph = export_open_graph(model, run.recipe.export.opset, maps)
+    made = sealed_model(run, graph, name=name)
+    if rounding is None:
+        write_bundle2(out, made, subkeys, check=check)
+        return reports[0]
+    before = _in_memory(made, subkeys, name=name)
+    report = check_parity(before, key, model, transforms, normalization)
+    pixels = rounding.pixels(transforms, normalization)
+    made = sealed_model(run, rounded(graph, rounding.kind, pixels), name=name)
+    after = Session(_in_memory(made, subkeys, name=name), key)
+    cost = cost_of(rounding.kind, Session(before, key), after, rounding.scored)
+    facts = made.facts.model_copy(update={"precision": cost})
+    write_bundle2(out, replace(made, facts=facts), subkeys)
+    return replace(report, rounded=cost)
 
 
-def sealed_model(run: Run, model: nn.Module, *, name: str) -> Model2:
+def _in_memory(made: Model2, subkeys: ModelSubkeys, *, name: str) -> Bundle2:
+    content = bundle2_bytes(made, FileOwner.of(subkeys), name=name)
+    return bundle2_of(content, name=name)
+
+
+def sealed_model(run: Run, graph: onnx.ModelProto, *, name: str) -> Model2:
     """What goes into the bundle of a run.
 
     Args:
         run: The run.
-        model: Its model.
+        graph: Its model, its key slots still inputs; left as it is.
         name: What to call the bundle in a refusal.
 
     Raises:
-        ParityError: torch cannot export the model.
         MalformedRun: The run says what does not fit into a bundle.
         ModelFileError: The graph is beyond what a bundle holds.
     """
-    recipe, maps = run.recipe, feature_maps_of(run)
-    graph = export_open_graph(model, recipe.export.opset, maps)
-    lifted, slots = lift_model(graph, name=name), set(example_slots(maps))
+    maps, emptied = feature_maps_of(run), onnx.ModelProto()
+    emptied.CopyFrom(graph)
+    lifted, slots = lift_model(emptied, name=name), set(example_slots(maps))
     closed = onnx.load_model_from_string(lifted.graph)
     close_slots(closed, maps)
     lifted = replace(
