@@ -1,15 +1,23 @@
 """Two readers, one specification: both answer alike, and refuse alike."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from mlguard import errors
-from mlguard.bundle import PrecisionFacts, SealFacts2, glimpse_bundle
+from mlguard.bundle import (
+    FileOwner,
+    PrecisionFacts,
+    SealFacts2,
+    bundle2_bytes,
+    glimpse_bundle,
+)
 from mlguard.keys import ModelKey
 from mlguard.runtime import Session
-from tests.bundles2 import half2_bytes, shuffled, small2_bytes
+from tests.bundles2 import SUBKEYS, half2_bytes, model2, shuffled, small2_bytes
 from tests.javascript.node import needs_node, node
 from tests.serving.key_files import write_key
 
@@ -77,6 +85,18 @@ def test_a_bundle_of_format_2_gives_the_same_mask(
     expected = Session.open(bundle, KEY).predict(IMAGE)
     assert len(np.unique(expected)) > 1
     np.testing.assert_array_equal(answer(bundle, KEY, package), expected)
+
+
+def test_the_default_domain_has_two_spellings(tmp_path: Path) -> None:
+    made = model2()
+    graph = onnx.load_model_from_string(made.graph)
+    for one in (*graph.opset_import, *graph.graph.node):
+        one.domain = "ai.onnx"
+    long = replace(made, graph=graph.SerializeToString())
+    bundle = tmp_path / "it.mlgb"
+    bundle.write_bytes(bundle2_bytes(long, FileOwner.of(SUBKEYS), name="it"))
+    expected = Session.open(bundle, KEY).predict(IMAGE)
+    np.testing.assert_array_equal(answer(bundle, KEY), expected)
 
 
 def damaged(content: bytes, place: float) -> bytes:

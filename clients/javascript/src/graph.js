@@ -74,7 +74,7 @@ export function checkGraph(bytes, name, { anyDomain = false } = {}) {
 function readOpset(bytes, refuse, counter, facts) {
   let version = 0, domain = "";
   for (const [number, , value] of fieldsOf(bytes, refuse, counter)) {
-    if (number === 1) domain = text(value, refuse);
+    if (number === 1) domain = domainOf(value, refuse);
     if (number === 2) version = Number(value);
   }
   if (domain !== "" && !facts.anyDomain) refuse(`uses operators of ${domain}`);
@@ -104,7 +104,7 @@ function walkFunction(bytes, refuse, counter, facts) {
 
 function walkNode(bytes, depth, refuse, counter, facts) {
   for (const [number, , value] of fieldsOf(bytes, refuse, counter)) {
-    if (number === 7 && text(value, refuse) !== "" && !facts.anyDomain) refuse("uses an operator of another domain");
+    if (number === 7 && domainOf(value, refuse) !== "" && !facts.anyDomain) refuse("uses an operator of another domain");
     if (number === 5) walkAttribute(value, depth, refuse, counter, facts);
   }
 }
@@ -132,11 +132,8 @@ function readSparse(bytes, refuse, counter, facts) {
 }
 
 function readTensor(bytes, refuse, counter, facts) {
-  const tensor = { name: "", external: false, location: "", dims: [], type: 0 };
-  for (const [number, type, value] of fieldsOf(bytes, refuse, counter)) {
-    if (number === 1 && type === VARINT) tensor.dims.push(Number(value));
-    if (number === 1 && type === BYTES) tensor.dims.push(...packed(value, refuse));
-    if (number === 2) tensor.type = Number(value);
+  const tensor = { name: "", external: false, location: "" };
+  for (const [number, , value] of fieldsOf(bytes, refuse, counter)) {
     if (number === 8) tensor.name = text(value, refuse);
     if (number === 14) tensor.external = value === 1n;
     if (number === 13) readEntry(value, refuse, counter, tensor);
@@ -144,21 +141,6 @@ function readTensor(bytes, refuse, counter, facts) {
   if (!tensor.external) return;
   if (facts.slots.has(tensor.name)) refuse("has two tensors outside of one name");
   facts.slots.set(tensor.name, tensor);
-}
-
-function packed(bytes, refuse) {
-  const found = [];
-  let value = 0n, shift = 0n;
-  for (const byte of bytes) {
-    value |= BigInt(byte & 0x7f) << shift;
-    shift += 7n;
-    if (byte < 0x80) {
-      found.push(Number(value));
-      value = shift = 0n;
-    }
-  }
-  if (shift) refuse("ends within a number");
-  return found;
 }
 
 function readEntry(bytes, refuse, counter, tensor) {
@@ -169,6 +151,12 @@ function readEntry(bytes, refuse, counter, tensor) {
   }
   if (key !== "location" || tensor.location) refuse("says more of data outside than one place");
   tensor.location = value;
+}
+
+/** An operator domain; the default one has two spellings. */
+function domainOf(bytes, refuse) {
+  const domain = text(bytes, refuse);
+  return domain === "ai.onnx" ? "" : domain;
 }
 
 function text(bytes, refuse) {

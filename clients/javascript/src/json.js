@@ -126,6 +126,36 @@ class Reader {
   }
 }
 
+/** The same without the marks of numbers that had a point. */
+export function plain(value) {
+  if (value instanceof Float) return value.value;
+  if (Array.isArray(value)) return value.map(plain);
+  if (Object(value) !== value) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, plain(one)]));
+}
+
+/**
+ * Read JSON in any spelling, in which no key stands twice in one object.
+ *
+ * @throws {SyntaxError} for anything else
+ */
+export function parseOnce(text) {
+  const value = JSON.parse(text);
+  const open = [];
+  let last = null;
+  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|[{}[\]:]/gs)) {
+    if (token === "{" || token === "[") open.push(new Set());
+    else if (token === "}" || token === "]") open.pop();
+    else if (token === ":") {
+      const key = JSON.parse(last);
+      if (open.at(-1).has(key)) throw new SyntaxError("a key twice");
+      open.at(-1).add(key);
+    }
+    last = token;
+  }
+  return value;
+}
+
 /** A string as canonical JSON writes it. */
 function quoted(value) {
   const escaped = Array.from(value, (sign) => {

@@ -1,7 +1,7 @@
 // The manifest: canonical JSON with a closed set of fields. bundle-v1.md and -v2.md, 2.
 
 import { MalformedBundle } from "./errors.js";
-import { Float, parseCanonical } from "./json.js";
+import { parseCanonical, plain } from "./json.js";
 import {
   and, flag, hex, list, map, matching, nothing, number, oneOf, orNull, positive, record, text, whole,
 } from "./schema.js";
@@ -171,8 +171,9 @@ function halves({ backbone: { maps }, image: taken, inputs }) {
  */
 export function parseManifest(bytes, format, bundle) {
   try {
-    const manifest = plain(parseCanonical(bytes));
-    (format === 1 ? FORMAT_1 : FORMAT_2)(manifest, "manifest.json");
+    const spelled = parseCanonical(bytes);
+    (format === 1 ? FORMAT_1 : FORMAT_2)(spelled, "manifest.json");
+    const manifest = plain(spelled);
     checkFiles(manifest, format);
     return manifest;
   } catch (problem) {
@@ -197,12 +198,3 @@ function checkFiles(manifest, format) {
     if ((tag === null) !== (member === "weights.bin")) throw new TypeError(`manifest.json.files.${member}.tag`);
   }
 }
-
-/** The same without the marks of numbers that had a point. */
-export function plain(value) {
-  if (value instanceof Float) return value.value;
-  if (Array.isArray(value)) return value.map(plain);
-  if (Object(value) !== value) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, plain(one)]));
-}
-

@@ -1,5 +1,7 @@
 // What a value has to look like, said in a few words and checked in one place.
 
+import { Float, plain } from "./json.js";
+
 const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs}/u;
 
 export const isPrintable = (text) => !UNPRINTABLE.test(text);
@@ -15,8 +17,9 @@ export const check = (fits, what) => (value, where) => {
 
 export const flag = check((v) => typeof v === "boolean", "true or false");
 export const nothing = check((v) => v === null, "null");
-export const number = check((v) => typeof v === "number" && Number.isFinite(v), "a number");
-export const positive = check((v) => typeof v === "number" && v > 0, "a number above 0");
+// Where a number may have digits behind its point, it is written with one: 1.0, never 1.
+export const number = check((v) => v instanceof Float && Number.isFinite(v.value), "a number with a point");
+export const positive = check((v) => v instanceof Float && v.value > 0, "a number above 0, with a point");
 export const hex = (digits) =>
   check((v) => typeof v === "string" && v.length === digits && /^[0-9a-f]*$/.test(v), `${digits} hex digits`);
 export const whole = (low, high) =>
@@ -73,7 +76,7 @@ export const record = (fields, optional = {}) => (value, where) => {
 /** Something more about a value that has the right form. */
 export const and = (inner, ...more) => (value, where) => {
   inner(value, where);
-  for (const [fits, what] of more) if (!fits(value)) refuse(where, what);
+  for (const [fits, what] of more) if (!fits(plain(value))) refuse(where, what);
 };
 
 function object(value, where) {

@@ -3,6 +3,7 @@
 import { concat, fromUtf8, hex, utf8 } from "./bytes.js";
 import { sha256 } from "./crypto.js";
 import { SignatureNotTrusted, TamperedBundle } from "./errors.js";
+import { parseOnce } from "./json.js";
 import { check, line, list, nothing, oneOf, record } from "./schema.js";
 
 const MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -27,7 +28,7 @@ const ENVELOPE = record({
 export function readEnvelope(bytes, name) {
   try {
     if (bytes.length > MAX_BYTES) throw new Error("too large");
-    const bundle = JSON.parse(fromUtf8(bytes));
+    const bundle = parseOnce(fromUtf8(bytes));
     ENVELOPE(bundle, name);
     const { dsseEnvelope: envelope } = bundle;
     return {
@@ -68,7 +69,7 @@ export async function verifyFiles(bytes, files, signers, name) {
     throw new SignatureNotTrusted(`${name}: what was signed is not a statement about files`);
   };
   if (envelope.payloadType !== IN_TOTO) refuse();
-  const statement = JSON.parse(fromUtf8(envelope.payload));
+  const statement = parseOnce(fromUtf8(envelope.payload));
   if (statement._type !== STATEMENT || statement.predicateType !== PREDICATE) refuse();
   const { resources, serialization } = statement.predicate;
   if (serialization.method !== "files" || statement.subject.length !== 1) refuse();
