@@ -31,6 +31,8 @@ NOTHING_SHARED = (
     "the ancestor and the stolen model have no layer with weights in common"
 )
 
+FINER = (0.1, 1.0)  # of the rates for an adapter: here it begins near its end
+
 _DRAWS = 0xAC71  # keeps these draws apart from those of other trainings
 
 
@@ -44,7 +46,8 @@ class ActivationMatching(Attack):
     Success:   the correct key's score on other images.
     Limits:    matrices begin where weights match by direction, and else as the
                identity, from which a permutation of hundreds of channels is not
-               reached in so few steps. Nothing is learned behind the last layer that
+               reached in so few steps. What imitates best counts, where it began
+               included. Nothing is learned behind the last layer that
                the ancestor has.
     Source:    activation matching of Ainsworth et al. 2023, arXiv:2209.04836; against
                shuffled activations, arXiv:2605.04901. The application is our own.
@@ -68,7 +71,7 @@ class ActivationMatching(Attack):
             seed=seed,
             unlabelled=budget.unlabelled,
             steps=budget.steps,
-            rates=budget.adapter_rates,
+            rates=tuple(sorted({r * by for r in budget.adapter_rates for by in FINER})),
         )
 
     def impossible(self, scene: Scene) -> str:
@@ -87,24 +90,26 @@ class ActivationMatching(Attack):
         """Train at every rate, and keep what imitates best."""
         (variant,) = group
         pool = subset(scene.pool, variant.images)
-        tried = [self._imitate(scene, pool, rate) for rate in self.rates]
+        pair, begun = Imitation(scene), started(scene).condition
+        tried = [(pair.look(pool, begun), True, begun)]
+        tried += [self._imitate(scene, pair, pool, rate) for rate in self.rates]
         _, done, found = min(tried, key=lambda one: one[0])
+        looks = len(tried) * -(-len(pool) // BATCH)
         yield Outcome(
             attack=self.name,
             variant=IMITATED,
             rung="T5",
             images=variant.images,
             labels=0,
-            queries=len(self.rates) * self.steps * BATCH,
+            queries=(len(self.rates) * self.steps + looks) * BATCH,
             counts=scene.referee(scene.stolen.model, found),
             converged=done,
         )
 
     def _imitate(
-        self, scene: Scene, pool: Pool, rate: float
+        self, scene: Scene, pair: "Imitation", pool: Pool, rate: float
     ) -> tuple[float, bool, Condition]:
         """How far its feature maps are at the end, whether that settled, and how."""
-        pair = Imitation(scene)
         adapters = started(scene)
         optimizer = torch.optim.AdamW(adapters.parameters(), lr=rate, weight_decay=0.0)
         losses = []
@@ -119,8 +124,9 @@ class ActivationMatching(Attack):
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             losses.append(float(loss.detach()))
-        last = losses[-max(1, len(losses) // 4) :]
-        return sum(last) / len(last), settled(losses), adapters.condition
+        scene.tick(len(pool))
+        condition = adapters.condition
+        return pair.look(pool, condition), settled(losses), condition
 
 
 class Imitation:
@@ -150,6 +156,13 @@ class Imitation:
             for name, value in known.items()
         ]
         return torch.stack(shares).mean()
+
+    @torch.no_grad()
+    def look(self, pool: Pool, condition: Condition) -> float:
+        """The mean distance over a pool; lower is better."""
+        parts = torch.split(pool.images, BATCH)
+        total = [float(self.apart(part, condition)) * len(part) for part in parts]
+        return sum(total) / len(pool)
 
     def _seen(
         self,
