@@ -17,7 +17,7 @@ except Exception as error:  # not installed, half-removed, built for another num
     reason = str(error).partition("\n")[0] or type(error).__name__
     raise MissingRuntime(f"onnxruntime cannot be imported: {reason}") from None
 
-LEAST = (1, 23)  # as in pyproject.toml; older ones call newer graphs damaged
+LEAST = (1, 24)  # as in pyproject.toml: the first that takes tensors from memory
 if tuple(map(int, onnxruntime.__version__.split(".")[:2])) < LEAST:
     raise MissingRuntime(
         f"onnxruntime {onnxruntime.__version__} is too old, expected "

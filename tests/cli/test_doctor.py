@@ -100,12 +100,12 @@ def test_two_runtimes_at_once_are_a_problem_with_its_repair(versions) -> None:
     assert [line for line in doctor._runtime() if "PROBLEM" in line] == []
 
 
-@pytest.mark.parametrize(("found", "old"), [("1.20.1", True), ("1.23.0rc1", False)])
+@pytest.mark.parametrize(("found", "old"), [("1.20.1", True), ("1.24.1rc1", False)])
 def test_a_runtime_that_is_too_old_is_a_problem(versions, found: str, old) -> None:
     versions["onnxruntime"] = found
     told = [line for line in doctor._runtime() if "PROBLEM" in line]
     assert bool(told) == old
-    assert not old or f"onnxruntime {found}: older than 1.23" in told[0]
+    assert not old or f"onnxruntime {found}: older than 1.24.1" in told[0]
 
 
 def test_a_package_that_is_too_old_is_a_problem(versions) -> None:

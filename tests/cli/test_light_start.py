@@ -196,7 +196,7 @@ def test_a_runtime_that_is_too_old_is_not_called_a_damaged_bundle(
     (package / "capi" / "onnxruntime_pybind11_state.py").touch()
     done = mlguard(package.parent, "predict", "x", "y", "--key", "a", "--out", "b")
     assert done.returncode == 2
-    assert "onnxruntime 1.20.1 is too old, expected 1.23 or later" in done.stderr
+    assert "onnxruntime 1.20.1 is too old, expected 1.24 or later" in done.stderr
 
 
 def test_the_oldest_runtime_is_that_of_the_project() -> None:

@@ -304,7 +304,7 @@ def test_weights_of_types_that_numpy_does_not_know(kind: int) -> None:
         opsets={"": opset},
     )
     model = Model2(facts, graph, [PlainTensor("w", kind, (3,), ODD[kind].tobytes())])
-    signed = [1, -2, -1] if kind == TensorProto.INT2 else [1, 2, 3]
+    signed = [1, -2, -1] if kind == INT2 else [1, 2, 3]
     np.testing.assert_array_equal(opened(model).run({})["y"], signed)
 
 

@@ -1,0 +1,76 @@
+"""What a project has beside its code, and what each of them promises."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_the_citation_is_of_this_version_and_names_the_papers() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    papers = [one["identifiers"][0]["value"] for one in citation["references"]]
+    assert "arXiv:2107.09362" in papers
+
+
+def test_hooks_run_what_ci_runs() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    entries = [hook["entry"] for repo in config["repos"] for hook in repo["hooks"]]
+    makefile = (ROOT / "Makefile").read_text()
+    for tool in ("ruff format --check", "ruff check", "mypy"):
+        assert any(tool in entry for entry in entries)
+        assert f"$(BIN)/{tool}" in makefile
+    assert {repo["repo"] for repo in config["repos"]} == {"local"}
+
+
+def test_help_names_every_target_for_people() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    told = re.findall(r"^([a-z-]+):.*## ", makefile, re.M)
+    assert {"check", "test", "docs", "release", "coverage", "fuzz"} <= set(told)
+
+
+def test_generators_of_vectors_write_nothing_when_they_are_imported() -> None:
+    makers = sorted((ROOT / "tests" / "vectors").glob("make_*.py"))
+    assert len(makers) > 5
+    for maker in makers:
+        body, _, end = maker.read_text().partition('\nif __name__ == "__main__":')
+        assert end, maker
+        assert not re.search(r"^\w.*write_(text|bytes)\(", body, re.M), maker
+
+
+def test_a_release_is_signed_and_checked(tmp_path: Path, monkeypatch) -> None:
+    from keystore import Identity, Keystore
+    from mlguard.signing import SigningKey
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    identity, key = Identity.generate(), SigningKey.generate()
+    identity.write(tmp_path / "release.identity")
+    with Keystore.create(tmp_path / "release.mlgk", identity) as store:
+        store.add("signer", key.reveal(), purpose="signing")
+    (tmp_path / "signer.pub").write_bytes(key.public.pem)
+    dist = tmp_path / "dist"
+    dist.mkdir()
+    (dist / "mlguard.whl").write_bytes(b"a wheel")
+    monkeypatch.setenv("MLGUARD_KEYSTORE", str(tmp_path / "release.mlgk"))
+    monkeypatch.setenv("MLGUARD_IDENTITY_FILE", str(tmp_path / "release.identity"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    script = [sys.executable, str(ROOT / ".ci" / "release.py")]
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*script, *words], capture_output=True, text=True, check=False
+        )
+
+    assert run("sign", str(dist)).returncode == 0
+    good = run("verify", str(dist), str(tmp_path / "signer.pub"))
+    assert "1 files signed by" in good.stdout
+    (dist / "mlguard.whl").write_bytes(b"another wheel")
+    assert run("verify", str(dist), str(tmp_path / "signer.pub")).returncode != 0
