@@ -11,7 +11,7 @@ from mlguard import recipe
 from mlguard.audit.findings import limits_of
 from mlguard.audit.run import Adversary
 from mlguard.audit.target import check_data, data_of, target_of_bundle
-from mlguard.bundle import Bundle2, Provenance, glimpse_bundle
+from mlguard.bundle import Bundle2, Provenance, backbone_of, glimpse_bundle
 from mlguard.cli.audit_options import AuditOptions
 from mlguard.cli.audit_task import (
     PROCESSES,
@@ -62,6 +62,12 @@ def open_bundle(
         raise RunError(f"--device: expected {known}, got {options.device!r}")
     opened = glimpse_bundle(path)
     bundle = opened if isinstance(opened, Bundle2) else opened.whole()
+    if backbone_of(bundle.manifest) is not None:
+        raise RunError(
+            f"{bundle.name} is the private half of a split model, which alone answers "
+            "nothing",
+            hint="audit the run folder that it was exported from",
+        )
     split, name = known_split(options.split), bundle.name
     data, audit = data_of(bundle.manifest, name=name), recipe.Audit()
     # Chooses the images that were held out; only older bundles say it themselves.

@@ -63,6 +63,8 @@ def answers_of(bundle: Bundle2, key: ModelKey) -> Ours | None:
         from mlguard.runtime import Session
     except MissingRuntime:  # an owner may issue where nothing runs
         return None
+    if bundle.manifest.backbone is not None:  # its other half is not at hand
+        return None
     ours = Session(bundle, key)
     if ours.image is None or ours.task is None or ours.task.name == "detection":
         return None

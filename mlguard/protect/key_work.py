@@ -7,6 +7,7 @@ from torch import nn
 from mlguard import recipe
 from mlguard.errors import RunError
 from mlguard.models import build_model, feature_channels, rewrite
+from mlguard.models.split import Sliced
 from mlguard.recipe import Recipe
 from mlguard.transforms import KeyedTransforms
 
@@ -49,9 +50,17 @@ def new_model(recipe: Recipe, build: Build | None = None) -> nn.Module:
     Raises:
         WeightsError: The weights do not fit, or are not on this machine.
         BindingError: The recipe asks for a form of the model that it does not have.
+        RunError: The recipe's method is split, and a function makes the model whole.
     """
     if build is not None:
         model = build()
+        if recipe.transform.splits and not isinstance(model, Sliced):
+            raise RunError(
+                f"the method split needs a model in two halves, and {name_of(build)} "
+                f"makes a {type(model).__name__}",
+                hint="leave the function out, and say in the recipe which backbone, "
+                "maps and widths; or seal the whole model with the method weights",
+            )
     else:
         model = build_model(recipe.model, recipe.data.classes)
     return rewrite(model, recipe.model, recipe.transform.block_size)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
-from mlguard.errors import RecipeError, WrongKey
+from mlguard.errors import RecipeError, RunError, WrongKey
 from mlguard.models.split import Memory
 from mlguard.protect import DataFolder, Job, Run, read_run
 from mlguard.protect.training import Epoch, Step
@@ -155,3 +156,11 @@ def test_shipped_recipes_split(name: str) -> None:
     recipe = read_recipe(name)
     assert recipe.transform.splits
     assert recipe.transform.seals
+
+
+def test_a_function_that_makes_a_whole_model_is_refused(
+    weights: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RunError, match=r"needs a model in two halves, and .* a Conv2d"):
+        trained(tmp_path / "run", weights, build=lambda: nn.Conv2d(3, 6, 1))
+    assert not (tmp_path / "run").exists()

@@ -13,10 +13,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from mlguard.bundle import Tensor2, glimpse_bundle
+from mlguard.bundle import Bundle2, Tensor2, glimpse_bundle
 from mlguard.bundle.backbone import misfit_of_probe, probe_of
 from mlguard.bundle.manifest2 import parse_manifest2
 from mlguard.cli import opening, predict
+from mlguard.cli.audit_options import AuditOptions
+from mlguard.cli.bundle_audit_task import open_bundle
+from mlguard.cli.mark_cost import answers_of
 from mlguard.errors import (
     BundleError,
     MalformedBundle,
@@ -29,6 +32,7 @@ from mlguard.errors import (
     WrongBackbone,
     WrongKey,
 )
+from mlguard.issuing import issue
 from mlguard.models import NO_KEY, normalization_of, output_of
 from mlguard.protect import DataFolder, Job, Run
 from mlguard.protect.export import export_run, halves
@@ -41,6 +45,8 @@ from mlguard.runtime.backbone import (
 )
 from mlguard.runtime.options import Compute
 from tests.bundles import small_bundle
+from tests.grants.people import HOSPITAL, OWNER
+from tests.issuing.files import JUNE_TERMS
 from tests.runs import KEY, OTHER_KEY, small_run
 from tests.runtime.oip_server import Host, answer_of, host
 from tests.splits import MAPS, public_weights, split_recipe
@@ -392,3 +398,36 @@ def test_facts_are_closed(made: Exported) -> None:
         spelled = manifest.model_copy(update={"backbone": changed}).to_bytes()
         with pytest.raises(MalformedBundle, match=words):
             parse_manifest2(spelled, name="x")
+
+
+def test_a_half_is_issued_to_a_customer_and_opens_beside_the_backbone(
+    made: Exported, tmp_path: Path
+) -> None:
+    bundle, out = glimpse_bundle(made.bundle), tmp_path / "hospital.mlgb"
+    assert isinstance(bundle, Bundle2)
+    assert answers_of(bundle, KEY) is None  # the other half is not at hand
+    issue(bundle, KEY, OWNER, HOSPITAL, JUNE_TERMS, out)
+    shown = images(32, 32)
+    theirs = Session.open(out, HOSPITAL, backbone=made.backbone)
+    found, ours = theirs.logits(shown), made.session().logits(shown)
+    assert 0 < np.abs(found - ours).max() < 0.1 * np.abs(ours).max()  # his mark
+
+
+def test_a_half_is_not_audited_alone(made: Exported, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"private half .* alone answers nothing"):
+        open_bundle(
+            made.bundle,
+            tmp_path,
+            AuditOptions(
+                split="test",
+                device="cpu",
+                examples=0,
+                incorrect_keys=None,
+                seed=None,
+                budget=None,
+                attacks=None,
+            ),
+            key_name="acme",
+            recipe_name=None,
+            overrides=(),
+        )
