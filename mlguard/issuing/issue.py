@@ -109,59 +109,38 @@ def issue(
     opened = bundle.unlock(key)
     grant_id = new_grant_id()
     subkeys = key.for_model(bytes.fromhex(bundle.manifest.protection_id))
-    secrets = secrets_of(bundle, subkeys, grant_id)
-    # Refused now and not after the weights were marked and sealed.
-    Grant.of(
-        terms,
-        secrets,
-        recipient,
-        signer=signer.public,
-        bundle_sha256="0" * 64,
+    papers = _Papers(
         grant_id=grant_id,
+        secrets=secrets_of(bundle, subkeys, grant_id),
+        signer=signer,
+        recipient=recipient,
+        terms=terms,
+        revocations=revocations,
+        name=out.stem,
     )
+    papers.grant("0" * 64)  # refused now and not after the weights were marked
     marker = _Marker(subkeys, grant_id) if mark else None
-    model = model_of(opened, marker)
-    made: list[Grant] = []
-
-    def beside(hashes: Mapping[str, str]) -> dict[str, bytes]:
-        grant = Grant.of(
-            terms,
-            secrets,
-            recipient,
-            signer=signer.public,
-            bundle_sha256=hashes[MANIFEST],
-            grant_id=grant_id,
-            revocations=revocations,
-        )
-        made.append(grant)
-        signed = sign_grant(grant, signer)
-        files = {**hashes, GRANT: hashlib.sha256(signed).hexdigest()}
-        name = out.stem
-        signature = sign_files(files, signer, model=name, signature=SIGNATURE)
-        return {GRANT: signed, SIGNATURE: signature}
-
     digests: list[str] = []
 
     def finished(path: Path) -> None:
         if check is not None:
-            check(path, secrets)
+            check(path, papers.secrets)
         digests.append(sha256_of(path))
         if record is not None:
-            record(made[-1], digests[-1])
+            record(papers.signed[-1], digests[-1])
 
-    owner = FileOwner(
-        subkeys.key_id, subkeys.protection_id, subkeys, secrets.content_key
-    )
+    content_key = papers.secrets.content_key
+    owner = FileOwner(subkeys.key_id, subkeys.protection_id, subkeys, content_key)
     write_bundle2(
         out,
-        model,
+        model_of(opened, marker),
         owner,
         seal=bundle.manifest.seal,
-        beside=WriteBeside(beside),
+        beside=WriteBeside(papers.beside),
         check=finished,
     )
     cost = None if marker is None else marker.cost
-    return Issued(out, made[-1], digests[-1], cost)
+    return Issued(out, papers.signed[-1], digests[-1], cost)
 
 
 def renew(
@@ -236,6 +215,55 @@ def model_of(opened: Unlocked, marker: "_Marker | None" = None) -> Model2:
         left=about.coverage.plain,
         preprocess=opened.preprocess() if keyed else None,
     )
+
+
+@dataclass
+class _Papers:
+    """The grant and the signature that lie in a customer's file.
+
+    Attributes:
+        grant_id: Of the grant.
+        secrets: What it gives to the recipient.
+        signer: Who signs both.
+        recipient: Whose file it becomes.
+        terms: What the owner decides about it.
+        revocations: The number of the owner's newest list of revoked grants.
+        name: Of the file, for its signature.
+        signed: The grants that were signed.
+    """
+
+    grant_id: str
+    secrets: Secrets = field(repr=False)
+    signer: Signer
+    recipient: Recipient
+    terms: Terms
+    revocations: int
+    name: str
+    signed: list[Grant] = field(default_factory=list)
+
+    def grant(self, bundle_sha256: str) -> Grant:
+        """The grant for a file with this manifest.
+
+        Raises:
+            OptionError: The licensee, the terms or the dates cannot stand in a grant.
+        """
+        return Grant.of(
+            self.terms,
+            self.secrets,
+            self.recipient,
+            signer=self.signer.public,
+            bundle_sha256=bundle_sha256,
+            grant_id=self.grant_id,
+            revocations=self.revocations,
+        )
+
+    def beside(self, hashes: Mapping[str, str]) -> dict[str, bytes]:
+        """Sign a grant for the manifest, and all files together with it."""
+        self.signed.append(self.grant(hashes[MANIFEST]))
+        signed = sign_grant(self.signed[-1], self.signer)
+        files = {**hashes, GRANT: hashlib.sha256(signed).hexdigest()}
+        signature = sign_files(files, self.signer, model=self.name, signature=SIGNATURE)
+        return {GRANT: signed, SIGNATURE: signature}
 
 
 @dataclass

@@ -7,39 +7,31 @@ point by point. A sealed model has the correct key alone. Knows only arrays.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlguard.audit.findings.numbers import STRICT, Fraction, Positive
+from mlguard.audit.findings.numbers import STRICT, NearbyShare, Positive
 from mlguard.tasks import Counts, Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class NearbyPoint:
-    """A point of the curve of nearby keys.
+class NearbyPoint(NearbyShare):
+    """How many transforms are tried at a point of the curve of nearby keys.
 
     Attributes:
-        share: Share of the transform's entries that was to change.
-        changed: Share that did.
-        number: How many transforms.
+        number: How many.
     """
 
     __pydantic_config__ = STRICT
 
-    share: Fraction
-    changed: Fraction
     number: Positive
 
 
 @dataclass(frozen=True, kw_only=True)
-class NearbyCounts:
+class NearbyCounts(NearbyShare):
     """Counts at one point of the curve of nearby keys.
 
     Attributes:
-        share: Share of the transform's entries that was to change.
-        changed: Share that did change.
         counts: One array for each transform tried.
     """
 
-    share: float
-    changed: float
     counts: Sequence[Counts]
 
 

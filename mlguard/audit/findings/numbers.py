@@ -114,12 +114,25 @@ class IncorrectKeys:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NearbyKeys:
-    """The model under transforms that differ from the correct one by a known share.
+class NearbyShare:
+    """A point of the curve of nearby keys: how far they are from the correct one.
 
     Attributes:
         share: Share of the transform's entries that was to change.
         changed: Share that did change; entries are whole, so the two can differ.
+    """
+
+    __pydantic_config__ = STRICT
+
+    share: Fraction
+    changed: Fraction
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearbyKeys(NearbyShare):
+    """The model under transforms that differ from the correct one by a known share.
+
+    Attributes:
         scores: The score of every transform tried at this share.
         mean: Their mean.
         maximum: The best of them.
@@ -127,8 +140,6 @@ class NearbyKeys:
 
     __pydantic_config__ = STRICT
 
-    share: Fraction
-    changed: Fraction
     scores: Annotated[tuple[Fraction, ...], Field(min_length=1)]
     mean: Fraction
     maximum: Fraction

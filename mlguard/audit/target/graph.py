@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mlguard.bundle import FeatureMapFacts
 from mlguard.errors import ParityError
-from mlguard.models import Condition, Normalization, logits_of, output_of
+from mlguard.models import NO_KEY, Condition, Normalization, logits_of, output_of
 from mlguard.protect.export import (
     MAX_DIFFERENCE,
     example_images,
@@ -87,11 +87,10 @@ class ModelGraph:
 
     def _compare(self, model: nn.Module, size: tuple[int, int]) -> None:
         images = torch.from_numpy(example_images((EXAMPLES, 3, *size), seed=0))
-        plain = Condition()
         with torch.inference_mode():
-            output = output_of(model, images, plain, self._normalization)
+            output = output_of(model, images, NO_KEY, self._normalization)
         expected = logits_of(output)
-        found = self.logits(images, plain)
+        found = self.logits(images, NO_KEY)
         same = expected.shape == found.shape
         limit = MAX_DIFFERENCE * float(expected.abs().max())
         # Not `difference > limit`: NaN must be refused too.
