@@ -6,12 +6,19 @@ Needs torch, for the images; the model is run by onnxruntime alone.
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from mlguard import recipe
 from mlguard.audit.findings import limits_of
 from mlguard.audit.run import Adversary
 from mlguard.audit.target import check_data, data_of, target_of_bundle
-from mlguard.bundle import Bundle2, Provenance, backbone_of, glimpse_bundle
+from mlguard.bundle import (
+    Bundle,
+    Bundle2,
+    Provenance,
+    backbone_of,
+    glimpse_bundle,
+)
 from mlguard.cli.audit_options import AuditOptions
 from mlguard.cli.audit_task import (
     PROCESSES,
@@ -68,27 +75,20 @@ def open_bundle(
             "nothing",
             hint="audit the run folder that it was exported from",
         )
-    split, name = known_split(options.split), bundle.name
-    data, audit = data_of(bundle.manifest, name=name), recipe.Audit()
-    # Chooses the images that were held out; only older bundles say it themselves.
-    facts = bundle.manifest.provenance
-    training_seed = facts.seed if isinstance(facts, Provenance) else 0
-    if recipe_name is not None:
-        given = read_recipe(recipe_name, overrides=overrides)
-        data, audit = name_classes(given.data, folder), given.audit
-        training_seed = training_seed or given.train.seed
-    check_data(bundle.manifest, data, name=name)
-    settings = settings_of(audit, options)
+    split = known_split(options.split)
+    said = _said_of(bundle, folder, recipe_name, overrides)
+    check_data(bundle.manifest, said.data, name=bundle.name)
+    settings = settings_of(said.audit, options)
     adversary = None
     if settings.budget != "none":
         other = other_split(split)
-        images = open_split(data, folder, other, seed=training_seed)
+        images = open_split(said.data, folder, other, seed=said.seed)
         adversary = Adversary(images, other)
     return AuditTask(
         target_under=lambda key: target_of_bundle(
             bundle,
             key,
-            data,
+            said.data,
             settings,
             key_name=key_name,
             device=options.device,
@@ -96,13 +96,43 @@ def open_bundle(
         ),
         key_name=key_name,
         key_id=bundle.manifest.key_id,
-        images=open_split(data, folder, split, seed=training_seed),
+        images=open_split(said.data, folder, split, seed=said.seed),
         split=split,
         settings=settings,
         limits=limits_of(settings, claims_of(options)),
         adversary=adversary,
         examples=options.examples,
     )
+
+
+class _Said(NamedTuple):
+    """What bundle and recipe say of an audit.
+
+    Attributes:
+        data: The data set.
+        audit: The [audit] section.
+        seed: Chooses the images that were held out of the training.
+    """
+
+    data: recipe.Data
+    audit: recipe.Audit
+    seed: int
+
+
+def _said_of(
+    bundle: Bundle | Bundle2,
+    folder: Path | None,
+    recipe_name: str | None,
+    overrides: Sequence[str],
+) -> _Said:
+    """What a recipe says, if one is named, else the bundle. Raises as open_bundle."""
+    data, facts = data_of(bundle.manifest, name=bundle.name), bundle.manifest.provenance
+    seed = facts.seed if isinstance(facts, Provenance) else 0  # of older bundles alone
+    if recipe_name is None:
+        return _Said(data, recipe.Audit(), seed)
+    given = read_recipe(recipe_name, overrides=overrides)
+    data = name_classes(given.data, folder)
+    return _Said(data, given.audit, seed or given.train.seed)
 
 
 def _data_words(name: str | None, overrides: Sequence[str]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from keystore import (
 from keystore.header import take_apart
 from mlguard import __version__
 from mlguard.cli.answers import Json, answer
-from mlguard.cli.unlock import DEFAULT_KEYSTORE, KeystorePlace
+from mlguard.cli.unlock_options import DEFAULT_KEYSTORE, KeystorePlace
 
 NOT_YET = "not there yet: `mlguard keygen NAME` makes it"
 PROBLEM, UNREADABLE = "PROBLEM: ", "PROBLEM: the keystore: "

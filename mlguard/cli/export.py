@@ -1,7 +1,7 @@
 """`mlguard export`: write the bundle of a run."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -38,6 +38,10 @@ from mlguard.cli.triton import (
     write_triton,
 )
 from mlguard.cli.unlock import Unlock, unlocking
+
+if TYPE_CHECKING:  # they need torch
+    from mlguard.protect import Run
+    from mlguard.protect.export import ParityReport
 
 
 @unlocking
@@ -139,8 +143,6 @@ def export(
     need("mlguard.protect.export")
     from mlguard.protect import read_run
     from mlguard.protect.export import check_exportable, export_run
-    from mlguard.protect.key_work import key_space_of
-    from mlguard.tasks import SCORE_NAMES
 
     protected = read_run(run, build=build_of(build))
     protection = check_exportable(protected, out)
@@ -159,25 +161,38 @@ def export(
             rounding=rounding,
         )
         held.register("bundle", protection.protection_id.hex())
+    text, value = _told(protected, report, out, sealed=sealed)
+    answer(value, text, as_json=json)
+
+
+def _told(
+    run: "Run", report: "ParityReport", out: Path, *, sealed: bool
+) -> tuple[str, dict[str, Any]]:
+    """What is said of a bundle, as text and as JSON; a small key space is warned of."""
+    from mlguard.protect.key_work import key_space_of
+    from mlguard.protect.run_folder import protection_of
+    from mlguard.tasks import SCORE_NAMES
+
+    key_id = protection_of(run).key_id
     how = "sealed" if sealed else "not sealed: whoever has the file has the weights"
-    if protected.shown_by_weights and not sealed:
-        spec = protected.recipe.transform
-        bits = key_space_of(protected.recipe, protected.build, shown=True)
+    if run.shown_by_weights and not sealed:
+        spec = run.recipe.transform
+        bits = key_space_of(run.recipe, run.build, shown=True)
         warn_of_small_key_space(spec, bits, shown=True)
     text = (
-        f"{out}  {report.size_bytes / 1e6:.1f} MB  key {protection.key_id}  {how}\n"
+        f"{out}  {report.size_bytes / 1e6:.1f} MB  key {key_id}  {how}\n"
         f"parity: {report.agreement:.3%} of {report.unit} have the same class; logits "
         f"differ by at most {report.difference:.1e}, the largest is "
         f"{report.largest_logit:.1f}"
     )
-    value = facts_of(out, protection.key_id, report.size_bytes, sealed=sealed)
+    value = facts_of(out, key_id, report.size_bytes, sealed=sealed)
     if report.backbone is not None:
         size = report.backbone.stat().st_size / 1e6
         text += f"\n{report.backbone}  {size:.1f} MB  public: nothing of yours is in it"
         value |= {"backbone": str(report.backbone)}
     value |= {"agreement": report.agreement, "difference": report.difference}
     if (cost := report.rounded) is not None:
-        score = SCORE_NAMES[protected.recipe.data.task]
+        score = SCORE_NAMES[run.recipe.data.task]
         text += "\n" + cost_in_words(cost, report.unit, score)
         value |= {"precision": cost.model_dump(mode="json")}
-    answer(value, text, as_json=json)
+    return text, value

@@ -7,9 +7,10 @@ import typer
 
 from keystore import Identity, TokenIdentity, TokenUri
 from mlguard.cli.answers import Json, answer
+from mlguard.cli.openers import pin_of, read_identity
 from mlguard.cli.printable import tell
 from mlguard.cli.process import hide_memory
-from mlguard.cli.unlock import PinFd, PinFile, pin_of, read_identity
+from mlguard.cli.unlock_options import PinFd, PinFile
 
 identity_app = typer.Typer(
     no_args_is_help=True, help="Identities: a key pair of your own, in a file."

@@ -8,9 +8,10 @@ import typer
 from keystore import Identity, Keystore, Recipient, Token, TokenIdentity
 from keystore.slots import Opener
 from mlguard.cli.answers import Json, answer
+from mlguard.cli.openers import new_passphrase
 from mlguard.cli.parties import Customer
 from mlguard.cli.printable import tell, warn
-from mlguard.cli.unlock import Unlock, new_passphrase, unlocking
+from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.cli.with_store import with_store
 
 slots_app = typer.Typer(no_args_is_help=True, help="What opens the keystore.")

@@ -19,8 +19,9 @@ from mlguard.cli import key_lifecycle, key_listing, key_slots, key_store
 from mlguard.cli.answers import Json, answer
 from mlguard.cli.key_listing import Name
 from mlguard.cli.key_slots import identity_at, slots_app, token_at
+from mlguard.cli.openers import FROM_TERMINAL
 from mlguard.cli.printable import say, tell, warn
-from mlguard.cli.unlock import FROM_TERMINAL, Unlock, pins, unlocking
+from mlguard.cli.unlock import Unlock, pins, unlocking
 from mlguard.keys import ModelKey
 from mlguard.transforms import (
     BLOCK_SIZES,

@@ -10,13 +10,10 @@ on the command line thus beats the environment.
 import functools
 import inspect
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from keystore import (
     Identity,
@@ -32,82 +29,23 @@ from keystore import (
 )
 from keystore.system import home_folders
 from keystore.token_uri import refuse_planted
-from mlguard.cli.ask import Source, ask
+from mlguard.cli.ask import Source
+from mlguard.cli.openers import chosen, pin_of, read_identity
 from mlguard.cli.printable import warn
 from mlguard.cli.process import hide_memory
-
-DEFAULT_KEYSTORE = str(Path(typer.get_app_dir("mlguard")) / "keystore.mlgk")
-IDENTITY_VARIABLE = "MLGUARD_IDENTITY_FILE"
-PASSPHRASE_VARIABLE = "MLGUARD_PASSPHRASE_FILE"
-TOKEN_VARIABLE = "MLGUARD_TOKEN"
-PIN_VARIABLE = "MLGUARD_PIN_FILE"
-FROM_TERMINAL = Path("-")
-SHORT_PASSPHRASE = 12  # characters
-
-KeystorePlace = Annotated[
-    str,
-    typer.Option(
-        "--keystore",
-        envvar="MLGUARD_KEYSTORE",
-        metavar="PATH or URL",
-        help="The keystore: a file, or a database's URL.",
-    ),
-]
-PassphraseFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--passphrase-file",
-        help=f"Read the passphrase from a file (or {PASSPHRASE_VARIABLE})",
-        show_default=False,
-    ),
-]
-PassphraseFd = Annotated[
-    int | None,
-    typer.Option(
-        "--passphrase-fd",
-        min=0,
-        max=(1 << 31) - 1,
-        metavar="N",
-        help="Read the passphrase from an open file descriptor.",
-        show_default=False,
-    ),
-]
-IdentityFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--identity",
-        help=f"Open the keystore with an identity file (or {IDENTITY_VARIABLE})",
-        show_default=False,
-    ),
-]
-
-
-TokenKey = Annotated[
-    str | None,
-    typer.Option(
-        "--token",
-        metavar="URI",
-        help=f"Open it with a key on a PKCS#11 token (or {TOKEN_VARIABLE})",
-        show_default=False,
-    ),
-]
-PinFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--pin-file",
-        help=f"Read the token's PIN from a file (or {PIN_VARIABLE})",
-        show_default=False,
-    ),
-]
-PinFd = Annotated[
-    int | None,
-    typer.Option(
-        "--pin-fd",
-        metavar="N",
-        help="Read the token's PIN from an open file descriptor.",
-        show_default=False,
-    ),
-]
+from mlguard.cli.unlock_options import (
+    DEFAULT_KEYSTORE,
+    IDENTITY_VARIABLE,
+    PASSPHRASE_VARIABLE,
+    TOKEN_VARIABLE,
+    IdentityFile,
+    KeystorePlace,
+    PassphraseFd,
+    PassphraseFile,
+    PinFd,
+    PinFile,
+    TokenKey,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,53 +140,7 @@ class Unlock:
             variable=PASSPHRASE_VARIABLE,
         )
         text = source.read(f"Passphrase for {location}", confirm=confirm)
-        return _new(text) if confirm else Passphrase(text)
-
-
-def pin_of(uri: TokenUri, file: Path | None, descriptor: int | None) -> str:
-    """Read a token's PIN, or ask for it.
-
-    Raises:
-        PassphraseMissing: No source, and no terminal to ask on.
-    """
-    source = Source(
-        what="PIN",
-        descriptor=descriptor,
-        file=file,
-        variable=PIN_VARIABLE,
-        hint=f"give --pin-file FILE or --pin-fd N, or set {PIN_VARIABLE}",
-    )
-    return source.read(f"PIN for {uri}")
-
-
-def read_identity(path: Path, location: str) -> Identity:
-    """Read an identity file; `-` is the terminal, or what is piped in.
-
-    Raises:
-        IdentityError: It is missing, unsafe or damaged.
-        PassphraseMissing: There is nothing to read from.
-    """
-    hide_memory()
-    if path != FROM_TERMINAL:
-        return Identity.read(path, say=warn)
-    if sys.stdin is None or sys.stdin.isatty():
-        return Identity.parse(ask(f"Identity for {location}: "))
-    return Identity.read(Path("/dev/stdin"), say=warn)
-
-
-def new_passphrase(location: str, file: Path | None) -> Passphrase:
-    """Read a passphrase that replaces or joins another one. Raises as `opener`."""
-    source = Source(what="passphrase", file=file)
-    return _new(source.read(f"New passphrase for {location}", confirm=True))
-
-
-def _new(text: str) -> Passphrase:
-    if len(text) < SHORT_PASSPHRASE:
-        warn(
-            f"the passphrase is short: whoever copies the keystore can try all of "
-            f"{len(text)} character{'s' * (len(text) != 1)}; take five random words"
-        )
-    return Passphrase(text)
+        return chosen(text) if confirm else Passphrase(text)
 
 
 def pins() -> Pins | None:

@@ -12,6 +12,7 @@ from mlguard.audit.attacks.base import SplitReferee
 from mlguard.audit.attacks.training.adapters import FeatureAdapter
 from mlguard.audit.measure.counting import Tried
 from mlguard.audit.run import auditing
+from mlguard.audit.target.graph import _traced
 from mlguard.audit.target.subject import Subject
 from mlguard.data import open_split
 from mlguard.errors import ParityError, ReportError
@@ -100,6 +101,18 @@ class Sorting(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         order = np.argsort(pixels.detach().numpy(), axis=1)
         return self.scale * torch.from_numpy(order[:, :2].copy()).float()
+
+
+class Deciding(nn.Module):
+    """Does one thing or another, as the values of its images are."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels[:, :2] if pixels.mean() > 0 else -pixels[:, 1:]
+
+
+def test_a_model_that_decides_by_its_images_is_not_traced() -> None:
+    assert _traced(Deciding().eval(), (), (SIZE, SIZE)) is None
+    assert _traced(plain_features().eval(), (), (SIZE, SIZE)) is not None
 
 
 def test_a_model_that_cannot_be_exported_is_run_by_torch(subject: Subject) -> None:

@@ -5,6 +5,8 @@ numbers. Permutations of feature maps are inputs of the graph, so that one sessi
 serves every key. What a graph cannot do is done by torch, as before.
 """
 
+import io
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +19,8 @@ from mlguard.errors import ParityError
 from mlguard.models import NO_KEY, Condition, Normalization, logits_of, output_of
 from mlguard.protect.export import (
     MAX_DIFFERENCE,
+    REFUSALS,
+    WithSlots,
     example_images,
     example_slots,
     export_open_graph,
@@ -27,7 +31,8 @@ from mlguard.runtime.providers import LOGITS, PIXELS, Outside, load, run_feeds
 from mlguard.transforms import ChannelPermutation, TransformSet
 
 OPSET = 20
-EXAMPLES = 2  # images on which graph and model are compared
+TRACED = 2  # images that are shown to the tracing exporter
+EXAMPLES = 3  # images on which graph and model are compared; another number
 # Threads that wait would take the time of those that work, on cores that are shared.
 WAITING = {"session.intra_op.allow_spinning": "0"}
 
@@ -55,7 +60,9 @@ class ModelGraph:
             BundleError: The graph is larger than 2 GiB, or onnxruntime cannot load it.
             ProviderError: onnxruntime is too old for the graph.
         """
-        graph = serialized(export_open_graph(model, OPSET, feature_maps))
+        graph = _traced(model, feature_maps, size)
+        if graph is None:
+            graph = serialized(export_open_graph(model, OPSET, feature_maps))
         compute = Compute("cpu", torch.get_num_threads(), options=WAITING)
         self._session = load(graph, compute, Outside(), name="the model's graph")
         self._normalization = normalization
@@ -96,6 +103,36 @@ class ModelGraph:
         # Not `difference > limit`: NaN must be refused too.
         if not (same and float((found - expected).abs().max()) <= limit):
             raise ParityError("the exported graph gives other logits than the model")
+
+
+def _traced(
+    model: nn.Module, feature_maps: Sequence[FeatureMapFacts], size: tuple[int, int]
+) -> bytes | None:
+    """The graph of the calls that a model makes, in a tenth of a second.
+
+    None if what it does may depend on the values of its images, if it is larger than
+    2 GiB, or has no graph; the exporter of bundles, which takes seconds, may make one.
+    """
+    slots, buffer = example_slots(feature_maps), io.BytesIO()
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            torch.onnx.export(
+                WithSlots(model, feature_maps).eval(),
+                (torch.zeros(TRACED, 3, *size), list(slots.values())),
+                buffer,  # type: ignore[arg-type]  # no file: it is the model
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[PIXELS, *slots],
+                output_names=[LOGITS],
+                dynamic_axes={PIXELS: {0: "N"}, LOGITS: {0: "N"}},
+            )
+    except REFUSALS:
+        return None
+    kinds = (one.category for one in said)
+    if torch.jit.TracerWarning in kinds:  # type: ignore[attr-defined]
+        return None
+    return buffer.getvalue()
 
 
 def _channels(condition: Condition) -> Sequence[ChannelPermutation]:

@@ -21,13 +21,14 @@ from mlguard.protect.export.parity import (
     example_images,
 )
 from mlguard.protect.export.precision import Rounding
-from mlguard.protect.export.slots import example_slots
+from mlguard.protect.export.slots import WithSlots, example_slots
 
 __all__ = [
     "MAX_DIFFERENCE",
     "REFUSALS",
     "ParityReport",
     "Rounding",
+    "WithSlots",
     "bundle_model",
     "cause_of",
     "check_exportable",
