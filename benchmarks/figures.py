@@ -8,6 +8,7 @@ would be that key. Trains the demo's model first (a minute or two).
 """
 
 import argparse
+import io
 from pathlib import Path
 
 import matplotlib as mpl
@@ -17,6 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from mlguard.audit.findings import limits_of
 from mlguard.audit.run import AuditPlan, audit
@@ -133,8 +135,12 @@ def show(panel: plt.Axes, image: NDArray, title: str) -> None:
 
 def save(figure: plt.Figure, path: Path) -> None:
     figure.tight_layout(pad=0.4)
-    figure.savefig(path, dpi=80, metadata={"Software": None})
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=80, format="png")
     plt.close(figure)
+    with Image.open(drawn) as picture:  # a third of the size, and no difference to see
+        few = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
 
 
 if __name__ == "__main__":

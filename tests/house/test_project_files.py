@@ -74,3 +74,11 @@ def test_a_release_is_signed_and_checked(tmp_path: Path, monkeypatch) -> None:
     assert "1 files signed by" in good.stdout
     (dist / "mlguard.whl").write_bytes(b"another wheel")
     assert run("verify", str(dist), str(tmp_path / "signer.pub")).returncode != 0
+
+
+def test_pictures_are_small_and_each_is_shown() -> None:
+    folder = ROOT / "docs" / "results" / "pictures"
+    found = sorted(folder.glob("*"))
+    assert sum(path.stat().st_size for path in found) < 400_000
+    page = folder.with_suffix(".md").read_text()
+    assert all(f"](pictures/{path.name})" in page for path in found)
