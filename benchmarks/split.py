@@ -49,7 +49,7 @@ SHARES = {  # of the multiply-adds at the client, in %: widths of its slices, an
     "30": ([40, 72, 144, 224], 24),
 }
 WHOLE = "whole"
-ROUNDS = 41  # of timing; the halves run in turns
+ROUNDS = 201  # of timing; the halves run in turns
 LABELS = (1, 4, 16, 64, 101)  # the thief's, of the validation images
 STEPS = {"slices": 200, "whole": 100, "traffic": 200}
 RATES = {"slices": (1e-3, 3e-3), "whole": (3e-4, 1e-3), "traffic": (1e-3,)}

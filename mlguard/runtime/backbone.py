@@ -13,12 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlguard.bundle import BackboneFacts, Tensor2
-from mlguard.bundle.backbone import (
-    IMAGES,
-    PROBE_TOLERANCE,
-    misfit_of_probe,
-    probe_image,
-)
+from mlguard.bundle.backbone import IMAGES, misfit_of_probe, probe_image
 from mlguard.bundle.graph_limits import check_graph
 from mlguard.errors import (
     BundleError,
@@ -253,7 +248,6 @@ def check_maps(
 
 __all__ = [
     "BATCH",
-    "PROBE_TOLERANCE",
     "Backbone",
     "LocalBackbone",
     "RemoteBackbone",

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from mlguard.errors import RecipeError, WeightsError
 from mlguard.models import build_model
 from mlguard.models.split import Backbone, Sliced, multiply_adds, share_of
+from mlguard.models.split.remembered import half_maps
 from tests.splits import MAPS, public_weights, split_recipe
 
 
@@ -134,6 +135,15 @@ def test_what_is_remembered_is_what_is_computed(weights: Path) -> None:
     assert torch.equal(first, second.flip(0))
     assert torch.allclose(first, expected, atol=1e-4)
     assert torch.equal(model(images), expected)
+
+
+def test_mixed_precision_does_not_reach_the_backbone(weights: Path) -> None:
+    model = built(weights).eval()
+    images = pixels(32, 32)
+    expected = half_maps(model.backbone, images)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = half_maps(model.backbone, images)
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
 @pytest.mark.parametrize("limit", [0, 5000])

@@ -101,6 +101,18 @@ def test_every_view_is_computed_once(
     assert [one.read for one in memories] == [2 * 12 + 3 * 4]
 
 
+def test_where_no_crop_comes_again_nothing_is_remembered(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(memory: Memory, *arguments: object) -> None:
+        raise AssertionError("a memory was made")
+
+    monkeypatch.setattr(Memory, "__init__", refuse)
+    trained(tmp_path / "run", weights, "train.views=0", "train.epochs=1")
+    with pytest.raises(AssertionError, match="a memory was made"):
+        trained(tmp_path / "other", weights, "train.epochs=1")
+
+
 def test_the_plain_twin_learns_as_a_whole_and_sees_new_crops(
     run: Run, weights: Path
 ) -> None:

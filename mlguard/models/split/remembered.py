@@ -98,8 +98,9 @@ class Memory:
 
 @torch.no_grad()
 def half_maps(backbone: Backbone, pixels: Tensor) -> list[Tensor]:
-    """A backbone's maps in half precision."""
-    return [one.half() for one in backbone(pixels)]
+    """A backbone's maps in half precision, computed in single as a host does."""
+    with torch.autocast(pixels.device.type, enabled=False):
+        return [one.half() for one in backbone(pixels)]
 
 
 def _digest(image: Tensor) -> bytes:

@@ -24,7 +24,7 @@ def in_halves(model: nn.Module, spec: recipe.Train, *, split: bool) -> Iterator[
     Returns:
         How many crops of each image there are in the whole run; 0: no end of them.
     """
-    if not isinstance(model, Sliced):
+    if not isinstance(model, Sliced) or (split and not spec.views):
         yield 0
     elif split:
         with model.remembering(int(spec.cache_gb * GIGABYTE)):
