@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,16 @@ from mlguard.audit.run import Adversary, AuditPlan, audit
 from mlguard.audit.target import target_of_run
 from mlguard.data import open_split
 from mlguard.keys import ModelKey
-from mlguard.protect import DataFolder, Job, Run, bind_model, bound_recipe, read_run
+from mlguard.protect import (
+    DataFolder,
+    Job,
+    Run,
+    bind_model,
+    bound_recipe,
+    read_plain,
+    read_run,
+)
+from mlguard.protect.run_folder import is_finished
 from mlguard.recipe import read_recipe
 
 KEY = ModelKey(hashlib.sha256(b"mlguard: sealed audits; protects nothing").digest())
@@ -33,30 +43,34 @@ BOUND = (("weights",), ("orthogonal", "weights"))
 
 def main() -> None:
     options = parse()
+    if options.page:
+        print(page(json.loads(options.page.read_text())))
+        return
     torch.set_num_threads(options.threads)
     audits = []
-    for seed in options.seeds:
+    for methods, seed in product(BOUND, options.seeds):
         plain = trained(options.runs / f"plain-{seed}", seed, options)
-        for methods in BOUND:
-            name = f"{'-'.join(methods)}-{seed}"
-            run = bound(plain, methods, options.runs / name)
-            report = audited(run, options.runs / f"report-{name}", options)
-            audits.append({"seed": seed, "methods": methods, **facts(report)})
-            print(*rows(report, seed), sep="\n", flush=True)
-    if options.out:
-        options.out.write_text(json.dumps(audits, indent=1) + "\n")
+        name = f"{'-'.join(methods)}-{seed}"
+        run = bound(plain, methods, options.runs / name)
+        report = audited(run, options.runs / f"report-{name}", options)
+        audits.append({"seed": seed, "methods": methods, **facts(report)})
+        print(*rows(report, seed), sep="\n", flush=True)
+        if options.out:
+            options.out.write_text(json.dumps(audits, indent=1) + "\n")
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("runs", type=Path, help="folder of runs and reports")
-    parser.add_argument("--data", type=Path, required=True, help="CamVid's folder")
-    parser.add_argument("--weights", required=True, help="public weights, safetensors")
+    parser.add_argument("runs", type=Path, nargs="?", help="folder of runs and reports")
+    parser.add_argument("--page", type=Path, help="print the table of a JSON file")
+    parser.add_argument("--data", type=Path, help="CamVid's folder")
+    parser.add_argument("--weights", help="public weights, safetensors")
     parser.add_argument("--size", type=int, default=128, help="side of images, pixels")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--incorrect-keys", type=int, default=20)
-    parser.add_argument("--budget", default="quick")
+    parser.add_argument("--incorrect-keys", type=int, default=5)
+    parser.add_argument("--nearby", type=float, nargs="+", default=[0.25])
+    parser.add_argument("--attacks", nargs="+", default=[], help="names; all if none")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="raw numbers, JSON")
     return parser.parse_args()
@@ -64,6 +78,8 @@ def parse() -> argparse.Namespace:
 
 def trained(path: Path, seed: int, options: argparse.Namespace) -> Run:
     """The plain model of a seed, as `mlguard train --recipe camvid_bound` makes it."""
+    if is_finished(path):
+        return read_plain(path)
     halves = "[0.5, 0.5, 0.5]"  # how the images of these weights were normalized
     recipe = read_recipe(
         "camvid_bound",
@@ -74,8 +90,6 @@ def trained(path: Path, seed: int, options: argparse.Namespace) -> Run:
             f'model.weights="{options.weights}"',
             f"model.mean={halves}",
             f"model.std={halves}",
-            f"audit.incorrect_keys={options.incorrect_keys}",
-            f'audit.budget="{options.budget}"',
         ],
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +109,14 @@ def audited(run: Run, out: Path, options: argparse.Namespace) -> AuditReport:
     """The audit of a run, as `mlguard audit --resume` makes it."""
     if (out / JSON).exists():
         return read_report(out / JSON)
-    settings = run.recipe.audit
+    changes = {
+        "budget": "quick",
+        "incorrect_keys": options.incorrect_keys,
+        "nearby": tuple(options.nearby),
+        "nearby_keys": 1,
+        "attacks": tuple(options.attacks) or run.recipe.audit.attacks,
+    }
+    settings = run.recipe.audit.model_copy(update=changes)
     target = target_of_run(run, KEY, settings, torch.device("cpu"))
     test, own = (
         open_split(run.recipe.data, options.data, split, seed=run.recipe.train.seed)
@@ -142,6 +163,43 @@ def rows(report: AuditReport, seed: int) -> Iterator[str]:
         )
     for one in report.verdicts:
         yield f"{name}  {one.claim}: {one.answer} {one.measured}"
+
+
+def page(audits: list[dict[str, Any]]) -> str:
+    """The table of the results page: who has what, and what each model gives him."""
+    heads = [f"{', '.join(one['methods'])}; seed {one['seed']}" for one in audits]
+    columns = [cells(one) for one in audits]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    lines = [
+        f"| who, with what | {' | '.join(heads)} |",
+        "|---" * (len(heads) + 1) + "|",
+    ]
+    for name in names:
+        found = [column.get(name, "not run") for column in columns]
+        lines.append(f"| {name} | {' | '.join(found)} |")
+    return "\n".join(lines)
+
+
+def cells(one: dict[str, Any]) -> dict[str, str]:
+    """What everybody gets of one model: mIoU, control and stolen value."""
+    found, keys = one["findings"], one["findings"]["incorrect"]
+    said = {
+        "correct key; plain twin": f"{found['correct']['score']:.3f}; "
+        f"{found['baseline']['score']:.3f}",
+        "files, no key: nothing to run, a constant answer": f"{found['floor']:.3f}",
+        "T0 memory, no key": f"{found['no_key']['score']:.3f}",
+    }
+    if keys:
+        title = f"T1 memory, incorrect keys, mean and best of {len(keys['scores'])}"
+        said[title] = f"{keys['mean']:.3f}, {keys['maximum']:.3f}"
+    for each in one["attacks"]["findings"]:
+        images = f", {each['images']} images" if each["images"] else ""
+        stolen, control = each["stolen_value"], each["control"]
+        value = "–" if stolen is None else f"{stolen:.0%}"
+        said[f"{each['rung']} memory, {each['attack']}, {each['variant']}{images}"] = (
+            f"{each['score']:.3f} ({value} over {control:.3f})"
+        )
+    return said
 
 
 if __name__ == "__main__":
