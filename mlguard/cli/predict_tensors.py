@@ -75,7 +75,10 @@ def _tensors(session: Session, path: Path) -> dict[str, Any]:
         return dict(read_arrays(path))
     if session.image is None:
         expected = ", ".join(f"{one.name} {one.datatype}" for one in session.inputs)
-        raise ImageError(f"the bundle takes no images; expected an .npz of {expected}")
+        raise ImageError(
+            f"the bundle takes no images; expected an .npz of {expected}",
+            hint="its owner says with `mlguard export --about` which input is an image",
+        )
     fitted, _ = fit_images(read_image(path, notice=warn), session.image)
     return {"images": fitted}
 

@@ -80,6 +80,7 @@ def export_file(
     refuse_existing(out)
     lifted = lift_file(path, freeze_inputs=freeze_inputs, example=example)
     model = model_of(lifted, about or About(), name=str(path))
+    _check_stride(lifted, model.facts, name=str(path))
     subkeys = key.for_model(new_protection_id())
 
     def check(written: Path) -> None:
@@ -148,6 +149,35 @@ def _check_answer(facts: Facts2, *, name: str) -> None:
             f"{name}: output {problem}",
             hint="name another output or task, or as many class_names as it has scores",
         )
+
+
+def _check_stride(lifted: Lifted, facts: Facts2, *, name: str) -> None:
+    """Refuse a stride that is not that of the answer to the inputs of the comparison.
+
+    Masks would be of the right size and in the wrong place.
+
+    Raises:
+        ModelFileError: It is another.
+    """
+    image, task, compared = facts.image, facts.task, lifted.comparison
+    if image is None or task is None or compared is None or task.name != "segmentation":
+        return
+    shown, scores = compared.inputs.get(image.input), compared.outputs[task.output]
+    if shown is None or len(shown) != len(scores):
+        return
+    last = slice(1, -1) if image.layout.endswith("C") else slice(2, None)
+    sides, found = shown[last], scores[last]
+    if all(
+        b in (a // task.stride, -(-a // task.stride))
+        for a, b in zip(sides, found, strict=True)
+    ):
+        return
+    given, got = (" x ".join(map(str, one)) for one in (sides, found))
+    raise ModelFileError(
+        f"{name}: task.stride is {task.stride}, but an image of {given} pixels gets "
+        f"scores at {got} places",
+        hint="stride is how many pixels the scores stand apart; leave it out for 1",
+    )
 
 
 def _tensor(value: Signature) -> Tensor2:

@@ -35,11 +35,13 @@ class Comparison:
 
     Attributes:
         inputs: The shapes of the inputs used, by name.
+        outputs: The shapes of what it answered, by name; () for what is no array.
         random: Whether the model draws random numbers and answered differently, so that
             only shapes could be compared.
     """
 
     inputs: dict[str, tuple[int, ...]]
+    outputs: dict[str, tuple[int, ...]]
     random: bool = False
 
 
@@ -65,18 +67,25 @@ def compare(
         ModelFileError: The model runs on no random inputs tried, or not on the example.
         ParityError: The answers differ.
     """
-    feeds, expected = _answers(original(), example, name=name)
+    session = original()
+    names = [one.name for one in session.get_outputs()]
+    feeds, expected = _answers(session, example, name=name)
+    del session
     got = run(rewritten(), feeds)
     shapes = {key: np.shape(value) for key, value in feeds.items()}
+    answered = {
+        key: value.shape if isinstance(value, np.ndarray) else ()
+        for key, value in zip(names, expected, strict=True)
+    }
     if same(expected, got):
-        return Comparison(shapes)
+        return Comparison(shapes, answered)
     if not random or not same(_shapes(expected), _shapes(got)):
         raise ParityError(
             f"{name}: with its weights outside the graph, the model answers "
             "differently",
             hint="nothing was written; please report the model and its exporter",
         )
-    return Comparison(shapes, random=True)
+    return Comparison(shapes, answered, random=True)
 
 
 def run(session: onnxruntime.InferenceSession, feeds: Mapping[str, Any]) -> list[Any]:

@@ -277,6 +277,37 @@ def test_what_does_not_fit_the_model_is_refused(
     assert not (tmp_path / "m.mlgb").exists()
 
 
+@pytest.mark.parametrize(("stride", "fits"), [(4, True), (1, False), (8, False)])
+def test_a_stride_that_is_not_the_model_s_is_refused(
+    stride: int, fits: bool, tmp_path: Path
+) -> None:
+    graph = models.graph(
+        [models.node("Conv", ["x", "w"], ["y"], strides=[4, 4])],
+        [models.value("x", ["N", 3, "H", "W"])],
+        [models.value("y", ["N", 2, "h", "w"])],
+        [models.initializer("w", models.weights(2, 3, 4, 4))],
+    )
+    source = written(tmp_path / "m.onnx", models.model(graph))
+    said = f"""[image]
+    input = "x"
+    channels = 3
+    mean = [0.0, 0.0, 0.0]
+    std = [1.0, 1.0, 1.0]
+    size = [64, 64]
+    [task]
+    name = "segmentation"
+    output = "y"
+    stride = {stride}
+    class_names = ["a", "b"]
+    """
+    if fits:
+        export_file(source, KEY, tmp_path / "m.mlgb", about=about(tmp_path, said))
+        return
+    with pytest.raises(ModelFileError, match=f"task.stride is {stride}, but an image"):
+        export_file(source, KEY, tmp_path / "m.mlgb", about=about(tmp_path, said))
+    assert not (tmp_path / "m.mlgb").exists()
+
+
 def test_a_model_folder_that_moved_is_exported_alike(tmp_path: Path) -> None:
     exported(tmp_path)
     (tmp_path / "moved").mkdir()
