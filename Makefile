@@ -13,7 +13,7 @@ GUARD  := $(BIN)/mlguard
 WHEEL  := .wheel
 FEWER  := --set train.epochs=1 --set data.shapes_images=[64,8,8]
 
-.PHONY: help demo commands wheel test check coverage test-oldest docs docs-serve fuzz \
+.PHONY: help bench demo commands wheel test check coverage test-oldest docs docs-serve fuzz \
   release setup clean
 
 help: ## this list
@@ -92,6 +92,10 @@ release: $(VENV)/.dev wheel ## wheel, source, checks and a bill of materials, in
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/python -m twine check --strict dist/*
 	$(BIN)/python -m cyclonedx_py environment $(WHEEL)/bin/python --output-file dist/mlguard.cdx.json
+
+# The quick set of measurements, into docs/results/bench.{json,md}.
+bench: $(VENV)/.train ## the quick set of measurements, under ten minutes
+	$(BIN)/python benchmarks/bench.py --out docs/results/bench.json --page docs/results/bench.md
 
 setup: $(VENV)/.dev
 
