@@ -312,7 +312,10 @@ class Course:
         return [bool(flag) for flag in self._accelerator.reduce(own, reduction="sum")]
 
     def _save(self) -> None:
-        self._progress.loss_sum = float(self._loss_sum)
+        # Of all processes: each goes on from the sum that one of them wrote.
+        mean = self._accelerator.reduce(self._loss_sum, reduction="mean")
+        self._loss_sum = mean.clone()
+        self._progress.loss_sum = float(mean)
         if self._accelerator.scaler is not None:
             self._progress.scaler = self._accelerator.scaler.state_dict()
         if self._accelerator.is_main_process:
