@@ -165,7 +165,7 @@ def test_a_new_version_is_taken_up_without_a_restart(served) -> None:
     key = f"file:{folder / 'acme.key'}"
     again = Served("acme", key, version=2, instances=2)
     write_repository(folder / "acme.mlgb", folder / "models", again)
-    assert wait_for(lambda: server.ready("acme", "2"), 30), server.log
+    assert wait_for(lambda: server.ready("acme", "2")), server.log
     assert server.classes(images(3)).shape == (2, 12, 16)
 
 
@@ -181,7 +181,7 @@ def test_a_killed_instance_comes_back(served) -> None:
         os.kill(stub.pid, signal.SIGKILL)
     pixels = images(4)
     assert wait_for(
-        lambda: np.array_equal(server.classes(pixels), session.predict(pixels)), 60
+        lambda: np.array_equal(server.classes(pixels), session.predict(pixels))
     ), server.log
 
 
