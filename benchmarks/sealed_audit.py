@@ -38,6 +38,7 @@ from mlguard.protect.run_folder import is_finished
 from mlguard.recipe import read_recipe
 
 KEY = ModelKey(hashlib.sha256(b"mlguard: sealed audits; protects nothing").digest())
+NOTHING = "the key does nothing"
 BOUND = (("weights",), ("orthogonal", "weights"))
 
 
@@ -169,15 +170,28 @@ def page(audits: list[dict[str, Any]]) -> str:
     """The table of the results page: who has what, and what each model gives him."""
     heads = [f"{', '.join(one['methods'])}; seed {one['seed']}" for one in audits]
     columns = [cells(one) for one in audits]
-    names = list(dict.fromkeys(name for column in columns for name in column))
+    names = sorted(
+        dict.fromkeys(name for column in columns for name in column),
+        key=lambda name: name[:2] if name[1].isdigit() else "",
+    )
     lines = [
         f"| who, with what | {' | '.join(heads)} |",
         "|---" * (len(heads) + 1) + "|",
     ]
     for name in names:
-        found = [column.get(name, "not run") for column in columns]
+        pairs = zip(columns, audits, strict=True)
+        found = [column.get(name) or missing(one, name) for column, one in pairs]
         lines.append(f"| {name} | {' | '.join(found)} |")
     return "\n".join(lines)
+
+
+def missing(one: dict[str, Any], name: str) -> str:
+    """Why a row says nothing of a model."""
+    if name.startswith("T1 memory, incorrect"):
+        return NOTHING
+    left_out = {each["attack"]: each["reason"] for each in one["attacks"]["not_run"]}
+    impossible = left_out.get(name.split(", ")[1]) == "impossible"
+    return NOTHING if impossible else "not run"
 
 
 def cells(one: dict[str, Any]) -> dict[str, str]:
