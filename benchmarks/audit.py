@@ -156,6 +156,8 @@ class _Clock:
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         self.seconds, self._device = 0.0, device
+        gpu = device.type == "cuda"
+        self._now = time.perf_counter if gpu else time.process_time
         self._hooks = [
             model.register_forward_pre_hook(self._begin),
             model.register_forward_hook(self._end),
@@ -163,11 +165,11 @@ class _Clock:
 
     def _begin(self, *_: object) -> None:
         synchronize(self._device)
-        self._since = time.perf_counter()
+        self._since = self._now()
 
     def _end(self, *_: object) -> None:
         synchronize(self._device)
-        self.seconds += time.perf_counter() - self._since
+        self.seconds += self._now() - self._since
 
     def stop(self) -> None:
         for hook in self._hooks:
@@ -175,11 +177,13 @@ class _Clock:
 
 
 def timed(work: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
+    """Seconds, and what came of it; on a CPU those that this process computed."""
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
     synchronize(device)
-    since = time.perf_counter()
+    since = clock()
     result = work()
     synchronize(device)
-    return time.perf_counter() - since, result
+    return clock() - since, result
 
 
 def synchronize(device: torch.device) -> None:
