@@ -72,7 +72,23 @@ def atomic_write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     Raises:
         OutputError: There is no space, or the folder is not writable.
     """
-    _write(path, lambda file: file.write(data), mode, os.replace)
+    atomic_fill(path, lambda file: file.write(data), mode=mode)
+
+
+def atomic_fill(
+    path: Path, fill: Callable[[BinaryIO], object], *, mode: int = 0o644
+) -> None:
+    """Write a file part by part, whole or not at all, replacing what was there.
+
+    Args:
+        path: The file. Its folder must exist.
+        fill: Writes the content.
+        mode: Permission bits of a new file, before the umask.
+
+    Raises:
+        OutputError: There is no space, or the folder is not writable.
+    """
+    _write(path, fill, mode, os.replace)
 
 
 def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:

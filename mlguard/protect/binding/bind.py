@@ -5,7 +5,6 @@ The result is a run folder like that of training, with the plain model as its ba
 Nothing is written that was not compared with the model it came from.
 """
 
-import copy
 import errno
 import secrets
 import shutil
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mlguard.errors import BindingError, OutputError, OutputExists
@@ -26,10 +26,10 @@ from mlguard.files import (
     refuse_filled_folder,
 )
 from mlguard.keys import ModelKey, ModelSubkeys, new_protection_id
-from mlguard.models import keyed, normalization_of, rewrite
+from mlguard.models import NO_KEY, keyed, normalization_of, rewrite
 from mlguard.models.binding import norms_with_statistics
 from mlguard.protect import run_folder
-from mlguard.protect.binding.fold import compare, fold, stem_form, unfold
+from mlguard.protect.binding.fold import answers, compare, fold, stem_form, unfold
 from mlguard.protect.key_work import blank_model
 from mlguard.protect.run_folder import (
     Keeper,
@@ -91,16 +91,16 @@ def bind_model(
         OutputError: There is no space, or the folder is not writable.
     """
     refuse_filled_folder(out)
-    form, original = stem_form(plain, recipe), plain.load_model()
+    form, model = stem_form(plain, recipe), plain.load_model()
+    expected = answers(model, NO_KEY, recipe)
     protection = Protection(new_protection_id(), key.key_id, key_name)
-    model = copy.deepcopy(original)
     draft = Run(out, recipe, protection, dict(plain.provenance), plain.build)
     transforms = draft.derive(protection.subkeys(key))
     begun = time.perf_counter()
     rewrite(model, recipe.model, recipe.transform.block_size)
     fold(model, transforms, normalization_of(recipe.model))
     fold_ms = (time.perf_counter() - begun) * 1e3
-    difference, largest = compare(model, keyed(transforms), original, recipe=recipe)
+    difference, largest = compare(answers(model, keyed(transforms), recipe), expected)
     facts = {
         "stem": form or "",
         "tied": form == "lifted",
@@ -137,18 +137,17 @@ def rebind_run(
     """
     refuse_filled_folder(out)
     was, run = run.transform(old), run.unlocked(old)
-    original = run.load_model()
+    model, normalization = run.load_model(), normalization_of(run.recipe.model)
+    expected = answers(model, keyed(was), run.recipe)
     protection = Protection(new_protection_id(), key.key_id, key_name)
-    model, normalization = copy.deepcopy(original), normalization_of(run.recipe.model)
     draft = Run(out, run.recipe, protection, run.provenance, run.build)
     becomes = draft.derive(protection.subkeys(key))
     begun = time.perf_counter()
     _unfold_old(model, was, run)
     fold(model, becomes, normalization)
     fold_ms = (time.perf_counter() - begun) * 1e3
-    difference, largest = compare(
-        model, keyed(becomes), original, keyed(was), recipe=run.recipe
-    )
+    got = answers(model, keyed(becomes), run.recipe)
+    difference, largest = compare(got, expected)
     twin = run.baseline(old)
     known = run.provenance.get(run_folder.BOUND)
     facts = dict(known) if isinstance(known, dict) else {}
@@ -203,8 +202,9 @@ def _write(
 
 def _check_form(model: nn.Module, draft: Run) -> None:
     """Refuse a model that its own recipe does not build: nobody could load it."""
-    blank = blank_model(draft.recipe, draft.build)
-    problem = run_folder.load_tensors(blank, model.state_dict())
+    with torch.device("cpu" if draft.build else "meta"):
+        blank = blank_model(draft.recipe, draft.build)
+    problem = run_folder.load_tensors(blank, model.state_dict(), assign=True)
     if problem:
         raise BindingError(
             f"the bound model has not the form that its recipe builds: {problem}"

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mlguard.errors import BindingError, ParityError
 from mlguard.models import (
-    NO_KEY,
     Condition,
     Normalization,
     logits_of,
@@ -181,15 +180,15 @@ def unfold(
 
 
 @torch.inference_mode()
-def compare(
-    model: nn.Module,
-    condition: Condition,
-    other: nn.Module,
-    under: Condition = NO_KEY,
-    *,
-    recipe: Recipe,
-) -> tuple[float, float]:
-    """Compare the logits of two models, each under its condition.
+def answers(model: nn.Module, condition: Condition, recipe: Recipe) -> Tensor:
+    """The logits that a model gives for a few example images under a condition."""
+    images = torch.from_numpy(example_images((IMAGES, 3, *recipe.data.size), 0))
+    normalization = normalization_of(recipe.model)
+    return logits_of(output_of(model, images, condition, normalization))
+
+
+def compare(got: Tensor, expected: Tensor) -> tuple[float, float]:
+    """Compare the `answers` of a model before and after it was bound.
 
     Returns:
         The largest difference of two logits, and the largest logit.
@@ -197,10 +196,6 @@ def compare(
     Raises:
         ParityError: They differ by more than rounding.
     """
-    images = torch.from_numpy(example_images((IMAGES, 3, *recipe.data.size), 0))
-    normalization = normalization_of(recipe.model)
-    got = logits_of(output_of(model, images, condition, normalization))
-    expected = logits_of(output_of(other, images, under, normalization))
     difference = float((got - expected).abs().max())
     largest = float(expected.abs().max())
     limit = MAX_DIFFERENCE * largest

@@ -237,10 +237,12 @@ def bundle_model(
         opset=facts.opset,
         ir_version=graph.ir_version,
     )
+    content = serialized(graph)
+    graph.Clear()  # its weights are in the content now
     return make_bundle(
         facts,
         preprocess=serialized(preprocess),
-        model=serialized(graph),
+        model=content,
         subkeys=key.for_model(protection_id),
         name=name,
         sealed=sealed,

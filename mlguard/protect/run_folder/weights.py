@@ -1,22 +1,39 @@
 """The weights of a run, in and out of a safetensors file."""
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from mlguard.errors import MalformedRun
-from mlguard.files import atomic_write, read_bounded
+from mlguard.files import atomic_fill, read_bounded
 from mlguard.kinds import but_is
 from mlguard.protect.key_work import Build, blank_model
 from mlguard.recipe import Recipe
 
 PRIVATE = 0o600  # permission bits of all that a run writes
 HEADER_BYTES = 1 << 24  # more than the names of any model's tensors take
+DTYPES = {  # as the format names them
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+    torch.complex64: "C64",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+}
 WIDEST = 2  # how many times as wide as the model's own a file's numbers may be
 
 
@@ -57,8 +74,12 @@ def filled_model(
     Raises:
         MalformedRun: They are of another model.
     """
-    model = blank_model(recipe, build)
-    problem = load_tensors(model, tensors)
+    # Of a model without numbers the tensors become the numbers: none are there twice.
+    # A model of one's own may not know how, and fills its own.
+    assign = build is None
+    with torch.device("meta" if assign else "cpu"):
+        model = blank_model(recipe, build)
+    problem = load_tensors(model, tensors, assign=assign)
     if problem:
         raise MalformedRun(
             f"{path} holds the weights of another model: {problem}",
@@ -79,18 +100,68 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     Raises:
         OutputError: There is no space, or the folder is not writable.
     """
-    data = save(contiguous(tensors))
-    atomic_write(path, data, mode=PRIVATE)
-    return hashlib.sha256(data).hexdigest()
+    sha256 = hashlib.sha256()
+
+    def fill(file: BinaryIO) -> None:
+        for part in parts_of(contiguous(tensors)):
+            file.write(part)
+            sha256.update(part)
+
+    atomic_fill(path, fill, mode=PRIVATE)
+    return sha256.hexdigest()
 
 
-def load_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> str:
-    """Load the tensors; what is wrong with the first that does not fit, else empty."""
+def parts_of(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """A safetensors file of tensors, piece by piece: never the whole of it in memory.
+
+    Shape:
+        tensors  any, contiguous and on the CPU
+
+    Source: the format's page, github.com/huggingface/safetensors.
+    """
+    # Widest first: so every tensor begins at a multiple of its own width.
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, Any] = {}
+    start = 0
+    for name in names:
+        value = tensors[name]
+        end = start + value.numel() * value.element_size()
+        header[name] = {
+            "dtype": DTYPES[value.dtype],
+            "shape": list(value.shape),
+            "data_offsets": [start, end],
+        }
+        start = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for name in names:
+        if tensors[name].numel():
+            flat = tensors[name].reshape(-1).view(torch.uint8)
+            yield flat.numpy().data
+
+
+def load_tensors(
+    model: nn.Module, tensors: dict[str, Tensor], *, assign: bool = False
+) -> str:
+    """Load the tensors; what is wrong with the first that does not fit, else empty.
+
+    Args:
+        model: Where they belong.
+        tensors: By name.
+        assign: The model takes the tensors themselves, in its own types, no copies.
+    """
     for name, own in model.state_dict().items():
         if name in tensors and tensors[name].shape != own.shape:
             found, expected = tuple(tensors[name].shape), tuple(own.shape)
             return f"tensor {name} has shape {found}, expected {expected}"
-    keys = model.load_state_dict(tensors, strict=False)
+    if assign:
+        own_types = {name: own.dtype for name, own in model.state_dict().items()}
+        tensors = {
+            name: value.to(own_types.get(name, value.dtype))
+            for name, value in tensors.items()
+        }
+    keys = model.load_state_dict(tensors, strict=False, assign=assign)
     if keys.missing_keys:
         return f"tensor {keys.missing_keys[0]} is missing"
     if keys.unexpected_keys:
