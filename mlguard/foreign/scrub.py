@@ -17,23 +17,17 @@ GRAPH = "model"
 DEFAULT_DOMAINS = ("", "ai.onnx")
 
 
-def scrub(model: ModelProto, *, copy: bool = True) -> ModelProto:
+def scrub(model: ModelProto) -> ModelProto:
     """Return a model that computes the same under neutral names.
 
     Graph inputs and outputs keep their names and sizes; all other values become v0, v1
     and so on, initializers w0, w1, and nodes have no name.
 
-    Args:
-        model: Any.
-        copy: Whether the model is to stay as it is: it is not there twice otherwise.
-
     Raises:
         ModelFileError: A local function cannot be inlined.
     """
-    plain = without_functions(model)
-    if copy:
-        plain = ModelProto()
-        plain.CopyFrom(without_functions(model))
+    plain = ModelProto()
+    plain.CopyFrom(without_functions(model))
     _clear(plain, "metadata_props", "doc_string", "producer_version", "domain")
     _clear(plain, "model_version", "training_info", "configuration")
     plain.producer_name = PRODUCER

@@ -9,6 +9,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
+from google.protobuf.message import EncodeError
 from onnx import ModelProto
 from torch import Tensor, nn
 
@@ -350,8 +351,11 @@ def test_what_is_larger_than_protocol_buffers_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Told by a stand-in: a graph of 2 GiB would take its time."""
-    large = Mock(ByteSize=lambda: 1 << 31)
-    monkeypatch.setattr(export_graph, "scrub", lambda *_, **__: large)
+
+    def refuse(**_: object) -> bytes:
+        raise EncodeError("Failed to serialize proto")
+
+    monkeypatch.setattr(export_graph, "scrub", lambda _: Mock(SerializeToString=refuse))
     with pytest.raises(BundleError, match="larger than the 2 GiB"):
         own_bundle(tmp_path, own_model())
 
@@ -359,7 +363,7 @@ def test_what_is_larger_than_protocol_buffers_is_refused(
 def test_a_graph_that_is_no_valid_onnx_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoiled(model: ModelProto, **_: object) -> ModelProto:
+    def spoiled(model: ModelProto) -> ModelProto:
         plain = scrub(model)
         plain.graph.node[0].op_type = "Unheard"
         return plain

@@ -49,8 +49,9 @@ def trained(folder: Path, processes: int, *words: str) -> Path:
     script.write_text(JOB)
     command = [sys.executable, str(script)]
     if processes > 1:
-        command[1:1] = ["-m", "torch.distributed.run", "--max-restarts", "2"]
-        command[5:5] = ["--nproc-per-node", str(processes)]
+        launcher = ["-m", "torch.distributed.run", "--standalone"]
+        command[1:1] = [*launcher, "--max-restarts", "2", "--nproc-per-node"]
+        command.insert(7, str(processes))
     out = folder / "run"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, str(out), *words], env=environment, check=True)

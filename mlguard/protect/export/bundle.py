@@ -237,12 +237,10 @@ def bundle_model(
         opset=facts.opset,
         ir_version=graph.ir_version,
     )
-    content = serialized(graph)
-    graph.Clear()  # its weights are in the content now
     return make_bundle(
         facts,
         preprocess=serialized(preprocess),
-        model=content,
+        model=serialized(graph),
         subkeys=key.for_model(protection_id),
         name=name,
         sealed=sealed,

@@ -1,6 +1,5 @@
 """Step 6: a model as an ONNX graph, what permutes its feature maps left open."""
 
-import math
 import re
 import warnings
 from collections.abc import Sequence
@@ -19,8 +18,6 @@ from mlguard.protect.export.slots import WithSlots, empty_slots, example_slots
 
 INPUT, OUTPUT = "pixels", "logits"
 EXAMPLE = (2, 3, 64, 96)  # neither 0 nor 1 is traced as a constant, nor H as W
-LARGE_BYTES = 4096  # of a tensor that a check of the graph does without
-MAX_PROTOBUF = 1 << 31  # bytes; protocol buffers end there
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal
 
 
@@ -80,54 +77,18 @@ def export_open_graph(
         raise ParityError(f"torch cannot export the model: {cause_of(error)}") from None
     if program is None:
         raise ParityError("torch gave no graph")
-    exported = program.model_proto
-    del program
-    graph = scrub(exported, copy=False)
+    graph = scrub(program.model_proto)
     _check(graph)
     return graph
 
 
 def _check(graph: onnx.ModelProto) -> None:
-    if graph.ByteSize() >= MAX_PROTOBUF:  # the checker has no refusal for it
-        raise _too_large()
-    content = without_weights(graph).SerializeToString()
+    content = serialized(graph)  # not left to the checker: it has no refusal for it
     try:
         onnx.checker.check_model(content, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ParityError(f"torch exported what is no valid ONNX: {reason}") from None
-
-
-def without_weights(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with its large tensors as inputs of the same types and shapes.
-
-    What follows from shapes can be checked in it, and it has the size of a text.
-
-    Raises:
-        ParityError: A tensor has not as many bytes as its shape asks for.
-    """
-    light = onnx.ModelProto(ir_version=graph.ir_version)
-    light.opset_import.extend(graph.opset_import)
-    light.functions.extend(graph.functions)
-    whole, part = graph.graph, light.graph
-    part.name = whole.name
-    part.node.extend(whole.node)
-    part.input.extend(whole.input)
-    part.output.extend(whole.output)
-    part.sparse_initializer.extend(whole.sparse_initializer)
-    for tensor in whole.initializer:
-        if len(tensor.raw_data) < LARGE_BYTES:
-            part.initializer.append(tensor)
-            continue
-        width = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-        if len(tensor.raw_data) != width * math.prod(tensor.dims):
-            raise ParityError(f"torch exported a tensor {tensor.name} of another size")
-        part.input.append(
-            onnx.helper.make_tensor_value_info(
-                tensor.name, tensor.data_type, tensor.dims
-            )
-        )
-    return light
 
 
 def serialized(graph: onnx.ModelProto) -> bytes:
@@ -139,14 +100,10 @@ def serialized(graph: onnx.ModelProto) -> bytes:
     try:
         return bytes(graph.SerializeToString(deterministic=True))
     except (EncodeError, ValueError):  # protocol buffers end at 2 GiB
-        raise _too_large() from None
-
-
-def _too_large() -> BundleError:
-    return BundleError(
-        "the model is larger than the 2 GiB a bundle holds",
-        hint="take an architecture with fewer parameters",
-    )
+        raise BundleError(
+            "the model is larger than the 2 GiB a bundle holds",
+            hint="take an architecture with fewer parameters",
+        ) from None
 
 
 def cause_of(error: BaseException, *, limit: int = 300) -> str:
