@@ -13,7 +13,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from mlguard.bundle import Bundle2, Tensor2, glimpse_bundle
+from mlguard.bundle import (
+    Bundle2,
+    FileOwner,
+    Tensor2,
+    bundle2_bytes,
+    bundle2_of,
+    glimpse_bundle,
+)
 from mlguard.bundle.backbone import misfit_of_probe, probe_of
 from mlguard.bundle.manifest2 import parse_manifest2
 from mlguard.cli import opening, predict
@@ -33,9 +40,10 @@ from mlguard.errors import (
     WrongKey,
 )
 from mlguard.issuing import issue
-from mlguard.models import NO_KEY, normalization_of, output_of
+from mlguard.models import NO_KEY, build_model, normalization_of, output_of
 from mlguard.protect import DataFolder, Job, Run
 from mlguard.protect.export import export_run, halves
+from mlguard.recipe import read_recipe
 from mlguard.runtime import Session
 from mlguard.runtime.backbone import (
     LocalBackbone,
@@ -49,7 +57,7 @@ from tests.grants.people import HOSPITAL, OWNER
 from tests.issuing.files import JUNE_TERMS
 from tests.runs import KEY, OTHER_KEY, small_run
 from tests.runtime.oip_server import Host, answer_of, host
-from tests.splits import MAPS, public_weights, split_recipe
+from tests.splits import MAPS, OVERRIDES, public_weights, split_recipe
 
 
 @dataclass(frozen=True)
@@ -431,3 +439,33 @@ def test_a_half_is_not_audited_alone(made: Exported, tmp_path: Path) -> None:
             recipe_name=None,
             overrides=(),
         )
+
+
+CLASSIFIER = (
+    "data.size=[32, 32]",
+    'data.class_names=["cat", "dog", "tiger"]',
+    *(one for one in OVERRIDES if one.startswith(("transform", "model"))),
+    "model.name=sliced_classifier",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [0, 4])
+def test_a_classifier_is_cut_as_well(tmp_path: Path, side: int) -> None:
+    weights = public_weights(tmp_path)
+    more = (f"model.weights={weights}", f"model.side={side}")
+    recipe = read_recipe("imagefolder", overrides=[*CLASSIFIER, *more])
+    run = Run(tmp_path, recipe, None, {})
+    model = build_model(recipe.model, 3).eval()
+    cut = halves.cut(run, model)
+    owner = FileOwner.of(KEY.for_model(bytes(16)))
+    bundle = bundle2_bytes(
+        halves.private_model(run, cut, name="x"), owner, name="x.mlgb"
+    )
+    beside = LocalBackbone(cut.backbone, cut.facts, Compute(), name="x")
+    session = Session(bundle2_of(bundle, name="x.mlgb"), KEY, backbone=beside)
+    shown = images(40, 50)
+    normalization = normalization_of(recipe.model)
+    with torch.inference_mode():
+        expected = output_of(model, torch.from_numpy(shown), NO_KEY, normalization)
+    np.testing.assert_allclose(session.logits(shown), expected, atol=1e-4)
