@@ -8,7 +8,7 @@
     python benchmarks/challenge.py table challenge
 
 `make` binds a plain run under a key that it draws and throws away: nobody has it, the
-organizers included. `split` runs become a track by `--split RUN`.
+organizers included.
 """
 
 import argparse
@@ -95,7 +95,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             command.add_argument("--run", type=Path, help="a plain run", required=True)
             command.add_argument("--layers", help="of channels", required=True)
             command.add_argument("--tracks", default=",".join(TRACKS))
-            command.add_argument("--split", type=Path, help="a run of method split")
         if name in ("attack", "controls"):
             command.add_argument("--track", required=name == "attack")
             command.add_argument("--ancestor", help="the public weights")
@@ -121,8 +120,6 @@ def make(options: argparse.Namespace) -> None:
     for name in names:
         tracks[name] = bind_track(name, plain, test, options)
         print(f"{name}: correct key {tracks[name]['correct']:.4f}", flush=True)
-    if options.split:
-        tracks["split"] = split_track(options.split, test, options)
     rules = {
         "schema": "mlguard.challenge/1",
         "test": test.fingerprint,
@@ -158,26 +155,6 @@ def bind_track(
                 shutil.copy(path, folder)
     return {
         "weights_sha256": sha256_of(folder / "model.safetensors"),
-        "correct": test.task.score_of(counts),
-        "floor": test.task.floor(test.task.total(counts)),
-        "per_image": counts.tolist(),
-    }
-
-
-def split_track(
-    path: Path, test: LabelledSet, options: argparse.Namespace
-) -> dict[str, object]:
-    """All that the host of a split model has is public: nothing is copied here."""
-    run = read_run(path)
-    if not run.recipe.transform.splits:
-        raise Refused(f"{path} is not a run of method split")
-    subject = Subject.load(run, CPU)
-    counts = SplitReferee(subject, test, 16)(subject.model, Condition())
-    folder = options.folder / "split"
-    folder.mkdir(parents=True)
-    shutil.copy(path / "recipe.toml", folder)
-    return {
-        "weights_sha256": None,
         "correct": test.task.score_of(counts),
         "floor": test.task.floor(test.task.total(counts)),
         "per_image": counts.tolist(),
