@@ -75,8 +75,15 @@ class Handle:
 
         The ids may be printed. Disabled versions have one too.
         """
-        versions = self._entry(name).versions
-        return {v.id: of(v.secret) for v in versions if v.secret is not None}
+        return self.info_and_ids(name, of)[1]
+
+    def info_and_ids(
+        self, name: str, of: Callable[[bytes], str]
+    ) -> tuple[Entry, dict[int, str]]:
+        """Return what `info` and `public_ids` give, for one reading of the entry."""
+        entry = self._entry(name)
+        ids = {v.id: of(v.secret) for v in entry.versions if v.secret is not None}
+        return entry.without_secrets(), ids
 
     def check(self) -> tuple[Record, ...]:
         """Read and check every entry and the whole log; return the log.

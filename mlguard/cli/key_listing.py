@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from keystore import Entry, Keystore
+from keystore import Keystore
 from mlguard.cli.answers import Json, answer
 from mlguard.cli.model_key import NO_ID, key_id_of, parse_key_name
 from mlguard.cli.with_store import with_store
@@ -15,7 +15,7 @@ Name = Annotated[str, typer.Argument(help="The key's name.")]
 @with_store
 def list_keys(store: Keystore, json: Json = False) -> None:
     """List all keys: name, key id of the primary version, number of versions."""
-    keys = [describe(store, store.info(name)) for name in store.names()]
+    keys = [describe(store, name) for name in store.names()]
     width = max((len(key["name"]) for key in keys), default=0)
     lines = [
         f"{key['name']:{width}}  {primary_id(key):16}  {versions_in_words(key)}"
@@ -33,13 +33,13 @@ def show(store: Keystore, name: Name, json: Json = False) -> None:
 
 def show_entry(store: Keystore, name: str, *, as_json: bool) -> None:
     """Print one key."""
-    value = describe(store, store.info(name))
+    value = describe(store, name)
     answer(value, _in_words(value), as_json=as_json)
 
 
-def describe(store: Keystore, entry: Entry) -> dict[str, Any]:
+def describe(store: Keystore, name: str) -> dict[str, Any]:
     """A key as `--json` gives it."""
-    ids = store.public_ids(entry.name, key_id_of)
+    entry, ids = store.info_and_ids(name, key_id_of)
     return {
         "name": entry.name,
         "purpose": entry.purpose,

@@ -124,7 +124,7 @@ def held_key(store: Keystore, name: str, key_id: str | None) -> HeldKey:
 
 def _find(store: Keystore, name: str, asked: int | None, key_id: str) -> int:
     """The version with a key id: the one asked for, or else the newest."""
-    info, ids = store.info(name), store.public_ids(name, key_id_of)
+    info, ids = store.info_and_ids(name, key_id_of)
     tried = [info.version(asked)] if asked else list(reversed(info.versions))
     fitting = [version for version in tried if ids.get(version.id) == key_id]
     fitting.sort(key=lambda version: version.state != "enabled")  # enabled ones first

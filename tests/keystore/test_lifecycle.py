@@ -173,6 +173,8 @@ def test_public_ids_name_disabled_versions_and_not_destroyed_ones(
     }
     store.destroy("unet", 1)
     assert store.public_ids("unet", lambda secret: secret.hex()[:2]) == {2: "08"}
+    both = store.info_and_ids("unet", lambda secret: secret.hex()[:2])
+    assert both == (store.info("unet"), {2: "08"})
 
 
 def test_a_changed_passphrase_opens_and_the_old_one_does_not(
