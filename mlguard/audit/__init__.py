@@ -1,7 +1,7 @@
 """Step 7: measure what an unauthorized user still gets, and report it.
 
-Importing this room loads no torch, so that a report can be read anywhere; the
-measuring itself is `mlguard.audit.run.audit_run`, which needs it.
+Importing this room does not load torch, so that a report can be read anywhere; the
+measuring itself, in `mlguard.audit.run`, needs it.
 """
 
 from mlguard.audit.findings import (

@@ -1,8 +1,7 @@
 """`mlguard`: the table of commands, and the one place where refusals become words.
 
-A command parses, calls and prints; it decides nothing. Answers go to standard output;
-prompts, progress and refusals to standard error, as "mlguard: error: …" and
-"mlguard: hint: …".
+A command only parses, calls and prints. Answers go to standard output; prompts,
+progress and refusals to standard error, as "mlguard: error: …" and "mlguard: hint: …".
 """
 
 import os
@@ -19,7 +18,7 @@ from mlguard.cli.process import set_up, use_threads
 from mlguard.cli.streams import lasting_streams, lost
 
 OK, INTERNAL_ERROR, INTERRUPTED, NO_SPACE = 0, 1, 3, 41  # rows of exit_codes.py
-TYPER_INTERRUPTED = 130  # how typer ends when Ctrl-C is pressed
+TYPER_INTERRUPTED = 130  # typer's exit status when Ctrl-C is pressed
 DEBUG = "MLGUARD_DEBUG"  # set to 1 to see the traceback of an internal error
 
 app = typer.Typer(
@@ -43,14 +42,16 @@ def _version(wanted: bool) -> None:
 def _root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print it."),
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
     threads: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Threads that torch computes with; default: one a core, or what the "
-            "container may keep busy.",
+            help="Threads that torch computes with; default: one per core, or the "
+            "container's quota.",
             show_default=False,
         ),
     ] = None,
@@ -77,8 +78,8 @@ def main() -> None:
             output.flush()
         if reason := lost(output):
             _say(
-                f"not all of the answer was written: standard output: {reason}",
-                "what the command was to do is done; ask again for what it said",
+                f"the answer was not written completely: standard output: {reason}",
+                "the command has done its work; run it again to see the answer",
             )
             status = status or NO_SPACE
     sys.exit(status)
@@ -99,7 +100,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _refused(error: Exception) -> int:
-    from mlguard.cli.exit_codes import Refusal, exit_code_of  # not needed as a rule
+    from mlguard.cli.exit_codes import Refusal, exit_code_of  # usually not needed
 
     if not isinstance(error, Refusal):
         return _internal(error)
@@ -108,12 +109,12 @@ def _refused(error: Exception) -> int:
 
 
 def _internal(error: Exception) -> int:
-    """Report a bug by its place: a message or a local could hold a secret."""
+    """Report a bug by its place only: a message or a local could hold a secret."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "nowhere"
     _say(
         f"internal error: {type(error).__name__} at {place}",
-        f"this is a bug; {DEBUG}=1 shows where it comes from",
+        f"this is a bug; set {DEBUG}=1 to see where it comes from",
     )
     if os.environ.get(DEBUG) == "1":
         traceback.print_exception(error)

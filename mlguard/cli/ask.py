@@ -14,19 +14,19 @@ from pathlib import Path
 from keystore import PassphraseMissing, PassphraseRefused
 from mlguard.cli.printable import printable, warn
 
-MAX_FILE_BYTES = 4096  # a passphrase is a line; more is another file
+MAX_FILE_BYTES = 4096  # a passphrase is one line; more is another file
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where a secret that a person could type is read from, first found wins.
+    """The sources of a secret that a person could type; the first one found is used.
 
     Attributes:
-        what: What it is, in questions and refusals: "passphrase".
+        what: Its name in questions and refusals: "passphrase".
         descriptor: An open file descriptor.
         file: A file with one line.
         variable: An environment variable that names such a file.
-        hint: What to say if there is none of these, and no terminal.
+        hint: The hint if there is none of these, and no terminal.
     """
 
     what: str
@@ -36,15 +36,16 @@ class Source:
     hint: str = PassphraseMissing.hint
 
     def read(self, question: str, *, confirm: bool = False) -> str:
-        """Read it, or ask for it.
+        """Read the secret, or ask for it.
 
         Args:
-            question: What to ask on the terminal.
+            question: The question on the terminal.
             confirm: Ask twice.
 
         Raises:
-            PassphraseMissing: No source, and no terminal to ask on.
-            PassphraseRefused: It is more than a line, not text, or typed differently.
+            PassphraseMissing: There is no source, and no terminal to ask at.
+            PassphraseRefused: It has more than one line, is not text, or was typed
+                differently.
         """
         if self.descriptor is not None:
             return self._from(self.descriptor, f"file descriptor {self.descriptor}")
@@ -84,11 +85,12 @@ class Source:
             ) from None
         if data.startswith(codecs.BOM_UTF8):
             data = data.removeprefix(codecs.BOM_UTF8)
-            warn(f"left out the byte-order mark at the start of {source}")
+            warn(f"ignored the byte-order mark at the start of {source}")
         line, _, rest = data.partition(b"\n")
         if len(data) > MAX_FILE_BYTES or rest:
             raise PassphraseRefused(
-                f"{source} holds more than one line", hint="was another file named?"
+                f"{source} holds more than one line",
+                hint="check that this is the right file",
             )
         try:
             return line.removesuffix(b"\r").decode("utf-8")
@@ -106,7 +108,7 @@ def ask(question: str, *, hint: str = PassphraseMissing.hint) -> str:
     """
     if sys.stdin is None or not sys.stdin.isatty():
         raise PassphraseMissing(
-            f"there is no terminal to ask on: {question.removesuffix(': ')}", hint=hint
+            f"there is no terminal to ask at: {question.removesuffix(': ')}", hint=hint
         )
     try:
         return getpass.getpass(printable(question), stream=sys.stderr)

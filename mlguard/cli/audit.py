@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 BUNDLE = ".mlgb"
 MAX_SEED = 2**31 - 1
-MAX_EXAMPLES = 100  # of a page that a browser still opens
+MAX_EXAMPLES = 100  # limit of a page that a browser still opens
 
 
 @unlocking
 def audit(
     ctx: typer.Context,
-    out: Annotated[Path, typer.Option(help="Folder for the report; new or empty.")],
+    out: Annotated[Path, typer.Option(help="Folder for the report, new or empty.")],
     run: Annotated[
         Path | None,
         typer.Argument(
@@ -49,9 +49,9 @@ def audit(
         typer.Option(
             "--from",
             metavar="AUDIT",
-            help="Make the report of a finished audit again, from audit.json or "
-            "audit.jsonl, without its pictures; needs no RUN and no images. With --key "
-            "its proof is checked.",
+            help="Write the report of a finished audit again, from audit.json or "
+            "audit.jsonl, without its pictures; needs no RUN and no images. With "
+            "--key its proof is checked.",
             show_default=False,
         ),
     ] = None,
@@ -59,8 +59,8 @@ def audit(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Of a bundle: a shipped recipe's name, or a file, whose [data] and "
-            "[audit] hold. Otherwise the layout `folder` with the bundle's classes, "
+            help="For a bundle: a shipped recipe's name, or a file, whose [data] and "
+            "[audit] apply. Default: the layout `folder` with the bundle's classes, "
             "or `imagefolder` if it classifies.",
             show_default=False,
         ),
@@ -69,7 +69,7 @@ def audit(
     key: Annotated[
         str | None,
         typer.Option(
-            help="Name of the model key; the run's own if left out. A bundle has none."
+            help="Name of the model key; default: the run's own. Required for a bundle."
         ),
     ] = None,
     incorrect_keys: Annotated[
@@ -77,48 +77,50 @@ def audit(
         typer.Option(
             min=1,
             max=MAX_KEYS,
-            help="Random keys to try; the recipe's number if left out.",
+            help="Number of random keys to try; default: the recipe's.",
         ),
     ] = None,
     split: Annotated[
-        str, typer.Option(help="train, validation or test, as the recipe has them.")
+        str, typer.Option(help="train, validation or test, as in the recipe.")
     ] = "test",
     seed: Annotated[
         int | None,
-        typer.Option(min=0, max=MAX_SEED, help="Of the keys tried; else the recipe's."),
+        typer.Option(
+            min=0, max=MAX_SEED, help="Seed of the keys tried; default: the recipe's."
+        ),
     ] = None,
     budget: Annotated[
         str | None,
         typer.Option(
-            help="What attacks may spend: none, quick, standard, thorough; "
-            "the recipe's if left out."
+            help="Budget of the attacks: none, quick, standard or thorough; default: "
+            "the recipe's."
         ),
     ] = None,
     attacks: Annotated[
         str | None,
-        typer.Option(help="Names of attacks, with commas; the recipe's if left out."),
+        typer.Option(
+            help="Names of attacks, separated by commas; default: the recipe's."
+        ),
     ] = None,
     claim: Annotated[
         list[str] | None,
         typer.Option(
             metavar="CLAIM=NUMBER",
-            help="A threshold in place of the recipe's or the default, such as "
-            "stolen-value=0.3; can be given several times.",
+            help="A threshold instead of the recipe's or the default, such as "
+            "stolen-value=0.3; can be repeated.",
         ),
     ] = None,
     ancestor: Annotated[
         Path | None,
         typer.Option(
-            help="Public weights of the same architecture, .safetensors; otherwise "
-            "those that the recipe starts from. Not of a bundle."
+            help="Public weights of the same architecture, .safetensors; default: the "
+            "recipe's initial weights. Not for a bundle."
         ),
     ] = None,
     build: BuildName = None,
     resume: Annotated[
         bool,
-        typer.Option(
-            "--resume", help="Go on with an audit that was stopped, or begin it."
-        ),
+        typer.Option("--resume", help="Resume an audit that was stopped, or begin it."),
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     examples: Annotated[
@@ -126,7 +128,7 @@ def audit(
         typer.Option(
             min=0,
             max=MAX_EXAMPLES,
-            help="Test images to show; 0 keeps all images out.",
+            help="Number of test images to show; 0 for none.",
         ),
     ] = 4,
     json: Annotated[
@@ -138,11 +140,11 @@ def audit(
     """Measure what users with and without the key get, and write a report to OUT.
 
     RUN may be a bundle: onnxruntime runs it as a black box, attacks that need weights
-    are left out with that reason, and there is no plain twin to compare with.
+        are skipped with that reason, and there is no plain twin to compare with.
 
     Every audit claims fidelity, little leakage, little stolen value and enough key
-    bits. Exits with 30 if a claim fails, with 31 if one is inconclusive or the numbers
-    are unproved. `mlguard audit compare A B` sets finished audits beside each other.
+    bits. The exit status is 30 if a claim fails, 31 if one is inconclusive or the
+    numbers are unproved. `mlguard audit compare A B` compares finished audits.
     """
     if source is not None:
         again, proved = render_again(ctx, source, out, key, unlock)
@@ -209,7 +211,7 @@ def _open_task(
     if key is None:
         raise typer.BadParameter("a bundle does not name its key: give --key NAME")
     if overrides and recipe is None:
-        raise typer.BadParameter("--set changes a recipe: give --recipe too")
+        raise typer.BadParameter("--set changes a recipe, so give --recipe too")
     need("mlguard.cli.bundle_audit_task")
     from mlguard.cli.bundle_audit_task import open_bundle
 
@@ -219,15 +221,15 @@ def _open_task(
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a path stands for a bundle: a file, or a missing one by its name."""
+    """Whether a path names a bundle: a file, or a missing one by its suffix."""
     return path.is_file() or (path.suffix == BUNDLE and not path.is_dir())
 
 
 def _refuse_strays(what: str, **options: object) -> None:
-    """Refuse options that mean nothing for what is audited."""
+    """Refuse options that do not apply to the target."""
     for name, value in options.items():
         if value:
-            raise typer.BadParameter(f"--{name} does not go with {what}")
+            raise typer.BadParameter(f"--{name} cannot be combined with {what}")
 
 
 def _print_report(
@@ -240,6 +242,6 @@ def _print_report(
         if private:
             say(
                 "the page shows answers under the correct key: keep it as private as "
-                "the model; --examples 0 makes one to hand on"
+                "the model, or leave the answers out with --examples 0"
             )
         say(f"report: {out / HTML}")

@@ -1,6 +1,7 @@
-"""`mlguard audit --from`: a finished audit's report, made again from its numbers.
+"""`mlguard audit --from`: write a finished audit's report again, from its numbers.
 
-Needs no images and no torch; with the key it says whether the key's holder wrote them.
+It needs no images and no torch; with the key it checks that the numbers were written
+with it.
 """
 
 from dataclasses import dataclass, field
@@ -26,13 +27,13 @@ from mlguard.cli.model_key import read_model_key
 from mlguard.cli.unlock import Unlock
 from mlguard.keys import ModelSubkeys
 
-# Options that mean something beside --from, those that open a keystore among them.
+# Options that are allowed with --from, including those that open a keystore.
 FITTING = {"source", "out", "json", "key", *Unlock.__dataclass_fields__}
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A finished audit as it was read: the numbers, and whose key vouches for them."""
+    """A finished audit: its numbers, and the key that proves them."""
 
     content: bytes
     report: AuditReport
@@ -45,26 +46,26 @@ def render_again(
     """Write the report of an audit.json, or of an audit.jsonl, into a new folder.
 
     Args:
-        ctx: What was typed.
+        ctx: The context of the command.
         source: The file, or the folder that holds one; audit.json comes first.
         out: The new folder.
-        key: Name of the key that proves it; None reads it as unproved.
+        key: Name of the key that proves it; None to read it as unproved.
         unlock: The keystore, and how to open it.
 
     Returns:
         The report, and whether it is proved.
 
     Raises:
-        BadParameter: An option was given that only a new audit can follow.
-        ReportError: It is no audit, is damaged, is of another schema, or is not what
-            the holder of the key wrote.
-        OutputExists: `out` holds something.
+        BadParameter: An option was given that applies only to a new audit.
+        ReportError: It is not an audit, is damaged, has another schema, or was changed
+            after it was written with the key.
+        OutputExists: `out` is not empty.
     """
     stray = [name for name in ctx.params if _typed(ctx, name) and name not in FITTING]
     if stray:
         raise typer.BadParameter(
-            "--from makes the report of a finished audit again: it goes with --out, "
-            f"--json and --key alone, got {', '.join(sorted(stray))} too"
+            "--from writes the report of a finished audit again: only --out, --json "
+            f"and --key are allowed with it, got {', '.join(sorted(stray))} too"
         )
     file = _file_of(source)
     read = _read_log if file.suffix == Path(LOG).suffix else _read_json
@@ -100,7 +101,7 @@ def _read_log(file: Path, key: str | None, unlock: Unlock) -> _Source:
         subkeys = _subkeys(key, unlock, read_log(file).started.subject)
     log = read_log(file, None if subkeys is None else subkeys.derive(USE))
     content = dump_report(report_of(log))
-    # Read back, so that what holds for a stranger's audit.json holds for his log.
+    # Read back, so that the checks of an untrusted audit.json apply to a log too.
     report = parse_report(content, name=str(file))
     secret = None if subkeys is None else subkeys.derive(PROOF_USE)
     return _Source(content, report, secret)

@@ -1,20 +1,20 @@
-"""The options of `mlguard audit` that a run folder and a bundle have in common."""
+"""The options of `mlguard audit` that runs and bundles share."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditOptions:
-    """What was given on the command line; None where the recipe decides.
+    """The options on the command line; None if the recipe decides.
 
     Attributes:
-        split: Which images.
+        split: The split to audit.
         device: "auto", "cpu" or "cuda".
         examples: How many images the page shows.
-        incorrect_keys: How many are tried.
-        seed: Of the keys tried, and of the attacks.
-        budget: Its name.
-        attacks: Their names, with commas.
+        incorrect_keys: How many incorrect keys are tried.
+        seed: The seed of the keys tried, and of the attacks.
+        budget: The name of the budget.
+        attacks: The names of attacks, separated by commas.
         claims: Thresholds, each as CLAIM=NUMBER.
     """
 

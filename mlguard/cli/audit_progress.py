@@ -1,4 +1,4 @@
-"""Two bars of an audit, on standard error, and what is said when it is stopped."""
+"""Show the progress of an audit on standard error, and how to resume it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from mlguard.errors import Interrupted
 
 
 class _Bars:
-    """A bar for predictions, and one for attacks; what `mlguard.audit.run` tells."""
+    """A bar for predictions and one for attacks, fed by `mlguard.audit.run`."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
@@ -20,11 +20,11 @@ class _Bars:
         self._attacked = bars.add_task("attacking", total=None, visible=False)
 
     def predicting(self, done: int, total: int) -> None:
-        """So many predictions are made, of so many."""
+        """Show how many predictions are made, of how many."""
         self._bars.update(self._predicted, completed=done, total=total)
 
     def attacking(self, name: str, done: int) -> None:
-        """An attack asked for so many predictions so far."""
+        """Show how many predictions an attack has made so far."""
         self._bars.update(
             self._attacked, description=name, completed=done, visible=True
         )
@@ -32,7 +32,7 @@ class _Bars:
 
 @contextmanager
 def audit_on_terminal() -> Iterator[_Bars]:
-    """Shows nothing where standard error is not a terminal."""
+    """Show progress, if standard error is a terminal."""
     console = Console(stderr=True)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, console=console, disable=not shows(console)) as bars:
@@ -41,10 +41,10 @@ def audit_on_terminal() -> Iterator[_Bars]:
 
 @contextmanager
 def resumable(log: Path) -> Iterator[None]:
-    """Say after Ctrl-C how to go on, if anything was measured.
+    """Say after Ctrl-C how to resume, if anything was measured.
 
     Raises:
-        Interrupted: The audit was stopped, and its log is there.
+        Interrupted: The audit was stopped, and its log exists.
     """
     try:
         yield
@@ -52,6 +52,6 @@ def resumable(log: Path) -> Iterator[None]:
         if not log.exists():
             raise
         raise Interrupted(
-            f"the audit was stopped; what was measured is in {log}",
-            hint="go on with the same command and --resume",
+            f"the audit was stopped; its measurements are in {log}",
+            hint="resume with the same command and --resume",
         ) from None

@@ -1,4 +1,4 @@
-"""What `mlguard audit` does between its options and its report. Needs torch.
+"""The task of `mlguard audit`, between its options and its report. Needs torch.
 
 `run_audit_task.py` makes the task of a run folder, `bundle_audit_task.py` of a bundle.
 """
@@ -24,22 +24,22 @@ Split = Literal["train", "validation", "test"]
 
 Progress = Callable[[int, int], None]
 
-PROCESSES = "WORLD_SIZE"  # torchrun says so how many there are
+PROCESSES = "WORLD_SIZE"  # torchrun's number of processes
 
 
 @dataclass(frozen=True)
 class AuditTask:
-    """One audit, with everything that can be checked before a key is asked for.
+    """One audit, checked as far as possible before a key is asked for.
 
     Attributes:
-        target_under: What is audited, given its key.
-        key_name: What the owner's keystore calls the key.
+        target_under: A function from the key to the audited target.
+        key_name: The key's name in the owner's keystore.
         key_id: The key that the model was protected with.
         images: The audited images.
-        split: Which images these are.
+        split: The split of these images.
         settings: The [audit] section, as options changed it.
-        limits: What is claimed.
-        adversary: Whose images attacks use; None without a budget.
+        limits: The thresholds of the claims.
+        adversary: The images that attacks use; None without a budget.
         examples: How many images the page shows.
         crew: The processes that share the work.
     """
@@ -68,7 +68,7 @@ class AuditTask:
     def run(
         self, key: ModelKey, watch: Watch, *, log: Path, resume: bool
     ) -> tuple[Audit, bytes]:
-        """Measure; gives the report with its pictures, and what proves it."""
+        """Measure, and return the report with its pictures, and its proof."""
         plan = AuditPlan(
             target=self.target_under(key),
             images=self.images,
@@ -84,10 +84,10 @@ class AuditTask:
 
 
 def claims_of(options: AuditOptions) -> dict[Claim, float]:
-    """The thresholds that were given as options.
+    """Return the thresholds given as options.
 
     Raises:
-        RunError: One is not CLAIM=NUMBER, or there is no such claim.
+        RunError: An option is not CLAIM=NUMBER, or the claim is unknown.
     """
     found: dict[Claim, float] = {}
     for text in options.claims:
@@ -99,7 +99,7 @@ def claims_of(options: AuditOptions) -> dict[Claim, float]:
             threshold = -1.0
         if claim is None or not 0 <= threshold < math.inf:
             raise RunError(
-                f"--claim: expected CLAIM=NUMBER, with a claim of {', '.join(CLAIMS)}; "
+                f"--claim: expected CLAIM=NUMBER with a claim of {', '.join(CLAIMS)}; "
                 f"got {text!r}"
             )
         found[claim] = threshold
@@ -107,10 +107,10 @@ def claims_of(options: AuditOptions) -> dict[Claim, float]:
 
 
 def settings_of(settings: recipe.Audit, options: AuditOptions) -> recipe.Audit:
-    """The recipe's settings, changed by options. Attacks without a budget are quick.
+    """Return the recipe's settings with options applied; attacks default to quick.
 
     Raises:
-        RunError: There is no such budget or attack.
+        RunError: The budget or an attack is unknown.
     """
     changes: dict[str, object] = {
         "incorrect_keys": options.incorrect_keys,
@@ -133,7 +133,7 @@ def settings_of(settings: recipe.Audit, options: AuditOptions) -> recipe.Audit:
 
 
 def other_split(name: Split) -> Split:
-    """Whose images attacks use: never the audited ones, nor any that were trained on.
+    """Return the split for attacks: never the audited one, nor the training split.
 
     Args:
         name: The audited split.
@@ -142,10 +142,10 @@ def other_split(name: Split) -> Split:
 
 
 def known_split(name: str) -> Split:
-    """The split of a name.
+    """Return the split of a name.
 
     Raises:
-        DatasetError: There is none.
+        DatasetError: It does not exist.
     """
     splits: tuple[Split, ...] = get_args(Split)
     for split in splits:

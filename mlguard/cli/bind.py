@@ -33,10 +33,10 @@ KeepPlain = Annotated[
     bool,
     typer.Option(
         "--keep-plain",
-        help="Under the method weights: do not seal what is in the run folder.",
+        help="With the method weights: leave the run folder in the clear.",
     ),
 ]
-NewRun = Annotated[Path, typer.Option(help="The run folder to write; new or empty.")]
+NewRun = Annotated[Path, typer.Option(help="The run folder to write, new or empty.")]
 
 
 @unlocking
@@ -63,10 +63,16 @@ def bind(
     ] = None,
     layers: Annotated[
         str | None,
-        typer.Option(help="Layers whose channels are permuted: a list of names."),
+        typer.Option(
+            help="Layers whose channels are permuted: names separated by commas."
+        ),
     ] = None,
     fold_batch_norm: Annotated[
-        bool, typer.Option("--fold-batch-norm", help="Ship no running statistics.")
+        bool,
+        typer.Option(
+            "--fold-batch-norm",
+            help="Fold batch norms, so that no running statistics ship.",
+        ),
     ] = False,
     about: AboutFile = None,
     example: Example = None,
@@ -78,14 +84,15 @@ def bind(
 ) -> None:
     """Make a trained model need the key, without training, and write a run folder.
 
-    Of an .onnx or .pt2 file it writes the bundle, as `mlguard export` does. With --out
+    For an .onnx or .pt2 file it writes the bundle, as `mlguard export` does. With --out
     NAME.safetensors, a .safetensors file of any model becomes a file of the same names,
     shapes and types, every tensor sealed.
     """
     if is_onnx(model):
         if recipe or method or layers or block_size or fold_batch_norm or build:
             raise typer.BadParameter(
-                "of an .onnx file, all weights are sealed, no more"
+                "the weights of an .onnx file are sealed, and nothing else can be "
+                "done to it"
             )
         export_onnx(
             model,
@@ -99,7 +106,10 @@ def bind(
         return
     if is_program(model):
         if recipe or method or layers or block_size or fold_batch_norm or build:
-            raise typer.BadParameter("of a .pt2 file, all weights are sealed, no more")
+            raise typer.BadParameter(
+                "the weights of a .pt2 file are sealed, and nothing else can be done "
+                "to it"
+            )
         export_program(model, out, key, about=about, unlock=unlock)
         return
     refuse_onnx_options(about, example, freeze_inputs=freeze_inputs)
@@ -114,7 +124,7 @@ def bind(
         bind_weights(model, key, out, unlock, others=others)
         return
     if set_ and recipe is None:
-        raise typer.BadParameter("--set goes with --recipe")
+        raise typer.BadParameter("--set needs --recipe")
     settings = read_recipe(recipe, overrides=set_ or []) if recipe else None
     need("mlguard.protect")
     from mlguard.protect import bind_model, bound_recipe, read_plain
@@ -145,13 +155,13 @@ def rebind(
     out: NewRun,
     old_key: Annotated[
         str | None,
-        typer.Option(help="Name of the key RUN needs, if not the one it names."),
+        typer.Option(help="Name of the key that RUN needs, if not the one it names."),
     ] = None,
     build: BuildName = None,
     *,
     unlock: Unlock,
 ) -> None:
-    """Give a bound model another key, without training; RUN stays as it is."""
+    """Give a bound model another key, without training; RUN is not changed."""
     need("mlguard.protect")
     from mlguard.protect import read_run, rebind_run
     from mlguard.protect.run_folder import protection_of
@@ -168,21 +178,22 @@ def rebind(
 
 
 def _names(text: str | None, option: str) -> list[str]:
-    """The names of a list with commas; none if the option was not given."""
+    """Return the names in a comma-separated list; none if the option was not given."""
     names = [] if text is None else [name.strip() for name in text.split(",")]
     if not all(names):
         raise typer.BadParameter(
-            f"expected one or more names with commas between, got {text!r}",
+            f"expected names separated by commas, got {text!r}",
             param_hint=option,
         )
     return names
 
 
 def _check_outside(out: Path, folder: Path) -> None:
-    """Refuse to write a keyed model into the folder of another."""
+    """Refuse to write a protected model into the folder of another."""
     if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
         raise typer.BadParameter(
-            f"{out} lies in {folder}, expected a folder outside it", param_hint="--out"
+            f"{out} is inside {folder}, expected a folder outside it",
+            param_hint="--out",
         )
 
 
@@ -192,7 +203,7 @@ def _say(done: "Bound", whose: str) -> None:
     say(f"bound model: {done.run.path}")
     say(
         f"folded in {done.fold_ms:.0f} ms; logits differ from {whose} by at most "
-        f"{done.difference:.1e}, the largest is {done.largest_logit:.2g}"
+        f"{done.difference:.1e}, the largest logit is {done.largest_logit:.2g}"
     )
     shown = done.run.shown_by_weights
     bits = key_space_of(done.run.recipe, done.run.build, shown=shown)
@@ -200,12 +211,14 @@ def _say(done: "Bound", whose: str) -> None:
     if done.unfolded:
         named = ", ".join(f"{name} ({kind})" for name, kind in done.unfolded.items())
         warn(
-            f"these layers keep their running statistics, no plain batch norms: {named}"
+            "these layers keep their running statistics, because they are not plain "
+            f"batch norms: {named}"
         )
     ancestor = done.run.recipe.model.weights
     if ancestor != "none":
         warn(
-            f"training started from {ancestor}: who has these weights and the bound "
-            "ones pairs them and reads the key off. Hand on sealed bundles only; "
+            f"training started from {ancestor}: a thief with these weights and the "
+            "bound ones can pair them and read the key off. Hand on only sealed "
+            "bundles; "
             "`mlguard audit --budget quick --attacks public-ancestor` measures it"
         )

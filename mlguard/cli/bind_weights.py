@@ -1,4 +1,4 @@
-"""`mlguard bind` of a .safetensors file as it is: every tensor under the key."""
+"""`mlguard bind` of a .safetensors file: every tensor under the key."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,35 +10,35 @@ from mlguard.cli.printable import say
 from mlguard.cli.unlock import Unlock
 
 SUFFIX = ".safetensors"
-USE = "weights"  # how the keystore's list of uses calls such a file
+USE = "weights"  # the name of such a file in the keystore's list of uses
 
 
 def is_weights(out: Path) -> bool:
-    """Whether a file of weights is to be written, and not a run folder."""
+    """Whether to write a weights file, and not a run folder."""
     return out.suffix == SUFFIX
 
 
 def bind_weights(
     model: Path, key: str, out: Path, unlock: Unlock, *, others: Mapping[str, object]
 ) -> None:
-    """Bind a plain .safetensors file to a key, whatever model it is of.
+    """Bind a plain .safetensors file of any model to a key.
 
     Args:
         model: The plain file.
         key: Name of the key in the keystore.
         out: The bound file to write.
         unlock: The keystore, and how to open it.
-        others: Options that were given, by their names; none of them fits.
+        others: Options that were given, by their names; none of them applies.
     """
     if given := [name for name, value in others.items() if value]:
         raise typer.BadParameter(
-            f"{given[0]} says how a run folder is bound; {out} becomes a file of "
-            "weights, all of them sealed",
+            f"{given[0]} applies to a run folder; {out} becomes a weights file with "
+            "every tensor sealed",
             param_hint="--out",
         )
     if model.suffix != SUFFIX:
         raise typer.BadParameter(
-            f"{out} can only be made of a {SUFFIX} file, got {model}",
+            f"{out} can only be made from a {SUFFIX} file, got {model}",
             param_hint="--out",
         )
     from mlguard.weights import bind_file  # numpy, which `--help` does not need

@@ -1,6 +1,6 @@
-"""The audit of a bundle: a recipe says where its images are, if one is named.
+"""The audit of a bundle; a recipe, if given, describes its images.
 
-Needs torch, for the images; the model is run by onnxruntime alone.
+It needs torch for the images; onnxruntime alone runs the model.
 """
 
 import os
@@ -47,21 +47,23 @@ def open_bundle(
 
     Args:
         path: The bundle.
-        folder: Of the data set.
-        options: In place of what the recipe says.
-        key_name: What the owner's keystore calls the key.
-        recipe_name: Whose [data] and [audit] hold; None for what the bundle says.
-        overrides: Of fields of that recipe.
+        folder: The folder of the data set.
+        options: Options that replace the recipe's settings.
+        key_name: The key's name in the owner's keystore.
+        recipe_name: The recipe whose [data] and [audit] apply; None for the bundle's
+            facts.
+        overrides: Changed fields of that recipe.
 
     Raises:
-        BundleError: It is no bundle, or was damaged.
-        RecipeError: There is no such recipe, or it is unfit.
-        RunError: There is no such device, attack or budget, or several processes.
-        DatasetError: The images are missing, or not those the bundle is for.
+        BundleError: It is not a bundle, or is damaged.
+        RecipeError: The recipe does not exist, or is not valid.
+        RunError: The device, an attack or the budget is unknown, or there are several
+            processes.
+        DatasetError: The images are missing, or do not match the bundle.
     """
     if int(os.environ.get(PROCESSES, "1")) > 1:
         raise RunError(
-            "an audit of a bundle is one process",
+            "an audit of a bundle runs in one process",
             hint="start it without torchrun; onnxruntime uses all cores",
         )
     if options.device not in DEVICES:
@@ -136,7 +138,7 @@ def _said_of(
 
 
 def _data_words(name: str | None, overrides: Sequence[str]) -> tuple[str, ...]:
-    """How to say it again; a file's path is the reader's own."""
+    """Return the words to repeat it; a file's path is the reader's own."""
     if name is None:
         return ()
     words = ["--recipe", name if name in shipped_recipes() else "RECIPE"]

@@ -1,4 +1,4 @@
-"""A bar that counts images, on standard error; nothing when it is not a terminal."""
+"""Show a bar that counts images on standard error, if it is a terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from mlguard.cli.printable import shows
 
 @contextmanager
 def count_on_terminal(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a callback that takes (done, all) and moves the bar.
+    """Yield a callback that takes (done, all) and moves the bar.
 
     The bar is live from the first call until all are done, not for the whole block:
     two live bars on one terminal overwrite each other.

@@ -1,7 +1,7 @@
-"""The table of commands: each is imported when it is called, and not before.
+"""The table of commands: each is imported only when it is called.
 
-So `mlguard --help` and `mlguard keys` start fast, and a package that is broken breaks
-only the commands that need it.
+So `mlguard --help` and `mlguard keys` start fast, and a broken package breaks only the
+commands that need it.
 """
 
 from collections.abc import Iterator, MutableMapping
@@ -19,7 +19,7 @@ class Row(NamedTuple):
 
     Attributes:
         place: `module:name` of its function, or of the typer application of a group.
-        help: Its first line of help; the same as in its docstring.
+        help: The first line of its help, the same as in its docstring.
     """
 
     place: str
@@ -28,16 +28,16 @@ class Row(NamedTuple):
 
 CLI = "mlguard.cli"
 COMMANDS = {
-    "keygen": Row("keys:keygen", "Draw a new model key and keep it under NAME."),
+    "keygen": Row("keys:keygen", "Draw a new model key and store it under NAME."),
     "keys": Row("keys:keys_app", "Model keys: make, show, rotate, destroy, back up."),
     "identity": Row(
         "identity:identity_app",
-        "Identities: a key pair of your own, in a file.",
+        "Identities: your own key pair, in a file or on a token.",
     ),
     "recipes": Row("recipes:recipes_app", "List, show, copy and check recipes."),
     "protect": Row(
         "protect:protect",
-        "Train a model that needs the key, and leave a run folder in OUT.",
+        "Train a model that needs the key, and write a run folder to OUT.",
     ),
     "train": Row(
         "train:train",
@@ -49,7 +49,7 @@ COMMANDS = {
     ),
     "rebind": Row(
         "bind:rebind",
-        "Give a bound model another key, without training; RUN stays as it is.",
+        "Give a bound model another key, without training; RUN is not changed.",
     ),
     "layers": Row(
         "layers:layers",
@@ -62,38 +62,38 @@ COMMANDS = {
     ),
     "selftest": Row(
         "selftest:selftest",
-        "Open BUNDLE, compare what can be compared, and run it once.",
+        "Open BUNDLE, check its transform and tensors, and run it once.",
     ),
     "issue": Row(
         "issue:issue_command",
-        "Write a file that one customer opens, and nobody else.",
+        "Write a file that only one customer can open.",
     ),
     "renew": Row(
         "issue:renew_command",
-        "Give a customer a new grant for the file he has, without the model.",
+        "Write a new grant for a customer's file, without the model.",
     ),
     "revoke": Row(
         "issue:revoke_command",
-        "Take a customer's grant back: put it on your signed list of revoked grants.",
+        "Revoke a customer's grant: put it on your signed revocation list.",
     ),
     "issued": Row(
         "issue:issued_command",
-        "List what was issued under a model key, from your signed ledger.",
+        "List the files issued under a model key, from your signed ledger.",
     ),
     "trace": Row(
         "trace:trace",
-        "Say whose copy of BUNDLE's model has leaked, or that it is nobody's.",
+        "Find whose copy of BUNDLE's model has leaked.",
     ),
     "signer": Row(
-        "signer:signer_app", "The signing key of an owner, and whom to trust."
+        "signer:signer_app", "Signing keys: your own, and those that you trust."
     ),
     "verify": Row(
         "verify:verify",
-        "Say who signed BUNDLE, after comparing every byte with what was signed.",
+        "Verify the signature of BUNDLE, over every byte, and print the signer.",
     ),
     "inspect": Row(
         "inspect_bundle:inspect",
-        "Show what FILE says of itself, without any key; nobody vouches for it.",
+        "Show the facts in FILE, without any key and without authentication.",
     ),
     "predict": Row(
         "predict:predict",
@@ -105,7 +105,7 @@ COMMANDS = {
     ),
     "audit compare": Row(
         "compare:compare_audits",
-        "Set finished audits of several runs or methods beside each other.",
+        "Compare finished audits of several runs or methods.",
     ),
     "samples": Row(
         "samples:samples",
@@ -132,11 +132,11 @@ class CommandTable(TwoWords):
         self._listing = False
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Their names, in the order of the table."""
+        """Return their names, in the order of the table."""
         return list(self.commands)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """A command; its name and first line only, while the help is written."""
+        """Return a command; only its name and first line while the help is written."""
         if self._listing:
             return TyperCommand(cmd_name, help=COMMANDS[cmd_name].help)
         return super().get_command(ctx, cmd_name)
@@ -151,7 +151,7 @@ class CommandTable(TwoWords):
 
 
 class _Loaded(MutableMapping[str, Any]):
-    """The commands by name; whoever takes one has it imported."""
+    """The commands by name, imported on access."""
 
     def __getitem__(self, name: str) -> Any:
         return load(name)
@@ -166,7 +166,7 @@ class _Loaded(MutableMapping[str, Any]):
         return name in COMMANDS
 
     def __setitem__(self, name: str, command: Any) -> None:
-        raise TypeError("a command is added to the table in this module")
+        raise TypeError("commands are added to the table in this module")
 
     __delitem__ = __setitem__  # type: ignore[assignment]
 
@@ -175,8 +175,8 @@ def load(name: str) -> Any:
     """Import a command.
 
     Raises:
-        KeyError: There is no such command.
-        MissingExtra: A package that it needs is not there, or is broken.
+        KeyError: The command does not exist.
+        MissingExtra: A package that it needs is missing or broken.
     """
     module, _, attribute = COMMANDS[name].place.partition(":")
     found = getattr(need(f"{CLI}.{module}"), attribute)

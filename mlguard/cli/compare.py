@@ -1,4 +1,4 @@
-"""`mlguard audit compare`: several audits in one table. Needs no key and no torch."""
+"""`mlguard audit compare`: several audits in one table, without key or torch."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,16 +24,18 @@ def compare_audits(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="PAGE.HTML", help="Write a page with charts; new."),
+        typer.Option(
+            metavar="PAGE.HTML", help="Write a page with charts to this new file."
+        ),
     ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead of the table.")
     ] = False,
 ) -> None:
-    """Set finished audits of several runs or methods beside each other.
+    """Compare finished audits of several runs or methods.
 
-    Audits of different images are in tables of their own. To audit a run folder whose
-    name is compare, write ./compare.
+    Audits of different images get separate tables. To audit a run folder named compare,
+    write ./compare.
     """
     if out is not None:
         refuse_existing(out)

@@ -1,4 +1,4 @@
-"""`mlguard doctor`: what is installed, what is missing, and what to do about it."""
+"""`mlguard doctor`: report what is installed or missing, and what to do."""
 
 import platform
 import re
@@ -24,11 +24,11 @@ from mlguard import __version__
 from mlguard.cli.answers import Json, answer
 from mlguard.cli.unlock_options import DEFAULT_KEYSTORE, KeystorePlace
 
-NOT_YET = "not there yet: `mlguard keygen NAME` makes it"
+NOT_YET = "does not exist yet: `mlguard keygen NAME` makes it"
 PROBLEM, UNREADABLE = "PROBLEM: ", "PROBLEM: the keystore: "
 EXIT_PROBLEM, EXIT_DAMAGED = 2, 12  # rows of the table in exit_codes.py
-DISTRIBUTION = "mlguard-toolkit"  # what pip calls us
-# Distributions that install the one module onnxruntime, each over the others' files.
+DISTRIBUTION = "mlguard-toolkit"  # our name on the package index
+# Distributions that install the module onnxruntime, each over the others' files.
 RUNTIMES = (
     "onnxruntime-gpu",
     "onnxruntime",
@@ -39,14 +39,14 @@ RUNTIMES = (
     "onnxruntime-silicon",
     "onnxruntime-training",
 )
-# What is imported, where it is not called like what is installed.
+# The names of modules that differ from their package's.
 MODULES = {"pillow": "PIL"}
 
 
 def doctor(keystore: KeystorePlace = DEFAULT_KEYSTORE, json: Json = False) -> None:
     """Print versions, providers, the keystore's health, and what is missing.
 
-    Ends with a status other than 0 when a line says PROBLEM.
+    The exit status is not 0 if a line says PROBLEM.
     """
     sections = {
         "versions": list(_versions()),
@@ -72,11 +72,11 @@ def _status(line: str) -> int:
 
 
 def _imported(package: str, module: str = "") -> tuple[Any, str]:
-    """A package's module, or None and why it does not import though it is installed."""
+    """Return a package's module, or None and why it fails to import."""
     name = module or MODULES.get(package, package.replace("-", "_"))
     try:
         return import_module(name), ""
-    except Exception as error:  # whatever a half-installed package can do
+    except Exception as error:  # whatever a half-installed package may raise
         why = str(error).partition("\n")[0] or type(error).__name__
         return None, (
             f"PROBLEM: {package} {_version(package)}: does not import: {why}; "
@@ -85,7 +85,7 @@ def _imported(package: str, module: str = "") -> tuple[Any, str]:
 
 
 def _examined(packages: Iterable[str]) -> Iterator[str]:
-    """Of each package its version, and what is wrong with it."""
+    """Return each package's version, and what is wrong with it."""
     for package in packages:
         found = _version(package)
         yield f"{package} {found or 'MISSING'}"
@@ -99,13 +99,13 @@ def _too_old(package: str, found: str) -> Iterator[str]:
     least = _least().get(package, "")
     if least and _numbers(found) < _numbers(least):
         yield (
-            f"PROBLEM: {package} {found}: older than {least}, the least that mlguard "
-            f"works with; do: pip install --upgrade {package}"
+            f"PROBLEM: {package} {found}: older than {least}, the oldest that mlguard "
+            f"works with; run: pip install --upgrade {package}"
         )
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """The numbers a version begins with: 1.20.0rc1 is (1, 20, 0)."""
+    """Return the numbers at the start of a version: 1.20.0rc1 is (1, 20, 0)."""
     begins = re.match(r"\d+(\.\d+)*", version)
     return tuple(map(int, begins.group().split("."))) if begins else ()
 
@@ -115,7 +115,7 @@ def _versions() -> Iterator[str]:
     yield f"{platform.system()} {platform.machine()}"
     base = _required("")
     if not base:
-        yield "mlguard itself is not installed, so what it requires is not known"
+        yield "mlguard itself is not installed, so its requirements are unknown"
     yield from _examined(base)
 
 
@@ -124,29 +124,29 @@ def _runtime() -> Iterator[str]:
     yield from (f"{name} {_version(name)}" for name in installed)
     if not installed:
         yield (
-            "MISSING: bundles need it: pip install onnxruntime, "
-            "or onnxruntime-gpu where there is CUDA"
+            "MISSING: bundles need it: pip install onnxruntime, or onnxruntime-gpu "
+            "for CUDA"
         )
         return
     if len(installed) > 1:
         yield (
-            f"PROBLEM: {' and '.join(installed)} install one module over each other; "
-            f"do: pip uninstall -y {' '.join(installed)} && pip install {installed[0]}"
+            f"PROBLEM: {' and '.join(installed)} overwrite each other's module; run: "
+            f"pip uninstall -y {' '.join(installed)} && pip install {installed[0]}"
         )
     for name in installed:
         yield from _too_old(name, _version(name) or "")
     onnxruntime, problem = _imported(installed[0], "onnxruntime")
     if not problem and not hasattr(onnxruntime, "get_available_providers"):
         problem = (
-            f"PROBLEM: {installed[0]} {_version(installed[0])}: its files are gone, as "
-            "after another runtime was uninstalled; repair it with: "
+            f"PROBLEM: {installed[0]} {_version(installed[0])}: its files are "
+            "missing, as after another runtime was uninstalled; repair it with: "
             f"pip install --force-reinstall --no-deps {installed[0]}"
         )
     if problem:
         yield problem
         return
     yield f"providers built in: {', '.join(onnxruntime.get_available_providers())}"
-    yield "a provider that is built in can still lack its driver; predict says so"
+    yield "a built-in provider can still lack its driver; predict says so"
 
 
 def _training() -> Iterator[str]:
@@ -159,7 +159,7 @@ def _training() -> Iterator[str]:
         return
     torch, problem = _imported("torch")
     if problem:
-        if "torch" not in train:  # else it was said
+        if "torch" not in train:  # otherwise already reported
             yield problem
         return
     if torch.cuda.is_available():
@@ -206,7 +206,7 @@ def _file(path: Path) -> Iterator[str]:
 
 
 def _form(storage: FileStorage) -> Iterator[str]:
-    """What can be seen of a store's bytes without opening it."""
+    """Return what a store's bytes show without opening it."""
     try:
         take_apart(storage.read())
     except (MalformedKeystore, WorkFactorTooHigh) as refusal:
@@ -214,22 +214,22 @@ def _form(storage: FileStorage) -> Iterator[str]:
     except KeystoreError as refusal:
         yield f"{PROBLEM}{refusal}"
     else:
-        yield "a keystore, and its checksum fits; `mlguard keys check` opens it"
+        yield "a keystore with a correct checksum; `mlguard keys check` opens it"
 
 
 def _required(extra: str) -> list[str]:
-    """The packages that mlguard, or one of its extras, requires; from its metadata."""
+    """Return the packages that mlguard, or one of its extras, requires."""
     found = {name for name, _, of in _requirements() if of == extra}
     return sorted(found - {*RUNTIMES, DISTRIBUTION})
 
 
 def _least() -> dict[str, str]:
-    """The oldest version that mlguard works with, of every package that it names."""
+    """Return the oldest version of every required package that mlguard works with."""
     return {name: least for name, least, _ in _requirements() if least}
 
 
 def _requirements() -> list[tuple[str, str, str]]:
-    """Name, oldest version and extra of every requirement; empty in a bare checkout."""
+    """Return name, oldest version and extra of every requirement, if installed."""
     try:
         lines = requires(DISTRIBUTION) or []
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""What the exit status of `mlguard` means. Scripts rely on it: numbers never change."""
+"""The exit statuses of `mlguard`. Scripts rely on them: numbers never change."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class ExitCode:
 
     Attributes:
         number: The exit status.
-        meaning: In a few words.
+        meaning: Its meaning in a few words.
         refusals: The refusals that end with it.
     """
 
@@ -107,7 +107,7 @@ EXIT_CODES = (
     ),
     ExitCode(23, "signature not trusted", (errors.SignatureNotTrusted,)),
     ExitCode(24, "execution provider not available", (errors.ProviderError,)),
-    ExitCode(25, "remote model does not answer as it must", (errors.RemoteError,)),
+    ExitCode(25, "remote model does not answer correctly", (errors.RemoteError,)),
     ExitCode(30, "audit failed a threshold"),
     ExitCode(31, "audit inconclusive"),
     ExitCode(
@@ -146,7 +146,7 @@ Refusal = (errors.MlguardError, keystore.KeystoreError)
 
 
 def exit_code_of(refusal: Exception) -> int:
-    """The exit status of a refusal: that of its class, or of the nearest base."""
+    """Return the exit status of a refusal, by its class or the nearest base."""
     rows = {kind: row.number for row in EXIT_CODES for kind in row.refusals}
     for kind in type(refusal).__mro__:
         if kind in rows:

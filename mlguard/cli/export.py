@@ -48,23 +48,28 @@ if TYPE_CHECKING:  # they need torch
 def export(
     run: Annotated[
         Path,
-        typer.Argument(help="A run folder, an .onnx file; for triton a bundle."),
+        typer.Argument(
+            help="A run folder, an .onnx or a .pt2 file; for triton, a bundle."
+        ),
     ],
     out: Annotated[
-        Path, typer.Option(help="The bundle to write, NAME.mlgb; new; or a repository.")
+        Path,
+        typer.Option(
+            help="The bundle to write, a new file NAME.mlgb; for triton, a repository."
+        ),
     ],
     key: Annotated[
         str | None,
         typer.Option(
-            help="Name of the model key; of a run, if not the one `protect` was given."
+            help="Name of the model key; default: for a run, the one that it names."
         ),
     ] = None,
     seal: Annotated[
         bool | None,
         typer.Option(
             "--seal/--no-seal",
-            help="Encrypt the model under the key; default: the recipe's, which seals. "
-            "Other runtimes than mlguard's need --no-seal.",
+            help="Encrypt the model under the key; default: the recipe's choice, "
+            "normally to seal. Runtimes other than mlguard's need --no-seal.",
             show_default=False,
         ),
     ] = None,
@@ -74,7 +79,8 @@ def export(
             "--format",
             min=1,
             max=2,
-            help="Of the file. Without a seal it is 1, which other runtimes load.",
+            help="Format of the file. Without a seal it is 1, which other runtimes "
+            "load.",
         ),
     ] = 2,
     precision: Precision = "fp32",
@@ -104,7 +110,7 @@ def export(
     """Write RUN as a bundle, after comparing it with the model it came from.
 
     With `--target triton`, RUN is a bundle, and OUT becomes a model repository that
-    holds it. No key is needed for that, and none is written.
+    holds it. This needs no key, and writes none.
     """
     if check_target(target, run, key_at=key_at):
         write_triton(
@@ -174,7 +180,7 @@ def _told(
     from mlguard.tasks import SCORE_NAMES
 
     key_id = protection_of(run).key_id
-    how = "sealed" if sealed else "not sealed: whoever has the file has the weights"
+    how = "sealed" if sealed else "not sealed: the file holds the weights in the clear"
     if run.shown_by_weights and not sealed:
         spec = run.recipe.transform
         bits = key_space_of(run.recipe, run.build, shown=True)
@@ -182,7 +188,7 @@ def _told(
     text = (
         f"{out}  {report.size_bytes / 1e6:.1f} MB  key {key_id}  {how}\n"
         f"parity: {report.agreement:.3%} of {report.unit} have the same class; logits "
-        f"differ by at most {report.difference:.1e}, the largest is "
+        f"differ by at most {report.difference:.1e}, the largest logit is "
         f"{report.largest_logit:.1f}"
     )
     value = facts_of(out, key_id, report.size_bytes, sealed=sealed)

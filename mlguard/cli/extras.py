@@ -1,4 +1,4 @@
-"""Import what only the optional extras install, or say which one is missing."""
+"""Import modules of optional extras, or name the missing extra."""
 
 import importlib
 from types import ModuleType
@@ -7,10 +7,10 @@ OURS = {"mlguard", "keystore"}
 
 
 def need(module: str, *, extra: str = "train") -> ModuleType:
-    """Import one of our modules that stands on an optional extra.
+    """Import one of our modules that needs an optional extra.
 
     Raises:
-        MissingExtra: A package that the extra installs is not there, or is broken.
+        MissingExtra: A package of the extra is missing or broken.
     """
     from mlguard.errors import MissingExtra  # `mlguard --help` does without
 
@@ -25,7 +25,7 @@ def need(module: str, *, extra: str = "train") -> ModuleType:
             hint=f"install it with `pip install '.[{extra}]'` in a checkout of mlguard",
         ) from None
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        # What a library that is missing, or of another version, makes of an import.
+        # What a missing library, or one of another version, raises on import.
         why = str(error).partition("\n")[0] or type(error).__name__
         raise MissingExtra(
             f"a package that this command needs is broken: {why}",

@@ -13,7 +13,7 @@ from mlguard.cli.process import hide_memory
 from mlguard.cli.unlock_options import PinFd, PinFile
 
 identity_app = typer.Typer(
-    no_args_is_help=True, help="Identities: a key pair of your own, in a file."
+    no_args_is_help=True, help="Identities: your own key pair, in a file or on a token."
 )
 File = Annotated[Path | None, typer.Argument(help="The identity file.", metavar="FILE")]
 TokenKey = Annotated[
@@ -33,26 +33,26 @@ def new(
     pq: Annotated[
         bool,
         typer.Option(
-            "--pq", help="A hybrid key pair that a quantum computer does not open."
+            "--pq", help="Make a hybrid key pair, meant to resist quantum computers."
         ),
     ] = False,
     pin_file: PinFile = None,
     pin_fd: PinFd = None,
     json: Json = False,
 ) -> None:
-    """Make an identity, and print its recipient: the line to give to others.
+    """Make an identity, and print its recipient, the line to give to others.
 
-    FILE stays with you, readable by you alone: whoever has it opens what was made for
-    its recipient. The recipient is no secret.
+    Keep FILE to yourself: anybody who has it can open what was made for its recipient.
+        The recipient is not a secret.
     """
     _check_one(file, token)
     hide_memory()
     if token is not None:
         if pq:
-            raise typer.BadParameter("--pq is for a file: tokens know P-256")
+            raise typer.BadParameter("--pq needs a file: tokens only support P-256")
         on_token = _on_token(token, pin_file, pin_fd)
         made = on_token.make_key()
-        where = "never leaves the token" if made else "is there already"
+        where = "never leaves the token" if made else "already exists"
         tell(f"mlguard: {on_token} {where}")
         _print(on_token, as_json=json)
     elif file is not None:
@@ -80,7 +80,7 @@ def show(
 
 def _check_one(file: Path | None, token: str | None) -> None:
     if (file is None) == (token is None):
-        raise typer.BadParameter("give a FILE, or --token URI, and not both")
+        raise typer.BadParameter("give either a FILE or --token URI")
 
 
 def _on_token(uri: str, pin_file: Path | None, pin_fd: int | None) -> TokenIdentity:

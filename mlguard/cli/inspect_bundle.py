@@ -1,4 +1,4 @@
-"""`mlguard inspect`: what a bundle shows without any key. Runs nothing."""
+"""`mlguard inspect`: show what a bundle says without any key, running nothing."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from mlguard.cli.printable import printable
 from mlguard.errors import MlguardError
 from mlguard.signing import read_envelope
 
-SHOWN = 8  # of a list, before it is cut short
+SHOWN = 8  # items of a list, before it is cut
 GRANT_FIELDS = (
     "grant_id",
     "licensee",
@@ -27,7 +27,7 @@ def inspect(
     bundle: Annotated[Path, typer.Argument(help="The bundle, NAME.mlgb.")],
     json: Json = False,
 ) -> None:
-    """Show what FILE says of itself, without any key; nobody vouches for it."""
+    """Show the facts in FILE, without any key and without authentication."""
     found = glimpse_bundle(bundle)
     facts: dict[str, Any] = {"file": str(bundle), "size": bundle.stat().st_size}
     facts |= describe(found)
@@ -37,12 +37,15 @@ def inspect(
 
 
 def lines_of(facts: dict[str, Any]) -> list[str]:
-    """The facts as lines; no stranger's text begins or ends one of them."""
+    """Return the facts as lines; untrusted text cannot begin or end one of them."""
     sealed = facts["sealed"]
     told = "graph and weights" if sealed["graph"] else "weights, not the graph"
     rows = [
         ("bundle", f"{facts['file']}, format {facts['format']}, {facts['size']} bytes"),
-        ("sealed", told if sealed["weights"] else "no: whoever has the file has both"),
+        (
+            "sealed",
+            told if sealed["weights"] else "no: the file holds both in the clear",
+        ),
         ("key", f"{facts['key_id']}, model {facts['protection_id']}"),
         ("methods", ", ".join(facts["methods"]) or "none"),
         ("key space", f"{facts['key_space_bits']:g} bits besides the seal"),
@@ -53,7 +56,10 @@ def lines_of(facts: dict[str, Any]) -> list[str]:
         ("made with", _short(_pairs(facts["provenance"]["versions"]))),
     ]
     lines = [f"{name:10} {printable(value)}" for name, value in rows]
-    return [*lines, "Nobody vouches for this without the key, or a trusted signature."]
+    return [
+        *lines,
+        "Without the key or a trusted signature, none of this is authenticated.",
+    ]
 
 
 def _model(facts: dict[str, Any]) -> list[tuple[str, str]]:
@@ -114,9 +120,11 @@ def _delivery(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if facts["issued"]:
         grant = facts.get("grant") or {}
         told = ", ".join(f"{name} {value}" for name, value in grant.items() if value)
-        rows.append(("issued", told or "to one customer, who has its grant elsewhere"))
+        rows.append(
+            ("issued", told or "to one customer, whose grant is a separate file")
+        )
     if facts.get("signed"):
-        rows.append(("signed", "yes; `mlguard verify` says by whom"))
+        rows.append(("signed", "yes; `mlguard verify` names the signer"))
     return rows
 
 
@@ -142,10 +150,10 @@ def _short(text: str, most: int = 300) -> str:
 
 
 def _grant(content: bytes, *, name: str) -> dict[str, Any] | None:
-    """What the grant says; whether its owner signed it is not looked at."""
+    """Return the contents of the grant, without checking its signature."""
     try:
         said = json.loads(read_envelope(content, name=name).payload)
-        json.dumps(said, allow_nan=False)  # no other program reads Infinity
+        json.dumps(said, allow_nan=False)  # other programs cannot read Infinity
         return {field: said[field] for field in GRANT_FIELDS}
     except (MlguardError, ValueError, TypeError, LookupError, RecursionError):
         return None

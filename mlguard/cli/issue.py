@@ -1,4 +1,4 @@
-"""`mlguard issue`, `renew`, `revoke`, `issued`: the owner's side of a customer."""
+"""`mlguard issue`, `renew`, `revoke`, `issued`: customers' files, the owner's side."""
 
 import hashlib
 import re
@@ -61,8 +61,7 @@ RevocationFile = Annotated[
     Path | None,
     typer.Option(
         "--revocations",
-        help="Your newest list of revoked grants: customers' loaders then take no "
-        "older one.",
+        help="Your newest revocation list: customers' loaders then refuse older ones.",
         show_default=False,
     ),
 ]
@@ -76,19 +75,22 @@ def issue_command(
         list[str],
         typer.Option(help="A customer's recipient: the line, or a file with it."),
     ],
-    licensee: Annotated[list[str], typer.Option(help="Who that is, for people.")],
+    licensee: Annotated[
+        list[str], typer.Option(help="The customer's name, for people.")
+    ],
     out: Annotated[
-        Path, typer.Option(help="The file to write; of several customers, a folder.")
+        Path, typer.Option(help="The file to write; for several customers, a folder.")
     ],
     not_before: Day = None,
     not_after: Day = None,
     terms: Annotated[
-        Path | None, typer.Option(help="A text file: the licence.", show_default=False)
+        Path | None,
+        typer.Option(help="A text file with the licence.", show_default=False),
     ] = None,
     mark: Annotated[
         bool,
         typer.Option(
-            "--mark/--no-mark", help="Let the weights carry the customer's mark."
+            "--mark/--no-mark", help="Mark the weights with the customer's code."
         ),
     ] = True,
     signer: SignerName = SIGNER,
@@ -98,9 +100,9 @@ def issue_command(
     *,
     unlock: Unlock,
 ) -> None:
-    """Write a file that one customer opens, and nobody else.
+    """Write a file that only one customer can open.
 
-    The model key is not in it. Dates are enforced by mlguard's own loader only.
+    The model key is not in it. Only mlguard's own loader enforces dates.
     """
     warn_of_past(not_after)
     customers = [Customer.read(each) for each in to]
@@ -131,13 +133,14 @@ def issue_command(
 
 @unlocking
 def renew_command(
-    bundle: Annotated[Path, typer.Argument(help="The file that was issued.")],
+    bundle: Annotated[Path, typer.Argument(help="The issued file.")],
     key: KeyName,
-    out: Annotated[Path, typer.Option(help="The grant to write; new.")],
+    out: Annotated[Path, typer.Option(help="The grant to write; a new file.")],
     not_before: Day = None,
     not_after: Day = None,
     terms: Annotated[
-        Path | None, typer.Option(help="A text file: the licence.", show_default=False)
+        Path | None,
+        typer.Option(help="A text file with the licence.", show_default=False),
     ] = None,
     signer: SignerName = SIGNER,
     ledger: LedgerFile = None,
@@ -146,7 +149,7 @@ def renew_command(
     *,
     unlock: Unlock,
 ) -> None:
-    """Give a customer a new grant for the file he has, without the model."""
+    """Write a new grant for a customer's file, without the model."""
     warn_of_past(not_after)
     with owner(key, signer, ledger, unlock, bundle) as desk:
         old = grant_of(desk.bundle, [desk.signer.public])
@@ -173,12 +176,12 @@ def renew_command(
 
 @unlocking
 def revoke_command(
-    bundle: Annotated[Path, typer.Argument(help="The file that was issued.")],
+    bundle: Annotated[Path, typer.Argument(help="The issued file.")],
     key: KeyName,
     revocations: Annotated[
         Path,
         typer.Option(
-            "--list", help="Your list of revoked grants: made, or replaced by the next."
+            "--list", help="Your revocation list: created, or replaced by the next one."
         ),
     ],
     signer: SignerName = SIGNER,
@@ -187,9 +190,9 @@ def revoke_command(
     *,
     unlock: Unlock,
 ) -> None:
-    """Take a customer's grant back: put it on your signed list of revoked grants.
+    """Revoke a customer's grant: put it on your signed revocation list.
 
-    Only a loader that is given the list honours it.
+    Only a loader that is given the list obeys it.
     """
     with owner(key, signer, ledger, unlock, bundle) as desk:
         grant = grant_of(desk.bundle, [desk.signer.public])
@@ -204,8 +207,8 @@ def revoke_command(
         "revoked": len(changed.grants),
     }
     text = (
-        f"{revocations}  list {changed.sequence}  {len(changed.grants)} revoked; hand "
-        "it to customers, whose loaders look at it with --revocations"
+        f"{revocations}  list {changed.sequence}  {len(changed.grants)} revoked; send "
+        "it to your customers, whose loaders read it with --revocations"
     )
     answer(value, text, as_json=json)
 
@@ -219,7 +222,7 @@ def issued_command(
     *,
     unlock: Unlock,
 ) -> None:
-    """List what was issued under a model key, from your signed ledger."""
+    """List the files issued under a model key, from your signed ledger."""
     with open_signer(signer, unlock) as (store, signing):
         book = LedgerOf.at(ledger, unlock, signing)
         written = book.read()
@@ -231,21 +234,21 @@ def issued_command(
         f"  {_dates(one.not_before, one.not_after)}{_unmarked(one)}"
         for one in entries
     ]
-    answer(value, "\n".join(lines) or f"nothing was issued under {key}", as_json=json)
+    answer(value, "\n".join(lines) or f"no file was issued under {key}", as_json=json)
     if missing:
         book.refuse_missing(missing)
 
 
 @dataclass(frozen=True)
 class Desk:
-    """What an owner has at hand while he issues.
+    """The keys and files at hand while an owner issues.
 
     Attributes:
         store: His keystore, open.
         held: The model key.
         signer: His signing key.
         book: His ledger.
-        bundle: The bundle in question.
+        bundle: The bundle to issue.
     """
 
     store: Keystore
@@ -257,7 +260,7 @@ class Desk:
     def note(
         self, kind: str, grant: Grant, file_sha256: str, *, marked: bool = False
     ) -> None:
-        """Write down what was handed out: in the keystore, and in the ledger."""
+        """Record an issued file in the keystore and in the ledger."""
         self.book.add(
             kind,  # type: ignore[arg-type]
             grant,
@@ -270,11 +273,11 @@ class Desk:
 
     @cached_property
     def answers(self) -> Ours | None:
-        """What the owner's own model answers, run once for all customers."""
+        """The answers of the owner's own model, run once for all customers."""
         return answers_of(self.bundle, self.held.key)
 
     def comparing(self, answers: list[Answers]) -> Callable[[Path, Secrets], None]:
-        """What compares a finished file with the owner's own, and keeps the result."""
+        """Return a function that compares a finished file with the owner's own."""
 
         def check(path: Path, secrets: Secrets) -> None:
             if self.answers is not None:
@@ -283,10 +286,10 @@ class Desk:
         return check
 
     def list_at(self, path: Path) -> Revocations:
-        """The list of revoked grants at a path, or the first one.
+        """Return the revocation list at a path, or the first one.
 
         Raises:
-            SignatureNotTrusted: It is not this signer's.
+            SignatureNotTrusted: It was not signed by this signer.
         """
         try:
             data = read_bounded(path, MAX_LIST_BYTES)
@@ -297,10 +300,10 @@ class Desk:
         return read_revocations(data, [self.signer.public], name=str(path))
 
     def next_list(self, path: Path, grant_id: str) -> Revocations:
-        """The list after the one at a path, with one grant more.
+        """Return the list after the one at a path, with one more grant.
 
-        What the ledger says was revoked is on it too, whatever file it was written to,
-        and its number is above theirs: a list begun anew would be refused as older.
+        It also holds all grants that the ledger calls revoked, and its number is above
+        those of earlier lists: loaders would refuse a list begun anew as older.
         """
         entries = self.book.read().entries
         known = [one.grant_id for one in entries if one.kind == "revoked"]
@@ -312,20 +315,20 @@ class Desk:
         return found.model_copy(update={"sequence": least}).with_grant(grant_id)
 
     def refuse_revoked(self, grant: Grant) -> None:
-        """Refuse to renew what was taken back.
+        """Refuse to renew a revoked grant.
 
         Raises:
-            Revoked: The ledger says that it was.
+            Revoked: The ledger says that it was revoked.
         """
         if any(one.kind == "revoked" for one in self.book.read().of(grant.grant_id)):
             raise Revoked(
-                f"the grant of {grant.licensee!r} ({grant.grant_id}) was revoked, as "
-                "your ledger says: loaders with your list would refuse a new one too",
-                hint="issue a file to that customer again",
+                f"the grant of {grant.licensee!r} ({grant.grant_id}) was revoked, by "
+                "your ledger: loaders with your list would refuse a new one too",
+                hint="issue a new file to that customer",
             )
 
     def newest_list(self, path: Path | None) -> int:
-        """The number of the list at a path; 0 if none is named."""
+        """Return the number of the list at a path; 0 if none is named."""
         return 0 if path is None else self.list_at(path).sequence
 
 
@@ -333,7 +336,7 @@ class Desk:
 def owner(
     key: str, signer: str, ledger: Path | None, unlock: Unlock, bundle: Path
 ) -> Iterator[Desk]:
-    """Open a bundle and the keystore, once, with both keys and the ledger.
+    """Open a bundle, and the keystore once, with both keys and the ledger.
 
     Raises:
         ModelFileError: It is a file of weights.
@@ -352,12 +355,12 @@ def owner(
     found = glimpse_bundle(bundle)
     if not isinstance(found, Bundle2):
         raise BundleError(
-            f"{bundle} is of format 1, of which nothing can be issued",
+            f"{bundle} is of format 1, which cannot be issued",
             hint="export it again: `mlguard export` writes format 2",
         )
     with open_signer(signer, unlock) as (store, signing):
         book = LedgerOf.at(ledger, unlock, signing)
-        written = book.read()  # a ledger that was changed stops everything
+        written = book.read()  # a changed ledger stops everything
         held = held_key(store, key, found.manifest.key_id)
         if missing := missing_in(written, store, held.name):
             book.refuse_missing(missing)
@@ -365,17 +368,17 @@ def owner(
 
 
 def warn_of_past(text: str | None) -> None:
-    """Say that a last day is over already, which a slip of the year makes it."""
+    """Warn of a last day in the past, as after a typing error in the year."""
     day = day_of(text)
     if day is not None and day < datetime.now(UTC).date():
-        warn(f"the last day, {day}, is over: with it the file opens nowhere")
+        warn(f"the last day, {day}, has passed: the file will open nowhere")
 
 
 def day_of(text: str | None) -> date | None:
-    """A day that was given on the command line.
+    """Read a day from the command line.
 
     Raises:
-        OptionError: It is none.
+        OptionError: It is not a day.
     """
     if text is None:
         return None
@@ -388,7 +391,7 @@ def day_of(text: str | None) -> date | None:
 
 
 def facts_of(done: Issued, answers: Answers | None = None) -> dict[str, object]:
-    """What was issued, for programs."""
+    """Return the facts about an issued file, for programs."""
     cost = None if done.cost is None else vars(done.cost)
     return {
         "file": str(done.path),
@@ -410,7 +413,7 @@ def _grant_words(grant: Grant) -> str:
 
 def _words(done: Issued, answers: Answers | None) -> str:
     if done.cost is None:
-        mark = "no mark: the weights are yours bit for bit"
+        mark = "no mark: the weights are bit for bit yours"
     elif not done.cost.marked:
         mark = "no mark: no tensor is large enough to carry one"
     else:
@@ -419,7 +422,7 @@ def _words(done: Issued, answers: Answers | None) -> str:
             f"marked: {share:.0%} of the weights carry the code, each changed by at "
             f"most {done.cost.largest:.2%} of its tensor's largest; "
         )
-        mark += str(answers or "its answers were not compared with yours")
+        mark += str(answers or "its answers were not compared with those of your model")
     return f"{done.path}  {_grant_words(done.grant)}\n{mark}"
 
 
@@ -443,7 +446,7 @@ def _places(out: Path, names: list[str], count: int, bundle: Path) -> list[Path]
         return [out]
     files = [re.sub(r"[^\w.-]+", "-", name).strip("-.") or "customer" for name in names]
     if len({file.casefold() for file in files}) != count:
-        raise OptionError("the grants", ["two licensees would get one file name"])
+        raise OptionError("the grants", ["two licensees would get the same file name"])
     prepare_output_folder(out)
     return [out / f"{bundle.stem}-{file}.mlgb" for file in files]
 

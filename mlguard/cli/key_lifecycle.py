@@ -1,4 +1,4 @@
-"""`mlguard keys`: what may happen to a key, from `new` to `destroy`."""
+"""`mlguard keys`: the life of a key, from `new` to `destroy`."""
 
 import sys
 from pathlib import Path
@@ -15,11 +15,14 @@ from mlguard.cli.printable import warn
 from mlguard.cli.with_store import with_store
 from mlguard.keys import ModelKey
 
-LEAST_DISTINCT_BYTES = 16  # of 32; random ones have fewer once in 10^16 keys
+LEAST_DISTINCT_BYTES = (
+    16  # distinct bytes of 32; a random key has fewer once in 10^16 keys
+)
 Versioned = Annotated[
-    str, typer.Argument(metavar="NAME[@VERSION]", help="The primary one without @.")
+    str,
+    typer.Argument(metavar="NAME[@VERSION]", help="Without @, the primary version."),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Do it all the same.")]
+Force = Annotated[bool, typer.Option("--force", help="Do it anyway.")]
 
 
 @with_store
@@ -39,11 +42,11 @@ def rotate(
     store: Keystore,
     name: Name,
     promote: Annotated[
-        bool, typer.Option("--promote", help="And make it the primary one.")
+        bool, typer.Option("--promote", help="Also make it the primary version.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Draw a new version of a key. What exists keeps its version."""
+    """Draw a new version of a key. Existing models keep their version."""
     version = store.add_version(name, ModelKey.generate().reveal())
     if promote:
         store.promote(name, version)
@@ -52,7 +55,7 @@ def rotate(
 
 @with_store
 def promote(store: Keystore, key: Versioned, json: Json = False) -> None:
-    """Make a version the one that is used from now on."""
+    """Make a version the primary one, used from now on."""
     name, version = _which(store, key)
     store.promote(name, version)
     show_entry(store, name, as_json=json)
@@ -89,14 +92,16 @@ def destroy(
     key: Versioned,
     force: Force = False,
     confirm: Annotated[
-        str | None, typer.Option(help="The key's name once more.", metavar="NAME")
+        str | None,
+        typer.Option(help="The key's name, as a confirmation.", metavar="NAME"),
     ] = None,
     json: Json = False,
 ) -> None:
     """Erase the secret of a disabled version for ever.
 
-    Models that need it are lost with it. Refused while a run, checkpoint or bundle is
-    registered for it, unless --force; the name has to be typed in any case.
+    Models that need it are lost with it. This is refused while a run, checkpoint or
+    bundle is registered for it, unless --force is given; the name must be typed in any
+    case.
     """
     name, version = _which(store, key)
     _confirm(name, version, confirm)
@@ -109,10 +114,16 @@ def allow(
     store: Keystore,
     name: Name,
     export: Annotated[
-        bool | None, typer.Option("--export/--no-export", help="Of its secrets.")
+        bool | None,
+        typer.Option(
+            "--export/--no-export", help="Allow or forbid the export of its secrets."
+        ),
     ] = None,
     deletion: Annotated[
-        bool | None, typer.Option("--deletion/--no-deletion", help="Of versions.")
+        bool | None,
+        typer.Option(
+            "--deletion/--no-deletion", help="Allow or forbid the deletion of versions."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -137,11 +148,12 @@ def uses(
         typer.Option(metavar="KIND REFERENCE", help="Register run, bundle …"),
     ] = None,
     remove: Annotated[
-        str | None, typer.Option(metavar="REFERENCE", help="Forget one that is gone.")
+        str | None,
+        typer.Option(metavar="REFERENCE", help="Remove one that no longer exists."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show, add or remove what needs a key. NAME@2 adds for version 2."""
+    """Show, add or remove the uses of a key. NAME@2 adds one for version 2."""
     plain, version = parse_key_name(name)
     if add is not None:
         store.add_use(plain, *add, version=version)
@@ -152,7 +164,7 @@ def uses(
 
 @with_store
 def export(store: Keystore, key: Versioned, file: Path, json: Json = False) -> None:
-    """Write a model key to FILE, readable by its owner alone. Logged first."""
+    """Write a model key to FILE, readable only by its owner. Logged first."""
     name, version = _which(store, key)
     secret = ModelKey(store.export(name, version))
     write_private(
@@ -176,7 +188,8 @@ def import_(
     name: Name,
     file: Path,
     version: Annotated[
-        bool, typer.Option("--version", help="As a new version of a key that exists.")
+        bool,
+        typer.Option("--version", help="Add it as a new version of an existing key."),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -184,8 +197,8 @@ def import_(
     secret = ModelKey(from_text(KEY_1, read_private(file, say=warn))).reveal()
     if len(set(secret)) < LEAST_DISTINCT_BYTES:
         raise NotAllowed(
-            f"the key in {file} is not random: only {len(set(secret))} of its bytes "
-            "differ from each other",
+            f"the key in {file} is not random: it has only {len(set(secret))} "
+            "distinct bytes",
             hint="`mlguard keys new NAME` draws a key",
         )
     if version:
@@ -211,6 +224,6 @@ def _confirm(name: str, version: int, given: str | None) -> None:
         given = sys.stdin.readline().strip()
     if given != name:
         raise NotAllowed(
-            f"to erase version {version} of {name}, its name has to be given",
+            f"the name must be given to erase version {version} of {name}",
             hint=f"add --confirm {name}",
         )

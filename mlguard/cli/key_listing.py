@@ -1,4 +1,4 @@
-"""What `mlguard keys` shows of a key: everything but the secret."""
+"""Show keys: everything but the secret."""
 
 from typing import Annotated, Any
 
@@ -21,13 +21,13 @@ def list_keys(store: Keystore, json: Json = False) -> None:
         f"{key['name']:{width}}  {primary_id(key):16}  {versions_in_words(key)}"
         for key in keys
     ]
-    empty = f"{store.location} holds no keys yet"
+    empty = f"{store.location} has no keys yet"
     answer({"keys": keys}, "\n".join(lines) or empty, as_json=json)
 
 
 @with_store
 def show(store: Keystore, name: Name, json: Json = False) -> None:
-    """Show what is known about a key: its versions, policy and uses."""
+    """Show everything about a key but its secret: versions, policy and uses."""
     show_entry(store, parse_key_name(name)[0], as_json=json)
 
 
@@ -38,7 +38,7 @@ def show_entry(store: Keystore, name: str, *, as_json: bool) -> None:
 
 
 def describe(store: Keystore, name: str) -> dict[str, Any]:
-    """A key as `--json` gives it."""
+    """Return a key as `--json` prints it."""
     entry, ids = store.info_and_ids(name, key_id_of)
     return {
         "name": entry.name,
@@ -62,13 +62,13 @@ def describe(store: Keystore, name: str) -> dict[str, Any]:
 
 
 def primary_id(key: dict[str, Any]) -> str:
-    """The key id of the primary version."""
+    """Return the key id of the primary version."""
     ids = {each["version"]: each["key_id"] for each in key["versions"]}
     return ids[key["primary"]] or NO_ID
 
 
 def versions_in_words(key: dict[str, Any]) -> str:
-    """How many versions there are."""
+    """Return the number of versions in words."""
     count = len(key["versions"])
     return f"{count} version" if count == 1 else f"{count} versions"
 

@@ -1,4 +1,4 @@
-"""`mlguard keys slots` and `passwd`: what opens the keystore."""
+"""`mlguard keys slots` and `passwd`: the slots that open the keystore."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,19 +14,25 @@ from mlguard.cli.printable import tell, warn
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.cli.with_store import with_store
 
-slots_app = typer.Typer(no_args_is_help=True, help="What opens the keystore.")
+slots_app = typer.Typer(
+    no_args_is_help=True, help="Slots: the ways to open the keystore."
+)
 NewIdentity = Annotated[
     Path | None,
-    typer.Option("--new-identity", help="An identity file; made if it is not there."),
+    typer.Option("--new-identity", help="An identity file; made if it does not exist."),
 ]
 NewPassphrase = Annotated[
     Path | None,
-    typer.Option("--new-passphrase-file", help="Read it from a file, do not ask."),
+    typer.Option(
+        "--new-passphrase-file", help="Read it from a file instead of asking."
+    ),
 ]
 NewToken = Annotated[
     str | None,
     typer.Option(
-        "--new-token", metavar="URI", help="A key on a token; made if not there."
+        "--new-token",
+        metavar="URI",
+        help="A key on a token; made if it does not exist.",
     ),
 ]
 NewRecipient = Annotated[
@@ -44,7 +50,7 @@ Labels = Annotated[list[str], typer.Argument(help="The labels of the slots.")]
 @slots_app.command("list")
 @with_store
 def list_slots(store: Keystore, json: Json = False) -> None:
-    """List what opens the keystore."""
+    """List the slots of the keystore."""
     _show_slots(store, as_json=json)
 
 
@@ -60,7 +66,7 @@ def add_slot(
     *,
     unlock: Unlock,
 ) -> None:
-    """Let one more passphrase, identity or key on a token open the keystore."""
+    """Let another passphrase, identity or key on a token open the keystore."""
     with unlock.open() as store:
         opener: Opener | Recipient
         if recipient is not None:
@@ -80,8 +86,8 @@ def add_slot(
 def remove_slot(store: Keystore, labels: Labels, json: Json = False) -> None:
     """Stop passphrases, identities or tokens from opening the keystore.
 
-    What is written from now on does not open with an old copy either. Someone who
-    opened it before may have kept the keys that were in it: rotate them too.
+    An old copy of the keystore does not help to open the new one. But somebody who
+    opened it before may have kept the keys in it: rotate them too.
     """
     store.remove_slot(*labels)
     _show_slots(store, as_json=json)
@@ -90,10 +96,10 @@ def remove_slot(store: Keystore, labels: Labels, json: Json = False) -> None:
 @slots_app.command("renew")
 @with_store
 def renew_slot(store: Keystore, json: Json = False) -> None:
-    """Give the slot you open the keystore with keys of its own.
+    """Give the slot that opened the keystore its own keys.
 
-    Needed once by each owner of a slot that comes from a keystore of format 1; every
-    other command that writes does it as well.
+    Each owner of a slot from a keystore of format 1 needs this once; every other
+    command that writes does it as well.
     """
     store.renew_slot()
     _show_slots(store, as_json=json)
@@ -103,14 +109,15 @@ def renew_slot(store: Keystore, json: Json = False) -> None:
 def passwd(
     store: Keystore,
     label: Annotated[
-        str | None, typer.Option(help="Of which slot; the one you open it with.")
+        str | None,
+        typer.Option(help="The slot; default: the one that you open it with."),
     ] = None,
     new_passphrase_file: NewPassphrase = None,
     json: Json = False,
 ) -> None:
     """Change the passphrase of a slot.
 
-    The old one opens nothing that is written from now on, not even with an old copy.
+    The old one cannot open the keystore from now on, not even with an old copy.
     """
     new = new_passphrase(store.location, new_passphrase_file)
     store.replace_slot(new, label=label)
@@ -118,17 +125,17 @@ def passwd(
 
 
 def identity_at(path: Path) -> Identity:
-    """Read an identity file, or make one where there is none."""
+    """Read an identity file, or make it if it does not exist."""
     if path.is_symlink() or path.exists():
         return Identity.read(path, say=warn)
     identity = Identity.generate(pq=True)
     identity.write(path)
-    tell(f"mlguard: made {path}: whoever has this file can open the keystore")
+    tell(f"mlguard: made {path}: anybody who has this file can open the keystore")
     return identity
 
 
 def token_at(unlock: Unlock, uri: str) -> Token | TokenIdentity:
-    """A key on a token; it is made if it is not there."""
+    """Return a key on a token, made if it does not exist."""
     token = unlock.key_on_token(uri)
     if token.make_key():
         tell(f"mlguard: made {token}, which never leaves the token")

@@ -1,4 +1,4 @@
-"""Say how many distinct transforms a key can express, and warn when they are few."""
+"""Print how many distinct transforms a key has, and warn if they are few."""
 
 from mlguard import recipe
 from mlguard.cli.printable import tell, warn
@@ -8,13 +8,13 @@ from mlguard.transforms import MIN_KEY_SPACE_BITS, said_bits
 def warn_of_small_key_space(
     spec: recipe.Transform, bits: float, *, shown: bool = False
 ) -> None:
-    """Print the effective key space; below the limit, as a warning with what to do.
+    """Print the effective key space; below the limit, as a warning with advice.
 
     Args:
-        spec: What the key does.
+        spec: The recipe's [transform] section.
         bits: The effective key space.
-        shown: Whether the weights show what is done to images, so that `bits` leaves
-            it out.
+        shown: Whether the weights reveal the transform of images, which `bits` then
+            leaves out.
     """
     if spec.splits:
         tell("every private weight is sealed under the key; the host has none of them")
@@ -24,25 +24,27 @@ def warn_of_small_key_space(
         return
     named = f"{'+'.join(spec.methods)} with {places_of(spec)}"
     if shown:
-        named += "; what is done to images is not counted, for the weights show it"
+        named += (
+            "; the transform of images is not counted, because the weights reveal it"
+        )
     tell(f"effective key space: {said_bits(bits)}: {named}")
     if shown:
         too = "" if bits >= MIN_KEY_SPACE_BITS else " permute layers too (--layers);"
         warn(
-            "the stem shows its part of the key to whoever holds the "
-            "weights: its zeros and equal weights tell where every pixel went;"
-            f"{too} hand on nothing but a sealed bundle; docs/bind.md says what helps"
+            "the stem reveals its part of the key to a thief with the weights: its "
+            "zeros and equal weights show where every pixel went;"
+            f"{too} hand on only a sealed bundle; docs/bind.md says what helps"
         )
     elif bits < MIN_KEY_SPACE_BITS:
         warn(
-            f"below {MIN_KEY_SPACE_BITS} bits a thief can search "
-            "for the transform itself, whatever the key; take a larger block_size, "
-            "shf, or channels of a wider layer"
+            f"below {MIN_KEY_SPACE_BITS} bits a thief can search for the transform "
+            "itself, whatever the key; use a larger block_size, shf, or channels of "
+            "a wider layer"
         )
 
 
 def places_of(spec: recipe.Transform) -> str:
-    """Where the methods act, in a few words."""
+    """Return where the methods act, in a few words."""
     places = [f"M={spec.block_size}"] if spec.image_methods else []
     number = len(spec.layers)
     if number:

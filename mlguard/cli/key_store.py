@@ -28,10 +28,11 @@ def restore(
     *,
     unlock: Unlock,
 ) -> None:
-    """Put a backup back after opening all of it; what was there is kept beside.
+    """Restore a backup, after opening all of it; the old keystore is kept beside it.
 
-    Keys and versions are those of the backup. So are the slots where the keystore that
-    is there does not open any more: then who was removed since opens it again.
+    Keys and versions are those of the backup. The slots are those of the present
+    keystore, or of the backup if the present one cannot be opened: then members removed
+    since can open it again.
     """
     opener, place = unlock.opener(str(file)), unlock.storage
     old, new = keystores.restore(place, file, opener, pins=pins(), say=warn)
@@ -45,7 +46,7 @@ def restore(
 
 @with_store
 def check(store: Keystore, json: Json = False) -> None:
-    """Read every entry and the whole log, and compare with what was seen before."""
+    """Read every entry and the whole log, and compare with the state seen before."""
     records = store.check()
     elsewhere = store.log_elsewhere(records)
     versions = sum(len(store.info(name).versions) for name in store.names())
@@ -64,7 +65,9 @@ def check(store: Keystore, json: Json = False) -> None:
     if len(store.slots()) == 1:
         advice.append("only one slot: `mlguard keys slots add` a recovery identity")
     if not store.pinned:
-        advice.append("not pinned here: an older copy put back would not be noticed")
+        advice.append(
+            "not pinned here: an older copy put in its place would not be noticed"
+        )
     if elsewhere:
         advice.append(_elsewhere(elsewhere))
     unrenewed = ", ".join(slot.label for slot in store.slots() if slot.unrenewed)
@@ -83,7 +86,7 @@ def accept(
     *,
     unlock: Unlock,
 ) -> None:
-    """Take the keystore as it is now, though it went back or was replaced."""
+    """Accept the keystore as it is now, though it went back or was replaced."""
     with unlock.open(accept=True) as store:
         value = {"keystore": store.location, "generation": store.generation}
         text = f"{store.location}  accepted at generation {store.generation}"
@@ -94,7 +97,7 @@ def accept(
 def log(
     store: Keystore,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Print the verdict only.")
+        bool, typer.Option("--verify", help="Print only the verdict.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -133,12 +136,12 @@ def _verdict(store: Keystore, records: tuple[Record, ...]) -> str:
     unfinished = store.log_unfinished(records)
     if unfinished:
         words.append(
-            f"the last {unfinished} tell of a change that the keystore does not have: "
-            "it was interrupted, or the keystore was put back by one step"
+            f"the last {unfinished} describe a change that the keystore lacks: it was "
+            "interrupted, or the keystore was put back by one step"
         )
     return "\n".join(words)
 
 
 def _elsewhere(number: int) -> str:
     which = "record 1 is" if number == 1 else f"records 1 to {number} are"
-    return f"{which} in the log of the place that this keystore came from"
+    return f"{which} in the log at the place that this keystore came from"

@@ -32,9 +32,9 @@ from mlguard.transforms import (
     key_space_bits,
 )
 
-SHOWN_BLOCK_SIZES = (2, 4, 8)  # those of the papers; --block-size asks for another
+SHOWN_BLOCK_SIZES = (2, 4, 8)  # those of the papers; --block-size chooses another
 RECOVERY_LABEL = "recovery"
-SHEET_LINES = ((0, 3), (3, 10), (10, 17))  # the prefix, then seven groups a line
+SHEET_LINES = ((0, 3), (3, 10), (10, 17))  # the prefix, then seven groups per line
 
 keys_app = typer.Typer(
     no_args_is_help=True, help="Model keys: make, show, rotate, destroy, back up."
@@ -72,7 +72,7 @@ def keygen(
         bool | None,
         typer.Option(
             "--recovery/--no-recovery",
-            help="Print a recovery identity for a new keystore; asks if left out.",
+            help="Print a recovery identity for a new keystore; default: ask.",
             show_default=False,
         ),
     ] = None,
@@ -80,10 +80,10 @@ def keygen(
     *,
     unlock: Unlock,
 ) -> None:
-    """Draw a new model key and keep it under NAME.
+    """Draw a new model key and store it under NAME.
 
     The keystore is made on first use: with a passphrase, asked for twice, or with
-    --identity FILE, which is made as well if there is no such file yet.
+        --identity FILE, which is also made if it does not exist yet.
     """
     check_name(name)  # before anything is asked for or made
     if block_size is not None and block_size not in BLOCK_SIZES:
@@ -116,8 +116,8 @@ def _refuse_missing_identity(unlock: Unlock) -> None:
         return
     raise IdentityError(
         f"there is no file at {path}",
-        hint=f"{unlock.storage.location} is there already, and a new identity would "
-        "not open it: name the one that does, or another --keystore",
+        hint=f"{unlock.storage.location} already exists, and a new identity would not "
+        "open it: name the one that does, or another --keystore",
     )
 
 
@@ -143,7 +143,7 @@ def _wants_recovery(recovery: bool | None) -> bool:
     if sys.stdin is None or not sys.stdin.isatty():
         return False
     print(
-        "Print a recovery identity, to lock away? It opens the keystore when the "
+        "Print a recovery identity, to lock away? It opens the keystore if the "
         "passphrase is lost. [y/N]: ",
         end="",
         file=sys.stderr,
@@ -157,7 +157,7 @@ def _print_recovery(store: Keystore) -> None:
     store.add_slot(identity, label=RECOVERY_LABEL)
     groups = identity.reveal().split("-")
     say(f"Recovery identity {identity.id} of {store.location}")
-    say("Write it down or print it, and lock it away. It is not shown again.")
+    say("Write it down or print it, and lock it away. It will not be shown again.")
     for first, last in SHEET_LINES:
         say("    " + "-".join(groups[first:last]))
     say("`mlguard keys list --identity -` asks for it.")

@@ -1,4 +1,4 @@
-"""`mlguard layers`: which feature maps a recipe's model has, for `transform.layers`."""
+"""`mlguard layers`: list the feature maps that `transform.layers` can name."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -23,8 +23,8 @@ def layers(
 ) -> None:
     """List the layers of RECIPE's model, and which can be permuted without training.
 
-    RECIPE may be a run folder too. A model that is trained under its key can permute
-    the others as well. Of a model of your own, --build names what makes it.
+    RECIPE may be a run folder too. A model trained under its key can permute the other
+    layers as well. For your own model, --build names the function that makes it.
     """
     inside = Path(recipe) / "recipe.toml"
     named = str(inside) if inside.is_file() else recipe

@@ -1,4 +1,4 @@
-"""The owner's ledger, a file beside his keystore: read, and a line added."""
+"""Read the owner's ledger, a file beside his keystore, and add lines to it."""
 
 import os
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from mlguard.grants.texts import moment
 from mlguard.signing import Signer
 
 SUFFIX = ".issued"
-USE = "issued"  # what a key is noted to be used for, once for each grant
+USE = "issued"  # the kind of use noted for a key, once for each grant
 LedgerFile = Annotated[
     Path | None,
     typer.Option(
         "--ledger",
-        help="The ledger; default: beside the keystore's file.",
+        help="The ledger; default: a file beside the keystore.",
         show_default=False,
     ),
 ]
@@ -33,8 +33,8 @@ class LedgerOf:
     """The ledger of one keystore.
 
     Attributes:
-        path: The file; it may not be there yet.
-        signer: Who signs its lines.
+        path: The file; it may not exist yet.
+        signer: The key that signs its lines.
     """
 
     path: Path
@@ -42,7 +42,7 @@ class LedgerOf:
 
     @classmethod
     def at(cls, given: Path | None, unlock: Unlock, signer: Signer) -> "LedgerOf":
-        """The ledger that a command names, or the one beside the keystore.
+        """Return the ledger that a command names, or the one beside the keystore.
 
         Raises:
             OptionError: The keystore is a database, and no ledger is named.
@@ -56,7 +56,7 @@ class LedgerOf:
         return cls(place, signer)
 
     def read(self) -> Ledger:
-        """All entries.
+        """Return all entries.
 
         Raises:
             SignatureNotTrusted: A line is missing, moved, edited or foreign.
@@ -69,7 +69,7 @@ class LedgerOf:
         except OSError as error:
             raise OutputError(
                 f"cannot read the ledger {self.path}: {error.strerror}",
-                hint="what is issued has to be written down: make it readable",
+                hint="every issued file must be recorded: make it readable",
             ) from None
         return read_ledger(data, self.signer.public, name=str(self.path))
 
@@ -109,16 +109,16 @@ class LedgerOf:
             ) from None
 
     def refuse_missing(self, missing: list[str]) -> NoReturn:
-        """Say which grants a ledger lacks."""
+        """Refuse a ledger that lacks grants."""
         raise BundleError(
             f"the ledger {self.path} lacks {len(missing)} grants that the keystore "
-            f"knows of, the first {missing[0]}",
-            hint="lines were cut from it: restore it from a backup",
+            f"knows, the first {missing[0]}",
+            hint="lines are missing: restore it from a backup",
         )
 
 
 def missing_in(ledger: Ledger, store: Keystore, key_name: str) -> list[str]:
-    """Grants that the keystore knows of, and the ledger does not."""
+    """Return the grants that the keystore knows and the ledger lacks."""
     known = {entry.grant_id for entry in ledger.entries}
     uses = store.info(key_name).uses
     return sorted(

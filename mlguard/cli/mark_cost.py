@@ -1,4 +1,4 @@
-"""How much a customer's mark changes what a model answers, on one image of noise."""
+"""Measure how much a customer's mark changes a model's answers, on one noise image."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,12 @@ from mlguard.errors import MissingRuntime
 from mlguard.grants import Secrets
 from mlguard.keys import ModelKey
 
-SEED = 0  # of the noise: the same image every time
+SEED = 0  # seed of the noise: the same image every time
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The owner's answers beside the customer's.
+    """A comparison of the owner's and the customer's answers.
 
     Attributes:
         agreement: Share of pixels, or of images, with the same class.
@@ -31,7 +31,7 @@ class Answers:
 
     def __str__(self) -> str:
         return (
-            f"on an image of noise {self.agreement:.2%} of the classes are the same; "
+            f"on an image of noise, {self.agreement:.2%} of the classes are the same; "
             f"scores differ by at most {self.difference:.1e}, the largest is "
             f"{self.largest:.1f}"
         )
@@ -39,7 +39,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Ours:
-    """What the owner's own model answers.
+    """The answers of the owner's own model.
 
     Attributes:
         noise: (1, channels, *size) uint8. The image of noise.
@@ -53,15 +53,15 @@ class Ours:
 
 
 def answers_of(bundle: Bundle2, key: ModelKey) -> Ours | None:
-    """Run the owner's model; None where that cannot be done without knowing more.
+    """Run the owner's model; None if that takes more information.
 
     Args:
         bundle: The owner's own bundle.
-        key: Opens it.
+        key: The key that opens it.
     """
     try:
         from mlguard.runtime import Session
-    except MissingRuntime:  # an owner may issue where nothing runs
+    except MissingRuntime:  # an owner may issue on a machine without a runtime
         return None
     if bundle.manifest.backbone is not None:  # its other half is not at hand
         return None
@@ -77,9 +77,9 @@ def compare(ours: Ours, issued: Path, secrets: Secrets) -> Answers:
     """Run the customer's model on the same noise.
 
     Args:
-        ours: What the owner's answers.
+        ours: The answers of the owner's model.
         issued: The customer's file.
-        secrets: What opens that.
+        secrets: The secrets that open it.
     """
     from mlguard.runtime import Session
 

@@ -1,4 +1,4 @@
-"""One model key out of the keystore, and a word to the keystore about who needs it."""
+"""Take a model key out of the keystore, and register its uses there."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from mlguard.cli.unlock import Unlock
 from mlguard.errors import WrongKey
 from mlguard.keys import KEY_BYTES, ModelKey
 
-NO_ID = "-"  # of a secret that is no model key
+NO_ID = "-"  # shown for a secret that is not a model key
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ class HeldKey:
     _store: Keystore = field(repr=False)
 
     def register(self, kind: str, reference: str) -> None:
-        """Note that something needs this version, so that nobody destroys it lightly.
+        """Register a use of this version, so that nobody destroys it by accident.
 
-        A keystore that cannot be written stops nothing: it is said, and that is all.
+        A keystore that cannot be written only causes a warning.
         """
         try:
             self._store.add_use(self.name, kind, reference, version=self.version)
         except KeystoreError as refusal:
             warn(
-                f"the keystore does not know that {kind} {reference} needs "
+                f"could not note in the keystore that {kind} {reference} needs "
                 f"{self.name}@{self.version}: {refusal}"
             )
 
@@ -45,12 +45,12 @@ def open_model_key(
     Args:
         name: The key's name; "acme@2" asks for version 2.
         unlock: The keystore, and how to open it.
-        key_id: The key that is needed, if that is known: any version will do, so that
-            a model outlives the rotation of its key.
+        key_id: The id of the key needed, if known: any version is accepted, so that a
+            model outlives the rotation of its key.
 
     Raises:
-        KeystoreError: The keystore does not open, or has no such usable key.
-        KeyNotUsable: What is stored under the name is not a model key.
+        KeystoreError: The keystore does not open, or lacks such a usable key.
+        KeyNotUsable: The secret under the name is not a model key.
         WrongKey: No version is the key that is needed.
     """
     with open_model_keys([(name, key_id)], unlock) as (held,):
@@ -61,15 +61,15 @@ def open_model_key(
 def open_model_keys(
     wanted: Sequence[tuple[str, str | None]], unlock: Unlock
 ) -> Iterator[list[HeldKey]]:
-    """As `open_model_key`, for several keys of one keystore, which is opened once.
+    """Take several model keys out of one keystore, opened once, as `open_model_key`.
 
     Args:
-        wanted: For every key its name, and its key id where that is known.
+        wanted: The name of every key, and its key id if known.
         unlock: The keystore, and how to open it.
 
     Raises:
-        KeystoreError: As `open_model_key`, and so the next two.
-        KeyNotUsable: What is stored under a name is not a model key.
+        KeystoreError: The keystore does not open, or lacks such a usable key.
+        KeyNotUsable: The secret under a name is not a model key.
         WrongKey: No version of a key is the one that is needed.
     """
     with unlock.open() as store:
@@ -77,16 +77,16 @@ def open_model_keys(
 
 
 def read_model_key(name: str, unlock: Unlock, *, key_id: str | None = None) -> ModelKey:
-    """As `open_model_key`, for a key alone. Raises the same."""
+    """Return a model key alone. Raises as `open_model_key`."""
     with open_model_key(name, unlock, key_id=key_id) as held:
         return held.key
 
 
 def parse_key_name(text: str) -> tuple[str, int | None]:
-    """Split "acme@2" into a name and a version; without @ there is no version.
+    """Split "acme@2" into a name and a version; without @, the version is None.
 
     Raises:
-        KeyNotUsable: What follows the @ is not a version number.
+        KeyNotUsable: The text after the @ is not a version number.
 
     Example:
         >>> parse_key_name("acme@2"), parse_key_name("acme")
@@ -104,12 +104,12 @@ def parse_key_name(text: str) -> tuple[str, int | None]:
 
 
 def key_id_of(secret: bytes) -> str:
-    """The public name of a stored secret."""
+    """Return the public name of a stored secret."""
     return ModelKey(secret).key_id if len(secret) == KEY_BYTES else NO_ID
 
 
 def held_key(store: Keystore, name: str, key_id: str | None) -> HeldKey:
-    """One model key of an open keystore. Raises as `open_model_key`."""
+    """Return one model key of an open keystore. Raises as `open_model_key`."""
     plain, asked = parse_key_name(name)
     version = asked or store.info(plain).primary
     if key_id is not None:
@@ -123,7 +123,7 @@ def held_key(store: Keystore, name: str, key_id: str | None) -> HeldKey:
 
 
 def _find(store: Keystore, name: str, asked: int | None, key_id: str) -> int:
-    """The version with a key id: the one asked for, or else the newest."""
+    """Return the version with a key id: the one asked for, otherwise the newest."""
     info, ids = store.info_and_ids(name, key_id_of)
     tried = [info.version(asked)] if asked else list(reversed(info.versions))
     fitting = [version for version in tried if ids.get(version.id) == key_id]
@@ -131,7 +131,7 @@ def _find(store: Keystore, name: str, asked: int | None, key_id: str) -> int:
     if fitting:
         return fitting[0].id
     shown = info.version(asked)
-    more = "" if asked or len(tried) == 1 else ", nor is any other version"
+    more = "" if asked or len(tried) == 1 else ", and no other version is that key"
     raise WrongKey(
         f"the model was protected with key {key_id}, but {name}@{shown.id} is key "
         f"{ids.get(shown.id, NO_ID)}{more}"

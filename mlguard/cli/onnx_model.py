@@ -1,4 +1,4 @@
-"""An ONNX file on the command line: what `export` and `bind` do with one. No torch."""
+"""Export and bind an ONNX file from the command line, without torch."""
 
 import zipfile
 from pathlib import Path
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
     from mlguard.foreign import Exported
 
 SUFFIXES = {".onnx", ".ort"}
-SHOWN = 10  # uncovered tensors that are named on the terminal
+SHOWN = 10  # uncovered tensors named on the terminal
 AboutFile = Annotated[
     Path | None,
-    typer.Option(help="TOML: what image and what answer an ONNX model has."),
+    typer.Option(help="TOML file that describes an ONNX model's image and answer."),
 ]
 FreezeInputs = Annotated[
     bool,
     typer.Option(
-        "--freeze-inputs", help="Make inputs with a default constants (ONNX)."
+        "--freeze-inputs", help="Turn inputs with default values into constants (ONNX)."
     ),
 ]
 Example = Annotated[
     Path | None,
     typer.Option(
-        help="An .npz of inputs to compare an ONNX model on; default: random."
+        help="An .npz of inputs for the comparison of an ONNX model; default: random."
     ),
 ]
 
 
 def is_onnx(path: Path) -> bool:
-    """Whether a path is that of an ONNX file and not of a run."""
+    """Whether a path names an ONNX file and not a run."""
     return path.suffix.lower() in SUFFIXES
 
 
@@ -51,7 +51,7 @@ def refuse_onnx_options(
     """
     if about or example or freeze_inputs:
         raise typer.BadParameter(
-            "--about, --example and --freeze-inputs go with an .onnx file"
+            "--about, --example and --freeze-inputs need an .onnx file"
         )
 
 
@@ -66,14 +66,16 @@ def export_onnx(
     unlock: Unlock,
     as_json: bool = False,
 ) -> None:
-    """Write an ONNX file as a bundle, and say what stands under the key.
+    """Write an ONNX file as a bundle, and print what is under the key.
 
     Raises:
         typer.BadParameter: No key was named.
-        ModelFileError: The file is none that can be protected.
+        ModelFileError: The file cannot be protected.
     """
     if key is None:
-        raise typer.BadParameter("an ONNX file has no key yet: name one with --key")
+        raise typer.BadParameter(
+            "an ONNX file does not name a key: give one with --key"
+        )
     need("mlguard.foreign", extra="onnx")
     from mlguard.foreign import export_file, read_about
 
@@ -113,7 +115,7 @@ def coverage_of(done: "Exported") -> list[str]:
     lifted = done.lifted
     lines = [
         f"covered: {lifted.share:.2%} of the weights, {len(lifted.tensors)} tensors "
-        f"with a key of their own, {lifted.covered_bytes / 1e6:.1f} MB; the rest is "
+        f"each with its own key, {lifted.covered_bytes / 1e6:.1f} MB; the rest is "
         "sealed with the graph",
         *(
             f"  {one.name}  {one.size_bytes} bytes stay in the graph: {one.reason}"
@@ -126,17 +128,19 @@ def coverage_of(done: "Exported") -> list[str]:
     if compared is not None:
         shapes = ", ".join(f"{k} {list(v)}" for k, v in compared.inputs.items())
         same = (
-            "shapes are equal; it draws at random" if compared.random else "equal bits"
+            "the shapes are equal; the model draws random numbers"
+            if compared.random
+            else "all bits are equal"
         )
         lines.append(f"compared with the model on {shapes or 'no inputs'}: {same}")
     return lines
 
 
 def read_example(path: Path) -> dict[str, Any]:
-    """Read inputs, by name.
+    """Read inputs by name.
 
     Raises:
-        ModelFileError: The file is no .npz of plain arrays.
+        ModelFileError: The file is not an .npz of plain arrays.
     """
     import numpy as np
 

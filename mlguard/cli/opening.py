@@ -1,4 +1,4 @@
-"""What opens a bundle that a command was given: the owner's key, or an identity."""
+"""Find what opens a bundle given to a command: the owner's key, or an identity."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ from mlguard.grants import Unwraps
 from mlguard.issuing import Conditions, SeenLists, open_issued
 from mlguard.keys import ModelKey
 
-MAX_FILE_BYTES = 1 << 20  # of a grant, of a list
+MAX_FILE_BYTES = 1 << 20  # limit of a grant, and of a list
 
 KeyOption = Annotated[
     str | None,
@@ -37,7 +37,7 @@ ListFile = Annotated[
     Path | None,
     typer.Option(
         "--revocations",
-        help="The owner's list of revoked grants; for issued bundles.",
+        help="The owner's revocation list; for issued bundles.",
         show_default=False,
     ),
 ]
@@ -47,24 +47,24 @@ ManifestDigest = Annotated[
     str | None,
     typer.Option(
         "--manifest-sha256",
-        help="Take this export and no other: what `mlguard inspect` prints of it. An "
-        "older export of a model opens as well as the newest.",
+        help="Accept only this export, named by the SHA-256 of its manifest from "
+        "`mlguard inspect`. Older exports of a model open as well as the newest.",
         show_default=False,
     ),
 ]
 
 
 def refuse_other_export(bundle: Glimpse | Bundle2, digest: str | None) -> None:
-    """Refuse a bundle that is not the very export that was demanded.
+    """Refuse a bundle that is not exactly the export demanded.
 
     Raises:
-        TamperedBundle: It is another one.
+        TamperedBundle: It is another export.
     """
     if digest is not None and digest.strip().lower() != bundle.digest:
         raise TamperedBundle(
-            f"{bundle.name} is another export than the one demanded: its manifest has "
-            f"the SHA-256 {bundle.digest}",
-            hint="take the file that was demanded, or demand another",
+            f"{bundle.name} is not the export demanded: its manifest has the SHA-256 "
+            f"{bundle.digest}",
+            hint="use the file that was demanded, or demand another",
         )
 
 
@@ -77,12 +77,12 @@ def key_for(
     revocations: Path | None = None,
     signers: list[Path] | None = None,
 ) -> ModelKey | FileSecrets:
-    """Get what opens a bundle.
+    """Get the key or the secrets that open a bundle.
 
     Args:
-        bundle: The bundle, of which the manifest was read.
-        key: Name of the model key, of the owner's own bundle.
-        unlock: What opens the keystore; of an issued bundle, the identity in it.
+        bundle: The bundle, its manifest read.
+        key: Name of the model key, for the owner's own bundle.
+        unlock: How to open the keystore; for an issued bundle, the identity in it.
         grant: A newer grant.
         revocations: A list of revoked grants.
         signers: Public keys to trust, instead of those kept on this machine.
@@ -106,20 +106,20 @@ def key_for(
         return open_issued(bundle, holder_of(bundle.name, unlock), conditions)
     if grant is not None or revocations is not None or signers:
         raise BundleError(
-            f"{bundle.name} was not issued: the key of its owner is what proves it",
-            hint="leave --grant, --revocations and --signer out, "
-            "or name the file that was issued",
+            f"{bundle.name} was not issued: its owner's key proves it",
+            hint="leave --grant, --revocations and --signer out, or name the issued "
+            "file",
         )
     if key is None:
         raise BundleError(
-            f"{bundle.name} opens with its owner's model key, and none was named",
-            hint="give --key NAME; a file for an identity is made by `mlguard issue`",
+            f"{bundle.name} opens with its owner's model key, but none was named",
+            hint="give --key NAME; `mlguard issue` makes a file for an identity",
         )
     return read_model_key(key, unlock, key_id=bundle.manifest.key_id)
 
 
 def holder_of(name: str, unlock: Unlock) -> Holder:
-    """The identity that a command was given.
+    """Return the identity given to a command.
 
     Raises:
         BundleError: There is none.
@@ -127,13 +127,13 @@ def holder_of(name: str, unlock: Unlock) -> Holder:
     """
     if unlock.identity_path is None and unlock.token_uri is None:
         raise BundleError(
-            f"{name} was issued to a customer, and opens with his identity",
+            f"{name} was issued to a customer and opens with his identity",
             hint="give --identity FILE, or --token URI of a key pair on a token",
         )
     opener = unlock.opener(name)
     if not isinstance(opener, Unwraps):
         raise BundleError(
-            f"{name} opens with an identity, and this is none",
+            f"{name} opens with an identity, but the given credential is not one",
             hint="give --identity FILE",
         )
     return Holder(opener)

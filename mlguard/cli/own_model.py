@@ -1,6 +1,6 @@
-"""`--build MODULE:FUNCTION`: what makes a model that no recipe names. Needs torch.
+"""`--build MODULE:FUNCTION`: the function that makes your own model. Needs torch.
 
-The name comes from whoever types the command, never from a file.
+The name comes only from the command line, never from a file.
 """
 
 import importlib
@@ -20,18 +20,18 @@ BuildName = Annotated[
     typer.Option(
         "--build",
         metavar="MODULE:FUNCTION",
-        help="What makes the model, where it is your own and no recipe names it: "
-        "imported from the current folder, or from what is installed.",
+        help="The function that makes your own model, if no recipe names it; imported "
+        "from the current folder or an installed package.",
         show_default=False,
     ),
 ]
 
 
 def build_of(name: str | None) -> "Build | None":
-    """The function of that name, run once; None if none was named.
+    """Return the function of that name, run once; None if none was named.
 
     Raises:
-        OptionError: There is no such function, or it makes no torch module.
+        OptionError: The function does not exist, or does not make a torch module.
     """
     if name is None:
         return None
@@ -40,13 +40,15 @@ def build_of(name: str | None) -> "Build | None":
     module, _, function = name.partition(":")
     if not module or not function:
         raise OptionError("--build", [f"expected MODULE:FUNCTION, got {name[:80]!r}"])
-    sys.path.insert(0, os.getcwd())  # as `python -m` has it
+    sys.path.insert(0, os.getcwd())  # as with `python -m`
     try:
         build: Build = getattr(importlib.import_module(module), function)
         made = build()
-    except Exception as error:  # the code is the user's own: anything can come of it
+    except Exception as error:  # the code is the user's own: it may raise anything
         why = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
-        raise OptionError("--build", [f"{name[:80]} makes no model: {why}"]) from None
+        raise OptionError(
+            "--build", [f"{name[:80]} does not make a model: {why}"]
+        ) from None
     finally:
         sys.path.remove(os.getcwd())
     if not isinstance(made, nn.Module):

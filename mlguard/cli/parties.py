@@ -1,4 +1,4 @@
-"""Owners, customers and signers, as the keystore has them and as issuing needs them."""
+"""Owners, customers and signers: from the keystore, for issuing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from mlguard.files import read_bounded, read_text
 from mlguard.grants import Unwraps
 from mlguard.signing import PublicSigner, SigningKey, read_signer
 
-SIGNER = "signer"  # what the signing key is called, unless said otherwise
+SIGNER = "signer"  # default name of the signing key
 PURPOSE = "signing"
 MAX_TEXT_BYTES = 64 * 1024
 
@@ -33,7 +33,7 @@ SignerName = Annotated[
 
 @dataclass(frozen=True)
 class Customer:
-    """A recipient, as grants name and wrap for him."""
+    """A recipient, to be named in grants and wrapped for."""
 
     recipient: str
     _key: Recipient
@@ -43,7 +43,7 @@ class Customer:
         """Read a recipient's line, or the file that holds it.
 
         Raises:
-            IdentityError: It is neither.
+            IdentityError: It is not a recipient's line, and not such a file.
         """
         path = Path(given)
         if not given.startswith("mlguard-recipient-") and path.is_file():
@@ -52,7 +52,7 @@ class Customer:
             except (OSError, UnicodeDecodeError):
                 raise IdentityError(f"{path} does not hold a recipient") from None
         elif not given.startswith("mlguard-recipient-"):
-            shown = "what was given" if looks_secret(given) else given
+            shown = "the value given" if looks_secret(given) else given
             raise IdentityError(
                 f"{shown} is neither a recipient's line nor a file that holds one",
                 hint="`mlguard identity show FILE` prints the customer's line",
@@ -61,32 +61,32 @@ class Customer:
         return cls(key.line(), key)
 
     def wrap(self, secret: bytes, info: bytes) -> bytes:
-        """Wrap for him, bound to `info`."""
+        """Wrap for this recipient, bound to `info`."""
         return self._key.wrap(secret, info)
 
 
 @dataclass(frozen=True)
 class Holder:
-    """The holder of an identity file, who can unwrap what was wrapped for him."""
+    """The holder of an identity, who can unwrap what was wrapped for his recipient."""
 
     identity: Unwraps
 
     @property
     def recipient(self) -> str:
-        """His public line."""
+        """The public line of the recipient."""
         return self.identity.recipient
 
     def unwrap(self, wrapped: bytes, info: bytes) -> bytes:
-        """Unwrap.
+        """Unwrap bytes.
 
         Raises:
-            WrongKey: It was wrapped for another, or altered.
+            WrongKey: They were wrapped for another recipient, or altered.
         """
         try:
             return self.identity.unwrap(wrapped, info)
         except IdentityError:
             raise WrongKey(
-                "the identity does not open the grant, which names it",
+                "the identity does not open the grant, although the grant names it",
                 hint="the grant was altered, or made for another file; ask the owner",
             ) from None
 
@@ -103,22 +103,22 @@ def open_signer(name: str, unlock: Unlock) -> Iterator[tuple[Keystore, SigningKe
 
 
 def signer_of(store: Keystore, name: str) -> SigningKey:
-    """The signing key of a name.
+    """Return the signing key of a name.
 
     Raises:
-        KeyNotFound: There is none.
-        KeyNotUsable: What has the name does not sign.
+        KeyNotFound: It does not exist.
+        KeyNotUsable: The key of that name is not for signing.
     """
     try:
         info = store.info(name)
     except KeyNotFound as refusal:
         raise KeyNotFound(
-            str(refusal), hint="`mlguard signer new` makes a signing key, once"
+            str(refusal), hint="make a signing key once with `mlguard signer new`"
         ) from None
     if info.purpose != PURPOSE:
         raise KeyNotUsable(
-            f"{name} is a key for {info.purpose}, and not for signing",
-            hint="`mlguard signer new` makes a signing key, once",
+            f"{name} is a key for {info.purpose}, not for signing",
+            hint="make a signing key once with `mlguard signer new`",
         )
     return SigningKey(store.get(name))
 

@@ -1,4 +1,4 @@
-"""`mlguard predict`: masks or classes of images, from a bundle. Needs no torch."""
+"""`mlguard predict`: predict masks or classes of images, without torch."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,9 +34,9 @@ from mlguard.pictures import mask_png, overlay_png
 from mlguard.runtime import Compute, Session, read_image
 from mlguard.runtime.backbone import no_backbone
 
-SCALE_TOLERANCE = 1.5  # of a side, against the size of training
+SCALE_TOLERANCE = 1.5  # ratio of a side to the size of training
 OVERLAYS = "overlays"  # folder inside --out
-ARRAYS = ("tensors", "detection")  # answers that are .npz files
+ARRAYS = ("tensors", "detection")  # answers in .npz files
 GIVES = {
     "tensors": "arrays",
     "detection": "arrays",
@@ -50,13 +50,14 @@ def predict(
     images: Annotated[
         list[Path],
         typer.Argument(
-            help="Images, or folders of them; of a model of other tensors .npz files."
+            help="Images, or folders of them; for a model of other tensors, .npz files."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the answers; new or empty.")],
+    out: Annotated[Path, typer.Option(help="Folder for the answers, new or empty.")],
     key: KeyOption = None,
     overlay: Annotated[
-        bool, typer.Option("--overlay", help="Write the masks over the images too.")
+        bool,
+        typer.Option("--overlay", help="Also write the masks drawn over the images."),
     ] = False,
     resize: Annotated[
         bool,
@@ -70,7 +71,8 @@ def predict(
     threads: Annotated[
         int,
         typer.Option(
-            min=0, help="How many compute one operator; 0: what the container allows."
+            min=0,
+            help="How many threads compute one operator; 0 for the container's quota.",
         ),
     ] = 0,
     backbone: Annotated[
@@ -91,10 +93,11 @@ def predict(
 ) -> None:
     """Write a mask for every image, or its class if the bundle classifies.
 
-    A bundle of your own opens with --key, one that was issued to you with --identity.
+    Your own bundle opens with --key, one that was issued to you with --identity.
 
     Masks are PNGs whose values are classes, with a palette; classes are one table, as
-    CSV and as JSON. Where neither is known of a model, its outputs are arrays in .npz.
+    CSV and as JSON. If the model's answer is not known to be either, its outputs are
+    arrays in .npz.
     """
     found = find_images(images)
     opened = glimpse_bundle(bundle)
@@ -102,12 +105,12 @@ def predict(
     kind = "tensors" if image_of(opened.manifest) is None or task is None else task.name
     if overlay and kind != "segmentation":
         raise ImageError(
-            f"--overlay draws masks, and {bundle} gives {GIVES[kind]}",
+            f"--overlay draws masks, but {bundle} answers with {GIVES[kind]}",
             hint="leave it out",
         )
     if resize and kind in ARRAYS:
         raise ImageError(
-            f"--resize scales images, and {bundle} gives {GIVES[kind]}",
+            f"--resize scales images, but {bundle} answers with {GIVES[kind]}",
             hint="leave it out",
         )
     facts = backbone_of(opened.manifest)
@@ -137,7 +140,7 @@ def predict(
     if refused:
         raise ImageError(
             f"refused {len(refused)} of {len(paths)} {what}; the others are done",
-            hint=f"the reasons are above, for {_some(refused)}",
+            hint=f"see the reasons above, for {_some(refused)}",
         )
 
 
@@ -169,10 +172,10 @@ def _answer(
 def predict_all(
     session: Session, paths: dict[str, Path], out: Path, *, overlay: bool, resize: bool
 ) -> list[str]:
-    """Write the masks, going on after an image that is refused.
+    """Write the masks, continuing after an image that is refused.
 
     Returns:
-        The names of the images that were refused; why is on standard error.
+        The names of the refused images; the reasons are on standard error.
 
     Raises:
         OutputError: There is no space, or the folder is not writable.
@@ -190,7 +193,7 @@ def predict_all(
 def classify_all(
     session: Session, paths: dict[str, Path], out: Path, *, resize: bool
 ) -> list[str]:
-    """Write the classes, going on after an image that is refused; as `predict_all`."""
+    """Write the classes, continuing after refused images, as `predict_all` does."""
     answers: list[Answer] = []
 
     def note(name: str, pixels: NDArray[np.uint8]) -> None:
@@ -210,7 +213,7 @@ def _each(
     *,
     resize: bool,
 ) -> list[str]:
-    """Read every image and hand it over; the names of those that are refused."""
+    """Read every image and pass it on; return the names of refused ones."""
     refused, scaled = [], []
     with _progress(list(paths)) as names:
         for name in names:
@@ -228,14 +231,15 @@ def _each(
         classifies = session.task is not None and session.task.name == "classification"
         answers = "answers" if classifies else "masks"
         warn(
-            f"{_some(scaled)}: far from the {height} x {width} pixels the model was "
-            f"trained at, so expect poor {answers}; --resize predicts at that size"
+            f"{_some(scaled)}: far from the {height} x {width} pixels that the model "
+            f"was trained at, so expect poor {answers}; --resize predicts at that "
+            "size"
         )
     return refused
 
 
 def _size(session: Session) -> tuple[int, int]:
-    """Height and width in pixels that the model was trained at."""
+    """Return the height and width in pixels that the model was trained at."""
     if session.image is None:
         raise AssertionError("asked of a bundle that takes no images")
     height, width = session.image.size
@@ -250,7 +254,7 @@ def _is_another_scale(pixels: NDArray[np.uint8], session: Session) -> bool:
 def _predict(
     session: Session, pixels: NDArray[np.uint8], *, resize: bool
 ) -> NDArray[np.uint8]:
-    """The mask of one image. Shape: (1, 3, H, W) uint8 to (H, W) uint8."""
+    """Predict the mask of one image. Shape: (1, 3, H, W) uint8 to (H, W) uint8."""
     if not resize:
         return np.asarray(session.predict(pixels)[0])
     (mask,) = session.predict(_scaled_down(session, pixels))
@@ -260,7 +264,7 @@ def _predict(
 
 
 def _scaled_down(session: Session, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """An image at the size of training. Shape: (1, 3, H, W) uint8."""
+    """Scale an image to the size of training. Shape: (1, 3, H, W) uint8."""
     height, width = _size(session)
     picture = Image.fromarray(np.ascontiguousarray(pixels[0].transpose(1, 2, 0)))
     small = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
@@ -269,7 +273,7 @@ def _scaled_down(session: Session, pixels: NDArray[np.uint8]) -> NDArray[np.uint
 
 @contextmanager
 def _progress(names: list[str]) -> Iterator[Iterator[str]]:
-    """A bar on a terminal, nothing elsewhere."""
+    """Show a bar on a terminal, and nothing elsewhere."""
     console = Console(stderr=True)
     bar = track(
         names,

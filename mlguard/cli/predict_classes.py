@@ -1,4 +1,4 @@
-"""What `mlguard predict` writes for a bundle that classifies: two tables of answers.
+"""Write two tables of answers, for a bundle that classifies.
 
 predictions.csv    image, class, probability
 predictions.json   the same with the five most probable classes of each image
@@ -19,7 +19,7 @@ from mlguard.files import atomic_write
 CSV, JSON = "predictions.csv", "predictions.json"
 MOST = 5  # classes listed for each image
 DECIMALS = 6
-ESCAPED = "backslashreplace"  # what stands for a name that is not UTF-8
+ESCAPED = "backslashreplace"  # replaces a name that is not UTF-8
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Answer:
     """The most probable classes of one image, best first.
 
     Attributes:
-        image: The path as it was given.
+        image: The path as given.
         classes: Each with its probability, in [0, 1].
     """
 
@@ -38,7 +38,7 @@ class Answer:
 def answer_of(
     image: str, logits: NDArray[np.float32], class_names: tuple[str, ...]
 ) -> Answer:
-    """The answer that the logits of one image give.
+    """Return the answer from the logits of one image.
 
     Shape:
         logits  (classes,)

@@ -1,7 +1,7 @@
-"""What `mlguard predict` does for a model of any tensors: .npz in, .npz out.
+"""Predict with a model of any tensors: .npz in, .npz out.
 
 Each input file holds an array for every input, by name; the answer holds one for every
-output. An image may stand for the input that the bundle calls one.
+output. An image file serves for the input that is an image.
 """
 
 import io
@@ -23,7 +23,7 @@ MAX_BYTES = 1 << 34  # 16 GiB of arrays in one file
 
 
 def run_all(session: Session, paths: dict[str, Path], out: Path) -> list[str]:
-    """Write the answers, going on after a file that is refused.
+    """Write the answers, continuing after a file that is refused.
 
     Args:
         session: The opened bundle.
@@ -31,7 +31,7 @@ def run_all(session: Session, paths: dict[str, Path], out: Path) -> list[str]:
         out: Where the answers go.
 
     Returns:
-        The names of the files that were refused; why is on standard error.
+        The names of the refused files; the reasons are on standard error.
 
     Raises:
         OutputError: There is no space, or the folder is not writable.
@@ -49,17 +49,18 @@ def run_all(session: Session, paths: dict[str, Path], out: Path) -> list[str]:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read an .npz, whose announced sizes are bounded before anything is decompressed.
+    """Read an .npz, checking its announced sizes before anything is decompressed.
 
     Raises:
-        ImageError: It is no .npz of plain arrays.
+        ImageError: It is not an .npz of plain arrays.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
         if size > MAX_BYTES:
             raise ImageError(
-                f"{path} announces {size} bytes of arrays, at most {MAX_BYTES} are read"
+                f"{path} announces {size} bytes of arrays, at most {MAX_BYTES} are "
+                "allowed"
             )
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
@@ -76,7 +77,7 @@ def _tensors(session: Session, path: Path) -> dict[str, Any]:
     if session.image is None:
         expected = ", ".join(f"{one.name} {one.datatype}" for one in session.inputs)
         raise ImageError(
-            f"the bundle takes no images; expected an .npz of {expected}",
+            f"the bundle does not take images; expected an .npz of {expected}",
             hint="its owner says with `mlguard export --about` which input is an image",
         )
     fitted, _ = fit_images(read_image(path, notice=warn), session.image)
@@ -84,7 +85,7 @@ def _tensors(session: Session, path: Path) -> dict[str, Any]:
 
 
 def _packed(answers: dict[str, Any]) -> bytes:
-    """The answers as an .npz; a sequence's items are numbered."""
+    """Return the answers as an .npz; a sequence's items are numbered."""
     arrays: dict[str, NDArray[Any]] = {}
     for name, value in answers.items():
         items = {name: value}

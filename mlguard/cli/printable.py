@@ -1,7 +1,7 @@
-"""Words of strangers on a terminal: what could command it is written out.
+"""Print untrusted text on a terminal, with control characters escaped.
 
-Every command speaks through this module, and a test sees to it: names of files, keys
-and classes, and what stands in a stranger's file, reach the terminal escaped.
+Every command prints through this module, and a test ensures it: names of files, keys
+and classes, and contents of untrusted files, reach the terminal escaped.
 """
 
 import json
@@ -16,10 +16,10 @@ QUIET = "MLGUARD_QUIET"  # 1: no remarks and no progress, only answers and refus
 
 
 def printable(text: str) -> str:
-    r"""Write out every character that does not simply show itself.
+    r"""Escape every character that is not printable.
 
-    A refusal names files, fields and values that a stranger may have chosen. An escape
-    sequence among them could hide what was said, a line break forge what was not.
+    A refusal names files, fields and values that an adversary may have chosen. An
+    escape sequence in them could hide a message, and a line break could forge one.
 
     Example:
         >>> printable("a\x1b[2Jb\n")
@@ -37,19 +37,19 @@ def say(line: str = "") -> None:
 
 
 def say_text(text: str) -> None:
-    """Print a text of several lines; line breaks and tabs stay what they are."""
+    """Print a text of several lines; line breaks and tabs are kept."""
     for line in _lines(text):
         print("\t".join(map(printable, line.split("\t"))))
 
 
 def say_json(text: str) -> None:
-    """Print JSON; what does not simply show itself is written as JSON writes it."""
+    """Print JSON; characters that are not printable get JSON's escapes."""
     for line in _lines(text):
         print("".join(x if x.isprintable() else json.dumps(x)[1:-1] for x in line))
 
 
 def _lines(text: str) -> list[str]:
-    """Lines by line feeds alone: no stranger makes a line with another character."""
+    """Split lines only at line feeds: no other character can forge a line."""
     return [one.removesuffix("\r") for one in text.removesuffix("\n").split("\n")]
 
 
@@ -80,5 +80,5 @@ def tell(line: str) -> None:
 
 
 def warn(message: str) -> None:
-    """Say something that stops nothing."""
+    """Print a warning."""
     tell(f"mlguard: warning: {message}")

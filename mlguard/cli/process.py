@@ -1,9 +1,9 @@
-"""What the process of a command is set to before it works, and before torch is loaded.
+"""Set up the process of a command, before it works and before torch is loaded.
 
-A core dump would write keys and opened models to disk. A command that is told to end
-(SIGTERM, as `kill` and schedulers send it) ends like one that was interrupted, so that
-it takes its temporary files with it. Threads that wait must not spin: on cores that
-are shared they take the time of those that work.
+A core dump would write keys and opened models to disk. A command that gets SIGTERM, as
+from `kill` and schedulers, ends as if interrupted, so that it removes its temporary
+files. Waiting threads must not spin: on shared cores they take time from those that
+work.
 """
 
 import math
@@ -29,14 +29,14 @@ def set_up() -> None:
 
 
 def no_core_dumps() -> None:
-    """Have a crash leave no image of the memory, where the system can be asked to.
+    """Prevent core dumps, if the system supports it.
 
-    A limit of one byte and not of none: Linux hands dumps to a collector whatever the
-    limit is, unless it is just that (kernel, fs/coredump.c).
+    The limit is one byte and not zero: Linux hands dumps to a collector whatever the
+        limit is, except at one byte (kernel, fs/coredump.c).
     """
     try:
         import resource
-    except ImportError:  # Windows writes none unless it is asked to
+    except ImportError:  # Windows writes none by default
         return
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     limit = 1 if hard == resource.RLIM_INFINITY else min(1, hard)
@@ -46,9 +46,9 @@ def no_core_dumps() -> None:
 def hide_memory() -> None:
     """Keep other processes of the same user from reading this one's memory, on Linux.
 
-    Called before a secret is read and not for every command: it also keeps debuggers
-    and profilers away from a training. Root can still read it. Linux then writes no
-    core dump either, not even to a program that collects them.
+    It is called before a secret is read and not for every command, because it also
+    keeps debuggers and profilers away. Root can still read it. Linux then writes no
+    core dump either, not even to a collecting program.
     """
     if sys.platform == "linux":
         with suppress(ImportError, OSError, AttributeError):
@@ -58,12 +58,12 @@ def hide_memory() -> None:
 
 
 def use_threads(count: int) -> None:
-    """Have torch and numpy use so many threads. Only before they are loaded."""
+    """Set the number of threads of torch and numpy, before they are loaded."""
     for name in THREADS:
         os.environ[name] = str(count)
 
 
 def cores_of_quota() -> int | None:
-    """How many cores the container may keep busy; None if that is all of them."""
+    """Return how many cores the container may use; None if that is all of them."""
     quota = cpu_quota()
     return None if quota is None else math.ceil(quota)

@@ -18,17 +18,17 @@ from mlguard.recipe import read_recipe
 def protect(
     recipe: Annotated[str, typer.Option(help="A shipped recipe's name, or a file.")],
     key: Annotated[str, typer.Option(help="Name of the model key in the keystore.")],
-    out: Annotated[Path, typer.Option(help="The run folder; new or empty.")],
+    out: Annotated[Path, typer.Option(help="The run folder, new or empty.")],
     data: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
     set_: Overrides = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an unfinished run.")
+        bool, typer.Option("--resume", help="Resume an unfinished run.")
     ] = False,
     baseline: Annotated[
         bool,
         typer.Option(
             "--baseline",
-            help="Train the plain twin as well; whoever gets it needs no key.",
+            help="Train the plain twin as well; it works without any key.",
         ),
     ] = False,
     download: Annotated[
@@ -42,13 +42,13 @@ def protect(
         bool,
         typer.Option(
             "--keep-plain",
-            help="Under the method weights: do not seal what is in the run folder.",
+            help="With the method weights: leave the run folder in the clear.",
         ),
     ] = False,
     *,
     unlock: Unlock,
 ) -> None:
-    """Train a model that needs the key, and leave a run folder in OUT."""
+    """Train a model that needs the key, and write a run folder to OUT."""
     settings = read_recipe(recipe, overrides=set_ or [])
     need("mlguard.protect")
     from mlguard.protect.key_work import key_space_of

@@ -1,4 +1,4 @@
-"""A .pt2 file on the command line: what `export` and `bind` do with one."""
+"""Export and bind a .pt2 file from the command line."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from mlguard.files import refuse_existing
 
 
 def is_program(path: Path) -> bool:
-    """Whether a path is that of a program which torch.export saved."""
+    """Whether a path names a program saved by torch.export."""
     return path.suffix.lower() == ".pt2"
 
 
@@ -26,14 +26,14 @@ def export_program(
     unlock: Unlock,
     as_json: bool = False,
 ) -> None:
-    """Write a .pt2 file as a bundle, and say what stands under the key.
+    """Write a .pt2 file as a bundle, and print what is under the key.
 
     Raises:
         typer.BadParameter: No key was named.
-        ModelFileError: The file is none that can be protected.
+        ModelFileError: The file cannot be protected.
     """
     if key is None:
-        raise typer.BadParameter("a .pt2 file has no key yet: name one with --key")
+        raise typer.BadParameter("a .pt2 file does not name a key: give one with --key")
     need("mlguard.protect.modules")
     from mlguard.foreign import read_about
     from mlguard.protect.modules import bind_program

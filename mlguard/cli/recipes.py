@@ -66,11 +66,11 @@ def check(
     set_: Overrides = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Check the images of this folder too, every one."),
+        typer.Option(help="Also check every image of this folder."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Check a recipe and say every problem it has."""
+    """Check a recipe, and list all its problems."""
     recipe = read_recipe(name, overrides=set_ or [])
     images = {} if data is None else _check_data(recipe, data)
     lines = [f"{split}: {number} images" for split, number in images.items()]

@@ -1,4 +1,4 @@
-"""The audit of a run folder: its own recipe says what and how. Needs torch."""
+"""The audit of a run folder, by its own recipe. Needs torch."""
 
 import os
 from pathlib import Path
@@ -41,23 +41,22 @@ def open_run(
     Args:
         path: The run folder.
         data: Folder of the data set.
-        options: In place of what the recipe says.
-        ancestor: Public weights of the same architecture; else the recipe's.
-        build: Makes the model, where it is its owner's own.
+        options: Options that replace the recipe's settings.
+        ancestor: Public weights of the same architecture; default: the recipe's.
+        build: The function that makes the model, if it is an own model.
 
     Raises:
         MalformedRun: The folder is not a finished, protected run.
-        RunError: There is no such device here, or no such attack or budget.
-        DatasetError: The images are missing, or there is no such split.
+        RunError: The device is missing, or an attack or the budget is unknown.
+        DatasetError: The images are missing, or the split does not exist.
         WeightsError: The ancestor is missing, or of another architecture.
     """
     run = read_run(path, build=build)
     protection = protection_of(run)
     if run.recipe.transform.seals and (files := run.open_weights()):
         warn(
-            f"weights lie open in {', '.join(map(str, files))}: whoever has the files "
-            "has them, and the claims are judged by that; bind without --keep-plain "
-            "seals them"
+            f"the weights in {', '.join(map(str, files))} are in the clear, and the "
+            "claims are judged accordingly; bind without --keep-plain to seal them"
         )
     device, crew = _crew(options.device)
     split = known_split(options.split)
@@ -87,7 +86,7 @@ def open_run(
 
 
 def _crew(device: str) -> tuple[torch.device, Crew]:
-    """The device of this process, and the other processes of torchrun."""
+    """Return the device of this process, and all processes of torchrun."""
     if int(os.environ.get(PROCESSES, "1")) < 2:
         return pick_device(device), ALONE
     engine = new_accelerator(device, "no")
@@ -95,10 +94,10 @@ def _crew(device: str) -> tuple[torch.device, Crew]:
 
 
 def _ancestor(run: Run, path: Path | None) -> Path | None:
-    """Public weights, read once so that they are refused before anything is measured.
+    """Read public weights once, so that they are refused before anything is measured.
 
     Raises:
-        RunError: It is no .safetensors file.
+        RunError: It is not a .safetensors file.
         WeightsError: It is missing or damaged, or of another architecture.
     """
     if path is None:
@@ -109,7 +108,7 @@ def _ancestor(run: Run, path: Path | None) -> Path | None:
             hint="the weights of a plain model of the same architecture, such as "
             "baseline/model.safetensors of this run or another",
         )
-    # As the architecture builds it: what binding does to it, it does to both.
+    # As the architecture builds it: binding changes both in the same way.
     blank = run.recipe.model.model_copy(update={"weights": "none"})
     build = run.build or (lambda: build_model(blank, run.recipe.data.classes))
     fitting_weights(build(), blank.model_copy(update={"weights": str(path)}))

@@ -15,9 +15,9 @@ from mlguard.recipe import read_recipe
 
 def samples(
     recipe: Annotated[str, typer.Option(help="A shipped recipe's name, or a file.")],
-    out: Annotated[Path, typer.Option(help="Folder for the images; new or empty.")],
+    out: Annotated[Path, typer.Option(help="Folder for the images, new or empty.")],
     data: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="How many.")] = 8,
+    count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 8,
     set_: Overrides = None,
     json: Json = False,
 ) -> None:
@@ -29,7 +29,7 @@ def samples(
     prepare_output_folder(out)
     for index, id_ in enumerate(test.ids[:count]):
         image, _ = test[index]
-        # The id of an image in a class folder has a slash, and a suffix of its own.
+        # The id of an image in a class folder has a slash and a suffix.
         name = f"{index + 1:04d}-{Path(id_).stem}" if "/" in id_ else id_
         atomic_write(out / f"{name}.png", image_png(image.numpy()))
     written = min(count, len(test))

@@ -1,4 +1,4 @@
-"""`mlguard selftest`: does a bundle work on this machine, with this key?"""
+"""`mlguard selftest`: check that a bundle works on this machine, with this key."""
 
 import time
 from pathlib import Path
@@ -30,11 +30,11 @@ def selftest(
     *,
     unlock: Unlock,
 ) -> None:
-    """Open BUNDLE, compare what can be compared, and run it once.
+    """Open BUNDLE, check its transform and tensors, and run it once.
 
-    A transform of images is compared bit for bit with what its owner's machine
-    gave, every tensor with its tag. The model is run on a grey image, or not at all if
-    it takes none, and must give finite numbers.
+    A transform of images is compared bit for bit with its result on the owner's
+    machine, and every tensor with its tag. The model is run on a grey image, or not at
+    all if it takes none, and must return finite numbers.
     """
     found = glimpse_bundle(bundle)
     opener = key_for(
@@ -53,12 +53,12 @@ def selftest(
     }
     words = [
         f"{bundle} opens on {session.provider} in {facts['open_s']} s",
-        "its transform of images gives what the owner's machine gave"
+        "its transform of images computes the same as on the owner's machine"
         if session.compared
         else "it has no transform of images to compare",
-        f"it ran in {facts['run_s']} s and gave finite numbers"
+        f"it ran in {facts['run_s']} s and returned finite numbers"
         if ran
-        else "it takes other inputs than an image, and was not run",
+        else "it takes other inputs than an image, so it was not run",
     ]
     answer(facts, "\n".join(words), as_json=json)
 
@@ -67,7 +67,7 @@ def run_once(session: Session) -> bool:
     """Run a model on a grey image; False if it takes none.
 
     Raises:
-        ProviderError: It gives what is no number.
+        ProviderError: It returns numbers that are not finite.
     """
     if session.image is None or session.task is None:
         return False
@@ -76,7 +76,7 @@ def run_once(session: Session) -> bool:
     scores = session.logits(grey)
     if not np.isfinite(scores).all():
         raise ProviderError(
-            f"on {session.provider} the model gives what is no number",
-            hint="try `--provider cpu`, and tell the owner",
+            f"on {session.provider} the model returns numbers that are not finite",
+            hint="try `--provider cpu`, and tell the owner of the bundle",
         )
     return True

@@ -1,4 +1,4 @@
-"""`mlguard show-transform`: what the transforms do to an image. Needs no torch."""
+"""`mlguard show-transform`: show what the transforms do to an image, without torch."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,15 +20,15 @@ def show_transform(
     image: Annotated[Path, typer.Argument(help="The image.")],
     key: Annotated[str, typer.Option(help="Name of the model key in the keystore.")],
     recipe: Annotated[str, typer.Option(help="A shipped recipe's name, or a file.")],
-    out: Annotated[Path, typer.Option(help="The figure, a PNG; never overwritten.")],
+    out: Annotated[Path, typer.Option(help="The figure to write, a new PNG file.")],
     set_: Overrides = None,
     *,
     unlock: Unlock,
 ) -> None:
     """Draw an image plain and transformed, at several block sizes.
 
-    The figure matches no protected model, not even one under the same key: a plain
-    image beside a model's own version of it would give the model's key away.
+    The figure matches no protected model, not even one under the same key, because a
+    plain image beside a model's own version of it would reveal the model's key.
     """
     settings = read_recipe(recipe, overrides=set_ or [])
     refuse_existing(out)

@@ -1,4 +1,4 @@
-"""`mlguard signer`: the key that signs what an owner issues, and whom to trust."""
+"""`mlguard signer`: the key that signs issued files, and the signers to trust."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ from mlguard.files import write_new
 from mlguard.signing import SigningKey
 
 signer_app = typer.Typer(
-    no_args_is_help=True, help="The signing key of an owner, and whom to trust."
+    no_args_is_help=True, help="Signing keys: your own, and those that you trust."
 )
 Name = Annotated[str, typer.Argument(help="Its name in the keystore.")]
 
@@ -22,7 +22,7 @@ Name = Annotated[str, typer.Argument(help="Its name in the keystore.")]
 @signer_app.command()
 @with_store
 def new(store: Keystore, name: Name = SIGNER, json: Json = False) -> None:
-    """Draw a signing key, and keep it under NAME in the keystore."""
+    """Draw a signing key, and store it under NAME in the keystore."""
     key = SigningKey.generate()
     store.add(name, key.reveal(), purpose=PURPOSE)
     value = {"name": name, "signer": key.public.signer_id}
@@ -37,7 +37,7 @@ def show(
     out: Annotated[Path | None, typer.Option(help="Write it to a new file.")] = None,
     json: Json = False,
 ) -> None:
-    """Print the public half, which customers need to check what they get."""
+    """Print the public half, with which customers check their files."""
     public = signer_of(store, name).public
     pem = public.pem.decode()
     if out is not None:
@@ -61,6 +61,6 @@ def trust(
 
 @signer_app.command("list")
 def list_(json: Json = False) -> None:
-    """Print whom this user trusts."""
+    """Print the signers that this user trusts."""
     ids = [signer.signer_id for signer in trusted_signers(None)]
     answer({"signers": ids}, "\n".join(ids), as_json=json)

@@ -1,8 +1,8 @@
-"""Standard output and error that never stop a command, whatever they lead to.
+"""Standard output and error that never stop a command.
 
-A terminal that cannot show a character, a reader that has left, and a disk that is full
-are no reason to lose an hour of training. What cannot be shown is written out; what
-cannot be written is noted, and said when the work is done.
+A terminal that cannot show a character, a reader that has left, or a full disk must not
+cost an hour of training. Characters that cannot be shown are escaped; output that
+cannot be written is noted, and reported when the work is done.
 """
 
 import codecs
@@ -13,12 +13,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-WRITTEN_OUT = "mlguard.written-out"  # our handler of characters that a code lacks
+WRITTEN_OUT = "mlguard.written-out"  # our handler of characters that an encoding lacks
 NOBODY_READS = {errno.EPIPE, errno.ESHUTDOWN, errno.EINVAL}  # Windows says EINVAL
 
 
 def written_out(error: UnicodeError) -> tuple[str | bytes, int]:
-    r"""Replace what a code lacks by \uXXXX, which JSON reads as the character.
+    r"""Replace characters that an encoding lacks by \uXXXX, which JSON reads back.
 
     Example:
         >>> codecs.register_error(WRITTEN_OUT, written_out)
@@ -34,10 +34,10 @@ def written_out(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 class Lasting(io.TextIOWrapper):
-    """A text stream that goes on when nothing can be written any more.
+    """A text stream that keeps working when nothing can be written any more.
 
     Attributes:
-        failure: Why nothing can, or None.
+        failure: Why nothing can be written, or None.
     """
 
     failure: OSError | None = None
@@ -51,14 +51,14 @@ class Lasting(io.TextIOWrapper):
             return len(text)
 
     def flush(self) -> None:
-        """Pass on what is waiting, or note why it cannot be."""
+        """Flush the buffer, or note why it cannot be flushed."""
         try:
             super().flush()
         except OSError as error:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        """Lead the stream nowhere, so that what waits in it can be got rid of."""
+        """Redirect the stream to nowhere, so that its buffer can be dropped."""
         self.failure = self.failure or error
         with suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -68,7 +68,7 @@ class Lasting(io.TextIOWrapper):
 
 @contextmanager
 def lasting_streams() -> Iterator[Lasting | None]:
-    """Replace standard output and error; gives standard output, if there is one."""
+    """Replace standard output and error; return standard output, if there is one."""
     codecs.register_error(WRITTEN_OUT, written_out)
     sys.stdout, sys.stderr = _lasting(sys.stdout), _lasting(sys.stderr)
     try:
@@ -80,7 +80,7 @@ def lasting_streams() -> Iterator[Lasting | None]:
 
 
 def lost(stream: Lasting | None) -> str:
-    """Why a part of the answer was not written; empty if it was, or nobody reads it."""
+    """Return why the answer was not fully written; empty if it was, or nobody reads."""
     failure = None if stream is None else stream.failure
     if failure is None or failure.errno in NOBODY_READS:
         return ""

@@ -1,4 +1,4 @@
-"""`mlguard trace`: whose copy of a model has turned up."""
+"""`mlguard trace`: find whose copy of a model has leaked."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +20,7 @@ from mlguard.marks import trace as trace_weights
 @unlocking
 def trace(
     leak: Annotated[
-        Path, typer.Argument(help="What turned up: .mlgb, .onnx or .safetensors.")
+        Path, typer.Argument(help="The leaked file: .mlgb, .onnx or .safetensors.")
     ],
     key: KeyName,
     bundle: Annotated[
@@ -32,7 +32,7 @@ def trace(
     *,
     unlock: Unlock,
 ) -> None:
-    """Say whose copy of BUNDLE's model has leaked, or that it is nobody's.
+    """Find whose copy of BUNDLE's model has leaked.
 
     The weights of LEAK may have been rounded, pruned, trained on or mixed, and their
     channels reordered and rescaled.
@@ -45,8 +45,8 @@ def trace(
     with owner(key, signer, ledger, unlock, bundle) as desk:
         if desk.bundle.manifest.issued:
             raise BundleError(
-                f"{bundle} was issued to a customer, and carries his mark",
-                hint="give --bundle your own bundle, from which you issued",
+                f"{bundle} was issued to a customer and carries his mark",
+                hint="name your own bundle, from which you issued, with --bundle",
             )
         entries = [
             entry
@@ -58,10 +58,10 @@ def trace(
         if not customers:
             raise BundleError(
                 f"no marked file was issued under {key}, as the ledger says",
-                hint="name the ledger with --ledger, if it lies elsewhere",
+                hint="name the ledger with --ledger, if it is elsewhere",
             )
         model_key = desk.held.key
-    # Of each his own: customers got their files from one export or another.
+    # Each customer's own: their files may come from different exports.
     subkeys = {
         _name(one): model_key.for_model(bytes.fromhex(one.protection_id))
         for one in entries
@@ -78,7 +78,7 @@ def trace(
 
 
 def refuse_missing(path: Path) -> None:
-    """Refuse a path at which there is nothing.
+    """Refuse a path without a file.
 
     Raises:
         WeightsError: There is no file.
@@ -94,17 +94,17 @@ def _name(entry: LedgerEntry) -> str:
 def _words(found: Trace) -> list[str]:
     if not found.related:
         return [
-            "could not compare: the file has no weights of this model that carry "
-            "codes, so that nobody is named and nobody is cleared"
+            "cannot compare: the file has no weights of this model that carry codes, "
+            "so nobody is named and nobody is cleared"
         ]
     share = found.compared / found.marked
     lines = [f"compared {share:.1%} of the weights that carry codes"]
     named = [_line(one) for one in found.named]
-    lines += named or ["nobody: no customer's code is there beyond chance"]
+    lines += named or ["nobody: no customer's code is present beyond chance"]
     others = [one for one in found.findings if not one.named]
     if others:
         lines.append(
-            f"of {len(others)} other customers the highest z is {others[0].z:.1f}"
+            f"the highest z of {len(others)} other customers is {others[0].z:.1f}"
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""`mlguard train`: train a plain model, which binding starts from."""
+"""`mlguard train`: train a plain model, from which binding starts."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +13,11 @@ from mlguard.recipe import read_recipe
 
 def train(
     recipe: Annotated[str, typer.Option(help="A shipped recipe's name, or a file.")],
-    out: Annotated[Path, typer.Option(help="The run folder; new or empty.")],
+    out: Annotated[Path, typer.Option(help="The run folder, new or empty.")],
     data: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
     set_: Overrides = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an unfinished run.")
+        bool, typer.Option("--resume", help="Resume an unfinished run.")
     ] = False,
     download: Annotated[
         bool, typer.Option("--download", help="Fetch VOC 2012 or CIFAR-10.")

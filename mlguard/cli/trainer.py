@@ -1,4 +1,4 @@
-"""One training job of the command line, with its progress shown."""
+"""Run a training job of the command line, and show its progress."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trainer:
-    """What training a protected model and a plain one have in common.
+    """A trainer of protected and plain models.
 
     Attributes:
-        name: What the recipe is called.
+        name: The name of the recipe.
         recipe: The recipe.
         data: Folder of the data set.
         download: Whether torchvision may fetch it.
         device: "auto", "cpu" or "cuda".
-        resume: Go on with an unfinished run.
+        resume: Resume an unfinished run.
         tensorboard: Write TensorBoard events too.
-        keep_plain: Seal nothing in the run folder, whatever the method.
+        keep_plain: Leave the run folder in the clear, whatever the method.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Trainer:
     keep_plain: bool = False
 
     def key_id(self, out: Path) -> str | None:
-        """The key that a run to go on with was begun with."""
+        """Return the key that the run to resume was begun with."""
         from mlguard.protect.run_folder import PROTECTION, read_setup
 
         if not self.resume or not (out / PROTECTION).exists():
@@ -61,7 +61,7 @@ class Trainer:
         _say_where(f"protected model: {out}")
 
     def plain(self, out: Path, *, title: str, key: ModelKey | None = None) -> None:
-        """Train a model that needs no key; with one, the twin of a model that does."""
+        """Train a plain model; with a key, the plain twin of a protected one."""
         with self._job(title, out) as job:
             job.train_baseline(key)
         _say_where(f"{title}: {out}")
@@ -70,7 +70,7 @@ class Trainer:
     def _job(
         self, title: str, out: Path, begun: "Callable[[Protection], None] | None" = None
     ) -> "Iterator[Job]":
-        """One training job, with its progress shown."""
+        """Return a training job that shows its progress."""
         from mlguard.cli.training_progress import show_training, tensorboard_sink
         from mlguard.protect import DataFolder, Job, named_recipe
 

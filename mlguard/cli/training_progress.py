@@ -1,4 +1,4 @@
-"""Show how training goes: a live bar on a terminal, plain lines anywhere else."""
+"""Show the progress of training: a live bar on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,16 +16,16 @@ from mlguard.tasks import SCORE_NAMES
 PLAIN_LINE_S = 30.0  # seconds between two lines within an epoch, off a terminal
 
 
-Sink = Callable[[Epoch], None]  # somewhere else that wants to hear of every epoch
+Sink = Callable[[Epoch], None]  # another receiver of every epoch
 
 
 @contextmanager
 def show_training(title: str, *sinks: Sink) -> Iterator[Watcher]:
-    """Give a watcher for `train` that shows what it hears on standard error.
+    """Return a watcher for `train` that shows progress on standard error.
 
     Args:
         title: What is being trained.
-        *sinks: Told about every epoch as well.
+        *sinks: Called with every epoch as well.
     """
     console = Console(stderr=True)
     if shows(console):
@@ -55,7 +55,7 @@ def tensorboard_sink(folder: Path) -> Sink:
 
     def write(event: Epoch) -> None:
         nonlocal writer
-        # Not before the first epoch: it makes a folder where the run must be new.
+        # Not before the first epoch: it creates a folder where the run must be new.
         writer = writer or SummaryWriter(str(folder))
         for name, value in event.metrics.items():
             writer.add_scalar(name, value, event.metrics["epoch"])
@@ -65,7 +65,7 @@ def tensorboard_sink(folder: Path) -> Sink:
 
 
 def time_left(seconds: float) -> str:
-    """A duration as people say it.
+    """Return a duration in words.
 
     Example:
         >>> time_left(40), time_left(130), time_left(7300)
@@ -101,7 +101,7 @@ def _epoch_line(event: Epoch) -> str:
 
 
 def _score(event: Epoch) -> str:
-    """The validation score and its name, whichever the task has."""
+    """Return the validation score and its name, by the task."""
     for task in SCORE_NAMES.values():
         if (name := f"validation_{task.lower()}") in event.metrics:
             return f"{task} {event.metrics[name]:.3f}"

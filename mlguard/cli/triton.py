@@ -1,4 +1,4 @@
-"""`mlguard export … --target triton`: a model repository in place of a bundle."""
+"""`mlguard export … --target triton`: write a model repository instead of a bundle."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -31,13 +31,18 @@ ModelName = Annotated[
 KeyAt = Annotated[
     Literal["server", "client"],
     typer.Option(
-        help="For triton: who has the key. A client's host gets a model that is not "
-        "sealed, and nothing of the key."
+        help="For triton: who has the key, server or client. With client, the host "
+        "gets a model that is not sealed, and no key."
     ),
 ]
-Instances = Annotated[int, typer.Option(help="For triton: sessions at a time.", min=1)]
+Instances = Annotated[
+    int, typer.Option(help="For triton: number of sessions at a time.", min=1)
+]
 ModelVersion = Annotated[
-    int, typer.Option("--model-version", help="For triton: beside older ones.", min=1)
+    int,
+    typer.Option(
+        "--model-version", help="For triton: the version, beside older ones.", min=1
+    ),
 ]
 
 
@@ -52,10 +57,10 @@ def write_triton(
     version: int,
     as_json: bool = False,
 ) -> None:
-    """Write a repository around a bundle that is there.
+    """Write a repository around an existing bundle.
 
     Raises:
-        OptionError: A name or a source cannot stand in a configuration.
+        OptionError: A name or a source is not valid in a configuration.
         BundleError: The bundle cannot be read, or the host needs its key.
         OutputError: The repository has this version, or cannot be written.
     """
@@ -69,10 +74,12 @@ def write_triton(
         key_at=key_at,
     )
     folder = write_repository(bundle, out, served)
-    where = key_source or "what MLGUARD_KEY_SOURCE says when the server starts"
+    where = (
+        key_source or "the source that MLGUARD_KEY_SOURCE names when the server starts"
+    )
     told = f"the key comes from {where}"
     if key_at == "client":
-        told = "not sealed, and nothing of the key"
+        told = "not sealed, without the key"
     value = {
         "repository": str(folder),
         "version": version,
@@ -83,15 +90,15 @@ def write_triton(
 
 
 def check_target(target: str, run: Path, *, key_at: str = "server") -> bool:
-    """Whether a repository is to be written.
+    """Whether to write a repository.
 
     Raises:
-        OptionError: What to write it from is no bundle.
-        typer.BadParameter: An option goes with a repository alone.
+        OptionError: The source is not a bundle.
+        typer.BadParameter: An option needs a repository.
     """
     if target != "triton":
         if key_at != "server":
-            raise typer.BadParameter("--key-at goes with --target triton")
+            raise typer.BadParameter("--key-at needs --target triton")
         return False
     if run.suffix.lower() != ".mlgb":
         raise OptionError(

@@ -1,7 +1,7 @@
-"""Whom the user of this machine trusts: public signing keys in a folder of his.
+"""The signers that a user trusts: public signing keys in a folder of his.
 
-Once there is one, an issued file that none of them signed is refused, unless the
-command names a signer itself.
+If there is any, an issued file must be signed by one of them, unless the command names
+a signer itself.
 """
 
 import os
@@ -20,44 +20,44 @@ Trusted = Annotated[
     list[Path] | None,
     typer.Option(
         "--signer",
-        help="Public key that must have signed the file; can be repeated. "
-        "Default: those of `mlguard signer trust`.",
+        help="Public key of an accepted signer; can be repeated. Default: those of "
+        "`mlguard signer trust`.",
         show_default=False,
     ),
 ]
 
 
 def folder() -> Path:
-    """Where trusted keys are kept."""
+    """Return the folder of trusted keys."""
     return Path(typer.get_app_dir("mlguard")) / "signers"
 
 
 def trusted_signers(named: list[Path] | None) -> list[PublicSigner]:
-    """The signers that a command names, or else those trusted on this machine.
+    """Return the signers that a command names, otherwise those trusted on this machine.
 
     Raises:
-        SignatureNotTrusted: A file holds no public key.
+        SignatureNotTrusted: A file does not hold a public key.
     """
     return [read_public_signer(path) for path in named or kept()]
 
 
 def kept() -> list[Path]:
-    """The files of trusted keys.
+    """Return the files of trusted keys.
 
     Raises:
-        SignatureNotTrusted: They cannot be listed: who is trusted is then not known.
+        SignatureNotTrusted: They cannot be listed, so the trusted signers are unknown.
     """
     try:
         names = sorted(os.listdir(folder()))
     except FileNotFoundError:
         if not os.path.lexists(folder()):
             return []
-        names = ["a link to nowhere"]
+        names = ["a link to a missing file"]
     except (OSError, RuntimeError) as error:
         raise SignatureNotTrusted(
             f"cannot read {folder()}: {error}", hint="name the signer with --signer"
         ) from None
-    # Whatever lies there is read as a key: what is none must not pass unseen.
+    # Every file there is read as a key: one that is not must not go unnoticed.
     return [folder() / name for name in names if not is_dropping(name)]
 
 

@@ -1,10 +1,10 @@
 """The options that name a keystore and open it, declared once for every command.
 
-What opens it, first found wins: `--token`, `--identity`, `--passphrase-fd`,
+The first one found opens it: `--token`, `--identity`, `--passphrase-fd`,
 `--passphrase-file`; then `MLGUARD_TOKEN`, `MLGUARD_IDENTITY_FILE`,
 `MLGUARD_PASSPHRASE_FILE`; then a question on the terminal. `--identity -` asks for an
-identity, such as the one on a recovery sheet, or reads what is piped in. What is said
-on the command line thus beats the environment.
+identity, such as the one on a recovery sheet, or reads it from a pipe. The command line
+thus takes precedence over the environment.
 """
 
 import functools
@@ -50,7 +50,7 @@ from mlguard.cli.unlock_options import (
 
 @dataclass(frozen=True, kw_only=True)
 class Unlock:
-    """What the command line says about a keystore. Each field is an option."""
+    """The options about a keystore. Each field is an option."""
 
     keystore: KeystorePlace = DEFAULT_KEYSTORE
     passphrase_file: PassphraseFile = None
@@ -62,14 +62,14 @@ class Unlock:
 
     @functools.cached_property
     def storage(self) -> Storage:
-        """Where the keystore is, or shall be."""
+        """The place of the keystore, whether it exists or not."""
         return storage_at(self.keystore)
 
     def open(self, *, accept: bool = False) -> Keystore:
         """Open the keystore.
 
         Raises:
-            KeystoreNotFound: There is none, so nothing is asked.
+            KeystoreNotFound: It does not exist, so nothing is asked.
             KeystoreError: It does not open.
         """
         if not self.storage.exists():
@@ -84,13 +84,13 @@ class Unlock:
                 opener.wipe()
 
     def opener(self, location: str) -> Passphrase | Identity | Token | TokenIdentity:
-        """What opens the keystore: the first source there is, or an answer.
+        """Return what opens the keystore: the first source found, or an answer.
 
         Raises:
             IdentityError: The identity file is missing, unsafe or damaged.
-            PassphraseMissing: No source, and no terminal to ask on.
+            PassphraseMissing: There is no source, and no terminal to ask at.
             PassphraseRefused: The passphrase is empty, too long, or not text.
-            TokenError: The URI names no key on a token.
+            TokenError: The URI does not name a key on a token.
         """
         hide_memory()
         if self.token_uri is not None:
@@ -102,7 +102,7 @@ class Unlock:
 
     @property
     def token_uri(self) -> str | None:
-        """The key on a token to use, or None if something else comes first."""
+        """Return the URI of a key on a token; None if another source comes first."""
         if self.token is not None:
             return self.token
         named = (self.identity, self.passphrase_file, self.passphrase_fd)
@@ -111,7 +111,7 @@ class Unlock:
         return os.environ.get(TOKEN_VARIABLE) or None
 
     def key_on_token(self, uri: str) -> Token | TokenIdentity:
-        """A key on a token, with its PIN read or asked for. Raises as `opener`."""
+        """Return a key on a token, with its PIN. Raises as `opener`."""
         parsed = TokenUri.parse(uri)
         if self.token is None and uri == os.environ.get(TOKEN_VARIABLE):
             refuse_planted(
@@ -123,7 +123,7 @@ class Unlock:
 
     @property
     def identity_path(self) -> Path | None:
-        """The identity file to use, or None if a passphrase comes first."""
+        """Return the identity file to use, or None if a passphrase comes first."""
         if self.identity is not None:
             return self.identity
         if self.passphrase_file is not None or self.passphrase_fd is not None:
@@ -144,10 +144,10 @@ class Unlock:
 
 
 def pins() -> Pins | None:
-    """Where it is remembered how far each keystore had come.
+    """Return the pins of the keystores seen so far.
 
-    Also what is remembered in the place that is usual for this user is heeded, whatever
-    the environment says. None, and a word about it, where there is no place at all.
+    Pins in the usual place of this user count as well, whatever the environment says.
+    Without any place, the result is None, with a warning.
     """
     named = os.environ.get("XDG_STATE_HOME")
     folders = [home / ".local" / "state" for home in home_folders()]
@@ -155,8 +155,9 @@ def pins() -> Pins | None:
         folders.insert(0, Path(named))
     if not folders:
         warn(
-            "there is no home folder, so nothing is remembered of the keystore: an "
-            "older copy put back would not be noticed; XDG_STATE_HOME can name a folder"
+            "there is no home folder, so the state of the keystore is not remembered: "
+            "an older copy in its place would not be noticed; XDG_STATE_HOME can name "
+            "a folder"
         )
         return None
     first, *more = (folder / "mlguard" / "pins" for folder in folders)
@@ -172,7 +173,7 @@ def unlocking(command: Callable[..., None]) -> Callable[..., None]:
 def with_options(
     command: Callable[..., None], own: list[inspect.Parameter]
 ) -> Callable[..., None]:
-    """A command with its own parameters and the options, as typer reads them."""
+    """Return a command with its own parameters and the options, as typer reads them."""
     options = [
         inspect.Parameter(
             each.name,

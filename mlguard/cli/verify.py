@@ -1,4 +1,4 @@
-"""`mlguard verify`: who signed a bundle, and whether it is as he signed it."""
+"""`mlguard verify`: check the signature of a bundle."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,16 +17,17 @@ def verify(
     signer: Trusted = None,
     json: Json = False,
 ) -> None:
-    """Say who signed BUNDLE, after comparing every byte with what was signed."""
+    """Verify the signature of BUNDLE, over every byte, and print the signer."""
     signers = trusted_signers(signer)
     if not signers:
         raise SignatureNotTrusted(
-            "no signer is trusted here",
-            hint="name one with --signer, or trust one: `mlguard signer trust FILE`",
+            "no signer is trusted on this machine",
+            hint="name one with --signer, or trust one with `mlguard signer trust "
+            "FILE`",
         )
     found = glimpse_bundle(bundle)
     if not isinstance(found, Bundle2):
-        raise SignatureNotTrusted(f"{bundle} is of format 1, which nobody signs")
+        raise SignatureNotTrusted(f"{bundle} is of format 1, which cannot be signed")
     statement = verify_bundle(found, signers)
     value = {"file": str(bundle), "signer": statement.signer.signer_id}
     text = f"{bundle}  signed by {statement.signer.shown}, unchanged since"

@@ -1,4 +1,4 @@
-"""What every `keys` command has in common: an open keystore, and answers as JSON."""
+"""Common parts of the `keys` commands: an open keystore, and answers as JSON."""
 
 import functools
 import inspect

@@ -6,7 +6,7 @@ binding/     a trained model bound to a key without training
 export/      a finished run as a bundle
 modules/     any other torch module, or a .pt2 file, as a bundle
 
-Knows no keystore: it is handed a ModelKey.
+The room knows no keystore: it is handed a ModelKey.
 """
 
 from mlguard.protect.binding import Bound, bind_model, bound_recipe, rebind_run

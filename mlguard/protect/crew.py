@@ -1,6 +1,6 @@
-"""The processes of `torchrun`, each with a part of one piece of work.
+"""The processes of `torchrun`, which share the work.
 
-They exchange bytes, not objects: nothing here is ever pickled.
+They exchange bytes, not objects: nothing is ever pickled.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ class Crew:
     """The processes, seen from one of them.
 
     Attributes:
-        rank: Which one this is, from 0; the first one writes and speaks.
+        rank: The number of this one, from 0; the first one writes and prints.
         size: How many there are.
     """
 
@@ -24,16 +24,16 @@ class Crew:
 
     @classmethod
     def of(cls, engine: Accelerator) -> "Crew":
-        """The processes that Accelerate found."""
+        """Return the processes that Accelerate found."""
         return cls(engine.process_index, engine.num_processes, engine)
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this is the process that writes and prints."""
         return self.rank == 0
 
     def exchange(self, data: bytes) -> list[bytes]:
-        """Give everyone's bytes to everyone, in the order of their ranks.
+        """Return the bytes of all processes, in the order of their ranks.
 
         Every process must call it as often as the others.
         """

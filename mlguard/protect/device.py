@@ -1,4 +1,4 @@
-"""Where the arithmetic happens: the device that was asked for, or a refusal."""
+"""Choose the requested device, or refuse."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,20 +12,20 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a name: "auto" takes a GPU where there is one.
+    """Return the device of a name; "auto" takes a GPU if there is one.
 
     Raises:
-        RunError: The name is unknown, or there is no such device here.
+        RunError: The name is unknown, or this machine lacks such a device.
     """
     if name not in DEVICES:
         raise RunError(
             f"--device: expected {', '.join(DEVICES)}, got {name!r}",
-            hint="auto takes a GPU where there is one",
+            hint="auto takes a GPU if there is one",
         )
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise RunError(
-            "--device cuda: torch sees no CUDA device",
+            "--device cuda: torch does not find a CUDA device",
             hint="`mlguard doctor` says what is missing; --device cpu always works",
         )
     return torch.device("cuda" if available and name != "cpu" else "cpu")
@@ -39,14 +39,14 @@ def new_accelerator(device: str, precision: str) -> Accelerator:
         precision: "no", "fp16" or "bf16".
 
     Raises:
-        RunError: There is no such device here, it cannot compute in that precision,
+        RunError: This machine lacks such a device, it cannot compute in that precision,
             or this process has begun to train in another one.
     """
     on_cpu = pick_device(device).type == "cpu"
     if on_cpu and precision == "fp16":
         raise RunError(
-            "train.precision is fp16, which a CPU cannot train in",
-            hint="take bf16 or no with --set train.precision=…",
+            "train.precision is fp16, in which a CPU cannot train",
+            hint="choose bf16 or no with --set train.precision=…",
         )
     try:
         return Accelerator(
@@ -57,7 +57,7 @@ def new_accelerator(device: str, precision: str) -> Accelerator:
     except ValueError:
         raise RunError(
             f"this process has already trained in a precision other than {precision!r}",
-            hint="train in a process of its own",
+            hint="train in a new process",
         ) from None
 
 
@@ -66,7 +66,7 @@ def enough_memory(advice: str) -> Iterator[None]:
     """Turn a device without memory into a refusal.
 
     Args:
-        advice: What makes less memory enough.
+        advice: How to need less memory.
 
     Raises:
         RunError: The device ran out of memory.

@@ -1,7 +1,8 @@
-"""Count what a model gets right, under several conditions at once.
+"""Count a model's correct answers, under several conditions at once.
 
-Images are read once and shown to the model under every condition: as the key makes
-them, as they are, as a wrong key makes them. Knows nothing of what a condition means.
+Images are read once and given to the model under every condition: transformed with the
+key, plain, or transformed with a wrong key. The module does not know what a condition
+means.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,9 @@ from mlguard.data import LabelledSet, Part
 from mlguard.models import Condition, Normalization, Output, logits_of, output_of
 from mlguard.tasks import Counts
 
-Runs = Callable[[Tensor, Condition], Output]  # images and what is done to them
+Runs = Callable[
+    [Tensor, Condition], Output
+]  # images and feature maps before the model sees them
 
 
 def evaluate(
@@ -35,15 +38,15 @@ def evaluate(
     Args:
         model: In eval mode, on `device`.
         dataset: Images with masks.
-        conditions: What is done to images and feature maps, by name.
+        conditions: The conditions by name.
         normalization: The model's mean and std.
-        device: Where to compute.
+        device: The device to compute on.
         batch: Images at a time.
         progress: Called with (predictions done, all predictions).
-        run: Runs the model instead, if it is no torch model.
+        run: A function that runs the model, if it is not a torch model.
 
     Returns:
-        For each condition the counts of the data's task, one row an image.
+        For each condition, the counts of the data's task, one row per image.
     """
     found: dict[str, list[Counts]] = {name: [] for name in conditions}
     run = run or partial(output_of, model, normalization=normalization)
@@ -66,7 +69,7 @@ def evaluate(
 def predict_classes(
     model: nn.Module, images: Tensor, condition: Condition, normalization: Normalization
 ) -> Tensor:
-    """Give every pixel a class, or every image if the model classifies.
+    """Return a class for every pixel, or for every image if the model classifies.
 
     Shape:
         images   (N, 3, H, W) uint8, on the model's device
@@ -88,6 +91,6 @@ def _classes(output: Output) -> Tensor:
 def batches(
     dataset: Dataset[tuple[Tensor, Tensor]], batch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images and masks in their order, the last batch as short as it is."""
+    """Yield images and masks in their order; the last batch may be short."""
     loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(dataset, batch_size=batch)
     yield from loader

@@ -1,4 +1,4 @@
-"""The model of a recipe, and what a key does for it."""
+"""The model of a recipe, and a key's transforms of it."""
 
 from collections.abc import Callable, Mapping
 
@@ -16,9 +16,9 @@ MAX_NAME = 200  # characters of a function's name
 
 
 def name_of(build: Build) -> str:
-    """What to call a function that makes a model: module and name, for people.
+    """Return the name of a function that makes a model: module and name, for people.
 
-    Nothing imports by it: a run folder never names what is run.
+    It is never imported: a run folder does not name code to run.
     """
     called = getattr(build, "__qualname__", type(build).__qualname__)
     module = getattr(build, "__module__", "")
@@ -26,7 +26,7 @@ def name_of(build: Build) -> str:
 
 
 def check_normalization(recipe: Recipe, build: Build | None) -> None:
-    """Refuse a model of one's own of which it is not said how pixels are normalized.
+    """Refuse an own model without mean and std.
 
     Raises:
         RunError: The recipe gives neither mean and std nor weights that have them.
@@ -34,22 +34,22 @@ def check_normalization(recipe: Recipe, build: Build | None) -> None:
     said = recipe.model.mean is not None or recipe.model.weights != "none"
     if build is not None and not said:
         raise RunError(
-            "it is not said how the pixels of this model are normalized",
-            hint="set model.mean and model.std in the recipe to those that the model "
-            "was made for, each [R, G, B] of an image in [0, 1]",
+            "the normalization of this model's pixels is not given",
+            hint="set model.mean and model.std in the recipe to the model's own, each "
+            "[R, G, B] of an image in [0, 1]",
         )
 
 
 def new_model(recipe: Recipe, build: Build | None = None) -> nn.Module:
-    """The model of a recipe, with the weights that training starts from.
+    """Return the model of a recipe, with its initial weights.
 
     Args:
-        recipe: Names the architecture and the weights.
-        build: Makes the model instead.
+        recipe: The recipe, which names the architecture and the weights.
+        build: A function that makes the model instead.
 
     Raises:
         WeightsError: The weights do not fit, or are not on this machine.
-        BindingError: The recipe asks for a form of the model that it does not have.
+        BindingError: The model cannot take the form that the recipe names.
         RunError: The recipe's method is split, and a function makes the model whole.
     """
     if build is not None:
@@ -67,9 +67,9 @@ def new_model(recipe: Recipe, build: Build | None = None) -> nn.Module:
 
 
 def blank_model(recipe: Recipe, build: Build | None = None) -> nn.Module:
-    """The model of a recipe, with whatever weights: nothing is looked for."""
+    """Return the model of a recipe with random weights."""
     spec, data = recipe.model.model_copy(update={"weights": "none"}), recipe.data
-    if not data.classes:  # the data has yet to name them, and any number will do
+    if not data.classes:  # the data has yet to name them, and any number serves
         data = data.model_copy(update={"class_names": ("any", "other")})
     return new_model(recipe.model_copy(update={"model": spec, "data": data}), build)
 
@@ -77,26 +77,26 @@ def blank_model(recipe: Recipe, build: Build | None = None) -> nn.Module:
 def key_space_of(
     recipe: Recipe, build: Build | None = None, *, shown: bool = False
 ) -> float:
-    """The effective key space of a recipe, in bits. Needs no key.
+    """Return the effective key space of a recipe, in bits. Needs no key.
 
     Args:
-        recipe: Of the protected model.
-        build: Makes the model, if the recipe's architecture does not.
-        shown: Whether the weights show what is done to images, which then does not
+        recipe: The recipe of the protected model.
+        build: A function that makes the model, if the recipe's architecture does not.
+        shown: Whether the weights reveal the transform of images, which then does not
             count.
 
     Raises:
-        RecipeError: The model does not have the layers that the recipe names.
+        RecipeError: The model lacks a layer that the recipe names.
     """
     keyed = keyed_transforms(recipe.transform, channels_of(recipe, build))
     return keyed.key_space(shown=shown)
 
 
 def channels_of(recipe: Recipe, build: Build | None = None) -> dict[str, int]:
-    """How many channels each layer has whose output the key permutes.
+    """Return the number of channels of each layer whose output the key permutes.
 
     Raises:
-        RecipeError: The model does not have the layers that the recipe names.
+        RecipeError: The model lacks a layer that the recipe names.
     """
     layers = recipe.transform.layers
     if not layers:
@@ -107,7 +107,7 @@ def channels_of(recipe: Recipe, build: Build | None = None) -> dict[str, int]:
 def keyed_transforms(
     spec: recipe.Transform, channels: Mapping[str, int]
 ) -> KeyedTransforms:
-    """What a key does for one protected model.
+    """Return the keyed transforms of one protected model.
 
     Args:
         spec: The recipe's [transform] section.

@@ -127,7 +127,9 @@ def test_a_baseline_run_is_refused(run: Run) -> None:
 def test_images_with_other_classes_are_refused(run: Run) -> None:
     first = images_of(run)[0]
     other = Pairs(first[0][None], first[1][None], task=Segmentation(classes=3))
-    with pytest.raises(DatasetError, match="model has 6 classes, the images have 3"):
+    with pytest.raises(
+        DatasetError, match="model has 6 classes, but the images have 3"
+    ):
         audit_run(run, KEY, other, split="test", settings=run.recipe.audit)
 
 

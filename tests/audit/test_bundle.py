@@ -215,7 +215,7 @@ def test_a_claim_that_needs_weights_is_not_decided(attacked) -> None:
 
 def test_all_of_it_is_in_the_page_the_terminal_and_junit(attacked, tmp_path) -> None:
     audited = attacked[0]
-    why = "it needs the weights, and a bundle is run as a black box"
+    why = "it needs the weights, but a bundle is run as a black box"
     assert why in render_page(audited.report, audited.gallery, proved=True)
     terminal = io.StringIO()
     Console(file=terminal, width=400).print(report_table(audited.report, proved=True))
@@ -247,7 +247,7 @@ def test_an_audit_that_was_stopped_goes_on_to_the_same_findings(
 def test_another_audit_does_not_go_on_with_it(both, attacked, tmp_path: Path) -> None:
     log = tmp_path / "audit.jsonl"
     log.write_bytes(attacked[1].read_bytes())
-    with pytest.raises(ReportError, match=r"settings\.seed was 0, now it is 1"):
+    with pytest.raises(ReportError, match=r"settings\.seed was 0 and is now 1"):
         audit(both, log=log, seed=1)
 
 
@@ -308,7 +308,7 @@ def test_without_a_key_the_slots_hold_the_identity(both) -> None:
 def test_what_is_learned_for_a_feature_map_has_no_place_in_a_graph(bundle) -> None:
     box = BlackBox.of(bundle, provider="cpu")
     learned = Condition(features={"stages.0.branch.2": torch.relu})
-    with pytest.raises(ValueError, match="permutations of feature maps alone"):
+    with pytest.raises(ValueError, match="only takes permutations of feature maps"):
         box.run(torch.zeros(1, 3, 16, 16, dtype=torch.uint8), learned)
 
 
@@ -361,8 +361,11 @@ def test_a_manifest_that_no_data_set_fits_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"size": (64, 32)}, "at 64 x 64 pixels, the data is to be read at 64 x 32"),
-        ({"ignore_index": 7}, "ignores 255 in masks, the data 7"),
+        (
+            {"size": (64, 32)},
+            "at 64 x 64 pixels, but the data would be read at 64 x 32",
+        ),
+        ({"ignore_index": 7}, "ignores 255 in masks, but the data 7"),
         ({"class_names": ("a", "b")}, "it has 4, the data 2"),
         (
             {"class_names": ("class 0", "class 1", "cat", "class 3")},
@@ -370,7 +373,7 @@ def test_a_manifest_that_no_data_set_fits_is_refused() -> None:
         ),
         (
             {"kind": "imagefolder", "class_names": ("a", "b")},
-            "is for segmentation, the data is labelled for classification",
+            "is for segmentation, but the data is labelled for classification",
         ),
     ],
     ids=["size", "ignore_index", "classes", "names", "task"],

@@ -67,9 +67,9 @@ def test_another_key_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"image": None, "task": None}, "takes no RGB image"),
-        ({"task": None}, "gives no class of a pixel or an image"),
-        ({"seal": OPEN}, "not sealed: there is nothing to be found out"),
+        ({"image": None, "task": None}, "not take an RGB image"),
+        ({"task": None}, "answers with no class of a pixel or an image"),
+        ({"seal": OPEN}, "not sealed: there is nothing to find out"),
     ],
     ids=["tensors", "no task", "open"],
 )

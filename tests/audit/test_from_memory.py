@@ -56,7 +56,7 @@ def test_both_thieves_stand_in_one_table() -> None:
     both = {
         name: cells for name, *cells in rows(of_memory().findings, sealed_files=True)
     }
-    of_files = both.pop("files alone, no key: nothing to run")
+    of_files = both.pop("only the files, no key: nothing to run")
     assert of_files[:2] == said["floor (constant answer)"][:2], "a constant answer"
     assert both.pop("memory, no key") == said.pop("no key")
     assert both == said
@@ -66,8 +66,8 @@ def test_both_thieves_stand_in_one_table() -> None:
 def test_every_form_says_whose_numbers_these_are() -> None:
     html = render_page(of_memory(), proved=True)
     assert "took the opened model from memory" in html
-    assert "files alone, no key: nothing to run" in html
-    assert "Whoever has the files alone has nothing to run" in html
+    assert "only the files, no key: nothing to run" in html
+    assert "A thief with only the files cannot run the model" in html
     assert "Without the key, the opened model reaches" in html
     assert "took the opened model" not in render_page(report(), proved=True)
 
@@ -112,7 +112,7 @@ def test_only_a_run_can_have_no_incorrect_keys_and_yet_no_key() -> None:
     written = of_memory()
     subject = dataclasses.replace(written.subject, access="black-box")
     content = dump_report(dataclasses.replace(written, subject=subject))
-    with pytest.raises(ReportError, match="do not fit a model whose access"):
+    with pytest.raises(ReportError, match="do not match a model whose access"):
         parse_report(content, name="audit.json")
 
 

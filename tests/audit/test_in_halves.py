@@ -79,7 +79,7 @@ def test_the_report_says_whose_numbers_these_are(audited: AuditReport) -> None:
     assert "in-halves" in codes
     assert "from-memory" not in codes
     html = render_page(audited, proved=True)
-    assert "files alone, no key: nothing to run" in html
+    assert "only the files, no key: nothing to run" in html
     assert "These adversaries hold all that a host has" in html
     assert parse_report(dump_report(audited), name="audit.json") == audited
 

@@ -118,14 +118,14 @@ def test_images_that_were_not_counted_are_missed(path: Path) -> None:
 def test_a_log_without_an_end_has_no_section_of_attacks(path: Path) -> None:
     log = read_log(path)
     log.events = [one for one in log.events if not isinstance(one, LeftOut)]
-    with pytest.raises(ReportError, match="did not come to their end"):
+    with pytest.raises(ReportError, match="did not finish"):
         conclude(log)
 
 
 def test_a_log_without_an_end_has_no_report(path: Path) -> None:
     log = read_log(path)
     del log.events[-1]
-    with pytest.raises(ReportError, match="did not come to its end"):
+    with pytest.raises(ReportError, match="is not finished"):
         report_of(log)
 
 
@@ -315,9 +315,11 @@ OTHERS = {
 def test_the_log_of_another_audit_is_refused_by_what_differs(
     path: Path, place: str
 ) -> None:
-    with pytest.raises(ReportError, match=f"of another audit: {place} was") as refusal:
+    with pytest.raises(
+        ReportError, match=f"belongs to another audit: {place} was"
+    ) as refusal:
         resumed(path, **OTHERS[place])
-    assert "resume where the audit began" in refusal.value.hint
+    assert "resume the audit with its own settings" in refusal.value.hint
 
 
 def test_only_the_time_may_differ(path: Path) -> None:
@@ -380,9 +382,9 @@ def test_a_file_that_is_no_log_is_refused(tmp_path: Path, content: bytes) -> Non
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     os.mkfifo(path)
-    with pytest.raises(ReportError, match="is no file of at most"):
+    with pytest.raises(ReportError, match="is not a file of at most"):
         read_log(path)
-    with pytest.raises(ReportError, match="is no file of at most"):
+    with pytest.raises(ReportError, match="is not a file of at most"):
         resumed(path)
 
 

@@ -103,7 +103,7 @@ def test_the_bar_chart_has_a_dot_for_every_incorrect_key() -> None:
 
 
 def test_an_absent_class_says_so() -> None:
-    assert "in no mask: nothing is said about it" in render_page(report(), proved=True)
+    assert "in no mask: not measured" in render_page(report(), proved=True)
 
 
 def test_a_number_that_does_not_exist_is_a_dash_and_not_none() -> None:

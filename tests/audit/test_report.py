@@ -52,7 +52,7 @@ def test_every_field_is_needed(field: str) -> None:
 def test_a_worst_attack_that_is_not_there_is_refused() -> None:
     table = json.loads(dump_report(attacked_report()))
     table["attacks"]["worst"] = 99
-    with pytest.raises(ReportError, match="names no finding"):
+    with pytest.raises(ReportError, match="does not name a finding"):
         parse_report(json.dumps(table).encode(), name="audit.json")
 
 
@@ -139,7 +139,7 @@ def interval(*path: str, low: float = 0, high: float = 1.01):
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (without_pixels, "nothing was scored"),
+        (without_pixels, "no pixel or image was scored"),
         (lambda findings: of_classes(findings, 0), "expected 1 to 256 classes"),
         (lambda findings: of_classes(findings, 257), "expected 1 to 256 classes"),
         (interval("correct", "score_interval"), "outside 0 … 1"),

@@ -254,7 +254,7 @@ def test_other_weights_that_training_started_from_are_refused(tmp_path: Path) ->
     whole = audit(started, log, attacks=attacks)
     log.write_bytes(b"".join(lines_of(log.read_bytes())[:2]))
     save_file({name: value + 1 for name, value in state.items()}, public)
-    with pytest.raises(ReportError, match=r"adversary\.weights was .*, now it is"):
+    with pytest.raises(ReportError, match=r"adversary\.weights was .* and is now"):
         audit(started, log, attacks=attacks)
     save_file(state, public)
     resumed = audit(started, log, attacks=attacks)

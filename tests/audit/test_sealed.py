@@ -196,7 +196,7 @@ def test_it_is_read_again_as_it_was_written() -> None:
 def test_an_open_model_without_its_tries_is_refused(access: str) -> None:
     table = json.loads(dump_report(sealed_report()))
     table["subject"]["access"] = access
-    with pytest.raises(ReportError, match="do not fit a model whose access was"):
+    with pytest.raises(ReportError, match="do not match a model whose access was"):
         parse_report(json.dumps(table).encode(), name="audit.json")
 
 

@@ -142,7 +142,7 @@ def test_images_far_from_the_size_of_training_are_named(
 
 
 def test_an_overlay_of_a_class_is_refused(bundle: Path, pictures: Path) -> None:
-    with pytest.raises(ImageError, match=r"--overlay draws masks, and .* one class"):
+    with pytest.raises(ImageError, match=r"--overlay draws masks, but .* one class"):
         predict.predict(
             bundle, [pictures / "test/red"], key="acme", out=pictures, overlay=True
         )

@@ -35,7 +35,7 @@ def test_the_report_is_there_again_and_the_numbers_are_the_same_bytes(
     assert names == {"audit.html", "audit.json", "junit.xml"}
     assert (tmp_path / "new/audit.json").read_bytes() == source.read_bytes()
     page = (tmp_path / "new/audit.html").read_text()
-    assert "made again from audit.json, which holds none" in page
+    assert "written again from audit.json, which has none" in page
     assert "<img" not in page
     assert "Who gets what" in capsys.readouterr().out
 
@@ -74,7 +74,7 @@ def test_a_newer_schema_is_refused_with_advice(tmp_path: Path, capsys) -> None:
     with_schema(source, "mlguard.audit/99")
     assert again(source, tmp_path / "new") == 40
     shown = capsys.readouterr().err
-    assert "is of schema mlguard.audit/99, this version reads" in shown
+    assert "is of schema mlguard.audit/99, but this version reads" in shown
     assert "or a newer one" in shown
     assert not (tmp_path / "new").exists()
 

@@ -237,7 +237,7 @@ def test_a_sealed_bundle_is_measured_under_its_key_and_says_why_not_without(
     write_bundle(sealed, small_bundle(sealed=True))
     assert audit("--budget", "quick", bundle=sealed) == UNDECIDED
     shown = " ".join(capsys.readouterr().out.split())
-    why = "the model is sealed; without the key there is nothing to run"
+    why = "the model is sealed; without the key, it cannot run"
     for left_out in ("no key", "incorrect keys", "nearby keys", "retraining"):
         assert f"not run: {left_out}: {why}" in shown
     found = report_of(tmp_path).findings
@@ -290,7 +290,7 @@ def test_the_layout_of_another_data_set_is_refused(audit, tmp_path, capsys) -> N
 def test_several_processes_are_refused(audit, monkeypatch, capsys) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert audit() == 40
-    assert "an audit of a bundle is one process" in capsys.readouterr().err
+    assert "an audit of a bundle runs in one process" in capsys.readouterr().err
 
 
 def test_what_runs_a_bundle_loads_no_torch() -> None:

@@ -73,7 +73,7 @@ def test_bind_says_how_long_it_took_and_warns_of_tied_stems(
     assert "logits differ from the plain model's by at most" in out
     assert "effective key space: 0.0 bits: shf with M=4; what is done to i" in err
     assert err.count("mlguard: warning:") == 1
-    assert "mlguard: warning: the stem shows its part of the key" in err
+    assert "mlguard: warning: the stem reveals its part of the key" in err
     assert "permute layers too" in err
 
 
@@ -86,7 +86,7 @@ def test_an_open_bundle_of_a_tied_stem_is_warned_of_and_a_sealed_one_is_not(
         capsys.readouterr()
         out = f"tied{option}.mlgb"
         assert run(["export", "tied", option, "--out", out]) == 0
-        warned = "the stem shows its part of the key" in capsys.readouterr().err
+        warned = "the stem reveals its part of the key" in capsys.readouterr().err
         assert warned == (option == "--no-seal")
         found = glimpse_bundle(Path(out))
         spec = image_of(found.manifest).transform
@@ -111,14 +111,14 @@ def test_layers_count_where_the_stem_does_not(
     told = capsys.readouterr().err
     said = f"256 bits, all of the secret (its transforms have {bits})"
     assert f"effective key space: {said}: shf+channels with M=4 and 1 layer;" in told
-    assert "the stem shows its part of the key" in told
+    assert "the stem reveals its part of the key" in told
     assert "permute layers too" not in told
 
 
 def test_channels_alone_tie_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     layers = ["--method", "channels", "--layers", "stages.1.branch.2,stages.1"]
     assert run(["bind", "plain", "--key", "acme", *layers, "--out", "inside"]) == 0
-    assert "shows its part of the key" not in capsys.readouterr().err
+    assert "reveals its part of the key" not in capsys.readouterr().err
     assert read_run(Path("inside")).recipe.model.stem == "plain"
 
 
@@ -178,8 +178,8 @@ def test_refusals(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--method", ""], "one or more names"),
-        (["--layers", "stages.1,"], "one or more names"),
+        (["--method", ""], "expected names separated"),
+        (["--layers", "stages.1,"], "expected names separated"),
         (["--out", "plain/inside"], "expected a folder outside it"),
     ],
 )

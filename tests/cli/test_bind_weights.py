@@ -50,10 +50,10 @@ def words(refusal: str) -> str:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--layers", "one"], "--layers says how a run folder is bound"),
-        (["--recipe", "demo"], "--recipe says how a run folder is bound"),
-        (["--method", "shf"], "--method says how a run folder is bound"),
-        (["--fold-batch-norm"], "--fold-batch-norm says how a run folder"),
+        (["--layers", "one"], "--layers applies to a run folder"),
+        (["--recipe", "demo"], "--recipe applies to a run folder"),
+        (["--method", "shf"], "--method applies to a run folder"),
+        (["--fold-batch-norm"], "--fold-batch-norm applies to a run folder"),
     ],
 )
 def test_options_of_run_folders_are_refused(more, said: str, capsys) -> None:
@@ -65,7 +65,7 @@ def test_options_of_run_folders_are_refused(more, said: str, capsys) -> None:
 def test_what_is_no_safetensors_file_is_refused(capsys) -> None:
     Path("model.safetensors").write_bytes(b"PK\3\4 a zip and no such file")
     assert bind() == 20
-    assert "model.safetensors is no .safetensors file" in capsys.readouterr().err
+    assert "model.safetensors is not a .safetensors file" in capsys.readouterr().err
     assert not Path("bound.safetensors").exists()
 
 
@@ -74,7 +74,7 @@ def test_a_run_folder_does_not_become_a_file_of_weights(capsys) -> None:
     command = ["bind", "folder", "--key", "acme", "--out", "bound.safetensors"]
     assert run(command) == 2
     said = words(capsys.readouterr().err)
-    assert "bound.safetensors can only be made of a .safetensors file" in said
+    assert "bound.safetensors can only be made from a .safetensors file" in said
 
 
 def test_a_missing_file_is_a_sentence(capsys) -> None:

@@ -32,7 +32,7 @@ def test_the_url_works_wherever_a_path_does_and_its_password_never_shows(
         assert run(command) == 0, command
     told = "".join(capsys.readouterr())
     assert PASSWORD not in told
-    assert "not there yet" not in told
+    assert "does not exist yet" not in told
     assert run(["keys", "log", "--json"]) == 0
     records = json.loads(capsys.readouterr().out)["records"]
     assert [each["op"] for each in records][-2:] == ["note", "restore"]

@@ -94,7 +94,7 @@ def versions(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 def test_two_runtimes_at_once_are_a_problem_with_its_repair(versions) -> None:
     versions |= {"onnxruntime": "1.31.0", "onnxruntime-gpu": "1.31.0"}
     (line,) = [line for line in doctor._runtime() if "PROBLEM" in line]
-    assert "onnxruntime-gpu and onnxruntime install one module over each" in line
+    assert "onnxruntime-gpu and onnxruntime overwrite each" in line
     assert "pip uninstall -y onnxruntime-gpu onnxruntime && pip install" in line
     versions.pop("onnxruntime")
     assert [line for line in doctor._runtime() if "PROBLEM" in line] == []

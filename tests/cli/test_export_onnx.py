@@ -52,7 +52,7 @@ def test_a_model_becomes_a_bundle_without_torch(command: str, home: Path) -> Non
     done = without("torch", "torchvision", "safetensors", command=line)
     assert (done.returncode, done.stderr) == (0, "")
     assert "covered: 100.00% of the weights, 2 tensors" in done.stdout
-    assert "compared with the model on x [1, 8]: equal bits" in done.stdout
+    assert "compared with the model on x [1, 8]: all bits are equal" in done.stdout
     assert (home / "m.mlgb").exists()
 
 
@@ -103,21 +103,21 @@ def test_options_are_checked(
 
 def test_a_key_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     line = ["export", "m.onnx", "--out", "m.mlgb"]
-    refused(capsys, line, 2, "name one with --key")
+    refused(capsys, line, 2, "give one with --key")
 
 
 def test_options_of_onnx_files_are_refused_of_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     line = ["export", "run", "--out", "m.mlgb", "--freeze-inputs"]
-    refused(capsys, line, 2, "go with an .onnx file")
+    refused(capsys, line, 2, "need an .onnx file")
 
 
 def test_options_of_runs_are_refused_of_onnx_files(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     line = ["bind", "m.onnx", "--key", "acme", "--out", "m.mlgb", "--method", "shf"]
-    refused(capsys, line, 2, "all weights are sealed")
+    refused(capsys, line, 2, "the weights of an .onnx file are sealed")
 
 
 def test_what_is_no_model_is_refused(

@@ -40,11 +40,11 @@ def test_a_bundle_of_either_format_is_described(
     for name, words in (
         ("one", ["format 1", "graph and weights", "methods    shf\n", "4 classes"]),
         ("two", ["format 2", "methods    shf, weights", "100.00% of 448 bytes"]),
-        ("plain", ["no: whoever has the file has both", "plain      w, 432 bytes"]),
+        ("plain", ["no: the file holds both in the clear", "plain      w, 432 bytes"]),
     ):
         told = shown(files / f"{name}.mlgb", capsys)
         assert [word for word in [*words, KEY.key_id] if word not in told] == []
-        assert "Nobody vouches for this" in told
+        assert "none of this is authenticated" in told
 
 
 @pytest.mark.parametrize("name", ["one", "two", "plain"])

@@ -76,7 +76,7 @@ def test_rotate_with_promote_switches_at_once(tour: Tour) -> None:
 def test_destroy_asks_for_the_name(tour: Tour) -> None:
     status, _, err = tour.type("keys", "destroy", "acme@1", "--confirm", "beta")
     assert status == 15
-    assert "its name has to be given" in err
+    assert "the name must be given" in err
     assert "hint: add --confirm acme" in err
 
 

@@ -90,7 +90,7 @@ def test_a_command_that_is_not_told_what_makes_it_says_so(
 ) -> None:
     assert run(WITHOUT_IT[command]) == 40
     told = capsys.readouterr().err
-    assert "is its owner's: mynet:build made it, and no recipe does" in told
+    assert "was made by mynet:build, and no recipe can build it" in told
     assert "`--build MODULE:FUNCTION`" in told
     assert "Traceback" not in told
 
@@ -121,8 +121,8 @@ def test_every_command_works_on_it_with_build(
     ("name", "words"),
     [
         ("mynet", "expected MODULE:FUNCTION"),
-        ("nowhere:build", "makes no model: ModuleNotFoundError"),
-        ("mynet:other", "makes no model: AttributeError"),
+        ("nowhere:build", "does not make a model: ModuleNotFoundError"),
+        ("mynet:other", "does not make a model: AttributeError"),
         ("mynet:number", "makes a int, not a module"),
     ],
 )
@@ -137,7 +137,7 @@ def test_how_its_pixels_are_normalized_is_asked_for(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run([*bind("build", *SMALL), "--out", "no"]) == 40
-    assert "not said how the pixels of this model are" in capsys.readouterr().err
+    assert "normalization of this model's pixels" in capsys.readouterr().err
     assert not (home / "no").exists()
 
 
@@ -150,6 +150,6 @@ def test_one_that_takes_one_size_is_refused_with_what_it_said(
     own = ["--build", "mynet:fixed"]
     assert run(["export", "sized", "--out", "sized.mlgb", *own]) == 40
     told = capsys.readouterr().err
-    assert "takes no images of 64 x 96 pixels" in told
+    assert "does not take images of 64 x 96 pixels" in told
     assert "32 columns or nothing" in told
     assert not (home / "sized.mlgb").exists()

@@ -256,7 +256,7 @@ def test_image_far_from_the_size_of_training_is_named_and_can_be_resized(
 ) -> None:
     run(bundle, photos / "a.png", out=tmp_path / "native")
     told = capsys.readouterr().err
-    assert "a: far from the 64 x 64 pixels the model was trained at" in told
+    assert "a: far from the 64 x 64 pixels that the model was trained at" in told
     run(bundle, photos / "a.png", out=tmp_path / "resized", resize=True)
     assert "far from" not in capsys.readouterr().err
     native = np.asarray(Image.open(tmp_path / "native" / "a.png"))

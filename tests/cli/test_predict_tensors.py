@@ -58,7 +58,7 @@ def test_what_is_no_archive_of_plain_arrays_is_refused(
     assert run(bundle, *(tmp_path / name for name in names), out=tmp_path / "out") == 40
     err = capsys.readouterr().err
     assert err.count("expected an .npz file of arrays") == 2
-    assert "takes no images; expected an .npz of pixels FP32" in err
+    assert "does not take images; expected an .npz of pixels FP32" in err
 
 
 def test_an_image_may_stand_for_the_input_that_is_one(tmp_path: Path) -> None:
@@ -82,4 +82,4 @@ def test_masks_are_not_asked_of_a_model_of_tensors(
         "--overlay",
     ]
     assert app.run([*command, "--out", str(tmp_path / "out")]) == 40
-    assert "--overlay draws masks, and" in capsys.readouterr().err
+    assert "--overlay draws masks, but" in capsys.readouterr().err

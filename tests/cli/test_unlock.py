@@ -121,12 +121,12 @@ def test_an_empty_variable_counts_as_none(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLGUARD_IDENTITY_FILE", "")
-    with pytest.raises(PassphraseMissing, match="no terminal to ask on"):
+    with pytest.raises(PassphraseMissing, match="no terminal to ask at"):
         read_model_key("acme", Unlock(keystore=store))
 
 
 def test_without_any_source_the_hint_names_them_all(store: Path) -> None:
-    with pytest.raises(PassphraseMissing, match="no terminal to ask on") as refusal:
+    with pytest.raises(PassphraseMissing, match="no terminal to ask at") as refusal:
         read_model_key("acme", Unlock(keystore=store))
     for source in ("--identity", "--passphrase-file", "MLGUARD_PASSPHRASE_FILE"):
         assert source in refusal.value.hint

@@ -191,7 +191,9 @@ def test_a_model_that_its_recipe_does_not_build_is_not_written(
     path = plain_run(tmp_path / "plain")
     monkeypatch.setattr(binding, "rewrite", lambda model, *_: prepare_stem(model, 4))
     recipe = bound_recipe(read_plain(path), fold_batch_norm=True)
-    with pytest.raises(BindingError, match="not the form that its recipe builds"):
+    with pytest.raises(
+        BindingError, match="recipe does not build a model of this form"
+    ):
         bind_model(read_plain(path), recipe, KEY, tmp_path / "bound", key_name="acme")
     assert [one.name for one in tmp_path.iterdir()] == ["plain"]
 
@@ -368,7 +370,7 @@ def test_a_file_without_a_recipe_and_a_folder_with_one_are_refused(
     with pytest.raises(RunError, match="is not a run folder") as refusal:
         read_plain(path / run_folder.MODEL)
     assert "--recipe" in refusal.value.hint
-    with pytest.raises(RunError, match="has a recipe of its own"):
+    with pytest.raises(RunError, match="has its own recipe"):
         read_plain(path, read_run(path).recipe)
 
 

@@ -129,7 +129,9 @@ def test_images_and_classes_are_what_the_owner_says(tmp_path: Path) -> None:
 
 def test_normalization_is_asked_for_and_never_assumed(tmp_path: Path) -> None:
     answer = Answer("segmentation", CLASSES)
-    with pytest.raises(BindingError, match="not said how the pixels of a segment") as r:
+    with pytest.raises(
+        BindingError, match="normalization of the pixels of a segment"
+    ) as r:
         bind(Small(), KEY, tmp_path / "x.mlgb", example=IMAGES, answer=answer)
     assert "pixels=Pixels(mean=…, std=…)" in r.value.hint
     few = Pixels(mean=(0.5,), std=(0.5,))
@@ -201,8 +203,12 @@ def test_the_module_is_left_as_it_was(tmp_path: Path) -> None:
     ("module", "example", "words"),
     [
         (Small(), torch.rand(1, 4, 8, 8), r"does not run on the example \(x \(1, 4, 8"),
-        (Small(kind="words"), IMAGES, "said is a str, and a graph gives tensors only"),
-        (Small(), "an image", "expected an example of what the model takes"),
+        (
+            Small(kind="words"),
+            IMAGES,
+            "said is a str, but a graph returns only tensors",
+        ),
+        (Small(), "an image", "expected an example of the model's input"),
         (Small(), (IMAGES, IMAGES), "takes 1 tensors by name, got 2"),
     ],
 )

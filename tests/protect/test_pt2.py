@@ -122,7 +122,11 @@ FROM_FILE = "torch.ops.aten.from_file.default"
 @pytest.mark.parametrize(
     ("place", "edit", "words"),
     [
-        (WEIGHTS, changed(use_pickle=True), "stored as a pickle, and none is loaded"),
+        (
+            WEIGHTS,
+            changed(use_pickle=True),
+            "stored as a pickle, and pickles are never loaded",
+        ),
         (WEIGHTS, changed(path_name="custom_obj_0"), "stored as a pickle"),
         (PROGRAM, changed(target="torch.hub.load", inputs=[]), "operator 'torch.hub"),
         (
@@ -131,13 +135,17 @@ FROM_FILE = "torch.ops.aten.from_file.default"
             "oper",
         ),
         (PROGRAM, changed(target="_operator.methodcaller", inputs=[]), "operator '_op"),
-        (PROGRAM, changed(expr_str="__import__('os').getcwd()"), "no formula of sizes"),
-        (PROGRAM, changed(expr_str="s0.real"), "is no formula of sizes"),
-        (PROGRAM, changed(expr_str="S('exec(1)')"), "is no formula of sizes"),
-        ("data/aotinductor/model/a.so", lambda _: b"code", "no part of a program"),
-        (PROGRAM, lambda _: b"{", r"is no \.pt2 file"),
-        (PROGRAM, lambda _: b"[" * 100_000, r"is no \.pt2 file"),
-        (WEIGHTS, lambda _: b"{}", r"is no \.pt2 file"),
+        (
+            PROGRAM,
+            changed(expr_str="__import__('os').getcwd()"),
+            "not a formula of sizes",
+        ),
+        (PROGRAM, changed(expr_str="s0.real"), "is not a formula of sizes"),
+        (PROGRAM, changed(expr_str="S('exec(1)')"), "is not a formula of sizes"),
+        ("data/aotinductor/model/a.so", lambda _: b"code", "not part of a program"),
+        (PROGRAM, lambda _: b"{", r"is not a \.pt2 file"),
+        (PROGRAM, lambda _: b"[" * 100_000, r"is not a \.pt2 file"),
+        (WEIGHTS, lambda _: b"{}", r"is not a \.pt2 file"),
     ],
 )
 def test_what_asks_for_more_than_tensors_is_refused(
@@ -161,7 +169,7 @@ def test_formulas_of_sizes_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"PK", b"no archive at all" * 99])
 def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.pt2").write_bytes(content)
-    with pytest.raises(ModelFileError, match=r"is no \.pt2 file"):
+    with pytest.raises(ModelFileError, match=r"is not a \.pt2 file"):
         read_program(tmp_path / "x.pt2")
     with pytest.raises(ModelFileError, match="cannot read"):
         read_program(tmp_path / "missing.pt2")

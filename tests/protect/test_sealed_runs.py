@@ -96,7 +96,7 @@ def test_the_twin_of_a_sealed_run_is_sealed_and_opens_with_the_key(
 ) -> None:
     path = plain_run(tmp_path / "plain")
     run = bound(path, tmp_path / "bound", methods=("weights",)).run
-    with pytest.raises(MalformedRun, match="is sealed, and its key was not shown"):
+    with pytest.raises(MalformedRun, match="is sealed, and its key was not given"):
         run.baseline().load_model()
     twin, pictures = run.baseline(KEY), images(32, 32)
     expected = logits(read_run(path), NO_KEY, pictures)
@@ -105,7 +105,7 @@ def test_the_twin_of_a_sealed_run_is_sealed_and_opens_with_the_key(
 
 def test_sealed_weights_are_not_read_without_the_key(tmp_path: Path) -> None:
     run = bound(plain_run(tmp_path / "p"), tmp_path / "b", methods=("weights",)).run
-    with pytest.raises(MalformedRun, match="is sealed, and its key was not shown"):
+    with pytest.raises(MalformedRun, match="is sealed, and its key was not given"):
         run.load_model()
     with pytest.raises(WrongKey):
         run.unlocked(OTHER_KEY)
@@ -224,7 +224,7 @@ def test_sealed_run_is_resumed_and_its_twin_is_sealed(tmp_path: Path) -> None:
     for one in (opened, run.baseline(KEY)):
         assert one is not None
         assert found_in(path, plain_bytes(one)) == []
-    with pytest.raises(MalformedRun, match="is sealed, and its key was not shown"):
+    with pytest.raises(MalformedRun, match="is sealed, and its key was not given"):
         twin.load_model()
 
 

@@ -41,7 +41,7 @@ def test_an_all_zero_key_is_not_imported(
         write_private(tmp_path / name, to_text(KEY_1, secret), comments=[])
     status, err = typed(capsys, "keys", "import", "zero", str(tmp_path / "zero"))
     assert status == 15
-    assert "is not random: only 1 of its bytes" in err
+    assert "is not random: it has only 1 distinct bytes" in err
     assert run(["keys", "import", "good", str(tmp_path / "good")]) == 0
     assert Keystore.open(path, OWNER).names() == ("good", "unet")
 
@@ -99,10 +99,10 @@ def test_a_library_that_the_environment_names_is_not_loaded_unless_it_is_the_sys
     words = ["keys", "list", "--pin-file", str(tmp_path / "pin")]
     status, err = typed(capsys, *words)
     assert status == 11
-    assert "others than the system could have put there" in err
+    assert "users other than root could have put there" in err
     status, err = typed(capsys, *words, "--token", uri)
     assert status == 11  # it is loaded, and is no library
-    assert "others than the system" not in err
+    assert "users other than root" not in err
 
 
 def test_the_log_believes_the_system_and_not_logname(
@@ -303,7 +303,9 @@ def test_without_a_home_it_goes_on_unpinned_and_says_so(
 ) -> None:
     status, err = without_home("keys", "list", cwd=tmp_path, keystore=str(path))
     assert status == 0
-    assert "there is no home folder, so nothing is remembered" in err
+    assert (
+        "there is no home folder, so the state of the keystore is not remembered" in err
+    )
 
 
 def test_without_a_home_the_usual_keystore_is_refused_in_words(tmp_path: Path) -> None:

@@ -45,9 +45,9 @@ def test_weights_without_an_end_are_refused(run: Run, kind: str) -> None:
 
 def test_huge_file_with_nothing_in_it_is_refused_before_it_is_read(run: Run) -> None:
     os.truncate(run.weights, TEBIBYTE)
-    with pytest.raises(MalformedRun, match=f"has {TEBIBYTE} bytes, and the weights"):
+    with pytest.raises(MalformedRun, match=f"has {TEBIBYTE} bytes, but the weights"):
         read_run(run.path).transform(KEY)
-    with pytest.raises(MalformedRun, match=f"has {TEBIBYTE} bytes, and the weights"):
+    with pytest.raises(MalformedRun, match=f"has {TEBIBYTE} bytes, but the weights"):
         read_plain(
             run.weights.rename(run.path.parent / "w.safetensors"), small_recipe()
         )

@@ -51,7 +51,7 @@ def test_weights_and_a_checkpoint_in_a_finished_run_are_not_signed(
     forged = planted(run, run.weights)
     shutil.copy(run.weights, run.path / name)
     proof = (run.path / "proofs.json").read_bytes()
-    with pytest.raises(MalformedRun, match="and yet holds a checkpoint") as refusal:
+    with pytest.raises(MalformedRun, match="but it holds a checkpoint") as refusal:
         read_run(run.path)
     assert "--resume" not in refusal.value.hint
     with pytest.raises(TamperedRun, match=r"model\.safetensors is not what the holder"):
@@ -93,7 +93,7 @@ def test_state_that_a_forger_made_is_not_gone_on_from(
         forged = source.read_bytes()
         whole = (path / name).read_bytes()
         (path / name).write_bytes(forged)
-        with pytest.raises(TamperedRun, match="is not what this run left"):
+        with pytest.raises(TamperedRun, match="was changed after this run wrote it"):
             small_run(path, resume=True)
         (path / name).write_bytes(whole)
     small_run(path, resume=True).transform(KEY)

@@ -1,7 +1,7 @@
-"""Attacks: what a thief with the weights does next. Needs torch.
+"""Attacks: what a thief with the weights can do. Needs torch.
 
-Every attack states its adversary, budget, success, limits and source, and gives numbers
-only. docs/spec/audit-v4.md, section 6.
+Every attack states its adversary, budget, success, limits and source, and returns only
+numbers. docs/spec/audit-v4.md, section 6.
 """
 
 from mlguard.audit.attacks.base import Attack, Pool, Scene, SplitReferee

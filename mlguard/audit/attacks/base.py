@@ -1,8 +1,8 @@
-"""What an attack is given, what it may ask of its owner, and what it gives back.
+"""The interface of attacks: their inputs, their requests and their results.
 
-An attack sees the stolen weights, its own images, and only those leaks that its rung
-says; it never sees the correct key, and the images it is scored on never reach it.
-docs/spec/audit-v4.md, section 6.
+An attack sees the stolen weights, its own images, and only the leaks of its rung; it
+never sees the correct key or the images that it is scored on. docs/spec/audit-v4.md,
+section 6.
 """
 
 from abc import ABC, abstractmethod
@@ -33,8 +33,8 @@ class Variant:
     """One of the outcomes that an attack can have on a scene.
 
     Attributes:
-        name: Which form of the attack: an objective, or what is trained.
-        images: The adversary's images it uses.
+        name: The form of the attack: an objective, or what is trained.
+        images: How many of the adversary's images it uses.
         labels: How many of them come with masks.
     """
 
@@ -44,11 +44,11 @@ class Variant:
 
     @classmethod
     def of(cls, outcome: Attempt) -> Self:
-        """Which one an outcome, or an attempt, is of."""
+        """Return the variant of an outcome, or an attempt."""
         return cls(outcome.variant, outcome.images, outcome.labels)
 
 
-Group = tuple[Variant, ...]  # found together, for no more than one of them costs
+Group = tuple[Variant, ...]  # found together, at the cost of one of them
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,12 @@ class Pool:
 
     Attributes:
         images: Plain images.
-        masks: Their masks, or classes; an attack on a rung without labels does not
-            look at them.
+        masks: Their masks, or classes; attacks on a rung without labels ignore them.
         ignore_index: The value of pixels without a label.
 
     Shape:
         images  (N, 3, H, W) uint8
-        masks   (N, H, W) uint8, or (N,) int64 of a classification
+        masks   (N, H, W) uint8, or (N,) int64 for a classification
     """
 
     images: Tensor
@@ -72,7 +71,7 @@ class Pool:
 
     @classmethod
     def draw(cls, dataset: LabelledSet, number: int, *, seed: int) -> Self:
-        """Draw at most `number` images; fewer images are the first of more."""
+        """Return at most `number` images; fewer are a prefix of more."""
         order = epoch_positions(len(dataset), seed=seed, epoch=0)[:number]
         samples = [dataset[index] for index in order]
         images, masks = (torch.stack(part) for part in zip(*samples, strict=True))
@@ -83,10 +82,10 @@ class Pool:
 
 
 class Referee(Protocol):
-    """Scores what an attack made; the adversary never sees its images."""
+    """A referee that scores attacks; the adversary never sees its images."""
 
     def __call__(self, model: nn.Module, condition: Condition) -> Counts:
-        """Count a model under a condition on the audited split."""
+        """Return the counts of a model under a condition on the audited split."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ class SplitReferee:
     batch: int
 
     def __call__(self, model: nn.Module, condition: Condition) -> Counts:
-        """Count a model under a condition on the audited split."""
+        """Return the counts of a model under a condition on the audited split."""
         own = model is self.subject.model
         return evaluate(
             model.eval(),
@@ -113,21 +112,22 @@ class SplitReferee:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything one adversary has, and who scores it.
+    """Everything that one adversary has, and the referee.
 
     Attributes:
         stolen: The protected model.
-        spec: What kind of transform its key makes; public.
-        model: The recipe's [model] section, for controls; public. None where all
-            there is of a model is its graph.
-        task: What the model is asked for.
+        spec: The recipe's [transform] section; public.
+        model: The recipe's [model] section, for controls; public. None if only the
+            model's graph is known.
+        task: The task of the model.
         pool: The adversary's own images.
-        leaks: What it has seen of the key's work.
-        referee: Scores on images it does not have.
-        trained_on: How many images the model was trained on; 0 if that is not known.
-        build: Makes the model, if the recipe's architecture does not; public.
-        access: Whether attacks can have the weights, or predictions alone.
-        tick: Told how the work goes.
+        leaks: What it has seen of the key's transforms.
+        referee: Scores attacks on images that the adversary lacks.
+        trained_on: How many images the model was trained on; 0 if unknown.
+        build: A function that makes the model, if the recipe's architecture does not;
+            public.
+        access: Whether attacks have the weights, or only predictions.
+        tick: Called with the progress of the work.
     """
 
     stolen: Subject
@@ -146,10 +146,10 @@ class Scene:
     )
 
     def once(self, find: Callable[["Scene"], Found]) -> Found:
-        """What a function finds on this scene, found at the first call alone.
+        """Return a function's result on this scene, computed only once.
 
-        Whether an attack can run, what it leaves out and each of its groups ask for
-        the same things. They may be key material: they stay in memory.
+        Several methods of an attack need the same results. They may be key material:
+        they stay in memory.
         """
         if find not in self._found:
             self._found[find] = find(self)
@@ -157,17 +157,17 @@ class Scene:
 
     @property
     def public(self) -> recipe.Model:
-        """The recipe's [model] section, for what needs weights anyway."""
+        """The recipe's [model] section, for attacks that need weights anyway."""
         if self.model is None:
             raise ValueError("nothing but a graph is known of this model")
         return self.model
 
     def new_model(self, start: recipe.Model, *, seed: int) -> nn.Module:
-        """A plain model, on the CPU, from the weights that a [model] section names.
+        """Return a plain model, on the CPU, with the weights of a [model] section.
 
         Args:
             start: The section.
-            seed: Of the parameters that are not loaded.
+            seed: The seed of the parameters that are not loaded.
         """
         with Seeded(seed):
             if self.build is None:
@@ -182,10 +182,10 @@ class Attack(ABC):
     """One way to use stolen weights without the key.
 
     Attributes:
-        needs_weights: Whether predictions are not enough for it.
-        reads_statistics: Whether it judges guesses by what batch normalization stored,
-            where it has weights to read that from.
-        seed: Of everything random in it.
+        needs_weights: Whether it needs weights and not only predictions.
+        reads_statistics: Whether it judges guesses by the statistics of batch norms, if
+            it has the weights.
+        seed: The seed of everything random in it.
     """
 
     name: ClassVar[str]
@@ -196,26 +196,26 @@ class Attack(ABC):
     @classmethod
     @abstractmethod
     def within(cls, budget: Budget, *, seed: int) -> Self:
-        """The attack as strong as a budget allows."""
+        """Return the attack as strong as a budget allows."""
 
     @abstractmethod
     def impossible(self, scene: Scene) -> str:
-        """Why it cannot run on this model, in words; empty if it can."""
+        """Return why it cannot run on this model; empty if it can."""
 
     def left_out(self, scene: Scene) -> tuple[str, ...]:
-        """Parts of it that cannot run on this model, and why, in words."""
+        """Return which parts of it cannot run on this model, and why."""
         return ()
 
     @abstractmethod
     def variants(self, scene: Scene) -> Sequence[Group]:
-        """Everything it can find on this model, in groups that are found together.
+        """Return all its variants on this model, in groups that are found together.
 
         The same scene has the same groups, in the same order, in every process.
         """
 
     @abstractmethod
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
-        """Find the outcomes of one group, or of a part of it, in its order.
+        """Yield the outcomes of one group, or of a part of it, in its order.
 
         The same seed always gives the same outcomes, whatever else was run.
         """

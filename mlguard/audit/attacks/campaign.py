@@ -1,4 +1,4 @@
-"""Run the attacks asked for, with their controls, and say what was not run."""
+"""Run the requested attacks with their controls, and list what did not run."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,47 +20,47 @@ from mlguard.errors import RunError
 from mlguard.protect.crew import ALONE, Crew
 
 NO_ANCESTOR = (
-    "the weights that the recipe starts from are not a .safetensors file on this "
-    "machine, so the control was trained from scratch only, and stolen values are too "
-    "high rather than too low"
+    "the recipe's initial weights are not a .safetensors file on this machine, so the "
+    "control was trained only from scratch, and stolen values are too high rather "
+    "than too low"
 )
 
 NEEDS_WEIGHTS = (
-    "it needs the weights, and a bundle is run as a black box; audit the run folder"
+    "it needs the weights, but a bundle is run as a black box; audit the run folder"
 )
 NO_STATISTICS = (
-    "the objective batch-norm needs the weights, and a bundle is run as a black box; "
-    "entropy stands in for it"
+    "the objective batch-norm needs the weights, but a bundle is run as a black box; "
+    "entropy replaces it"
 )
 NO_CONTROL = (
-    "a model trained on the same labelled images without the stolen one needs its "
-    "architecture, which a bundle does not name; the floor stands in, so stolen "
-    "values with labels are too high rather than too low"
+    "a model trained on the same labelled images without the stolen weights needs the "
+    "architecture, which a bundle does not name; the floor replaces this control, so "
+    "stolen values with labels are too high rather than too low"
 )
-Announce = Callable[[str], None]  # the name of what is being run
+Announce = Callable[[str], None]  # called with the name of what is being run
 
 
 def check_names(names: Sequence[str]) -> None:
     """Refuse attacks that do not exist.
 
     Raises:
-        RunError: There are none, or one of the names is unknown.
+        RunError: There are none, or a name is unknown.
     """
     unknown = sorted(set(names) - set(ATTACKS))
     if unknown or not names:
         got = ", ".join(map(repr, unknown)) or "none"
         raise RunError(
             f"--attacks: expected some of {', '.join(ATTACKS)}; got {got}",
-            hint="separate names with commas; without --attacks all are run",
+            hint="separate names with commas; without --attacks, all are run",
         )
 
 
 def pool_size(budget: Budget, trained_on: int = 0) -> int:
-    """How many images of its own an adversary needs at most.
+    """Return how many images of its own an adversary needs at most.
 
     Args:
-        budget: What it may spend.
-        trained_on: Images that the model was trained on; 0 if that is not known.
+        budget: The budget of the attacks.
+        trained_on: How many images the model was trained on; 0 if unknown.
     """
     share = share_of(budget.labelled_share, trained_on)
     patient = budget.patient_labelled if budget.patient_steps else ()
@@ -78,13 +78,13 @@ def run_attacks(
     """Run the attacks of an audit in the registry's order, then their controls.
 
     Args:
-        scene: What the adversary has.
-        log: Which attacks, what is known already, and where every outcome goes.
+        scene: The scene of the adversary.
+        log: The requested attacks, the outcomes so far, and the place for new ones.
         crew: The processes that share the work; each gets all outcomes.
-        announce: Told what is being run.
+        announce: Called with the name of what is being run.
 
     Raises:
-        RunError: One of the names is unknown.
+        RunError: A name is unknown.
         OutputError: The log cannot be written.
     """
     settings = log.started.settings
@@ -110,13 +110,13 @@ def run_attacks(
 
 
 def none_run(names: Sequence[str]) -> tuple[NotRun, ...]:
-    """The attacks on a sealed model: there is nothing to attack.
+    """Return the campaign on a sealed model: there is nothing to attack.
 
     Args:
-        names: Of ATTACKS, those that were asked for.
+        names: The requested names of ATTACKS.
 
     Raises:
-        RunError: One of the names is unknown.
+        RunError: A name is unknown.
     """
     check_names(names)
     return tuple(
@@ -137,7 +137,7 @@ def _left_out(attack: Attack, scene: Scene, *, asked: bool) -> NotRun | None:
 
 
 def _not_asked(name: str) -> NotRun:
-    return NotRun(attack=name, reason="not-asked", message="it was not asked for")
+    return NotRun(attack=name, reason="not-asked", message="it was not requested")
 
 
 def _weightless(name: str, why: str) -> NotRun:
@@ -149,7 +149,7 @@ def _impossible(name: str, why: str) -> NotRun:
 
 
 def _run(attack: Attack, scene: Scene, log: AuditLog, crew: Crew) -> None:
-    """Find what the log does not know; of several processes each takes a group."""
+    """Find the outcomes missing in the log; several processes share the groups."""
     known = {Variant.of(one) for one in log.attempts if one.attack == attack.name}
     missing = [
         left
@@ -163,7 +163,7 @@ def _run(attack: Attack, scene: Scene, log: AuditLog, crew: Crew) -> None:
 
 
 def _timed(attack: Attack, scene: Scene, group: Group) -> Iterator[Attacked]:
-    """Every outcome with the seconds since the one before it."""
+    """Yield every outcome with the seconds since the previous one."""
     since = time.monotonic()
     for outcome in attack.run(scene, group):
         now = time.monotonic()
@@ -174,7 +174,7 @@ def _timed(attack: Attack, scene: Scene, group: Group) -> Iterator[Attacked]:
 def _train_controls(
     scene: Scene, limits: Budget, log: AuditLog, crew: Crew, announce: Announce
 ) -> list[NotRun]:
-    """Train the controls that are not known yet, and say which there cannot be."""
+    """Train the missing controls, and list those that are impossible."""
     labels = sorted({one.labels for one in log.attempts} - {0})
     if not labels:
         return []

@@ -1,7 +1,7 @@
 """The fair control: the same images and steps, without the stolen weights.
 
-Whoever has n labelled images can train a model without stealing one. Only what an
-attack gives beyond that is the theft's worth.
+With n labelled images, anybody can train a model without stealing one. Only an attack's
+gain over that is the worth of the theft.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Controls:
     patient: bool = False
 
     def at(self, images: int) -> Control:
-        """Train the control with so many labelled images."""
+        """Train the control with a number of labelled images."""
         blank = self.scene.public.model_copy(update={"weights": "none"})
         scratch, settled = self._best(images, blank)
         ancestor = None
@@ -95,7 +95,7 @@ class Controls:
 
 
 def has_ancestor(spec: recipe.Model) -> bool:
-    """Whether the weights that the recipe starts from are a file on this machine.
+    """Whether the recipe's initial weights are a file on this machine.
 
     Weights that torchvision would have to download are not fetched for a control.
     """

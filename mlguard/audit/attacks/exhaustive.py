@@ -1,4 +1,4 @@
-"""Try every key there is."""
+"""Try every possible key."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from mlguard.audit.findings import Budget, Outcome
 
 @dataclass(frozen=True)
 class Exhaustive(Attack):
-    """Score every transform the key could have chosen, and keep the best.
+    """Score every transform that the key could have chosen, and keep the best.
 
     Adversary: has the weights and this code, and a few images of its own; no key. For
                `ffx` it also has the table, as where the password is published.
@@ -25,7 +25,7 @@ class Exhaustive(Attack):
 
     Attributes:
         images: The adversary's images.
-        guesses: The largest key space it will go through.
+        guesses: The largest key space that it will go through.
     """
 
     name: ClassVar[str] = "exhaustive"
@@ -45,10 +45,10 @@ class Exhaustive(Attack):
         size = GuessSpace.of(scene.spec, None).size
         if size <= self.guesses:
             return ""
-        return f"the key space has more than the {self.guesses:,} keys of this budget"
+        return f"the key space has more keys than the {self.guesses:,} of this budget"
 
     def variants(self, scene: Scene) -> Sequence[Group]:
-        """With and without labels: every guess is judged once for both."""
+        """Return one variant with labels and one without, from the same guesses."""
         return [variants_of(scene, objectives_of(scene.stolen.model), self.images)]
 
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:

@@ -1,4 +1,4 @@
-"""Search for a key along a gradient: soften it, train it, make it hard again."""
+"""Search for a key by gradient descent: soften it, train it, round it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ LABELLED: ObjectiveName = "cross-entropy"
 
 @dataclass(frozen=True)
 class Gradient(Attack):
-    """Train a softened key, or free matrices in the key's place, and keep what is best.
+    """Train a softened key, or free matrices in the key's place, and keep the best.
 
     A softened key is a doubly stochastic matrix for an order, and shares for a mask; it
-    cools while it is trained, and ends as the nearest real key. Free matrices stand
-    where the key acts; they are used as they end, or as the signed permutations nearest
-    to them if those look better to the objective.
+    cools while it is trained, and ends as the nearest real key. Free matrices replace
+    the key; they are used as trained, or as the nearest signed permutations if the
+    objective prefers those.
 
     Adversary: has the weights and this code, and a few images of its own; no key. For
                `ffx` it also has the table, as where the password is published.
@@ -45,10 +45,10 @@ class Gradient(Attack):
                our own.
 
     Attributes:
-        unlabelled: With how many images, where no labels are needed.
-        labelled: With how many, where they are.
-        steps: Of each training.
-        rates: Learning rates of the free matrices.
+        unlabelled: The number of images, if no labels are needed.
+        labelled: The number of images, if labels are needed.
+        steps: The steps of each training.
+        rates: The learning rates of the free matrices.
     """
 
     name: ClassVar[str] = "gradient"
@@ -74,16 +74,16 @@ class Gradient(Attack):
         return too_large(scene)
 
     def left_out(self, scene: Scene) -> tuple[str, ...]:
-        """A method that has no softened key."""
+        """Return why the method has no softened key."""
         why = _no_soft_key(scene)
         return (f"{SOFT}: {why}",) if why else ()
 
     def variants(self, scene: Scene) -> Sequence[Group]:
-        """A softened key without labels, then with them; free matrices without."""
+        """Return a softened key without and with labels, and free matrices without."""
         return [(variant,) for variant in self._forms(scene)]
 
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
-        """Train each."""
+        """Train each variant."""
         forms = self._forms(scene)
         for variant in group:
             what, objective = forms[variant]
@@ -104,7 +104,7 @@ class Gradient(Attack):
         }
 
     def _images(self, scene: Scene, objective: ObjectiveName) -> tuple[int, int]:
-        """How many images an objective is given, and how many with labels."""
+        """Return how many images an objective gets, and how many with labels."""
         labelled = objective == LABELLED
         images = min(len(scene.pool), self.labelled if labelled else self.unlabelled)
         return images, images if labelled else 0
@@ -173,7 +173,7 @@ class Gradient(Attack):
 
 
 def _no_soft_key(scene: Scene) -> str:
-    """Why a key has no softened form, in words; empty if it has one."""
+    """Return why a key has no softened form; empty if it has one."""
     if why := ffx_in_a_chain(scene.spec):
         return why
     return unsearchable(scene.spec) if scene.spec.image_methods else ""

@@ -1,4 +1,4 @@
-"""Search for a key step by step: swap two entries, keep what looks better."""
+"""Search for a key step by step: swap two entries, and keep improvements."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ MAX_JOINED = 8  # better steps that are tried together
 
 @dataclass(frozen=True)
 class HillClimbing(Attack):
-    """Start from random keys; swap two entries as long as that looks better.
+    """Start from random keys, and swap two entries as long as that improves the guess.
 
     Adversary: has the weights and this code, and a few images of its own; no key. For
                `ffx` it also has the table, as where the password is published.
@@ -39,9 +39,9 @@ class HillClimbing(Attack):
                the smoother objectives and the joined steps are our own.
 
     Attributes:
-        images: The adversary's images.
+        images: The number of the adversary's images.
         guesses: How many transforms it judges, for each objective.
-        starts: From how many random keys.
+        starts: The number of random keys to start from.
     """
 
     name: ClassVar[str] = "hill-climbing"
@@ -65,7 +65,7 @@ class HillClimbing(Attack):
         return unsearchable(scene.spec)
 
     def variants(self, scene: Scene) -> Sequence[Group]:
-        """Without labels, then with them; each climbs on its own."""
+        """Return one variant without labels and one with them."""
         both = variants_of(scene, objectives_of(scene.stolen.model), self.images)
         return [(one,) for one in both]
 
@@ -97,14 +97,14 @@ class HillClimbing(Attack):
 
 
 class _Climber:
-    """Climbs until no step looks better, or no guess is left."""
+    """A climber that stops when no step improves, or no guess is left."""
 
     def __init__(self, space: GuessSpace, judge: Judge, guesses: int) -> None:
         self._space, self._judge = space, judge
         self.left = guesses
 
     def climb(self, draws: Draws) -> tuple[float, bool, Guess]:
-        """One climb: its objective, whether it reached a top, and the guess."""
+        """Climb once; return the objective, whether it reached a top, and the guess."""
         guess = self._space.draw(draws)
         height = self._heights([guess])[0]
         while self.left > 0:
@@ -125,7 +125,7 @@ class _Climber:
     def _best(
         self, guess: Guess, height: float, steps: list[Step]
     ) -> tuple[Guess, float]:
-        """Take the best step, or several better ones if together they are better."""
+        """Take the best step, or several improving ones if they improve together."""
         steps = [step for step in steps if _changes(guess, step)]
         heights = self._heights([stepped(guess, [step]) for step in steps])
         order = [int(index) for index in np.argsort(heights, kind="stable")]
@@ -153,7 +153,7 @@ def _changes(guess: Guess, step: Step) -> bool:
 
 
 def _apart(steps: list[Step]) -> list[Step]:
-    """The first steps that touch no position twice, so that they can be joined."""
+    """Return the first steps that touch no position twice, to be joined."""
     taken: set[tuple[int, int]] = set()
     chosen = []
     for row, i, j in steps:

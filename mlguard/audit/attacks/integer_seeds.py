@@ -1,7 +1,7 @@
-"""Try the keys that integers make in the published research code.
+"""Try the keys that the published research code makes from integers.
 
-There a key is `torch.manual_seed(seed)` and what `torch.randperm` gives next. What is
-here makes the same permutations, to find them; nothing is ever protected with one.
+There a key is the next `torch.randperm` after `torch.manual_seed(seed)`. This module
+makes the same permutations, to find them; nothing is ever protected with one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +37,7 @@ from mlguard.transforms import ChannelPermutation, TransformSet
 from mlguard.transforms.blocks import block_length
 from mlguard.transforms.format_preserving import encryption_table
 
-PASSWORD = b"password"  # of ffx, as the published code has it
+PASSWORD = b"password"  # password of ffx in the published code
 ONE_KEY = "the published code has one key: for images, or for one feature map"
 
 
@@ -45,8 +45,8 @@ ONE_KEY = "the published code has one key: for images, or for one feature map"
 class IntegerSeeds(Attack):
     """Score the keys of the seeds 0 … N-1, and keep the best.
 
-    Of `shf` the order, of `np` and `ffx` the mask, of `channels` the order of a single
-    layer: each is made of a permutation that follows from a seed.
+    The order of `shf`, the mask of `np` and `ffx`, and the order of a single layer of
+    `channels` are made from a permutation that follows from a seed.
 
     Adversary: has the weights, the published code, and a few images of its own; no key.
                For `ffx` it also has the table, as where the password is published.
@@ -64,7 +64,7 @@ class IntegerSeeds(Attack):
 
     Attributes:
         images: The adversary's images.
-        seeds: N.
+        seeds: The number of seeds, N.
     """
 
     name: ClassVar[str] = "integer-seeds"
@@ -74,7 +74,7 @@ class IntegerSeeds(Attack):
 
     @classmethod
     def within(cls, budget: Budget, *, seed: int) -> Self:
-        """As many seeds as any search has guesses."""
+        """Return the attack with as many seeds as any search has guesses."""
         return cls(seed=seed, images=budget.search_images, seeds=budget.guesses)
 
     def impossible(self, scene: Scene) -> str:
@@ -85,7 +85,7 @@ class IntegerSeeds(Attack):
         return "" if len(spec.image_methods) + len(spec.layers) == 1 else ONE_KEY
 
     def variants(self, scene: Scene) -> Sequence[Group]:
-        """With and without labels: every key is judged once for both."""
+        """Return one variant with labels and one without, from the same keys."""
         return [variants_of(scene, objectives_of(scene.stolen.model), self.images)]
 
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
@@ -108,7 +108,7 @@ class IntegerSeeds(Attack):
 
 
 def published_key(method: str, length: int, seed: int) -> NDArray[np.int64]:
-    """The key that the published code makes of a seed.
+    """Return the key that the published code makes from a seed.
 
     For `np` and `ffx` it sets the positions that draw more than half of the length:
     one fewer than half of them, where that is even.
@@ -135,15 +135,15 @@ def published_transforms(
     channels: Mapping[str, int] | None = None,
     password: bytes = PASSWORD,
 ) -> TransformSet:
-    """What the key of a seed does, for the audit of a model that was trained so.
+    """Return the transforms of a seed's key, to audit a model that was trained so.
 
-    Nothing protects a model with it, and nothing should: a thief counts to the seed.
+    Never protect a model with it: a thief can count up to the seed.
 
     Args:
         spec: One method, or `channels` with one layer.
         seed: At least 0.
         channels: How many channels the layer's output has, by its name.
-        password: Of `ffx`.
+        password: The password of `ffx`.
 
     Raises:
         ValueError: The published code has no key for this.
@@ -163,13 +163,13 @@ def published_transforms(
 
 @dataclass(frozen=True)
 class LayerSpace:
-    """Orders of the channels of one layer's output; a guess is (1, C)."""
+    """The orders of the channels of one layer's output; a guess is (1, C)."""
 
     layer: str
     table: None = None
 
     def transforms(self, guess: Guess) -> TransformSet:
-        """What a guess stands for. Key material if it is right."""
+        """Return the transforms of a guess: key material if it is right."""
         return TransformSet(None, (ChannelPermutation(self.layer, guess[0]),))
 
 

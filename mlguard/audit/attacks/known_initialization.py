@@ -1,4 +1,4 @@
-"""Rebuild the weights that training started from, and read the key off what it left."""
+"""Rebuild the initial weights, and read the key off their traces."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from mlguard.audit.findings import Budget, Outcome
 from mlguard.models import rewrite
 
 REBUILT = "rebuilt weights"
-MIN_ROWS = 8  # of a layer that seeds are told apart by
-UNLIKE = 6.0  # standard deviations of chance; of 10,000 seeds none comes so far
+MIN_ROWS = 8  # weights of the layer that tells seeds apart
+UNLIKE = 6.0  # standard deviations of chance; none of 10,000 seeds reaches it
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class KnownInitialization(Attack):
     """Draw the initial weights of every small seed, and pair columns with the best.
 
     A layer whose inputs a key permutes, inverts or rotates keeps the cosines between
-    its rows: these say which seed the weights began with, whatever the key. The
+    its rows: these reveal the seed of the initial weights, whatever the key. The
     initial weights of that seed are then an ancestor, up to what training changed.
 
     Adversary: T2: has the weights, the recipe and this code; no image.
@@ -39,7 +39,7 @@ class KnownInitialization(Attack):
                arXiv:2209.04836.
 
     Attributes:
-        seeds: How many seeds.
+        seeds: The number of seeds.
     """
 
     name: ClassVar[str] = "known-initialization"
@@ -57,15 +57,15 @@ class KnownInitialization(Attack):
         return "" if places.matched else "; ".join(places.unmatched)
 
     def left_out(self, scene: Scene) -> tuple[str, ...]:
-        """Places where the key acts and no weights can be compared."""
+        """Return the places of the key where no weights can be compared."""
         return scene.once(_any_places).unmatched
 
     def variants(self, scene: Scene) -> Sequence[Group]:
-        """One."""
+        """Return the one variant."""
         return [(Variant(REBUILT, 0),)]
 
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
-        """Find the seed, match every place, and use what was found."""
+        """Find the seed, match every place, and score the result."""
         seed, certainty = likeliest_seed(scene, self.seeds)
         places = Places.of(scene, initial_weights(scene, seed))
         yield Outcome(
@@ -82,12 +82,12 @@ class KnownInitialization(Attack):
 
 
 def _any_places(scene: Scene) -> Places:
-    """Where initial weights can be compared, whatever their seed."""
+    """Return where initial weights can be compared, whatever their seed."""
     return Places.of(scene, initial_weights(scene, 0))
 
 
 def initial_weights(scene: Scene, seed: int) -> Mapping[str, Tensor]:
-    """What training starts from under a seed, in the form of the stolen model."""
+    """Return the initial weights of a seed, in the form of the stolen model."""
     own = scene.stolen.model.state_dict()
     model = scene.new_model(_start(scene), seed=seed).eval()
     state = rewrite(model, scene.public, scene.spec.block_size).state_dict()
@@ -99,7 +99,7 @@ def initial_weights(scene: Scene, seed: int) -> Mapping[str, Tensor]:
 
 
 def likeliest_seed(scene: Scene, seeds: int) -> tuple[int, float]:
-    """The seed whose initial weights are most like the stolen ones.
+    """Find the seed whose initial weights are most like the stolen ones.
 
     Returns:
         The seed, and by how many standard deviations of chance its weights are like
@@ -117,7 +117,7 @@ def likeliest_seed(scene: Scene, seeds: int) -> tuple[int, float]:
 
 
 def _told_apart_by(scene: Scene) -> tuple[str, "Draws | None"]:
-    """The layer that is drawn first of those that a key leaves comparable."""
+    """Return the first drawn layer of those that a key leaves comparable."""
     recorder = _Recorder()
     with recorder:
         model = scene.new_model(_start(scene), seed=0)
@@ -128,7 +128,7 @@ def _told_apart_by(scene: Scene) -> tuple[str, "Draws | None"]:
         if last is None or not same or value.ndim < 2 or len(value) < MIN_ROWS:
             continue
         draws = Draws(recorder.calls[: last + 1])
-        if torch.equal(draws.tensor(0), value):  # as it was drawn, not changed after
+        if torch.equal(draws.tensor(0), value):  # as drawn, not changed afterwards
             found.append((last, name, draws))
     if not found:
         return "", None
@@ -137,14 +137,14 @@ def _told_apart_by(scene: Scene) -> tuple[str, "Draws | None"]:
 
 
 def _start(scene: Scene) -> recipe.Model:
-    """The recipe's [model] section, without weights that are not on this machine."""
+    """Return the recipe's [model] section, without weights missing on this machine."""
     if has_ancestor(scene.public):
         return scene.public
     return scene.public.model_copy(update={"weights": "none"})
 
 
 def _signature(weight: Tensor) -> Tensor:
-    """Cosines between rows, centred and of length 1: what no key of columns changes."""
+    """Return the cosines between centred rows, which no key of columns changes."""
     rows = nn.functional.normalize(weight.detach().cpu().double().flatten(1), dim=1)
     first, second = torch.triu_indices(len(rows), len(rows), 1)
     cosines = (rows @ rows.T)[first, second]
@@ -158,7 +158,7 @@ class Draws:
     calls: Sequence[tuple[Any, torch.Size, tuple[Any, ...]]]
 
     def tensor(self, seed: int) -> Tensor:
-        """The tensor under a seed, without the rest of the model."""
+        """Return the tensor of a seed, without the rest of the model."""
         generator = torch.Generator().manual_seed(seed)
         for draw, shape, arguments in self.calls:
             blank = torch.empty(shape)
@@ -167,7 +167,7 @@ class Draws:
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Writes down which tensors are filled at random while a model is built."""
+    """A record of the tensors filled at random while a model is built."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -184,5 +184,5 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
     def last(self, tensor: Tensor) -> int | None:
-        """The last call that filled a tensor."""
+        """Return the last call that filled a tensor."""
         return self._places.get(tensor.data_ptr())

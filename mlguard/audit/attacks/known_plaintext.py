@@ -1,4 +1,4 @@
-"""Read the key off one image and the same image transformed."""
+"""Read the key off one image and its transformed version."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ Columns = NDArray[np.int32]  # (blocks of the image, L)
 
 @dataclass(frozen=True)
 class KnownPlaintext(Attack):
-    """Compare a plain image with what the key made of it, position by position.
+    """Compare a plain image with its transformed version, position by position.
 
     Adversary: has the weights, this code, and one image before and after the
                transform; no labels.
@@ -44,7 +44,7 @@ class KnownPlaintext(Attack):
 
     @classmethod
     def within(cls, budget: Budget, *, seed: int) -> Self:
-        """The same in every budget: one pair is enough."""
+        """Return the same attack for every budget: one pair is enough."""
         return cls(seed=seed)
 
     def impossible(self, scene: Scene) -> str:
@@ -58,7 +58,7 @@ class KnownPlaintext(Attack):
         return [(Variant("one pair", 1),)]
 
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
-        """Recover the transform from the pool's first image, and use it."""
+        """Recover the transform from the pool's first image, and score it."""
         image, size = scene.pool.images[0].numpy(), scene.spec.block_size
         transformed, methods = scene.leaks.pair(image), scene.spec.image_methods
         if methods == ("orthogonal",):
@@ -88,8 +88,8 @@ class Recovered:
     """A transform read off a pair.
 
     Attributes:
-        transform: Key material, if it is right.
-        explains: Whether it makes the transformed image of the plain one, exactly.
+        transform: The transform: key material, if it is right.
+        explains: Whether it turns the plain image exactly into the transformed one.
         complete: Whether the pair left no choice.
     """
 
@@ -103,8 +103,8 @@ class Solved:
     """A linear map read off a pair.
 
     Attributes:
-        adapter: Does to an image what the key does, if the pair said enough.
-        complete: Whether it did: there were as many independent blocks as unknowns.
+        adapter: An adapter that replaces the key, if the pair determined it.
+        complete: Whether it did: the pair had as many independent blocks as unknowns.
     """
 
     adapter: BlockAdapter
@@ -114,7 +114,7 @@ class Solved:
 def solve(
     plain: NDArray[np.uint8], transformed: NDArray[np.float32], block_size: int
 ) -> Solved:
-    """Solve for the matrix and the offset that make one image of the other.
+    """Solve for the matrix and the offset that turn one image into the other.
 
     Shape:
         plain        (3, H, W) uint8
@@ -163,9 +163,9 @@ def recover(
 def _recover_chain(
     before: Columns, after: Columns, methods: tuple[str, ...], block_size: int
 ) -> tuple[Transform, bool]:
-    """Find the plain column that each transformed column shows, as it is or inverted.
+    """Find the plain column that each transformed column shows, plain or inverted.
 
-    Works for `shf`, `np`, and both in either order.
+    It works for `shf`, `np`, and both in either order.
     """
     length = before.shape[1]
     sources, complete = np.arange(length), True
@@ -184,7 +184,7 @@ def _recover_chain(
 def _match(
     before: Columns, after: Columns, *, inverting: bool
 ) -> tuple[NDArray[np.int64], bool]:
-    """For each transformed position, the plain position it shows; each used once."""
+    """Return the plain position of each transformed position, each used once."""
     forms = [before, BYTE_MAX - before] if inverting else [before]
     waiting: dict[bytes, list[int]] = {}
     for form in forms:
@@ -207,7 +207,7 @@ def _match(
 def _recover_ffx(
     before: Columns, after: Columns, scale: int, block_size: int
 ) -> tuple[Transform, bool]:
-    """A position whose values changed is masked; the table is read off those."""
+    """Recover `ffx`: positions with changed values are masked, and show the table."""
     mask = (before != after).any(0)
     table = np.full(TABLE_SIZE, -1, dtype=np.int64)
     table[before[:, mask].ravel()] = after[:, mask].ravel()
@@ -217,7 +217,7 @@ def _recover_ffx(
     if len(fitting) < len(unknown) or len(np.unique(table[table >= 0])) < int(
         (table >= 0).sum()
     ):
-        # The pair is not of this transform: any table will do.
+        # The pair does not match this transform: any table serves.
         table, fitting = np.arange(TABLE_SIZE), np.arange(0)
         unknown = fitting
     table[unknown] = fitting
@@ -225,9 +225,9 @@ def _recover_ffx(
 
 
 def _scale(before: Columns, after: NDArray[np.float32]) -> int:
-    """What values were divided by: the positions that kept theirs tell.
+    """Return the divisor of the values, from the positions that kept theirs.
 
-    The whole number that makes the most values of `after` those of `before`.
+    It is the integer for which most values of `after` equal those of `before`.
     """
     lit = after > 0
     ratios = np.rint(before[lit] / after[lit].astype(np.float64)).astype(np.int64)

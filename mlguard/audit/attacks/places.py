@@ -1,8 +1,8 @@
-"""Where the key acts: pair stolen weights with known ones, and read off what it did.
+"""Compare stolen weights with known ones where the key acts, and read the key off.
 
-A layer that reads what a key permutes has the columns of the known weights in the key's
-order, up to what training changed; one that reads inverted values has them with the
-other sign, and one that reads rotated blocks has them rotated.
+A layer that reads permuted values has the columns of the known weights in the key's
+order, up to changes by training; one that reads inverted values has them with the
+opposite sign, and one that reads rotated blocks has them rotated.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ Pair = tuple[NDArray[np.float64], NDArray[np.float64]] | str
 
 @dataclass(frozen=True)
 class Match:
-    """A permutation found at one place, "" for the image. Key material if right."""
+    """A permutation found at one place, "" for the image: key material if right."""
 
     layer: str
     order: Order = field(repr=False)
@@ -41,7 +41,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Rotation:
-    """An orthogonal map of centred blocks. Key material if right."""
+    """An orthogonal map of centred blocks: key material if right."""
 
     matrix: NDArray[np.float64] = field(repr=False)
     alike: float
@@ -49,7 +49,7 @@ class Rotation:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the key acts: what was matched, and what could not be, in words."""
+    """The places where the key acts: matches, and places that could not be matched."""
 
     matched: tuple[Match | Rotation, ...]
     unmatched: tuple[str, ...]
@@ -59,8 +59,8 @@ class Places:
         """Compare the stolen weights with others, wherever the key acts.
 
         Args:
-            scene: Whose weights were stolen.
-            public: The others, in the form that the stolen model has, by its names.
+            scene: The scene with the stolen weights.
+            public: The other weights, in the form of the stolen model, by its names.
         """
         matched: list[Match | Rotation] = []
         unmatched = []
@@ -83,11 +83,11 @@ class Places:
 
     @property
     def alike(self) -> float:
-        """How alike the weights are where they are least so: a mean cosine."""
+        """The mean cosine of the weights, where they are least alike."""
         return min((one.alike for one in self.matched), default=0.0)
 
     def unknown(self, scene: Scene) -> dict[str, int]:
-        """Permuted layers that nothing was matched for, and their channels."""
+        """Return the permuted layers without a match, and their channels."""
         known = {one.layer for one in self.matched if isinstance(one, Match)}
         return {
             layer: channels
@@ -96,7 +96,7 @@ class Places:
         }
 
     def condition(self, scene: Scene) -> Condition:
-        """Do what was found, everywhere."""
+        """Return the condition that applies all matches."""
         image: Transform | None = None
         adapter: BlockAdapter | None = None
         channels = []
@@ -129,7 +129,7 @@ def channel_columns(scene: Scene, public: Mapping[str, Tensor], layer: str) -> P
     names = [f"{reader}.weight" for reader in readers(scene.stolen.model, layer)]
     names = [name for name in names if name in public]
     if not names:
-        return f"layer {layer}: the ancestor has no layer after it"
+        return f"layer {layer}: the ancestor lacks the layer after it"
     stolen, plain = (
         np.concatenate([_columns(weights[name]) for name in names], axis=1)
         for weights in (own, public)
@@ -155,7 +155,7 @@ def stem_columns(scene: Scene, public: Mapping[str, Tensor]) -> Pair:
         return where + "no layer reads whole blocks of the image, so nothing was folded"
     plain = stolen.in_ancestor(public)
     if plain is None:
-        return f"{where}the ancestor has no {stolen.name}"
+        return f"{where}the ancestor lacks {stolen.name}"
     std = scene.stolen.normalization.std
     own, known = (block_columns(one, size, std) for one in (stolen.weight, plain))
     return own, known
@@ -185,7 +185,7 @@ def _match(
 
 
 def _rotation(stolen: NDArray[np.float64], plain: NDArray[np.float64]) -> Rotation:
-    """The rotation after which a stolen stem does what the plain one does."""
+    """Return the rotation that makes a stolen stem compute like the plain one."""
     left, _, right = np.linalg.svd(stolen @ plain.T)
     matrix = left @ right
     turned = cosines(matrix.T @ stolen, plain)
@@ -193,7 +193,7 @@ def _rotation(stolen: NDArray[np.float64], plain: NDArray[np.float64]) -> Rotati
 
 
 def _adapter(matrix: NDArray[np.float64], scene: Scene) -> BlockAdapter:
-    """Rotate blocks around mid-grey, which `orthogonal` leaves where it is."""
+    """Return an adapter that rotates blocks around mid-grey."""
     adapter = BlockAdapter(scene.spec.block_size)
     with torch.no_grad():
         adapter.matrix.copy_(torch.from_numpy(matrix))
@@ -202,6 +202,6 @@ def _adapter(matrix: NDArray[np.float64], scene: Scene) -> BlockAdapter:
 
 
 def _columns(weight: Tensor) -> NDArray[np.float64]:
-    """One row for each input channel. Shape: (O, C, …) to (C, O·…)."""
+    """Return one row for each input channel. Shape: (O, C, …) to (C, O·…)."""
     values = weight.detach().double().cpu().transpose(0, 1).flatten(1)
     return np.asarray(values.numpy())

@@ -1,4 +1,4 @@
-"""Match stolen weights with the public weights they come from, and read the key off."""
+"""Match stolen weights with their public ancestor, and read the key off."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,8 +21,8 @@ from mlguard.models import Condition, rewrite
 from mlguard.models.conditions import Change
 
 NO_FILE = (
-    "no public ancestor of the weights is on this machine: neither does the recipe "
-    "start from a .safetensors file, nor was one given with --ancestor"
+    "there is no public ancestor of the weights on this machine: the recipe does not "
+    "start from a .safetensors file, and none was given with --ancestor"
 )
 MATCHED, LEARNED = "matched columns", "matched columns, adapters"
 ALIKE = 0.5  # mean cosine of matched weights; below this they are not relatives
@@ -32,9 +32,9 @@ ALIKE = 0.5  # mean cosine of matched weights; below this they are not relatives
 class PublicAncestor(Attack):
     """Pair the columns of a stolen layer with those of its public ancestor.
 
-    What the key did is in the order of columns (places.py). Where the
-    ancestor has no layer that reads a feature map, as behind a head of its own, what
-    the key did there is learned from labelled images, as a matrix.
+    The order of columns shows the key (places.py). If the ancestor lacks the layer that
+    reads a feature map, as before a different head, the key's effect there is learned
+    from labelled images, as a matrix.
 
     Adversary: has the weights, this code, and the public weights that training
                started from, or those of a plain model of the same owner; no image, or
@@ -84,14 +84,14 @@ class PublicAncestor(Attack):
         return scene.once(public_places).unmatched
 
     def variants(self, scene: Scene) -> Sequence[Group]:
-        """What was matched; and with labels, where that leaves something to learn."""
+        """Return the match; and with labels, one that learns what the match left."""
         places = scene.once(public_places)
         numbers = sorted(self.labelled) if places.unknown(scene) else []
         learned = [Variant(LEARNED, n, n) for n in numbers if n <= len(scene.pool)]
         return [(one,) for one in (Variant(MATCHED, 0), *learned)]
 
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
-        """Match every place, use what was found, and learn what was not."""
+        """Match every place, learn the places without a match, and score the result."""
         places = scene.once(public_places)
         matched, unknown = places.condition(scene), places.unknown(scene)
         notes = () if places.alike >= ALIKE else ("ancestor-unlike",)
@@ -131,7 +131,7 @@ class PublicAncestor(Attack):
         number: int,
         rate: float,
     ) -> Trained:
-        """Learn a matrix for every layer in `unknown`, the rest being matched."""
+        """Learn a matrix for every layer in `unknown`; the others are matched."""
         subject = scene.stolen.copy()
         new = {
             layer: FeatureAdapter(channels).to(subject.device)
@@ -146,14 +146,14 @@ class PublicAncestor(Attack):
 
 
 def public_places(scene: Scene) -> Places:
-    """What comparing the stolen weights with the public ones shows of the key."""
+    """Return what the public weights show of the key."""
     return Places.of(scene, scene.once(public_weights))
 
 
 def public_weights(scene: Scene) -> dict[str, Tensor]:
-    """The public weights, in the form that the stolen model has, by its names.
+    """Return the public weights, in the form of the stolen model, by its names.
 
-    What is not loaded from them differs between two builds, and is left out.
+    Weights that are not loaded differ between two builds, and are left out.
     """
     twins = [scene.new_model(scene.public, seed=seed) for seed in (1, 2)]
     for twin in twins:

@@ -1,4 +1,4 @@
-"""Every attack, in the order in which they are run."""
+"""All attacks, in the order in which they are run."""
 
 from mlguard.audit.attacks.ancestor.activations import ActivationMatching
 from mlguard.audit.attacks.ancestor.matching import (
@@ -43,5 +43,5 @@ _KINDS: tuple[type[Attack], ...] = (
     Retraining,
     PatientRetraining,
 )
-# By the names that a recipe may list, in their order: mlguard.rules.ALL_ATTACKS.
+# By the names in a recipe, in the order of mlguard.rules.ALL_ATTACKS.
 ATTACKS: dict[str, type[Attack]] = {kind.name: kind for kind in _KINDS}

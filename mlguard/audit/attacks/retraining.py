@@ -34,9 +34,9 @@ class Retraining(Attack):
                the adapters are our own.
 
     Attributes:
-        labelled: With how many labelled images; numbers above the pool are left out.
-        steps: Of each training.
-        share: With so many more, as a share of the images of the model's training.
+        labelled: The numbers of labelled images; those above the pool are left out.
+        steps: The steps of each training.
+        share: Another number, as a share of the model's training images.
         rates: Learning rates for everything, and for parts.
         adapter_rates: Learning rates for the adapters.
     """
@@ -64,11 +64,11 @@ class Retraining(Attack):
     def impossible(self, scene: Scene) -> str:
         """Why it cannot run on this model, in words; empty if it can."""
         if min(self.labelled) > len(scene.pool):
-            return f"it needs {min(self.labelled)} labelled images"
+            return f"it needs at least {min(self.labelled)} labelled images"
         return ""
 
     def left_out(self, scene: Scene) -> tuple[str, ...]:
-        """Numbers of labels above the pool, and an adapter that would be too large."""
+        """Return numbers of labels above the pool, and too large adapters."""
         own = len(scene.pool)
         parts = [
             f"with {number} labelled images: the adversary has {own}"
@@ -76,13 +76,13 @@ class Retraining(Attack):
             if number > own
         ]
         if not scene.once(parts_of):
-            parts.append("parts: torch.fx cannot see through the model")
+            parts.append("parts: torch.fx cannot trace the model")
         if why := too_large(scene):
             parts.append(f"adapters: {why}")
         return tuple(parts)
 
     def variants(self, scene: Scene) -> Sequence[Group]:
-        """Every part, with more and more labelled images."""
+        """Return every part, with increasing numbers of labelled images."""
         names = [EVERYTHING, *scene.once(parts_of)]
         if not too_large(scene):
             names.append(Adapters.of(scene).name)
@@ -116,7 +116,7 @@ class Retraining(Attack):
         return scene.referee(subject.model, NO_KEY), settled
 
     def numbers(self, scene: Scene) -> list[int]:
-        """With how many labelled images, in their order."""
+        """Return the numbers of labelled images, in order."""
         share = share_of(self.share, scene.trained_on)
         return sorted({*self.labelled, *([share] if share else [])})
 
@@ -147,7 +147,7 @@ class Retraining(Attack):
 
 
 def parts_of(scene: Scene) -> dict[str, tuple[str, ...]]:
-    """The layers of each part of a model that can be trained alone."""
+    """Return the layers of each part of a model that can be trained alone."""
     model = scene.stolen.model
     first = readers(model, "")
     parts = {

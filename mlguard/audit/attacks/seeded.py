@@ -1,7 +1,7 @@
-"""Random numbers of an attack's own, in code that draws them from torch's generator.
+"""Give an attack its own random numbers, in code that draws from torch's generator.
 
 Layers are initialized, and dropout is drawn, from the one generator of the process. An
-attack that seeded it would change what other threads draw, and they what it finds.
+attack that seeded it would change the draws of other threads, and they its results.
 """
 
 from functools import cache
@@ -13,9 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Seeded(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Draw from generators of its own: `with Seeded(seed): …`, in this thread alone.
+    """Draw from separate generators, in this thread only: `with Seeded(seed): …`.
 
-    On a CPU the numbers are those that `torch.manual_seed` gives.
+    On a CPU, the numbers are those after `torch.manual_seed`.
     """
 
     def __init__(self, seed: int) -> None:
@@ -27,7 +27,7 @@ class Seeded(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         given = dict(kwargs or {})
-        if func is torch.ops.aten.native_dropout.default:  # takes no generator
+        if func is torch.ops.aten.native_dropout.default:  # does not take a generator
             return self._dropout(*args)
         drawing = _with_generator(func)
         if drawing is None:
@@ -59,7 +59,7 @@ class Seeded(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @cache
 def _with_generator(func: Any) -> Any:
-    """The form of an operation that takes a generator; None if it draws nothing."""
+    """Return the form of an operation that takes a generator, if it draws."""
     if any(one.name == "generator" for one in func._schema.arguments):
         return func
     name = func._overloadname

@@ -22,7 +22,7 @@ from mlguard.rules import BYTE_MAX
 from mlguard.transforms import TransformSet
 from mlguard.transforms.blocks import CHANNELS, to_blocks
 
-MAX_LENGTH = 192  # positions of a block (M = 8); above, matching takes too long
+MAX_LENGTH = 192  # positions of a block (M = 8); above this, matching takes too long
 STARTS = 6  # of a matching of two covariances
 POLISHED = 48  # positions up to which a matching is improved pair by pair
 EPSILON = 1e-6
@@ -32,13 +32,13 @@ Values = NDArray[np.float64]  # (blocks, L)
 
 @dataclass(frozen=True)
 class TransformedImages(Attack):
-    """Compare what natural images have in common with what transformed ones have.
+    """Compare the statistics of natural images with those of transformed ones.
 
     Neighbouring values of photographs are alike, so a position that `np` inverts is
     unlike the others: the signs of the leading eigenvector of their correlations are
     the mask, up to all of it. The covariances of positions, matched with those of plain
     images, give the order of `shf`, up to mirror images, rotations and colours. Values
-    beyond 255 give the mask of `ffx`. What stays open is tried.
+    beyond 255 give the mask of `ffx`. The remaining choices are tried.
 
     Adversary: has the weights, this code, some transformed images, and as many plain
                ones that show other things; no labels. For `ffx` it also has the table,
@@ -53,7 +53,7 @@ class TransformedImages(Attack):
                arXiv:2211.02369. The combination is our own.
 
     Attributes:
-        images: Transformed images, and as many plain ones.
+        images: The number of transformed images, and of plain ones.
     """
 
     name: ClassVar[str] = "transformed-images"
@@ -62,7 +62,7 @@ class TransformedImages(Attack):
 
     @classmethod
     def within(cls, budget: Budget, *, seed: int) -> Self:
-        """With as many images as any search."""
+        """Return the attack with as many images as any search."""
         return cls(seed=seed, images=budget.search_images)
 
     def impossible(self, scene: Scene) -> str:
@@ -84,7 +84,7 @@ class TransformedImages(Attack):
         return [(Variant("without originals", number),)]
 
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
-        """Find what is open, try it, and keep the best."""
+        """Find the remaining choices, try them, and keep the best."""
         number = min(self.images, len(scene.pool) // 2)
         space = GuessSpace.of(scene.spec, scene.leaks.table())
         own = subset(scene.pool, number)
@@ -111,13 +111,13 @@ class TransformedImages(Attack):
 def candidates(
     space: GuessSpace, plain: Values, seen: Values, seed: int
 ) -> list[Guess]:
-    """The keys between which transformed images leave the choice.
+    """Return the keys that transformed images leave possible.
 
     Args:
-        space: Which transforms there are.
+        space: The space of the transforms.
         plain: Blocks of plain images, in [0, 1].
         seen: Blocks of other images, transformed.
-        seed: Of the starts of a matching.
+        seed: The seed of the starts of a matching.
     """
     if space.table is not None:
         limit = BYTE_MAX / float(space.table.max()) + EPSILON
@@ -136,7 +136,7 @@ def candidates(
 
 
 def _leading(values: Values) -> NDArray[np.float64]:
-    """The leading eigenvector of the correlations of positions. Shape: (L,)."""
+    """Return the leading eigenvector of the correlations of positions. Shape: (L,)."""
     spread = values.std(0)
     centred = (values - values.mean(0)) / np.where(spread > 0, spread, 1.0)
     _, vectors = np.linalg.eigh(centred.T @ centred)
@@ -144,7 +144,7 @@ def _leading(values: Values) -> NDArray[np.float64]:
 
 
 def _matched(plain: Values, seen: Values, seed: int) -> list[Order]:
-    """Orders under which two covariances look alike, one for each start."""
+    """Return orders under which two covariances are alike, one for each start."""
     one, other = (part / np.abs(part).mean() for part in (plain, seen))
     orders = []
     for start in range(STARTS):
@@ -163,7 +163,7 @@ def _matched(plain: Values, seen: Values, seed: int) -> list[Order]:
 
 
 def _symmetric(order: Order, size: int) -> Iterator[Order]:
-    """The order with blocks mirrored and rotated, and with colours exchanged."""
+    """Return the order with blocks mirrored and rotated, and with colours exchanged."""
     grid = np.arange(size**2).reshape(size, size)
     for turns, mirrored in itertools.product(range(4), (False, True)):
         turned = np.rot90(grid.T if mirrored else grid, turns).ravel()
@@ -175,6 +175,6 @@ def _symmetric(order: Order, size: int) -> Iterator[Order]:
 def values_of(
     images: NDArray[np.float64] | NDArray[np.float32], block_size: int
 ) -> Values:
-    """All blocks of images. Shape: (N, 3, H, W) to (N·H/M·W/M, L)."""
+    """Return all blocks of images. Shape: (N, 3, H, W) to (N·H/M·W/M, L)."""
     blocks = to_blocks(images.astype(np.float64), block_size)
     return np.asarray(blocks.reshape(-1, blocks.shape[-1]))

@@ -28,22 +28,22 @@ from mlguard.errors import BindingError
 from mlguard.models.binding import LiftedStem, find_stem
 from mlguard.transforms.blocks import CHANNELS
 
-ROUNDS = 3  # of shaking a reading, for each start
-MAX_REST = 0.25  # of what readings at random leave; above it, none fits
-SWEEPS = 4  # over all classes, at most; it ends when nothing changes
+ROUNDS = 3  # perturbations of a reading, for each start
+MAX_REST = 0.25  # share of the rest of random readings; above it, no reading fits
+SWEEPS = 4  # sweeps over all classes, at most; it ends when nothing changes
 
 
 @dataclass(frozen=True)
 class WeightsOnly(Attack):
-    """Tell positions apart by the zeros and equal taps of a lifted stem.
+    """Distinguish positions by the zeros and equal taps of a lifted stem.
 
-    The zeros say which pixel a position is, equal taps which positions have the same
-    colour, and in which of them it is inverted. What is left, 3! colours and 2³ signs
-    for each of stride² classes of pixels, is tried class by class.
+    The zeros show which pixel a position is, and equal taps which positions have the
+    same colour, and in which of them it is inverted. The remaining choices, 3! colours
+    and 2³ signs for each of stride² classes of pixels, are tried class by class.
 
-    Where zeros and ties are blurred, by training or by noise, they are where it starts,
-    and it ends at the key under which the stem is nearest to a plain convolution on
-    natural images (stem_fit.py); then 3! colours and 2³ signs are left.
+    If zeros and ties are blurred, by training or by noise, the search starts from them
+    and ends at the key under which the stem is nearest to a plain convolution on
+    natural images (stem_fit.py); then 3! colours and 2³ signs remain.
 
     Adversary: has the weights and this code; and, to try what is left, a few unlabelled
                images of its own, whose covariance also stands for natural images.
@@ -58,7 +58,7 @@ class WeightsOnly(Attack):
 
     Attributes:
         images: The adversary's images.
-        starts: From how many choices it starts.
+        starts: The number of choices to start from.
     """
 
     name: ClassVar[str] = "weights-only"
@@ -68,7 +68,7 @@ class WeightsOnly(Attack):
 
     @classmethod
     def within(cls, budget: Budget, *, seed: int) -> Self:
-        """With as many images and starts as any search."""
+        """Return the attack with as many images and starts as any search."""
         return cls(seed=seed, images=budget.search_images, starts=budget.starts)
 
     def impossible(self, scene: Scene) -> str:
@@ -78,18 +78,18 @@ class WeightsOnly(Attack):
         if "ffx" in scene.spec.image_methods:
             return FFX_IN_NO_WEIGHT
         if _lifted(scene.stolen.model) is None:
-            return "the model has no lifted stem, whose zeros and ties it reads"
+            return "the model has no lifted stem with zeros and ties to read"
         if scene.once(_plain) is None:
-            return "the architecture's own stem is no convolution"
+            return "the architecture's own stem is not a convolution"
         return ""
 
     def variants(self, scene: Scene) -> Sequence[Group]:
-        """One, named for what the choices that are left are judged by."""
+        """Return one variant, named for the objective of the remaining choices."""
         stem, _, structure = scene.once(_read)
         return [variants_of(scene, [_objective(scene, stem, structure)], self.images)]
 
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
-        """Read the structure, and try what it leaves open."""
+        """Read the structure, and try the remaining choices."""
         pool, (variant,) = subset(scene.pool, self.images), group
         stem, plain, structure = scene.once(_read)
         space = GuessSpace.of(scene.spec, None)
@@ -113,7 +113,7 @@ class WeightsOnly(Attack):
     def _refined(
         self, structure: Structure, fit: StemFit, space: GuessSpace
     ) -> tuple[Structure, bool]:
-        """What the weights say beyond their zeros, and whether it fits."""
+        """Return what the weights show beyond their zeros, and whether it fits."""
         draws = Draws(self.seed, self.starts)
         reading = fit.read(
             structure.pixels * CHANNELS + structure.colours,
@@ -128,13 +128,13 @@ class WeightsOnly(Attack):
     def _resolve(
         self, structure: Structure, space: GuessSpace, judge: Judge
     ) -> dict[int, Option]:
-        """Choose for one class after the other, until no choice looks better."""
+        """Choose for one class after the other, until no choice improves."""
         choices = options(space.methods)
         classes = [int(one) for one in np.unique(structure.classes)]
         ends: list[tuple[float, dict[int, Option]]] = []
         for start in range(self.starts):
             draws = Draws(self.seed, start)
-            last = (len(choices) - 1) if start else 0  # the first start is the plainest
+            last = (len(choices) - 1) if start else 0  # the first start is the simplest
             choice = {one: choices[draws.between(0, last)] for one in classes}
             looks = math.inf
             for _ in range(SWEEPS):
@@ -157,7 +157,7 @@ class WeightsOnly(Attack):
 
 
 def _read(scene: Scene) -> tuple[LiftedStem, nn.Conv2d, Structure]:
-    """The stolen stem, the architecture's own, and what the zeros and ties say."""
+    """Return the stolen stem, the architecture's own, and the structure of both."""
     stem, plain = _lifted(scene.stolen.model), scene.once(_plain)
     assert stem is not None
     assert plain is not None
@@ -183,7 +183,7 @@ def _lifted(model: nn.Module) -> LiftedStem | None:
 
 
 def _plain(scene: Scene) -> nn.Conv2d | None:
-    """The architecture's own stem, for its shape."""
+    """Return the architecture's own stem, for its shape."""
     blank = scene.public.model_copy(update={"weights": "none"})
     try:
         layer = find_stem(scene.new_model(blank, seed=0)).layer

@@ -1,4 +1,4 @@
-"""No key and random keys, by someone who knows a little more than to try just those."""
+"""Use the model without its key, or with random keys, in slightly better ways."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ _DRAWS = 0x0DD5  # keeps these draws apart from those of a search
 
 @dataclass(frozen=True)
 class WithoutKey(Attack):
-    """Show the model images that look to it a little more as the key makes them.
+    """Give the model images that resemble transformed ones more than plain ones do.
 
-    Gain-matched: for `ffx` darkened as the values are that it leaves alone, for `np`
-    inverted, for `shf` every block as its mean. Besides, random keys of another method
-    or of another block size: some models care less about the right one than they
+    They are gain-matched: for `ffx` darkened like the values that it does not encrypt,
+    for `np` inverted, for `shf` every block as its mean. Besides, random keys of
+    another method or block size are tried: some models depend on these less than they
     should.
 
-    A model that is only encrypted is shown images as they are, once it is open.
+    A model that is only encrypted gets plain images, once it is open.
 
     Adversary: T0, has no key and knows the method; T1, tries random keys; T2, took the
                opened model from memory.
@@ -44,7 +44,7 @@ class WithoutKey(Attack):
                arXiv:2107.09362, section 3.3.
 
     Attributes:
-        tries: Random keys of each kind.
+        tries: The number of random keys of each kind.
     """
 
     name: ClassVar[str] = "without-key"
@@ -52,7 +52,7 @@ class WithoutKey(Attack):
 
     @classmethod
     def within(cls, budget: Budget, *, seed: int) -> Self:
-        """As many tries as a step-by-step search has starts."""
+        """Return the attack with as many tries as a step-by-step search has starts."""
         return cls(seed=seed, tries=budget.starts)
 
     def impossible(self, scene: Scene) -> str:
@@ -61,7 +61,7 @@ class WithoutKey(Attack):
         return NO_IMAGE_METHOD if keyed_inside else ""
 
     def variants(self, scene: Scene) -> Sequence[Group]:
-        """Every form that there is for the methods of a scene."""
+        """Return every form for the methods of a scene."""
         if not scene.spec.image_methods:
             return [(Variant(OPENED, 0),)]
         forms = {
@@ -72,7 +72,7 @@ class WithoutKey(Attack):
         return [(Variant(name, 0),) for name, some in forms.items() if some]
 
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
-        """The best of the tries of each form."""
+        """Yield the best of the tries of each form."""
         for variant in group:
             if variant.name == OPENED:
                 yield self._best(scene, OPENED, "T2", [NO_KEY])
@@ -113,7 +113,7 @@ class WithoutKey(Attack):
 
 
 def gain_matched(scene: Scene) -> list[Callable[[Tensor], Tensor]]:
-    """What can be done to images without a key, for the methods of a scene."""
+    """Return the gain-matched forms for the methods of a scene."""
     size, table = scene.spec.block_size, scene.leaks.table()
     forms: dict[str, Callable[[Tensor], Tensor]] = {
         "np": lambda images: 1 - plain(images),
@@ -126,14 +126,14 @@ def gain_matched(scene: Scene) -> list[Callable[[Tensor], Tensor]]:
 
 
 def _means(images: Tensor, block_size: int) -> Tensor:
-    """Every block as the mean of its values. Shape: (N, 3, H, W) to (N, 3, H, W)."""
+    """Replace every block by its mean. Shape: (N, 3, H, W) to (N, 3, H, W)."""
     blocks = cut(plain(images), block_size)
     means = blocks.mean(-1, keepdim=True).expand_as(blocks)
     return join(means, block_size, images.shape[-2:])
 
 
 def _other_methods(scene: Scene) -> list[GuessSpace]:
-    """Single methods that the model was not made for; `ffx` needs a table."""
+    """Return single methods other than the model's; `ffx` needs a table."""
     own, table = scene.spec.image_methods, scene.leaks.table()
     known = table is not None
     others = [one for one in SEARCHED if known or one != "ffx"]
@@ -142,7 +142,7 @@ def _other_methods(scene: Scene) -> list[GuessSpace]:
 
 
 def _other_sizes(scene: Scene) -> list[GuessSpace]:
-    """The methods with blocks of half and of twice the size, where they fit."""
+    """Return the methods with blocks of half and twice the size, if they fit."""
     own, table = scene.spec.image_methods, scene.leaks.table()
     if set(own) - set(SEARCHED):
         return []

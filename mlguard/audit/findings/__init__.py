@@ -1,7 +1,7 @@
-"""What an audit found, in numbers, and what follows from them. No torch.
+"""The numbers that an audit found, and the conclusions from them. No torch.
 
-Counts become scores, intervals and stolen values here; flags and verdicts are decided
-from them. Knows no key, no file and no page.
+Counts become scores, intervals and stolen values here; flags and verdicts follow from
+them. The room knows no key, no file and no page.
 """
 
 from mlguard.audit.findings.attacks import (

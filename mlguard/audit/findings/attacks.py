@@ -1,7 +1,7 @@
-"""What attacks gave: counts first, then findings. Numbers, never a verdict. No torch.
+"""The results of attacks: counts first, then findings. Numbers, never a verdict.
 
-Knows nothing of models, so that a report can be read anywhere. Fields are those of
-docs/spec/audit-v4.md, section 7.
+The module knows nothing of models and needs no torch, so that a report can be read
+anywhere. The fields are those of docs/spec/audit-v4.md, section 7.
 """
 
 from collections.abc import Sequence
@@ -29,18 +29,18 @@ Reason = Literal["not-asked", "impossible", "needs-weights", "sealed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """What one attack tried, and what that cost.
+    """One try of an attack, and its cost.
 
     Attributes:
-        attack: Its name.
-        variant: Which of its forms: an objective, or what was trained.
-        rung: Of the ladder of adversaries.
-        images: The adversary's images it used.
+        attack: The name of the attack.
+        variant: Its form: an objective, or what was trained.
+        rung: The rung of the ladder of adversaries.
+        images: How many of the adversary's images it used.
         labels: How many of them came with masks.
-        queries: Predictions of one image that it asked of the model; a step of
-            training counts each of its images once.
-        converged: Whether more of the same would have changed little.
-        notes: Codes that say what to know about the number.
+        queries: How many predictions of one image it made; a step of training counts
+            each of its images once.
+        converged: Whether a larger budget would have changed little.
+        notes: Codes of notes about the number.
     """
 
     __pydantic_config__ = STRICT
@@ -57,18 +57,18 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Attempt):
-    """What an attack gave, as counts on the audited split."""
+    """The result of an attack, as counts on the audited split."""
 
     counts: Counts
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttackFinding(Attempt):
-    """What an attack gave, as numbers.
+    """The result of an attack, as numbers.
 
     Attributes:
-        seconds: How long it took; not among the findings that a seed repeats.
-        score: What the attack's model gives on the audited split.
+        seconds: How long it took; a seed does not reproduce this.
+        score: The score of the attack's model on the audited split.
         score_interval: Its interval over images.
         leakage: How far `score` is from the floor to the reference.
         control: The score of the same images and steps without the stolen weights; the
@@ -93,8 +93,8 @@ class Trained:
 
     Attributes:
         images: How many labelled images.
-        queries: Images that were trained on, all trainings together.
-        converged: Whether every training that was kept settled.
+        queries: How many images were trained on, in all trainings together.
+        converged: Whether every training that was kept has settled.
     """
 
     __pydantic_config__ = STRICT
@@ -106,12 +106,12 @@ class Trained:
 
 @dataclass(frozen=True, kw_only=True)
 class Control(Trained):
-    """What a control gives, as counts on the audited split.
+    """The result of a control, as counts on the audited split.
 
     Attributes:
-        scratch: Of the best model trained from random weights.
-        ancestor: The same, fine-tuned from the public weights; None where there are
-            none, or they are not on this machine.
+        scratch: The counts of the best model trained from random weights.
+        ancestor: The same, fine-tuned from the public weights; None if there are none
+            on this machine.
     """
 
     scratch: Counts
@@ -119,18 +119,18 @@ class Control(Trained):
 
     @property
     def parts(self) -> list[Counts]:
-        """Everything the control had; the best of it counts."""
+        """The results of the control; the best one counts."""
         parts = (self.scratch, self.ancestor)
         return [counts for counts in parts if counts is not None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ControlFinding(Trained):
-    """What a control gives, as numbers.
+    """The result of a control, as numbers.
 
     Attributes:
         scratch: The score of the same architecture trained from random weights.
-        ancestor: The same, from the public weights; None where there are none here.
+        ancestor: The same, from the public weights; None if there are none here.
         score: The better of the two.
     """
 
@@ -144,7 +144,7 @@ class NotRun:
     """An attack, a part of one, or a control that did not run, and why.
 
     Attributes:
-        attack: Its name.
+        attack: The name of the attack.
         reason: A code. "impossible": nobody can run it on this model; "needs-weights":
             somebody with the weights could; "sealed": nobody can without the key.
         message: The reason in words.
@@ -159,16 +159,16 @@ class NotRun:
 
 @dataclass(frozen=True, kw_only=True)
 class AdversaryImages:
-    """Whose images attacks use.
+    """The images that attacks use.
 
     Attributes:
-        split: What the split is called.
-        fingerprint: Of its files.
+        split: The name of the split.
+        fingerprint: The fingerprint of its files.
         images: How many of them at most.
-        ancestor: SHA-256 of the public weights that the adversary was given; None
-            where there are only those that the recipe starts from.
-        weights: SHA-256 of those that the recipe starts from, where they are a file on
-            this machine and no others were given.
+        ancestor: SHA-256 of the public weights given to the adversary; None if there
+            are only the recipe's initial weights.
+        weights: SHA-256 of the recipe's initial weights, if they are a file on this
+            machine and no others were given.
     """
 
     __pydantic_config__ = STRICT
@@ -182,14 +182,14 @@ class AdversaryImages:
 
 @dataclass(frozen=True)
 class Campaign:
-    """Everything a round of attacks gave.
+    """All results of a round of attacks.
 
     Attributes:
-        budget: What each could spend.
-        outcomes: Each with the seconds it took.
-        controls: By number of labelled images.
+        budget: The budget of each attack.
+        outcomes: The outcomes, each with the seconds it took.
+        controls: The controls, by number of labelled images.
         not_run: What was left out, and why.
-        source: Where the images come from.
+        source: The source of the images.
     """
 
     budget: BudgetName
@@ -201,19 +201,19 @@ class Campaign:
 
 @dataclass(frozen=True, kw_only=True)
 class AttackSection:
-    """Every attack of an audit.
+    """All attacks of an audit.
 
     Attributes:
-        budget: What each of them could spend.
-        split: Where the adversary's images come from.
+        budget: The budget of each attack.
+        split: The split of the adversary's images.
         pool_fingerprint: SHA-256 over the ids and contents of that split's files.
         pool_images: How many images the adversary has, at most.
-        findings: In the order they were run.
-        controls: By number of images.
+        findings: The findings, in the order of the attacks.
+        controls: The controls, by number of images.
         not_run: What was left out.
-        worst: Index in `findings` of the largest stolen value; None where no attack
-            has one.
-        stolen_value: That value: the headline.
+        worst: Index in `findings` of the largest stolen value; None if no attack has
+            one.
+        stolen_value: That value, the headline.
         stolen_value_interval: Interval over images of the largest of all attacks.
     """
 

@@ -1,4 +1,4 @@
-"""What was audited: which model, on which images, and where. No torch."""
+"""The subject of an audit: the model, the images, and the machine. No torch."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -16,22 +16,22 @@ Identifier = Annotated[str, Field(pattern="^[0-9a-f]+$", max_length=64)]
 
 @dataclass(frozen=True, kw_only=True)
 class AuditedModel:
-    """Which model was audited.
+    """The audited model.
 
     Attributes:
         key_id: Public name of the correct key.
         protection_id: Public id of the model, in hex.
-        recipe: The recipe's name, or empty where the run does not say.
-        recipe_sha256: Digest of the resolved recipe; None where it is not told.
+        recipe: The recipe's name; empty if the run does not name it.
+        recipe_sha256: Digest of the resolved recipe; None if unknown.
         architecture: The model's name in the recipe.
         methods: The transforms, in the order applied.
         block_size: M, in pixels; 1 if no method works on images.
-        layers: Whose outputs are permuted.
+        layers: The layers whose outputs are permuted.
         training_seed: The recipe's train.seed.
-        access: How the model was looked at: with its weights, as a run folder has
-            them, or as the graph of a bundle, which may be sealed.
+        access: How the model was accessed: with its weights, as in a run folder, or as
+            the graph of a bundle, which may be sealed.
         sealed_files: Whether every weight is sealed in all files, so that `access` is
-            that of whoever took the opened model from memory.
+            that of a thief who took the opened model from memory.
     """
 
     __pydantic_config__ = STRICT
@@ -56,7 +56,7 @@ class AuditedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """Which images it was audited on.
+    """The images of the audit.
 
     Attributes:
         kind: The recipe's data.kind.
@@ -75,7 +75,7 @@ class Material:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Where it was computed. Never a host name.
+    """The machine of the audit, without a host name.
 
     Attributes:
         system: The operating system.

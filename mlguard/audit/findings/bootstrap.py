@@ -1,9 +1,9 @@
 """From counts to findings: scores, ratios, and intervals over images.
 
-Everything is computed from integer counts per image, summed over the whole split
-before any division; what is counted and how it is scored, the task says. Intervals
-come from redrawing the images; every condition sees the same draws, so that ratios of
-conditions are paired. Knows only arrays.
+Everything is computed from integer counts per image, summed over the whole split before
+any division; the task defines counts and scores. Intervals come from redrawing the
+images; every condition sees the same draws, so that ratios of conditions are paired.
+The module knows only arrays.
 
 Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13
     (the percentile interval).
@@ -41,11 +41,11 @@ def find(
     """Turn the counts of an audit into its findings.
 
     Args:
-        measured: Counts of every condition.
+        measured: The counts of every condition.
         class_names: One name per class.
-        key_space_bits: log2 of the number of distinct transforms, without what the
-            weights show.
-        seed: Of the redraws. The same seed gives the same intervals.
+        key_space_bits: log2 of the number of distinct transforms, without those that
+            the weights reveal.
+        seed: The seed of the redraws. The same seed gives the same intervals.
 
     Raises:
         DatasetError: No pixel of the split is scored.
@@ -80,15 +80,15 @@ def find(
 
 
 def leakage(unauthorized: Floats, floor: Floats, reference: Floats) -> Floats:
-    """How far from the floor (0) to the reference (1), clipped to [0, 1].
+    """Return how far a score is from the floor (0) to the reference (1), clipped.
 
-    NaN where the reference is not above the floor: there is nothing to leak.
+    It is NaN if the reference is not above the floor: there is nothing to leak.
     """
     return np.clip(ratio(unauthorized - floor, reference - floor), 0.0, 1.0)
 
 
 def image_draws(images: int, *, seed: int, replicates: int = REPLICATES) -> Floats:
-    """How often each image is drawn in each replicate.
+    """Return how often each image is drawn in each replicate.
 
     Shape:
         returns  (replicates, images), each row sums to `images`
@@ -100,7 +100,7 @@ def image_draws(images: int, *, seed: int, replicates: int = REPLICATES) -> Floa
 
 @dataclass(frozen=True, kw_only=True)
 class Yardstick:
-    """The two ends that leakage is measured between, and the redraws all share."""
+    """The two ends of the leakage scale, and the redraws that all conditions share."""
 
     task: Task
     floor: float
@@ -111,7 +111,7 @@ class Yardstick:
 
     @classmethod
     def of(cls, measured: Measured, draws: Floats) -> Self:
-        """The yardstick of an audit, under its redraws."""
+        """Return the yardstick of an audit, under its redraws."""
         task, reference = measured.task, measured.reference
         return cls(
             task=task,
@@ -123,21 +123,21 @@ class Yardstick:
         )
 
     def redrawn(self, counts: Counts) -> Floats:
-        """The score in every replicate."""
+        """Return the score in every replicate."""
         return self.task.redrawn_scores(counts, self.draws)
 
     def leakage(self, score: float) -> float | None:
-        """How far from the floor to the reference."""
+        """Return how far a score is from the floor to the reference."""
         return leakage_of(score, self.floor, self.reference)
 
     def leakage_interval(self, redrawn: Floats) -> Interval | None:
-        """The interval of the leakage of redrawn scores."""
+        """Return the interval of the leakage of redrawn scores."""
         if self.reference <= self.floor:
             return None
         return interval_of(leakage(redrawn, self.redrawn_floor, self.redrawn_reference))
 
     def score(self, counts: Counts, *, authorized: bool = False) -> Score:
-        """One condition with its interval."""
+        """Return one condition with its interval."""
         total = self.task.total(counts)
         score = float(self.task.score(total))
         return Score(
@@ -152,7 +152,7 @@ class Yardstick:
 
 @dataclass(frozen=True)
 class _Unauthorized:
-    """What users without the key get; nothing where the model is sealed."""
+    """The findings about users without the key; empty if the model is sealed."""
 
     no_key: Score | None = None
     incorrect: IncorrectKeys | None = None
@@ -230,7 +230,7 @@ def _fidelity(
 
 
 def _class_scores(task: Task, totals: Totals) -> tuple[float | None, ...]:
-    """Score of each class, averaged over leading axes; None where there is none."""
+    """Return the score of each class, averaged over leading axes, or None."""
     present = totals[..., metrics.TRUTH] > 0
     scores = np.where(present, task.class_scores(totals), np.nan)
     scores = scores.reshape(-1, scores.shape[-1]).mean(0)
@@ -238,18 +238,18 @@ def _class_scores(task: Task, totals: Totals) -> tuple[float | None, ...]:
 
 
 def ratio(part: Floats, whole: Floats) -> Floats:
-    """`part / whole`, NaN where `whole` is not above zero."""
+    """Return `part / whole`; NaN if `whole` is not above zero."""
     unknown = np.full(np.broadcast(part, whole).shape, np.nan)
     share: Floats = np.divide(part, whole, out=unknown, where=whole > 0)
     return share
 
 
 def known(value: Floats) -> float | None:
-    """A number, or None for NaN."""
+    """Return a number, or None for NaN."""
     return None if np.isnan(value) else float(value)
 
 
 def interval_of(values: Floats) -> Interval:
-    """Percentiles of the replicates. One that drew only ignored images has none."""
+    """Return percentiles of the replicates, without those of only ignored images."""
     low, high = np.percentile(values[~np.isnan(values)], PERCENTILES)
     return Interval(low=float(low), high=float(high))

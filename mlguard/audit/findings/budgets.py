@@ -1,4 +1,4 @@
-"""How much an adversary may spend. One table; the numbers are in docs/audit.md too.
+"""The budgets of adversaries, in one table, repeated in docs/audit.md.
 
 A budget counts guesses, steps and images, never seconds, so that the same seed gives
 the same findings on a slow machine and on a fast one.
@@ -12,20 +12,20 @@ BudgetName = Literal["quick", "standard", "thorough"]
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What every attack may use.
+    """The limits of every attack.
 
     Attributes:
-        search_images: Images a guess of the key is judged by.
-        unlabelled: Images that a gradient is taken over where no label is needed.
-        guesses: Keys tried by each search, for each objective.
-        starts: Random keys a step-by-step search may start from.
-        labelled: With how many labelled images the model is re-trained.
-        labelled_share: The same as a share of the images that the model was trained on;
-            0 for none.
+        search_images: How many images judge a guess of the key.
+        unlabelled: How many images a gradient uses if no label is needed.
+        guesses: How many keys each search tries, for each objective.
+        starts: How many random keys a step-by-step search may start from.
+        labelled: The numbers of labelled images for re-training.
+        labelled_share: Another number, as a share of the model's training images; 0 for
+            none.
         steps: Steps of each training, of 16 images each.
-        rates: Learning rates tried when everything is trained; the best one counts.
+        rates: Learning rates to train everything; the best one counts.
         adapter_rates: The same for an adapter.
-        initial_seeds: Seeds whose initial weights are drawn.
+        initial_seeds: How many seeds' initial weights are drawn.
         patient_labelled: With how many labelled images it is re-trained for long.
         patient_steps: Steps of such a training; 0 for none.
         patient_rates: Learning rates that a tenth of the steps is tried with each.
@@ -47,11 +47,11 @@ class Budget:
 
 
 def share_of(share: float, trained_on: int) -> int:
-    """The number of labels that `labelled_share` stands for.
+    """Return the number of labels that `labelled_share` stands for.
 
     Args:
         share: The `labelled_share` of a budget.
-        trained_on: Images that the model was trained on; 0 if that is not known.
+        trained_on: How many images the model was trained on; 0 if unknown.
     """
     return round(share * trained_on)
 

@@ -1,7 +1,7 @@
-"""The conditions a protected model is shown under: their order, in one place.
+"""The conditions that a protected model runs under, and their order.
 
-First no key, then the correct key, the incorrect keys by number, and the nearby keys
-point by point. A sealed model has the correct key alone. Knows only arrays.
+The order is: no key, the correct key, the incorrect keys by number, and the nearby keys
+point by point. A sealed model has only the correct key. The module knows only arrays.
 """
 
 from collections.abc import Sequence
@@ -40,10 +40,10 @@ class Measured:
     """Counts of every condition, on the same images in the same order.
 
     Attributes:
-        task: What was counted.
-        baseline: None where no baseline was trained.
-        no_key: None where the model is sealed; then there are no incorrect and no
-            nearby keys either.
+        task: The task, which defines the counts.
+        baseline: The baseline's counts; None without a baseline.
+        no_key: The counts without a key; None if the model is sealed, which then has no
+            incorrect and nearby keys either.
         same_transform: How many incorrect keys give the correct transform.
     """
 
@@ -57,17 +57,17 @@ class Measured:
 
     @property
     def reference(self) -> Counts:
-        """What leakage is measured against."""
+        """The reference of leakage."""
         return self.correct if self.baseline is None else self.baseline
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """Which conditions there are.
+    """The conditions of an audit.
 
     Attributes:
         sealed: Whether only the correct key can run the model.
-        incorrect: How many incorrect keys.
+        incorrect: The number of incorrect keys.
         nearby: The curve of nearby keys.
         same_transform: How many incorrect keys give the correct transform.
     """
@@ -79,7 +79,7 @@ class Conditions:
 
     @property
     def number(self) -> int:
-        """How many, all together."""
+        """The number of all conditions."""
         if self.sealed:
             return 1
         return 2 + self.incorrect + sum(point.number for point in self.nearby)
@@ -87,7 +87,7 @@ class Conditions:
     def measured(
         self, counts: Counts, *, baseline: Counts | None, task: Task
     ) -> Measured:
-        """Name the counts of every condition.
+        """Return the counts of every condition by name.
 
         Shape:
             counts    (conditions, images, …)

@@ -15,13 +15,14 @@ from mlguard.audit.findings.numbers import STRICT, Access, Findings, NearbyKeys
 from mlguard.audit.findings.stolen_value import MIN_MARGIN
 from mlguard.transforms import MIN_KEY_SPACE_BITS
 
-MIN_IMAGES = 30  # below this a bootstrap interval over images says little
-MIN_INCORRECT_KEYS = 20  # below this the largest of them says little
+MIN_IMAGES = 30  # below this, a bootstrap interval over images says little
+MIN_INCORRECT_KEYS = 20  # below this, the largest of them says little
 MIN_WORTH = 0.1  # score of the reference above the floor
-NEARBY_SHARE = 0.25  # of the key's entries wrong; up to this a key is nearly right
-NEARBY_LEAKAGE = 0.25  # mean leakage from which nearly right keys help a search
+NEARBY_SHARE = 0.25  # share of wrong entries; up to this, a key is nearly right
+NEARBY_LEAKAGE = 0.25  # mean leakage at which nearly right keys help a search
 STRONG_CONTROL = 0.5  # of the way from the floor to the correct key
-# What only somebody who had the model can raise: no number in a report says it.
+# Flags that only the audit of a model can raise: they follow from no number in a
+# report.
 TOLD = ("old-proof", "training-images", "key-shown-by-weights")
 
 
@@ -51,17 +52,17 @@ def flags_of(
     trained_on_these: bool = False,
     shown_by_weights: bool = False,
 ) -> tuple[Flag, ...]:
-    """Every reason that holds, the ones that can void the whole audit first.
+    """Return all flags, those that can void the whole audit first.
 
     Args:
-        findings: Of the first two rungs.
-        attacks: Of the rungs above; None where none was run.
-        access: How the model was looked at.
+        findings: The findings of the first two rungs.
+        attacks: The findings of the rungs above; None if no attack was run.
+        access: How the model was accessed.
         sealed_files: Whether every weight is sealed in all files.
         in_halves: Whether the host has nothing of the owner's.
-        old_proof: Whether the run's proof leaves out its twin and its provenance.
+        old_proof: Whether the run's proof omits its twin and its provenance.
         trained_on_these: Whether the model was trained on the audited images.
-        shown_by_weights: Whether the weights show what the key does to images.
+        shown_by_weights: Whether the weights reveal the transform of images.
     """
     return (
         *_about_the_access(access, sealed_files, in_halves),
@@ -87,22 +88,22 @@ def _about_the_access(
     elif sealed_files and access == "weights":
         yield Flag(
             code="from-memory",
-            message="every weight is sealed in the files, and whoever has these alone "
-            "has nothing to run: the claims are about the files; conditions and "
-            "attacks are about somebody who took the opened model from memory",
+            message="every weight is sealed in the files, and a thief with only the "
+            "files cannot run the model: the claims are about the files; conditions "
+            "and attacks are about a thief who took the opened model from memory",
         )
     if access == "black-box":
         yield Flag(
             code="black-box",
             message="the bundle was run as a black box: attacks that need its weights "
-            "were not run, though whoever has the file can read them; audit the run "
-            "folder for those",
+            "were not run, although a thief with the file can read the weights; audit "
+            "the run folder for those",
         )
     if access == "sealed":
         yield Flag(
             code="sealed",
-            message="the model is sealed: this says what the holder of the key gets, "
-            "and nothing about somebody who got hold of the opened model",
+            message="the model is sealed: this shows what a user with the key gets, "
+            "and nothing about a thief who obtained the opened model",
         )
 
 
@@ -110,8 +111,8 @@ def _old_proof() -> Iterator[Flag]:
     yield Flag(
         code="old-proof",
         message="the run is of version 0.1: its proof covers neither its plain twin "
-        "nor what is known of its training, so whoever could write to the folder could "
-        "change both; protect the model again",
+        "nor its provenance, so anybody who could write to the folder could change "
+        "both; protect the model again",
     )
 
 
@@ -121,14 +122,14 @@ def _told(
     if trained_on_these:
         yield Flag(
             code="training-images",
-            message="the model was trained on these images; "
+            message="the model was trained on these images; its "
             f"{findings.vocabulary.score} on others is lower",
         )
     if shown_by_weights:
         yield Flag(
             code="key-shown-by-weights",
-            message="zeros and equal weights of the stem show what the key does to "
-            "images: it is not counted in the key space",
+            message="zeros and equal weights of the stem reveal the transform of "
+            "images, which is not counted in the key space",
         )
 
 
@@ -158,17 +159,16 @@ def _about_the_audit(findings: Findings) -> Iterator[Flag]:
     if findings.baseline is None:
         yield Flag(
             code="no-baseline",
-            message="there is no plain twin beside it, so fidelity is unknown and "
-            "leakage is measured against the correct key; `mlguard protect --baseline` "
-            "trains one, `mlguard bind` leaves one, and a bundle has none",
+            message="there is no plain twin, so fidelity is unknown and leakage is "
+            "measured against the correct key; `mlguard protect --baseline` trains "
+            "one, `mlguard bind` copies one, and a bundle has none",
         )
     if findings.absent_classes:
         yield Flag(
             code="absent-classes",
             message=f"no {findings.vocabulary.truth} shows "
             + ", ".join(findings.absent_classes)
-            + ": nothing is said about them, and "
-            f"{findings.vocabulary.score} is over the other classes",
+            + f": {findings.vocabulary.score} is over the other classes",
         )
 
 
@@ -177,7 +177,7 @@ def _about_the_model(findings: Findings) -> Iterator[Flag]:
         yield Flag(
             code="key-space-small",
             message=f"the effective key space is {findings.key_space_bits:.1f} bits; "
-            f"below {MIN_KEY_SPACE_BITS} all of them can be tried",
+            f"below {MIN_KEY_SPACE_BITS} an adversary can try all of them",
         )
     keys = findings.incorrect
     if keys is not None and keys.same_transform:
@@ -191,7 +191,7 @@ def _about_the_model(findings: Findings) -> Iterator[Flag]:
         yield Flag(
             code="nearby-keys-help",
             message=f"keys with {100 * helping.changed:.0f} % of their entries wrong "
-            f"reach {helping.mean:.3f} {findings.vocabulary.score} in the mean, the "
+            f"reach {helping.mean:.3f} {findings.vocabulary.score} on average, the "
             f"best incorrect key {keys.maximum:.3f}: a search that "
             "improves step by step will find its way",
         )
@@ -216,22 +216,22 @@ def _about_the_attacks(section: AttackSection, findings: Findings) -> Iterator[F
         names = ", ".join(dict.fromkeys(f"{f.attack} ({f.variant})" for f in rough))
         yield Flag(
             code="attack-not-converged",
-            message=f"{names}: the budget ended before the attack did; a larger one "
-            "may find more",
+            message=f"{names}: the budget ended before the attack converged; a larger "
+            "one may find more",
         )
     if rough_controls := [c.images for c in section.controls if not c.converged]:
         numbers = ", ".join(map(str, rough_controls))
         yield Flag(
             code="control-not-converged",
             message=f"the control with {numbers} labelled images was still learning: "
-            "with more steps it would be better, and the stolen value smaller",
+            "more steps would make it better, and the stolen value smaller",
         )
     limit = floor + STRONG_CONTROL * (correct - floor)
     if strong := [c.images for c in section.controls if c.score > limit]:
         yield Flag(
             code="control-strong",
             message=f"with {', '.join(map(str, strong))} labelled images a model "
-            "trained without the stolen weights already comes more than half of the "
+            "trained without the stolen weights already gets more than half of the "
             "way to the correct key: these images say little about a theft",
         )
     if any(f.stolen_value is None for f in section.findings):
@@ -243,7 +243,7 @@ def _about_the_attacks(section: AttackSection, findings: Findings) -> Iterator[F
 
 
 def _nearby_that_help(findings: Findings) -> NearbyKeys | None:
-    """The keys furthest from the correct one of those that are nearly right and help.
+    """Return the nearly right keys that help, those furthest from the correct key.
 
     A single random key can be near by luck, so the best of them must be beaten too.
     """

@@ -1,10 +1,10 @@
-"""What an audit found: numbers, never a verdict.
+"""The findings of an audit: numbers, never a verdict.
 
 Every fraction is in [0, 1]. A score is mIoU for a segmentation and top-1 accuracy for a
 classification; these and the words fidelity, leakage and floor are defined in
-docs/spec/audit-v4.md, sections 3 and 4. None stands where a number
-does not exist: the score of a class that no mask shows, or a ratio to a baseline that
-was not trained. Knows nothing of keys, files or pages.
+docs/spec/audit-v4.md, sections 3 and 4. None means that a number does not exist: the
+score of a class that no mask shows, or a ratio to a baseline that was not trained. The
+module knows nothing of keys, files or pages.
 """
 
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from pydantic import ConfigDict, Field
 from mlguard.audit.findings.vocabulary import VOCABULARIES, Vocabulary
 from mlguard.rules import TaskName
 
-# How the model was looked at: its weights in reach, as a graph that is run, or as a
+# How the model was accessed: with its weights, as a graph that anybody can run, or as a
 # graph that only the holder of the key can run.
 Access = Literal["weights", "black-box", "sealed"]
-SEALED = "the model is sealed; without the key there is nothing to run"
-OPENED = "in the opened model the key does nothing, so every other one gives the same"
+SEALED = "the model is sealed; without the key, it cannot run"
+OPENED = "in the opened model the key does nothing, so all keys give the same result"
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -30,9 +30,9 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 def leakage_of(score: float, floor: float, reference: float) -> float | None:
-    """How far a score is from the floor (0) to the reference (1), clipped to [0, 1].
+    """Return how far a score is from the floor (0) to the reference (1), clipped.
 
-    None where the reference is not above the floor: there is nothing to leak.
+    It is None if the reference is not above the floor: there is nothing to leak.
     """
     if reference <= floor:
         return None
@@ -60,10 +60,10 @@ class Score:
 
     Attributes:
         score: Mean IoU over the classes that occur in the masks; or the share of the
-            images whose class is right.
+            images whose class is correct.
         score_interval: Its interval over images.
-        accuracy: Share of the scored pixels, or images, that are right.
-        class_scores: IoU of each class, or the share of its images that are right;
+        accuracy: Share of the scored pixels, or images, that are correct.
+        class_scores: IoU of each class, or the share of its images that are correct;
             None for a class that no mask or image shows.
         of_reference: `score` as a share of the reference's.
         leakage: How far `score` is from the floor (0) to the reference (1); None for
@@ -92,7 +92,7 @@ class IncorrectKeys:
         maximum: The best of them.
         maximum_interval: Its interval over images, the keys held fixed.
         mean_accuracy: Over the keys.
-        mean_class_scores: Over the keys, None for a class that there is nothing of.
+        mean_class_scores: Over the keys, None for a class that does not occur.
         mean_leakage: Leakage of `mean`.
         maximum_leakage: Leakage of `maximum`.
         same_transform: How many of the keys give exactly the correct transform.
@@ -118,7 +118,7 @@ class NearbyShare:
     """A point of the curve of nearby keys: how far they are from the correct one.
 
     Attributes:
-        share: Share of the transform's entries that was to change.
+        share: Share of the transform's entries that should change.
         changed: Share that did change; entries are whole, so the two can differ.
     """
 
@@ -162,28 +162,28 @@ class NotShown:
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """Everything one audit measured.
+    """Everything that one audit measured.
 
     Attributes:
-        task: What the model is asked for, and so what a score is.
+        task: The task of the model, which defines the score.
         class_names: The classes, in the order of every per-class tuple.
         class_counts: Scored pixels, or images, of each class; 0 means absent.
         images: Images in the split.
         floor: The score of the best constant answer.
-        reference: What leakage is measured against: the baseline, or, where none was
-            trained, the correct key.
+        reference: The reference of leakage: the baseline, or the correct key if no
+            baseline was trained.
         baseline: The plain model on plain images.
         correct: The protected model with the correct key.
-        no_key: The protected model on plain images; None where it is sealed.
-        incorrect: The protected model with keys drawn at random; None where it is
-            sealed, or where the key does nothing once it is open.
+        no_key: The protected model on plain images; None if it is sealed.
+        incorrect: The protected model with keys drawn at random; None if it is sealed,
+            or if the key does nothing once it is open.
         nearby: The curve of nearby keys, by share.
         fidelity: correct / baseline.
         fidelity_interval: Its interval over images, both models on the same draws.
         leakage: The largest leakage over no key and every incorrect key.
         leakage_interval: Its interval over images.
-        key_space_bits: log2 of the number of distinct transforms, without what the
-            weights show.
+        key_space_bits: log2 of the number of distinct transforms, without those that
+            the weights reveal.
         not_run: Conditions that were left out, and why.
     """
 
@@ -209,24 +209,24 @@ class Findings:
 
     @property
     def absent_classes(self) -> tuple[str, ...]:
-        """Classes that no mask or image shows, and so nothing is said about."""
+        """Classes that no mask or image shows, about which nothing is known."""
         pairs = zip(self.class_names, self.class_counts, strict=True)
         return tuple(name for name, number in pairs if number == 0)
 
     @property
     def unauthorized_tries(self) -> int:
-        """How many tries `leakage` is the largest of."""
+        """The number of tries of which `leakage` is the largest."""
         tries = 0 if self.no_key is None else 1
         return tries + (0 if self.incorrect is None else len(self.incorrect.scores))
 
     @property
     def best_try(self) -> float | None:
-        """The best score of no key and every random key; None where none was tried."""
+        """The best score of no key and every random key; None if none was tried."""
         tries = [] if self.no_key is None else [self.no_key.score]
         tries += [] if self.incorrect is None else [self.incorrect.maximum]
         return max(tries, default=None)
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """What the report calls the things of the task."""
+        """The words of the report for the task."""
         return VOCABULARIES[self.task]

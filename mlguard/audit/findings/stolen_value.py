@@ -1,4 +1,4 @@
-"""From counts of attacks to findings: leakage, stolen value, intervals over images.
+"""Turn counts of attacks into findings: leakage, stolen value, intervals over images.
 
 Every attack and every control sees the same redraws of the images as the rest of the
 audit, so that their ratios are paired. docs/spec/audit-v4.md, section 7.
@@ -27,16 +27,16 @@ from mlguard.audit.findings.conditions import Measured
 from mlguard.audit.findings.numbers import Interval
 from mlguard.tasks import Counts, Floats
 
-MIN_MARGIN = 0.05  # score of the correct key above a control; below, nothing to steal
+MIN_MARGIN = 0.05  # of a score; below it, there is nothing to steal
 
 
 def find_attacks(campaign: Campaign, measured: Measured, *, seed: int) -> AttackSection:
     """Turn the counts of attacks into findings.
 
     Args:
-        campaign: What the attacks gave.
-        measured: What the rest of the audit counted, on the same images.
-        seed: Of the redraws; the audit's.
+        campaign: The results of the attacks.
+        measured: The counts of the rest of the audit, on the same images.
+        seed: The seed of the redraws, the same as the audit's.
     """
     scale = Yardstick.of(measured, image_draws(len(measured.correct), seed=seed))
     values = _Values(scale, measured.correct, campaign.controls)
@@ -60,9 +60,9 @@ def find_attacks(campaign: Campaign, measured: Measured, *, seed: int) -> Attack
 
 
 def stolen_value(attack: Floats, control: Floats, correct: Floats) -> Floats:
-    """What the theft was worth: 0 for the control, 1 for the correct key.
+    """Return the worth of the theft: 0 for the control, 1 for the correct key.
 
-    NaN where the control is within MIN_MARGIN of the correct key.
+    It is NaN if the control is within MIN_MARGIN of the correct key.
 
     Source: Zhang et al. 2024, arXiv:2310.07152, who judge a protection by what the same
         adversary gets where all weights are out of reach.
@@ -73,12 +73,12 @@ def stolen_value(attack: Floats, control: Floats, correct: Floats) -> Floats:
 
 
 def stolen_value_of(attack: float, control: float, correct: float) -> float | None:
-    """The stolen value of one score; None where there is nothing to steal."""
+    """Return the stolen value of one score; None if there is nothing to steal."""
     return known(stolen_value(*map(np.asarray, (attack, control, correct))))
 
 
 class _Values:
-    """Stolen values, each against the control that has as many labels."""
+    """Stolen values, each against the control with as many labels."""
 
     def __init__(
         self, scale: Yardstick, correct: Counts, controls: Sequence[Control]
@@ -93,9 +93,9 @@ class _Values:
         }
 
     def control(self, labels: int) -> float:
-        """Without labels, the control is the best constant answer.
+        """Return the control; without labels, it is the best constant answer.
 
-        So it is with labels where no control was trained: of a bundle.
+        The same is true with labels if no control was trained, as for a bundle.
         """
         return self._controls.get(labels, self._scale.floor)
 
@@ -104,7 +104,7 @@ class _Values:
         return stolen_value_of(score, self.control(outcome.labels), self._correct)
 
     def redrawn(self, labels: int, attack: Floats) -> Floats:
-        """The stolen value of redrawn scores, in every replicate."""
+        """Return the stolen value of redrawn scores, in every replicate."""
         control = self._redrawn_controls.get(labels, self._scale.redrawn_floor)
         return stolen_value(attack, control, self._redrawn_correct)
 
@@ -112,7 +112,7 @@ class _Values:
 def _finding(
     outcome: Outcome, seconds: float, scale: Yardstick, values: _Values
 ) -> tuple[AttackFinding, Floats]:
-    """What an attack found, and its stolen value in every replicate."""
+    """Return the finding of an attack, and its stolen value in every replicate."""
     score, drawn = scale.task.score_of(outcome.counts), scale.redrawn(outcome.counts)
     value, redrawn = values.value(outcome), values.redrawn(outcome.labels, drawn)
     finding = AttackFinding(
@@ -152,12 +152,12 @@ def _best(control: Control, scale: Yardstick) -> float:
 
 
 def _largest(redrawn: Sequence[Floats]) -> Interval | None:
-    """Of the largest value in each redraw; an attack without a value has no say."""
+    """Return the interval of the largest value in each redraw."""
     table = np.stack([np.where(np.isnan(row), -1.0, row) for row in redrawn])
     largest = table.max(0)
     return _interval(np.where(largest < 0, np.nan, largest))
 
 
 def _interval(values: Floats) -> Interval | None:
-    """None where too few redraws have a value."""
+    """Return the interval; None if too few redraws have a value."""
     return None if np.isnan(values).mean() > 0.5 else interval_of(values)

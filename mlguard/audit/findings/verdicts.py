@@ -1,10 +1,10 @@
-"""Decide claims: numbers beside the thresholds that somebody set.
+"""Decide claims: compare numbers with their thresholds.
 
-Every audit makes four claims, and more where its recipe sets a threshold. Each says
-where its threshold comes from: the recipe, an option of the command, or the default. A
-verdict follows from findings and flags alone, so whoever has these can decide again;
-the exit code follows from the verdicts. Of a model whose every file is sealed, the
-claims are about whoever has the files. docs/spec/audit-v4.md, section 8.
+Every audit makes four claims, and more if its recipe sets a threshold. Each names the
+source of its threshold: the recipe, an option of the command, or the default. A verdict
+follows from findings and flags alone, so anybody with these can decide again; the exit
+code follows from the verdicts. If every file of a model is sealed, the claims are about
+a thief with the files. docs/spec/audit-v4.md, section 8.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,8 +37,8 @@ Code = Annotated[str, Field(pattern="^[a-z][a-z-]*$")]
 NO_KEY_RUNGS = ("T0", "T1")
 FAILED, UNMEASURED = 30, 31  # exit codes; the second outranks the first
 
-# What a protected model is for, where nobody says otherwise. Whoever has the weights
-# and no key should be left with little of the model's worth.
+# The default purpose of a protected model: a thief with the weights and no key should
+# get little of the model's worth.
 DEFAULTS: dict[Claim, float] = {
     "fidelity": 0.9,
     "random-keys": 0.2,
@@ -55,7 +55,7 @@ FIELDS: dict[Claim, str] = {  # of the recipe's [audit] section
     "known-plaintext": "max_known_plaintext",
     "public-ancestor": "max_public_ancestor",
 }
-AT_LEAST: tuple[Claim, ...] = ("fidelity", "key-bits")  # the others are at most
+AT_LEAST: tuple[Claim, ...] = ("fidelity", "key-bits")  # the others are upper bounds
 
 KNOWN_PLAINTEXT = ("known-plaintext", "transformed-images")
 ATTACKS_OF: dict[Claim, tuple[str, ...]] = {
@@ -71,7 +71,7 @@ ATTACKS_OF: dict[Claim, tuple[str, ...]] = {
     "public-ancestor": (*ANCESTRAL, "known-initialization"),
     "stolen-value": tuple(name for name in ALL_ATTACKS if name not in KNOWN_PLAINTEXT),
 }
-NOT_NEEDED = {"integer-seeds"}  # a key is none; where it ran, it counts
+NOT_NEEDED = {"integer-seeds"}  # a key is not one; if it ran, it counts
 DOUBTS = (
     "old-proof",
     "training-images",
@@ -107,9 +107,9 @@ class Limit:
 
     Attributes:
         claim: Its name.
-        threshold: The least it may be, for `fidelity` and `key-bits`; the most, for
+        threshold: The lower bound for `fidelity` and `key-bits`; the upper bound for
             the others.
-        source: Who set the threshold.
+        source: The source of the threshold.
     """
 
     __pydantic_config__ = STRICT
@@ -121,11 +121,11 @@ class Limit:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict(Limit):
-    """What became of one claim.
+    """The verdict on one claim.
 
     Attributes:
         answer: PASS, FAIL or INCONCLUSIVE.
-        measured: The number it is about; None where it was not measured.
+        measured: The number that it is about; None if it was not measured.
         interval: Its 95 % interval over images.
         reasons: Why it is INCONCLUSIVE: codes of flags, "not-measured", or
             "interval-crosses-threshold".
@@ -140,11 +140,11 @@ class Verdict(Limit):
 def limits_of(
     settings: recipe.Audit, options: Mapping[Claim, float] | None = None
 ) -> tuple[Limit, ...]:
-    """The claims of an audit: an option outranks the recipe, the recipe the default.
+    """Return the claims of an audit: options override the recipe, the recipe defaults.
 
     Args:
         settings: The recipe's [audit] section.
-        options: Thresholds that were given on the command line.
+        options: Thresholds given on the command line.
     """
     chosen = []
     for claim in CLAIMS:
@@ -166,7 +166,7 @@ class _Measured:
     value: float | None
     interval: Interval | None
     converged: bool = True
-    complete: bool = True  # whether all was run that can make the value larger
+    complete: bool = True  # whether everything ran that can make the value larger
 
 
 def decide(
@@ -177,16 +177,16 @@ def decide(
     *,
     sealed_files: bool = False,
 ) -> tuple[Verdict, ...]:
-    """Decide every claim, in their order.
+    """Decide every claim, in order.
 
     Args:
         limits: The claims.
-        findings: Of the first two rungs.
-        attacks: What attacks found; None if none were run.
-        flags: Codes of the flags that were raised.
+        findings: The findings of the first two rungs.
+        attacks: The findings of attacks; None if none were run.
+        flags: The codes of the flags that were raised.
         sealed_files: Whether every weight is sealed in all files. Then the claims are
-            about whoever has these, and `findings` and `attacks` about whoever has the
-            opened model, of whom nothing is claimed.
+            about a thief with the files, and `findings` and `attacks` about one with
+            the opened model, about whom nothing is claimed.
     """
     left, verdicts = set(flags), []
     for limit in sorted(limits, key=lambda one: CLAIMS.index(one.claim)):
@@ -196,14 +196,14 @@ def decide(
         measured = _measured(limit.claim, findings, attacks)
         verdict = _verdict(limit, measured, left)
         if limit.claim == "fidelity" and verdict.answer == "PASS":
-            # Somebody said how far below the baseline is meant; it is not further.
+            # The fidelity claim accepts a score below the baseline, and it is met.
             left -= {"correct-below-baseline"}
         verdicts.append(verdict)
     return tuple(verdicts)
 
 
 def exit_code(verdicts: Sequence[Verdict]) -> int:
-    """0 if every claim passed; unmeasured outranks failed."""
+    """Return 0 if every claim passed; unmeasured outranks failed."""
     answers = {verdict.answer for verdict in verdicts}
     if "INCONCLUSIVE" in answers:
         return UNMEASURED
@@ -211,9 +211,9 @@ def exit_code(verdicts: Sequence[Verdict]) -> int:
 
 
 def _from_files(claim: Claim) -> _Measured:
-    """What sealed files give without the key: nothing can be run, searched or trained.
+    """Return the findings for sealed files, which cannot run without the key.
 
-    So an answer is a constant one, whose leakage and stolen value are 0.
+    So the answer is constant, and its leakage and stolen value are 0.
     """
     return _Measured(SECRET_BITS if claim == "key-bits" else 0.0, None)
 
@@ -273,7 +273,7 @@ def _beyond(claim: Claim, value: float, threshold: float) -> bool:
 
 
 def _leakage(findings: Findings, attacks: AttackSection | None) -> _Measured:
-    """Of no key and random keys, and of whoever did a little more without a key."""
+    """Return the leakage of no key, random keys, and the attack without a key."""
     worst = _Measured(findings.leakage, findings.leakage_interval)
     if worst.value is None or attacks is None:
         return worst
@@ -289,10 +289,10 @@ def _leakage(findings: Findings, attacks: AttackSection | None) -> _Measured:
 
 
 def _worst_of(claim: Claim, attacks: AttackSection | None) -> _Measured:
-    """The largest stolen value of the attacks that a claim is about.
+    """Return the largest stolen value of the attacks that a claim is about.
 
-    What was not asked for, or needs weights that this audit did not have, somebody else
-    can still do: then the largest value is only what it is at least.
+    If an attack was not requested, or needs weights that this audit lacked, an
+    adversary can still run it: then the largest value is only a lower bound.
     """
     names = set(ATTACKS_OF[claim])
     if attacks is None:

@@ -1,4 +1,4 @@
-"""What a report calls the things of a task: its score, what is counted, the truth."""
+"""The words of a report for a task: its score, its unit, the truth."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ class Vocabulary:
     """The words of one task.
 
     Attributes:
-        score: What the score is called in a sentence and at the head of a column.
-        title: The same, to begin a title.
-        class_score: What the score of one class is called.
-        unit: What is counted, in the plural.
-        truth: What says which class is right.
+        score: The name of the score in a sentence and at the head of a column.
+        title: The same, at the start of a title.
+        class_score: The name of the score of one class.
+        unit: The unit that is counted, in the plural.
+        truth: The name of the labels.
     """
 
     score: str

@@ -1,4 +1,4 @@
-"""Every event of an audit, on the disk before the next begins. No torch."""
+"""The log of an audit: every event is on the disk before the next begins. No torch."""
 
 from mlguard.audit.log.events import (
     SCHEMA,

@@ -1,8 +1,8 @@
 """The events of an audit, as lines of audit.jsonl. docs/spec/audit-log-v2.md.
 
-An event holds counts of pixels, never an image, a key, or what a key makes of an
-image; findings are computed from counts, so whoever has the events can compute them
-again. Knows no file and no torch.
+An event holds counts of pixels, never an image, a key or a transformed image; findings
+are computed from counts, so anybody with the events can compute them again. The module
+knows no file and no torch.
 """
 
 import base64
@@ -42,7 +42,7 @@ from mlguard.tasks import Counts, Task, task_of
 from mlguard.validation import problems_of
 
 SCHEMA: Literal["mlguard.audit-log/2"] = "mlguard.audit-log/2"
-MAX_CELLS = 1 << 27  # of one event's counts: 512 MiB, before they are compressed
+MAX_CELLS = 1 << 27  # cells of one event's counts: 512 MiB uncompressed
 
 Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
 Blob = Annotated[str, Field(pattern="^[A-Za-z0-9+/]*={0,2}$")]
@@ -52,33 +52,33 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """What is audited, and how. An audit goes on only where all of it is the same.
+    """What is audited, and how. An audit can be resumed only if all of it is the same.
 
     Attributes:
-        schema: Of the log.
+        schema: The schema of the log.
         created: UTC, to the second.
-        subject: Which model.
-        model_sha256: Of its weights.
-        baseline_sha256: Of its plain twin's; None if there is none.
-        material: Which images.
-        images: How many.
-        task: What is asked of the model, and so what is counted.
-        ignore_index: The value of what has no label.
+        subject: The audited model.
+        model_sha256: SHA-256 of its weights.
+        baseline_sha256: SHA-256 of its plain twin's weights; None if there is none.
+        material: The audited images.
+        images: The number of images.
+        task: The task of the model, which defines the counts.
+        ignore_index: The value of pixels without a label.
         class_names: The classes, in the order of all counts.
-        key_space_bits: log2 of the number of distinct transforms, without what the
-            weights show.
+        key_space_bits: log2 of the number of distinct transforms, without those that
+            the weights reveal.
         incorrect: How many incorrect keys are tried.
         same_transform: How many of them give the correct transform.
         nearby: The curve of nearby keys.
         settings: The recipe's [audit] section, as options changed it.
-        limits: The claims, and where their thresholds come from.
-        adversary: Whose images attacks use; None where there are none.
-        command: What to type to audit it again; paths are placeholders.
-        old_proof: Whether the run's proof leaves out its twin and its provenance.
+        limits: The claims, with the sources of their thresholds.
+        adversary: The images of attacks; None without attacks.
+        command: The command to audit it again; paths are placeholders.
+        old_proof: Whether the run's proof omits its twin and its provenance.
         trained_on_these: Whether the model was trained on the audited images.
-        shown_by_weights: Whether the weights show what the key does to images.
-        versions: Of the packages that compute.
-        machine: Where.
+        shown_by_weights: Whether the weights reveal the transform of images.
+        versions: The versions of the computing packages.
+        machine: The machine.
         event: "start".
     """
 
@@ -114,7 +114,7 @@ class Started:
 
     @property
     def conditions(self) -> Conditions:
-        """Of the protected model."""
+        """The conditions of the protected model."""
         return Conditions(
             sealed=self.subject.access == "sealed",
             incorrect=self.incorrect,
@@ -124,12 +124,12 @@ class Started:
 
     @property
     def asked(self) -> Task:
-        """How the counts are made and scored."""
+        """The task, which makes and scores the counts."""
         classes = len(self.class_names)
         return task_of(self.task, classes=classes, ignore_index=self.ignore_index)
 
     def part(self, counts: str, of: Model, images: int) -> Counts:
-        """Unpack what some images gave under every condition of a model.
+        """Return the counts of some images under every condition of a model.
 
         Shape:
             returns  (conditions, images, …), the rest as the task has it
@@ -138,7 +138,7 @@ class Started:
         return self._unpack(counts, (conditions, images))
 
     def split(self, counts: str) -> Counts:
-        """Unpack what all images gave under one condition."""
+        """Return the counts of all images under one condition."""
         return self._unpack(counts, (self.images,))
 
     def _unpack(self, counts: str, first: Shape) -> Counts:
@@ -148,13 +148,13 @@ class Started:
 
 @dataclass(frozen=True, kw_only=True)
 class Counted:
-    """Some images were shown to a model under every condition.
+    """Some images were counted under every condition of a model.
 
     Attributes:
-        of: Which model.
+        of: The model, protected or baseline.
         first: The first of the images, from 0.
-        images: How many.
-        counts: Packed; the order of the conditions is the spec's.
+        images: The number of images.
+        counts: The packed counts; the specification fixes the order of conditions.
         event: "counts".
     """
 
@@ -169,11 +169,11 @@ class Counted:
 
 @dataclass(frozen=True, kw_only=True)
 class Attacked(Attempt):
-    """An attack ended with something.
+    """An attack produced an outcome.
 
     Attributes:
         seconds: How long it took.
-        counts: Packed, of the whole audited split.
+        counts: The packed counts of the whole audited split.
         event: "outcome".
     """
 
@@ -183,12 +183,12 @@ class Attacked(Attempt):
 
     @classmethod
     def of(cls, outcome: Outcome, seconds: float) -> "Attacked":
-        """The event of an outcome."""
+        """Return the event of an outcome."""
         counts = pack(outcome.counts)
         return cls(**_shared(outcome, Attempt), seconds=seconds, counts=counts)
 
     def outcome(self, started: Started) -> Outcome:
-        """The outcome of an event."""
+        """Return the outcome of an event."""
         return Outcome(**_shared(self, Attempt), counts=started.split(self.counts))
 
 
@@ -223,7 +223,7 @@ class Controlled(Trained):
 
     @classmethod
     def of(cls, control: Control) -> "Controlled":
-        """The event of a control."""
+        """Return the event of a control."""
         ancestor = control.ancestor
         return cls(
             **_shared(control, Trained),
@@ -232,7 +232,7 @@ class Controlled(Trained):
         )
 
     def control(self, started: Started) -> Control:
-        """The control of an event."""
+        """Return the control of an event."""
         ancestor = self.ancestor
         return Control(
             **_shared(self, Trained),
@@ -243,7 +243,7 @@ class Controlled(Trained):
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """Every attack and control that can be run was run.
+    """All possible attacks and controls have run.
 
     Attributes:
         not_run: What was left out, and why.
@@ -258,7 +258,7 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Resumed:
-    """The audit went on after it was stopped.
+    """The audit was resumed after it was stopped.
 
     Attributes:
         created: UTC, to the second.
@@ -292,7 +292,7 @@ class Ended:
 
     Attributes:
         created: UTC, to the second.
-        exit_code: What the audit ends with.
+        exit_code: The exit status of the audit.
         event: "end".
     """
 
@@ -319,12 +319,12 @@ _ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 def _shared(of: Attempt | Trained, base: type) -> dict[str, Any]:
-    """The fields that an event has in common with what it is about."""
+    """Return the fields that an event shares with its object."""
     return {field.name: getattr(of, field.name) for field in fields(base)}
 
 
 def dump_event(event: Event) -> bytes:
-    """One JSON object on one line, without its end."""
+    """Return an event as a JSON object on one line, without its line end."""
     return _ADAPTER.dump_json(event)
 
 
@@ -333,10 +333,10 @@ def parse_event(line: bytes, *, name: str) -> Event:
 
     Args:
         line: The whole line, without its authentication.
-        name: What to call it in a refusal.
+        name: Its name in a refusal.
 
     Raises:
-        ReportError: It is no event.
+        ReportError: It is not an event.
     """
     try:
         return _ADAPTER.validate_json(line)
@@ -345,7 +345,7 @@ def parse_event(line: bytes, *, name: str) -> Event:
 
 
 def pack(counts: Counts) -> str:
-    """Counts as text: int32, little-endian, zlib, base64.
+    """Return counts as text: int32, little-endian, zlib, base64.
 
     Raises:
         ValueError: A count does not fit.
@@ -357,15 +357,15 @@ def pack(counts: Counts) -> str:
 
 
 def unpack(text: str, shape: Shape, *, limit: int = 1 << 31) -> Counts:
-    """Counts of a known shape; no more is ever decompressed than they take.
+    """Return counts of a known shape; no more than their size is ever decompressed.
 
     Args:
-        text: As `pack` made it.
-        shape: Of the counts.
-        limit: What every one of them is below.
+        text: The text from `pack`.
+        shape: The shape of the counts.
+        limit: Their exclusive upper bound.
 
     Raises:
-        ReportError: The text is something else.
+        ReportError: The text is not such counts.
     """
     size = int(np.prod(shape, dtype=np.int64))
     if size > MAX_CELLS:

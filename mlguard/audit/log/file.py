@@ -1,9 +1,9 @@
 """audit.jsonl: every event of an audit on a line, on the disk before the next begins.
 
 Each line is authenticated with a subkey of the correct key, together with all lines
-before it. An audit that goes on computes no finding from a line that its owner's key
-did not write, or from one of another run, other images or other settings; a line that
-was being written when the machine stopped is dropped. docs/spec/audit-log-v2.md.
+before it. A resumed audit never computes a finding from a line that was not written
+with its owner's key, or from one of another run, other images or other settings; a line
+that was being written when the machine stopped is dropped. docs/spec/audit-log-v2.md.
 """
 
 import hmac
@@ -37,19 +37,19 @@ from mlguard.files import NOT_WAITING
 from mlguard.tasks import Counts
 
 USE = "audit/log"  # of the subkey; docs/spec/keys-v1.md, section 3
-PROOF_USE = "audit/report"  # of the subkey that proves the report made of the log
-MAX_LINE_BYTES = 1 << 28  # more than an event's counts take, compressed
+PROOF_USE = "audit/report"  # use of the subkey that proves the report made from the log
+MAX_LINE_BYTES = 1 << 28  # more than an event's compressed counts take
 MAX_LOG_BYTES = 1 << 32  # 100 keys and 5,000 images make some 20 MiB
-AGAIN = "begin again with another --out, or resume where the audit began"
+AGAIN = "begin again with another --out, or resume the audit with its own settings"
 
 _MAC = re.compile(rb',"mac":"[0-9a-f]{64}"\}\n')
-_MAC_BYTES = 75  # of a line's end, from ,"mac": on
+_MAC_BYTES = 75  # length of a line's end, from ,"mac": on
 
 
 class AuditLog:
-    """The events of one audit: those that are done, and a place for more.
+    """The events of one audit so far, and a place for more.
 
-    Without a file it only remembers, for an audit that nobody will resume.
+    Without a file it keeps events in memory, for an audit that nobody will resume.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class AuditLog:
 
     @classmethod
     def begin(cls, path: Path, secret: bytes, started: Started) -> Self:
-        """Make the file of a new audit.
+        """Create the file of a new audit.
 
         Raises:
-            OutputExists: There is something at the path.
+            OutputExists: Something is already at the path.
             OutputError: There is no space, or the folder is not writable.
         """
         try:
@@ -87,10 +87,10 @@ class AuditLog:
 
     @classmethod
     def resume(cls, path: Path, secret: bytes, started: Started) -> Self:
-        """Take up the file of an audit that was stopped.
+        """Resume the file of an audit that was stopped.
 
         Raises:
-            ReportError: It is of another audit, or was changed since.
+            ReportError: It belongs to another audit, or was changed since.
             OutputError: It cannot be opened for writing.
         """
         try:
@@ -107,7 +107,7 @@ class AuditLog:
         return log
 
     def add(self, *events: Event) -> None:
-        """Put events on the disk, in one write.
+        """Write events to the disk, in one write.
 
         Raises:
             OutputError: There is no space left, or another audit writes there too.
@@ -122,14 +122,14 @@ class AuditLog:
             if os.fstat(self._file.fileno()).st_size != self._end:
                 raise OutputError(
                     f"{self.name} was written to by another process",
-                    hint="let one audit at a time write to a folder",
+                    hint="run only one audit at a time in a folder",
                 )
             self._end += _write(self._file, lines)
             os.fsync(self._file.fileno())
         except OSError as error:
             raise OutputError(
                 f"cannot write {self.name}: {error.strerror}",
-                hint="free some space, and go on with the same command and --resume",
+                hint="free some space, and resume with the same command and --resume",
             ) from None
 
     def close(self) -> None:
@@ -138,7 +138,7 @@ class AuditLog:
             self._file.close()
 
     def counts(self, of: Model, first: int, images: int) -> Counts | None:
-        """What some images gave under every condition; None if that is not known.
+        """Return the counts of some images under every condition; None if unknown.
 
         Shape:
             returns  (conditions, images, …)
@@ -146,12 +146,14 @@ class AuditLog:
         for event in self.events:
             if isinstance(event, Counted) and (event.of, event.first) == (of, first):
                 if event.images != images:
-                    raise ReportError(f"{self.name}: other images were counted at once")
+                    raise ReportError(
+                        f"{self.name}: images were counted in different parts"
+                    )
                 return self.started.part(event.counts, of, images)
         return None
 
     def outcomes(self, attack: str) -> list[tuple[Outcome, float]]:
-        """What an attack gave so far, each with the seconds it took."""
+        """Return the outcomes of an attack so far, each with the seconds it took."""
         return [
             (event.outcome(self.started), event.seconds)
             for event in self.attempts
@@ -160,15 +162,15 @@ class AuditLog:
 
     @property
     def attempts(self) -> list[Attacked]:
-        """What attacks gave so far, as events."""
+        """Return the outcomes of attacks so far, as events."""
         return [event for event in self.events if isinstance(event, Attacked)]
 
     def attack_ended(self, attack: str) -> bool:
-        """Whether an attack has given everything."""
+        """Whether an attack has all its outcomes."""
         return AttackEnded(attack=attack) in self.events
 
     def controls(self) -> dict[int, Control]:
-        """The controls so far, by their number of labelled images."""
+        """Return the controls so far, by their number of labelled images."""
         return {
             event.images: event.control(self.started)
             for event in self.events
@@ -177,20 +179,20 @@ class AuditLog:
 
     @property
     def left_out(self) -> tuple[NotRun, ...] | None:
-        """What attacks left out; None where they are not done."""
+        """Return what attacks left out; None if they are not done."""
         found = (e.not_run for e in self.events if isinstance(e, LeftOut))
         return next(found, None)
 
     @property
     def ended(self) -> Ended | None:
-        """The end; None where not everything was measured and decided."""
+        """Return the end; None if not everything was measured and decided."""
         return next((e for e in self.events if isinstance(e, Ended)), None)
 
     def take_up(self, event: Event, body: bytes, line: bytes, *, check: bool) -> None:
-        """Take the next line of a file, as it was read.
+        """Add the next line of a file, as read.
 
         Raises:
-            ReportError: It is not what the holder of the key left.
+            ReportError: It was changed after it was written with the key.
         """
         if check and not hmac.compare_digest(self._line(event, body), line):
             raise ReportError(
@@ -222,11 +224,11 @@ class AuditLog:
         other = _differences(_table(first), _table(self.started))
         if other:
             raise ReportError(
-                f"{self.name} is of another audit: {'; '.join(other)}", hint=AGAIN
+                f"{self.name} belongs to another audit: {'; '.join(other)}", hint=AGAIN
             )
 
     def _line(self, event: Event, body: bytes | None = None) -> bytes:
-        """The line of the next event, with its place in the chain."""
+        """Return the line of the next event, with its place in the chain."""
         body = dump_event(event) if body is None else body
         self._mac = hmac.digest(self._secret, self._mac + body, "sha256")
         return body[:-1] + b',"mac":"' + self._mac.hex().encode() + b'"}\n'
@@ -236,18 +238,18 @@ class AuditLog:
 def open_log(
     path: Path | None, secret: bytes, started: Started, *, resume: bool
 ) -> Iterator[AuditLog]:
-    """The log of an audit, for as long as it runs.
+    """Open the log of an audit, for as long as it runs.
 
     Args:
-        path: audit.jsonl; None keeps the events in memory alone.
+        path: audit.jsonl; None to keep the events in memory only.
         secret: The subkey of USE.
-        started: The audit.
-        resume: Go on with what is there, or begin it.
+        started: The first event of the audit.
+        resume: Resume an existing log, or begin it.
 
     Raises:
-        OutputExists: There is a log, and `resume` was not asked for.
+        OutputExists: There is a log, and `resume` was not given.
         OutputError: There is no space, or the place is not writable.
-        ReportError: The log is of another audit, or was changed since.
+        ReportError: The log belongs to another audit, or was changed since.
     """
     if path is None:
         log = AuditLog(started)
@@ -262,16 +264,15 @@ def open_log(
 
 
 def read_log(path: Path, secret: bytes | None = None) -> AuditLog:
-    """Read a finished log, to make its report again.
+    """Read a finished log, to write its report again.
 
     Args:
         path: audit.jsonl.
-        secret: The subkey of USE, to check that the holder of the key wrote every
-            line; None does not check.
+        secret: The subkey of USE, to check that every line was written with the key;
+            None to skip the check.
 
     Raises:
-        ReportError: It is no log, is damaged, or the holder of the key did not write
-            it.
+        ReportError: It is not a log, is damaged, or was not written with the key.
     """
     try:
         flags = os.O_RDONLY | NOT_WAITING
@@ -290,15 +291,15 @@ def read_log(path: Path, secret: bytes | None = None) -> AuditLog:
 
 
 def now() -> str:
-    """UTC, to the second."""
+    """Return the time in UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _lines(file: BinaryIO, name: str) -> Iterator[bytes]:
-    """Every whole line, in bounds; what comes after the last end of line is not one."""
+    """Yield every whole line, within limits; an unfinished last line is dropped."""
     found = os.fstat(file.fileno())
     if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_LOG_BYTES:
-        raise ReportError(f"{name} is no file of at most {MAX_LOG_BYTES} bytes")
+        raise ReportError(f"{name} is not a file of at most {MAX_LOG_BYTES} bytes")
     with open(os.dup(file.fileno()), "rb") as buffered:
         buffered.seek(0)
         while line := buffered.readline(MAX_LINE_BYTES + 1):
@@ -309,7 +310,7 @@ def _lines(file: BinaryIO, name: str) -> Iterator[bytes]:
 
 
 def _body(line: bytes, name: str) -> bytes:
-    """A line without its authentication."""
+    """Return a line without its authentication."""
     if not _MAC.fullmatch(line[-_MAC_BYTES:]):
         raise ReportError(f"{name}: a line does not end with its authentication")
     return line[:-_MAC_BYTES] + b"}"
@@ -320,7 +321,7 @@ def _table(started: Started) -> object:
 
 
 def _differences(old: object, new: object, place: str = "") -> list[str]:
-    """Where two tables differ, in words; `created` may."""
+    """Return where two tables differ, in words; `created` may differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         found = []
         for key in dict.fromkeys([*old, *new]):
@@ -328,7 +329,7 @@ def _differences(old: object, new: object, place: str = "") -> list[str]:
                 below = f"{place}.{key}" if place else str(key)
                 found += _differences(old.get(key), new.get(key), below)
         return found
-    return [] if old == new else [f"{place} was {old!r:.60}, now it is {new!r:.60}"]
+    return [] if old == new else [f"{place} was {old!r:.60} and is now {new!r:.60}"]
 
 
 def _write(file: BinaryIO, data: bytes) -> int:
@@ -339,7 +340,7 @@ def _write(file: BinaryIO, data: bytes) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """So that the file's name is on the disk too. Windows has no such thing."""
+    """Sync a folder, so that a file's name is on the disk too. Windows cannot."""
     if hasattr(os, "O_DIRECTORY"):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

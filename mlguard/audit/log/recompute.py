@@ -1,4 +1,4 @@
-"""What an audit measured, from its events alone: no key, no model, no image."""
+"""Recompute what an audit measured from its events: without key, model or images."""
 
 from collections.abc import Iterator
 
@@ -17,21 +17,21 @@ from mlguard.tasks import Counts
 
 
 def attacks_of(log: AuditLog, measured: Measured) -> AttackSection | None:
-    """What attacks found, from the counts of every outcome; None if none were run.
+    """Return the findings of attacks, from their counts; None if none were run.
 
     Args:
-        log: The events.
-        measured: What the rest of them counted.
+        log: The log of events.
+        measured: The counts of the conditions.
 
     Raises:
-        ReportError: The attacks did not come to their end.
+        ReportError: The attacks did not finish.
     """
     started = log.started
     budget, source, not_run = started.settings.budget, started.adversary, log.left_out
     if budget == "none" or source is None:
         return None
     if not_run is None:
-        raise ReportError("the attacks of the audit did not come to their end")
+        raise ReportError("the attacks of the audit did not finish")
     names = dict.fromkeys(one.attack for one in log.attempts)
     controls = log.controls()
     campaign = Campaign(
@@ -45,7 +45,7 @@ def attacks_of(log: AuditLog, measured: Measured) -> AttackSection | None:
 
 
 def measured_of(log: AuditLog) -> Measured:
-    """The counts of every condition, put together again.
+    """Return the counts of every condition, put together again.
 
     Raises:
         ReportError: Some images were not counted.

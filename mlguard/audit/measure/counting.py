@@ -1,8 +1,8 @@
-"""Show every image to the models under every condition, and count what is right.
+"""Run the models on every image under every condition, and count correct answers.
 
 Images are decoded once for all conditions, and each key's transform is derived once.
-Counts go into the log, a part of the images at a time. Knows nothing of findings,
-reports or pages.
+Counts go into the log, a part of the images at a time. The module knows nothing of
+findings, reports or pages.
 """
 
 import math
@@ -37,14 +37,14 @@ def measure(
     progress: Progress = lambda done, total: None,
     crew: Crew = ALONE,
 ) -> None:
-    """Count under every condition what the log does not know yet.
+    """Count under every condition what is missing in the log.
 
     Args:
         protected: The protected model.
         baseline: Its plain twin, if one was trained.
         dataset: Labelled images.
-        transforms: What every key does.
-        log: What is counted already, and where every further part goes.
+        transforms: The transforms of every key.
+        log: The counts so far, and the place for further ones.
         progress: Called with (predictions done, all predictions).
         crew: The processes that share the work.
 
@@ -99,7 +99,7 @@ class Tried(Mapping[str, Condition]):
 
 @dataclass
 class _Tally:
-    """Count models part by part, with one progress over all of them."""
+    """A counter of models, part by part, with one progress over all of them."""
 
     dataset: LabelledSet
     log: AuditLog
@@ -109,7 +109,7 @@ class _Tally:
     done: int = 0
 
     def count(self, of: Model, subject: Subject, conditions: Tried) -> None:
-        """Every condition, a part of the images at a time, each process its own."""
+        """Count every condition, part by part; processes share the parts."""
         length, batch = len(self.dataset), self.log.started.settings.batch
         step = part_size(batch, len(conditions), self.dataset.task)
         spans = [range(n, min(n + step, length)) for n in range(0, length, step)]
@@ -131,7 +131,7 @@ class _Tally:
         conditions: Tried,
         span: range,
     ) -> Counted:
-        """Count some images."""
+        """Count some images, and return the event."""
         found = evaluate(
             subject.model,
             Part(self.dataset, span),
@@ -151,7 +151,7 @@ class _Tally:
 
 
 def part_size(batch: int, conditions: int, task: Task) -> int:
-    """Images that are counted between two events: a batch, or fewer if they count much.
+    """Return how many images one event counts: a batch, or fewer if counts are large.
 
     Example:
         >>> from mlguard.tasks import Segmentation

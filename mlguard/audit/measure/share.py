@@ -1,4 +1,4 @@
-"""Events of several processes, the same list in the same order for all of them."""
+"""Share the events of several processes, as one list in the same order for all."""
 
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
@@ -10,7 +10,7 @@ Work = TypeVar("Work")
 
 
 def shared(crew: Crew, events: Sequence[Event]) -> list[Event]:
-    """The events of every process, by rank. Every process must call it."""
+    """Return the events of every process, by rank. Every process must call it."""
     if crew.size == 1:
         return list(events)
     parts = crew.exchange(b"\n".join(map(dump_event, events)))
@@ -19,13 +19,13 @@ def shared(crew: Crew, events: Sequence[Event]) -> list[Event]:
 
 
 def dealt(crew: Crew, work: Sequence[Work]) -> Iterator[Sequence[Work]]:
-    """What this process does of each round: one piece, or none at the end."""
+    """Return this process's piece of each round, or none at the end."""
     for start in range(0, len(work), crew.size):
         yield work[start : start + crew.size][crew.rank : crew.rank + 1]
 
 
 def tell(crew: Crew, log: AuditLog) -> None:
-    """Give what the first process knows already to the others."""
+    """Send the events of the first process to the others."""
     known = shared(crew, log.events if crew.first else ())
     if not crew.first:
         log.events = known

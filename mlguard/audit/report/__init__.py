@@ -1,4 +1,4 @@
-"""What is written for readers: audit.json, page, terminal, JUnit. No torch."""
+"""The report of an audit: audit.json, page, terminal, JUnit. No torch."""
 
 from mlguard.audit.report.assemble import Conclusion, conclude, report_of
 from mlguard.audit.report.audit_report import SCHEMA, AuditReport

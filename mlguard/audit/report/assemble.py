@@ -1,4 +1,4 @@
-"""The report of an audit, from its log alone: no key, no model, no image, no torch."""
+"""Write the report of an audit from its log alone, without key, model or images."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from mlguard.errors import ReportError
 
 @dataclass(frozen=True)
 class Conclusion:
-    """Everything that follows from what was measured."""
+    """Everything that follows from the measurements."""
 
     measured: Measured
     findings: Findings
@@ -32,7 +32,7 @@ def conclude(log: AuditLog) -> Conclusion:
     """Compute findings, flags and verdicts.
 
     Raises:
-        ReportError: Some images were not counted, or the attacks were not ended.
+        ReportError: Some images were not counted, or the attacks did not finish.
     """
     started = log.started
     measured = measured_of(log)
@@ -62,19 +62,19 @@ def conclude(log: AuditLog) -> Conclusion:
 
 
 def report_of(log: AuditLog, conclusion: Conclusion | None = None) -> AuditReport:
-    """The report of an audit that came to its end.
+    """Return the report of a finished audit.
 
     Args:
-        log: Its events.
-        conclusion: What follows from them, if that is known already.
+        log: Its log of events.
+        conclusion: Its conclusion, if already known.
 
     Raises:
-        ReportError: The audit did not come to its end.
+        ReportError: The audit is not finished.
     """
     if log.ended is None:
         raise ReportError(
-            f"{log.name}: the audit did not come to its end",
-            hint="go on with it: the same command and --resume",
+            f"{log.name}: the audit is not finished",
+            hint="resume it with the same command and --resume",
         )
     found, started = conclusion or conclude(log), log.started
     return AuditReport(

@@ -16,7 +16,7 @@ from mlguard.audit.report.svg import Scale, chart, label
 
 
 def attack_chart(section: AttackSection, findings: Findings) -> Markup | None:
-    """Draw the curves; None where the model was not re-trained."""
+    """Draw the curves; None if the model was not re-trained."""
     curves = retraining_of(section)
     if not curves:
         return None

@@ -1,4 +1,4 @@
-"""One audit as a value: what audit.json holds. docs/spec/audit-v4.md, section 9."""
+"""One audit as a value, the content of audit.json. docs/spec/audit-v4.md, section 9."""
 
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
@@ -27,15 +27,15 @@ class AuditReport:
     Attributes:
         schema: "mlguard.audit/4".
         created: UTC, to the second.
-        subject: Which model.
-        material: Which images.
-        seed: Of the incorrect keys, the nearby keys, the attacks and the intervals.
-        command: What to type to get the same findings; paths are placeholders.
-        versions: Of the packages that computed the findings.
-        machine: Where.
+        subject: The audited model.
+        material: The audited images.
+        seed: The seed of incorrect keys, nearby keys, attacks and intervals.
+        command: The command for the same findings; paths are placeholders.
+        versions: The versions of the packages that computed the findings.
+        machine: The machine.
         flags: Reasons to read the findings with care.
         findings: The numbers of the first two rungs.
-        attacks: The numbers of the rungs above; None where no attack was run.
+        attacks: The numbers of the rungs above; None if no attack was run.
         verdicts: One for each claim.
     """
 

@@ -21,19 +21,19 @@ from mlguard.audit.report.words import (
 Cells = tuple[str, str, str, str, str]
 AttackCells = tuple[str, str, str, str, str, str, str, str]
 
-# What a row is called where every weight is sealed in all files.
-FROM_FILES = "files alone, no key: nothing to run"
+# The name of a row if every weight is sealed in all files.
+FROM_FILES = "only the files, no key: nothing to run"
 FROM_MEMORY = "memory, "
 
 
 def rows(findings: Findings, *, sealed_files: bool = False) -> list[Cells]:
-    """Condition, score, leakage, share of the reference and interval, as words.
+    """Return condition, score, leakage, share of the reference and interval, as text.
 
     Args:
-        findings: Of the first two rungs.
+        findings: The findings of the first two rungs.
         sealed_files: Whether every weight is sealed in all files; then one row is about
-            whoever has these alone, and the others without a key about whoever has
-            the opened model, in memory.
+            a thief with only the files, and the other rows without a key are about one
+            with the opened model, from memory.
     """
     floor, taken = findings.floor, FROM_MEMORY if sealed_files else ""
     reference = (findings.baseline or findings.correct).score
@@ -80,7 +80,7 @@ def rows(findings: Findings, *, sealed_files: bool = False) -> list[Cells]:
 def _nearly_right(
     findings: Findings, reference: float
 ) -> tuple[str, float, float | None, None] | None:
-    """The nearby keys whose share of wrong entries is nearest to NEARBY_SHARE."""
+    """Return the nearby keys with a share of wrong entries nearest to NEARBY_SHARE."""
     wrong = [point for point in findings.nearby if point.changed > 0]
     if not wrong:
         return None
@@ -91,7 +91,7 @@ def _nearly_right(
 
 
 def attack_headings(findings: Findings) -> AttackCells:
-    """What the columns of `attack_rows` are."""
+    """Return the headings of `attack_rows`."""
     return (
         "attack",
         "rung",
@@ -105,7 +105,7 @@ def attack_headings(findings: Findings) -> AttackCells:
 
 
 def attack_rows(section: AttackSection) -> list[AttackCells]:
-    """Every attack, as words."""
+    """Return every attack, as text."""
     return [_attack_row(finding) for finding in section.findings]
 
 

@@ -1,4 +1,4 @@
-"""The two charts of a report: who gets what, and the curve of nearby keys."""
+"""The two charts of a report: scores by user, and the curve of nearby keys."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from mlguard.audit.report.words import percent
 
 MAX_BAR = 46.0  # user units
 INSET = 18.0  # user units between the plot's edges and the curve
-LABEL_ROOM = 30.0  # user units that a label under the axis needs
+LABEL_ROOM = 30.0  # width of a label under the axis in user units
 GOLDEN = 0.6180339887  # multiples of it, modulo 1, spread evenly for any number of dots
 
 
@@ -40,7 +40,7 @@ class _Bar:
 
 
 def conditions_chart(findings: Findings) -> Markup:
-    """Fig. 6 of arXiv:2107.09362: correct, plain, incorrect; here with every key."""
+    """Draw Fig. 6 of arXiv:2107.09362, here with every key."""
     bars = list(_bars(findings))
     said = findings.vocabulary
     scale = Scale.over((bar.highest for bar in bars), said.score)
@@ -67,7 +67,7 @@ def conditions_chart(findings: Findings) -> Markup:
 
 
 def nearby_chart(findings: Findings) -> Markup:
-    """The score against the share of the key's entries that is wrong."""
+    """Draw the score against the share of wrong entries in the key."""
     curve = [(0.0, findings.correct.score)]
     curve += [(point.changed, point.mean) for point in findings.nearby]
     tries = [(p.changed, value) for p in findings.nearby for value in p.scores]
@@ -150,7 +150,7 @@ def _whisker(x: float, interval: Interval, scale: Scale) -> Markup:
 
 
 def _shares(places: list[tuple[float, float]]) -> Iterator[Markup]:
-    """Labels under the axis, without those that would touch the one before."""
+    """Return labels under the axis, without those that would touch the previous one."""
     free = 0.0
     for x, share in sorted(places):
         if x >= free:

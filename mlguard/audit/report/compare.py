@@ -1,7 +1,7 @@
-"""Several audits beside each other: numbers, and why some may not be compared.
+"""Compare several audits, and explain why some cannot be compared.
 
-Audits of other images are never put in one table or one chart: they are other exams.
-What else differs is said, and nothing is averaged. Knows only reports.
+Audits of different images are never put in one table or chart. Other differences are
+listed, and nothing is averaged. The module knows only reports.
 docs/spec/audit-compare-v1.md.
 """
 
@@ -19,7 +19,7 @@ from mlguard.audit.report.words import subject_line
 from mlguard.errors import ReportError
 
 SCHEMA = "mlguard.audit-compare/1"
-MAX_AUDITS = 50  # of one table that a person still reads
+MAX_AUDITS = 50  # audits in one table that a person can still read
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Entry:
     """One audit of a comparison.
 
     Attributes:
-        number: From 1, in the order given; what charts call it.
-        name: The end of its path that tells it from the others.
-        report: What it found.
+        number: Its number in charts, from 1, in the order given.
+        name: The end of its path that distinguishes it from the others.
+        report: Its report.
     """
 
     number: int
@@ -43,18 +43,18 @@ class Entry:
 
     @property
     def best_try(self) -> float | None:
-        """The best score of no key and every random key; None where none was tried."""
+        """The best score of no key and every random key; None if none was tried."""
         return self.report.findings.best_try
 
     @property
     def random_keys(self) -> int:
-        """How many random keys were tried."""
+        """The number of random keys tried."""
         keys = self.report.findings.incorrect
         return 0 if keys is None else len(keys.scores)
 
     @property
     def best_attack(self) -> float | None:
-        """The best score of any attack; None where none was run."""
+        """The best score of any attack; None if none was run."""
         attacks = self.report.attacks
         return (
             max((f.score for f in attacks.findings), default=None) if attacks else None
@@ -67,13 +67,13 @@ class Entry:
 
     @property
     def worst_attack(self) -> str | None:
-        """Whose number the stolen value is: attack and variant."""
+        """The attack and variant with the stolen value."""
         worst = self.report.attacks.worst_finding if self.report.attacks else None
         return None if worst is None else f"{worst.attack}, {worst.variant}"
 
     @property
     def budget(self) -> str:
-        """What its attacks could spend."""
+        """The budget of its attacks."""
         return self.report.attacks.budget if self.report.attacks else "none"
 
     @property
@@ -83,7 +83,7 @@ class Entry:
 
     @property
     def worst_answer(self) -> Answer | None:
-        """Of its claims; unmeasured outranks failed. None where it makes none."""
+        """The worst answer to its claims, or None; unmeasured outranks failed."""
         ranks: tuple[Answer, ...] = ("INCONCLUSIVE", "FAIL", "PASS")
         answers = set(self.claims.values())
         return next((answer for answer in ranks if answer in answers), None)
@@ -104,7 +104,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Group:
-    """Audits of the same images, and what else is not the same about them."""
+    """Audits of the same images, and their other differences."""
 
     material: Material
     entries: tuple[Entry, ...]
@@ -116,8 +116,8 @@ class Comparison:
     """Every audit, by the images it saw.
 
     Attributes:
-        groups: In the order of their first audit.
-        differences: Between the groups.
+        groups: The groups, in the order of their first audit.
+        differences: The differences between the groups.
     """
 
     groups: tuple[Group, ...]
@@ -125,7 +125,7 @@ class Comparison:
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """Every audit, group by group."""
+        """Return every audit, group by group."""
         return tuple(entry for group in self.groups for entry in group.entries)
 
 
@@ -133,7 +133,8 @@ def read_audits(paths: Sequence[Path]) -> list[Entry]:
     """Read audits, each a report folder or an audit.json.
 
     Raises:
-        ReportError: One of them is no audit, is given twice, or they are not two.
+        ReportError: One of them is not an audit or is given twice, or there is only
+            one.
     """
     if not 2 <= len(paths) <= MAX_AUDITS:
         raise ReportError(
@@ -152,7 +153,7 @@ def read_audits(paths: Sequence[Path]) -> list[Entry]:
 
 
 def compare(entries: Sequence[Entry]) -> Comparison:
-    """Group audits by their images and say what else differs."""
+    """Group audits by their images, and list their other differences."""
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         material = entry.report.material
@@ -167,7 +168,7 @@ def compare(entries: Sequence[Entry]) -> Comparison:
 
 
 def dump_comparison(comparison: Comparison) -> bytes:
-    """The comparison for programs: UTF-8 JSON."""
+    """Return the comparison for programs: UTF-8 JSON."""
     table = {
         "schema": SCHEMA,
         "differences": [asdict(one) for one in comparison.differences],
@@ -225,35 +226,35 @@ def _different_images(groups: Sequence[Group]) -> Iterator[Difference]:
     )
     yield Difference(
         "different-images",
-        f"not all audits saw the same images, so there is a table for each set, and "
-        f"numbers of different tables say nothing about each other ({said})",
+        "not all audits used the same images, so there is a table for each set, and "
+        f"numbers in different tables cannot be compared ({said})",
     )
 
 
 def _differences(entries: Sequence[Entry]) -> Iterator[Difference]:
-    """What audits of the same images do not share, one message for each kind."""
+    """Return the differences of audits of the same images, one for each kind."""
     kinds: list[tuple[str, str, Callable[[Entry], object]]] = [
         (
             "different-seeds",
             "the seed of the audit differs, so other keys were tried, and part of "
-            "every difference is the draw",
+            "every difference is due to the draw",
             lambda entry: entry.report.seed,
         ),
         (
             "different-training-seeds",
-            "the seed of the training differs, so part of every difference is the "
-            "training run",
+            "the seed of the training differs, so part of every difference is due to "
+            "the training run",
             lambda entry: entry.report.subject.training_seed,
         ),
         (
             "different-tries",
-            "the number of incorrect keys differs; the best of more is better",
+            "the number of incorrect keys differs; the best of more keys is higher",
             lambda entry: entry.random_keys,
         ),
         (
             "different-access",
-            "not all models were looked at alike: who runs a bundle as a black box "
-            "tries less than who has the weights",
+            "not all models were accessed alike: an audit of a bundle as a black box "
+            "tries less than one with the weights",
             lambda entry: entry.report.subject.access,
         ),
         (
@@ -263,12 +264,12 @@ def _differences(entries: Sequence[Entry]) -> Iterator[Difference]:
         ),
         (
             "different-attacks",
-            "not the same attacks were run, and a stolen value is the worst of them",
+            "different attacks were run, and a stolen value is the worst of them",
             lambda entry: ", ".join(_attacks_of(entry)) or "none",
         ),
         (
             "different-references",
-            "leakage is measured against different things",
+            "leakage is measured against different references",
             lambda entry: entry.report.findings.reference,
         ),
         (
@@ -295,7 +296,7 @@ def _same_models(entries: Sequence[Entry]) -> Iterator[Difference]:
         models.setdefault(entry.report.subject.protection_id, []).append(entry)
     for some in models.values():
         if len(some) > 1:
-            message = "are audits of one model: they show the draw and not a difference"
+            message = "are audits of one model: they show the draw, not a difference"
             yield Difference("same-model", f"{_numbered(some)} {message}")
 
 
@@ -316,7 +317,7 @@ def _numbered(entries: Sequence[Entry]) -> str:
 
 
 def _names(files: Sequence[Path]) -> list[str]:
-    """As much of the end of each path as tells it from the others."""
+    """Return the end of each path that distinguishes it from the others."""
     parts = [file.absolute().parts for file in files]
     if all(each[-1] == JSON for each in parts):
         parts = [each[:-1] for each in parts]
@@ -327,5 +328,5 @@ def _names(files: Sequence[Path]) -> list[str]:
 
 
 def _shown(name: str) -> str:
-    """A name that cannot command a terminal."""
+    """Return a name without control characters."""
     return "".join(letter if letter.isprintable() else "?" for letter in name)

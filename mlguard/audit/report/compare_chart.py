@@ -26,16 +26,16 @@ from mlguard.audit.report.svg import (
     tag,
 )
 
-STYLES = 8  # set0 … set7 in compare.css; the number beside a mark is what tells
+STYLES = 8  # set0 … set7 in compare.css; the number beside a mark identifies it
 NEAR = (15.0, 12.0)  # user units; nearer labels would touch
-PLACES = ((13, 4), (-13, 4), (0, -10), (0, 19))  # where a number may stand
+PLACES = ((13, 4), (-13, 4), (0, -10), (0, 19))  # possible places of a number
 
 
 def access_chart(entries: Sequence[Entry], name: str) -> Markup:
-    """With the key against without it: the best model is at the lower right.
+    """Draw scores with the key against those without; the best is at the lower right.
 
-    A ring is the best of no key and random keys, a disc the best attack. Of a sealed
-    model, which nobody ran without its key, there is the number alone.
+    A ring is the best of no key and random keys, a disc the best attack. A sealed
+    model, which cannot run without its key, has only its number.
     """
     found = [entry.report.findings for entry in entries]
     values = [
@@ -79,7 +79,7 @@ def access_chart(entries: Sequence[Entry], name: str) -> Markup:
 
 
 def labels_chart(entries: Sequence[Entry], name: str) -> Markup | None:
-    """Re-training against its budget of labelled images; None if none was run."""
+    """Draw re-training against its number of labelled images; None if none was run."""
     taken: list[Point] = []
     lines = [
         Line(
@@ -128,7 +128,7 @@ def _marks(
 
 
 def _number(entry: Entry, taken: list[Point], point: Point) -> Markup:
-    """The audit's number beside a point, where no other number stands."""
+    """Return the audit's number beside a point, at a free place."""
     places = [(point[0] + right, point[1] + down) for right, down in PLACES]
     free = (place for place in places if not any(_near(place, one) for one in taken))
     place = next(free, places[0])
@@ -141,7 +141,7 @@ def _near(one: Point, other: Point) -> bool:
 
 
 def _curve(entry: Entry) -> Curve:
-    """The best re-training for each number of labelled images."""
+    """Return the best re-training for each number of labelled images."""
     best: dict[int, float] = {}
     for curve in retraining_of(entry.report.attacks).values():
         for images, score in curve:

@@ -1,4 +1,4 @@
-"""A comparison as cells of a table, in the terminal, and on one offline page."""
+"""Show a comparison as a table, in the terminal and on one offline page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from mlguard.audit.report.page import environment
 from mlguard.audit.report.words import NOTHING, number, percent
 
 UNPROVED = (
-    "read without their keys: nothing here shows that the holders of the keys measured "
-    "this; `mlguard audit --from … --key NAME` checks one of them"
+    "the reports were read without their keys, so nothing shows that they were "
+    "measured with them; check a report with `mlguard audit --from … --key NAME`"
 )
 HEADINGS = (
     "audit",
@@ -31,11 +31,11 @@ HEADINGS = (
     "stolen value",
     "claims",
 )
-SHOWN = (3, 4, 6, 8)  # of HEADINGS, beside name and model, in a terminal
+SHOWN = (3, 4, 6, 8)  # width of HEADINGS in a terminal, beside name and model
 
 
 def cells(entry: Entry) -> tuple[str, ...]:
-    """One row, a cell for each of HEADINGS."""
+    """Return one row, with a cell for each of HEADINGS."""
     findings = entry.report.findings
     return (
         f"{entry.number}. {entry.name}",
@@ -52,7 +52,7 @@ def cells(entry: Entry) -> tuple[str, ...]:
 
 
 def comparison_table(comparison: Comparison) -> Lines:
-    """A table for each set of images, and what makes them hard to compare."""
+    """Return a table for each set of images, and notes on their differences."""
     lines: list[RenderableType] = []
     for group in comparison.groups:
         lines += [_table(group)]
@@ -64,7 +64,7 @@ def comparison_table(comparison: Comparison) -> Lines:
 
 @dataclass(frozen=True)
 class _Section:
-    """What the page shows of one group."""
+    """One group, as the page shows it."""
 
     name: str
     title: str
@@ -76,7 +76,7 @@ class _Section:
 
 
 def render_comparison(comparison: Comparison) -> str:
-    """One HTML page that needs nothing else: no script, no font, no network."""
+    """Return one self-contained HTML page: no script, no font, no network."""
     sections = [
         _section(f"images-{index + 1}", group)
         for index, group in enumerate(comparison.groups)
@@ -95,7 +95,7 @@ def render_comparison(comparison: Comparison) -> str:
 
 
 def title_of(group: Group) -> str:
-    """Which images a group saw."""
+    """Return the images of a group, in words."""
     material, findings = group.material, group.entries[0].report.findings
     return f"{material.kind}, split {material.split}, {findings.images} images"
 
@@ -131,7 +131,7 @@ def _warning(message: str) -> Text:
 
 
 def _claims(entry: Entry) -> str:
-    """How many claims have which answer, the worst first."""
+    """Return how many claims have each answer, the worst first."""
     answers = list(entry.claims.values())
     said = [
         f"{answers.count(answer)} {answer}"

@@ -1,9 +1,9 @@
-"""What a report says that cannot be: numbers that do not follow from its own numbers.
+"""Check a report for numbers that contradict its own numbers.
 
-A report is edited by hand more easily in one place than in all. Whatever follows from
-scores is computed again here: ratios, the worst attack, flags and verdicts. Nobody can
-compute the scores and intervals again from the report alone; for these there is
-audit.jsonl, and a proof under the key.
+Editing a report by hand is easier in one place than in all. Everything that follows
+from scores is computed again here: ratios, the worst attack, flags and verdicts. Scores
+and intervals cannot be recomputed from the report alone; audit.jsonl and a proof under
+the key cover these.
 """
 
 import math
@@ -28,7 +28,7 @@ ENDS = "an interval is outside 0 … 1, or ends before it begins"
 
 
 def doubts(report: AuditReport) -> str:
-    """Why a report is none that an audit writes, in words; empty if it may be."""
+    """Return why a report cannot be from an audit; empty if it can."""
     findings, attacks = report.findings, report.attacks
     found = [
         *_of_shape(findings),
@@ -41,7 +41,7 @@ def doubts(report: AuditReport) -> str:
 
 
 def _of_shape(findings: Findings) -> Iterator[str]:
-    """What no type can say, and no page can draw."""
+    """Check shapes, which types cannot express and a page could not draw."""
     scores = [findings.correct, findings.no_key, findings.baseline]
     present, keys = [one for one in scores if one is not None], findings.incorrect
     classes, most = len(findings.class_names), MAX_CLASSES[findings.task]
@@ -52,7 +52,7 @@ def _of_shape(findings: Findings) -> Iterator[str]:
     if not 1 <= classes <= most:
         yield f"expected 1 to {most} classes"
     if not any(findings.class_counts):
-        yield "class_counts: nothing was scored"
+        yield "class_counts: no pixel or image was scored"
     intervals = [
         *(score.score_interval for score in present),
         *(() if keys is None else (keys.mean_interval, keys.maximum_interval)),
@@ -65,7 +65,7 @@ def _of_shape(findings: Findings) -> Iterator[str]:
 
 
 def _of_access(report: AuditReport) -> Iterator[str]:
-    """Tries without the key are missing where the model is sealed, and only there."""
+    """Check that tries without the key are missing exactly if the model is sealed."""
     found, access = report.findings, report.subject.access
     missing = found.no_key is None, found.incorrect is None, bool(found.not_run)
     possible = {(True, True, True)} if access == "sealed" else {(False, False, False)}
@@ -73,7 +73,7 @@ def _of_access(report: AuditReport) -> Iterator[str]:
         possible.add((False, True, True))
     if missing not in possible or (found.incorrect is None and found.nearby):
         yield (
-            "no_key, incorrect and nearby do not fit a model whose access was "
+            "no_key, incorrect and nearby do not match a model whose access was "
             f"{report.subject.access}"
         )
 
@@ -82,7 +82,7 @@ def _of_ratios(findings: Findings) -> Iterator[str]:
     baseline, keys = findings.baseline, findings.incorrect
     reference = (baseline or findings.correct).score
     if findings.reference != ("correct" if baseline is None else "baseline"):
-        yield "reference is not what leakage is measured against"
+        yield "reference is not the reference of leakage"
     fidelity = None
     if baseline is not None and baseline.score > 0:
         fidelity = findings.correct.score / baseline.score
@@ -118,10 +118,10 @@ def _of_ratios(findings: Findings) -> Iterator[str]:
 
 
 def _of_attacks(attacks: AttackSection, findings: Findings) -> Iterator[str]:
-    """What no round of attacks finds."""
+    """Check what a round of attacks cannot find."""
     found = attacks.findings
     if attacks.worst is not None and attacks.worst >= len(found):
-        yield "attacks.worst names no finding"
+        yield "attacks.worst does not name a finding"
         return
     intervals = [
         *(finding.score_interval for finding in found),
@@ -159,16 +159,16 @@ def _of_attacks(attacks: AttackSection, findings: Findings) -> Iterator[str]:
 
 
 def _of_verdicts(report: AuditReport) -> Iterator[str]:
-    """The exit code follows from verdicts alone, and these from what is above."""
+    """Check that the verdicts follow from the numbers."""
     claims = [verdict.claim for verdict in report.verdicts]
     if len(set(claims)) < len(claims):
-        yield "a claim is answered twice"
+        yield "a claim has two verdicts"
     for claim in DEFAULTS:
         if claim not in claims:
-            yield f"the claim {claim}, which every audit makes, is not answered"
+            yield f"the claim {claim}, which every audit makes, has no verdict"
     for one in report.verdicts:
         if one.source == "default" and one.threshold != DEFAULTS.get(one.claim):
-            yield f"the threshold of {one.claim} is not the default, by its numbers"
+            yield f"the threshold of {one.claim} is not the default of its numbers"
     codes = [flag.code for flag in report.flags]
     raised = flags_of(
         report.findings,
@@ -179,7 +179,7 @@ def _of_verdicts(report: AuditReport) -> Iterator[str]:
     )
     expected = [flag.code for flag in raised]
     if [code for code in codes if code not in TOLD] != expected:
-        yield f"the flags are not those of its numbers: {', '.join(expected) or 'none'}"
+        yield f"its numbers raise other flags: {', '.join(expected) or 'none'}"
     limits = [
         Limit(claim=one.claim, threshold=one.threshold, source=one.source)
         for one in report.verdicts

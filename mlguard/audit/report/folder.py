@@ -1,11 +1,11 @@
 """Write a report: files that appear together, or not at all.
 
 audit.json   the numbers; docs/spec/audit-v4.md
-audit.html   the same for people, one page that needs nothing else
+audit.html   the same for people, one self-contained page
 junit.xml    the verdicts for a CI system
-audit.proof  that the holder of the key wrote these
+audit.proof  proof that these were written with the key
 
-Beside them, and there while the audit still runs, lies audit.jsonl: the room `log`.
+Beside them, from the start of the audit on, lies audit.jsonl: the room `log`.
 """
 
 import os
@@ -34,26 +34,24 @@ UNFINISHED = {
     JUNIT,
     PROOF,
     STAGING,
-}  # what an audit that was stopped may leave
+}  # files that a stopped audit may leave
 
 
 @contextmanager
 def report_folder(out: Path, *, resume: bool = False) -> Iterator[Path]:
-    """Claim a folder for a report before the work, and fill it after.
+    """Claim a folder for a report before the work, and fill it afterwards.
 
-    Gives a folder to write into. When the block ends, its files move into `out`,
-    audit.json last: where it is, the audit is finished. If the block does not end
-    well, they go away, and `out` too unless it was there or holds a log: a long audit
-    never fails at the end for a reason that was there at the start, and no
-    half-written report is left.
+    It yields a folder to write into. When the block ends, its files move into `out`,
+    audit.json last: if it exists, the audit is finished. If the block fails, they are
+    removed, and `out` too unless it existed or holds a log: a long audit never fails at
+    the end for a reason known at the start, and no half-written report is left.
 
     Args:
         out: The folder.
-        resume: Take one that holds an unfinished audit, or nothing.
+        resume: Accept a folder that is empty or holds an unfinished audit.
 
     Raises:
-        OutputExists: `out` is a file, a folder that holds something else, or a
-            finished audit.
+        OutputExists: `out` is a file, a folder with other files, or a finished audit.
         OutputError: There is no space, or the place is not writable.
     """
     existed = out.is_dir()
@@ -62,7 +60,7 @@ def report_folder(out: Path, *, resume: bool = False) -> Iterator[Path]:
     else:
         _prepare(out)
     place = Path(os.path.realpath(out))  # `out` may be "." or a link to a folder
-    # On the file system that the report will be on, so that a move is no copy.
+    # On the same file system as the report, so that a move is not a copy.
     staging = place / STAGING
     try:
         if resume:
@@ -84,7 +82,7 @@ def _prepare(out: Path) -> None:
         prepare_output_folder(out)
     except OutputExists as refusal:
         if (out / LOG).exists() and not (out / JSON).exists():
-            refusal.hint = "--resume goes on with the audit that was stopped there"
+            refusal.hint = "resume the audit that was stopped there with --resume"
         raise
 
 
@@ -96,16 +94,16 @@ def _check_unfinished(out: Path) -> None:
     if JSON in names:
         raise OutputExists(
             f"the audit in {out} is finished",
-            hint=f"`mlguard audit --from {out} --out NEW` makes its report again",
+            hint=f"write its report again with `mlguard audit --from {out} --out NEW`",
         )
     strays = sorted(names - UNFINISHED)
     if strays or (names and LOG not in names):
         stray = (strays or sorted(names))[0]
-        raise OutputExists(f"{out} is no unfinished audit: it holds {stray}")
+        raise OutputExists(f"{out} is not an unfinished audit: it holds {stray}")
 
 
 def _move(staging: Path, place: Path, *, over: bool) -> None:
-    """Move every file, or none; audit.json last. Over what a stopped audit left."""
+    """Move every file, or none, audit.json last; replace files of a stopped audit."""
     names = sorted(
         (path.name for path in staging.iterdir()), key=lambda name: (name == JSON, name)
     )
@@ -133,15 +131,15 @@ def write_report(
 ) -> None:
     """Write audit.json, audit.html and junit.xml into a folder, with their proof.
 
-    Only their owner may read them: they say how well which theft works.
+    Only their owner may read them: they show how well each theft works.
 
     Args:
-        folder: Must exist.
+        folder: The folder, which must exist.
         report: The audit.
-        gallery: The page's pictures; None where only an audit.json is left of them.
-        secret: The subkey of the proof; None where nobody proves the report, which
-            its page then says.
-        content: The audit.json that `report` was read from, to be kept as it is.
+        gallery: The page's pictures; None if only an audit.json is left.
+        secret: The subkey of the proof; None for an unproved report, whose page then
+            says so.
+        content: The audit.json that `report` was read from, to be kept unchanged.
 
     Raises:
         OutputError: There is no space, or the folder is not writable.

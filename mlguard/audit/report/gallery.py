@@ -1,7 +1,7 @@
 """The pictures of a report: transformed images, and predictions beside the truth.
 
 No picture is ever made with a protected model's own subkeys: transformed images use a
-key that protects nothing. Knows no model and no torch.
+key that protects nothing. The module knows no model and no torch.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ from mlguard.pictures import (
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG with its words.
+    """A PNG with its caption.
 
     Attributes:
         png: The file's content.
         caption: A few words under it.
-        alt: What it shows, for someone who cannot see it.
+        alt: Its description, for readers who cannot see it.
     """
 
     png: bytes
@@ -37,7 +37,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Row:
-    """Pictures that belong side by side, under one title."""
+    """Pictures side by side, under one title."""
 
     title: str
     pictures: tuple[Picture, ...]
@@ -59,12 +59,12 @@ class Gallery:
 def demonstrate(
     image: NDArray[np.uint8], methods: Sequence[str], own: int
 ) -> tuple[Row, ...]:
-    """Fig. 4 of arXiv:2107.09362 for one image, under the demonstration key.
+    """Return Fig. 4 of arXiv:2107.09362 for one image, under the demonstration key.
 
     Args:
         image: The plain image.
-        methods: The recipe's methods that work on images; without any there is
-            nothing to show.
+        methods: The recipe's methods that work on images; without any, there is nothing
+            to show.
         own: The recipe's block size.
 
     Shape:

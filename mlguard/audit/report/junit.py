@@ -1,9 +1,9 @@
 """The verdicts of an audit as JUnit XML, which every CI system shows.
 
 PASS is a test that passed and FAIL one that failed. INCONCLUSIVE is an `<error>` and
-not a `<skipped>`: what was claimed and could not be measured must stop a pipeline, and
-CI systems let a skipped test through. What could not be run and nobody claimed is
-skipped, with its reason. docs/spec/audit-v4.md, section 11.
+not a `<skipped>`: a claim that could not be measured must stop a pipeline, and CI
+systems let a skipped test through. What could not run and was not claimed is skipped,
+with its reason. docs/spec/audit-v4.md, section 11.
 """
 
 import re
@@ -16,16 +16,16 @@ from mlguard.audit.report.words import UNPROVED, verdict_words
 
 SUITE, CLASS = "mlguard audit", "mlguard.audit"
 
-# What XML 1.0 has no way to write, not even escaped.
+# Characters that XML 1.0 cannot express, not even escaped.
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def junit_xml(report: AuditReport, *, proved: bool) -> bytes:
-    """One test case for each claim, and one for what was not run.
+    """Return one test case for each claim, and one for what was not run.
 
     Args:
         report: The audit.
-        proved: Whether the holder of the key vouches for it; if not, that is an error.
+        proved: Whether it is proved by the key; if not, that is an error.
     """
     answers = [verdict.answer for verdict in report.verdicts]
     left_out = list(_not_run(report))
@@ -58,7 +58,7 @@ def junit_xml(report: AuditReport, *, proved: bool) -> bytes:
 
 
 def _not_run(report: AuditReport) -> Iterator[tuple[str, str]]:
-    """What could not be run, and why; what was not asked for is left out."""
+    """Return what could not run, and why, except what was not requested."""
     for condition in report.findings.not_run:
         yield condition.condition, condition.message
     for one in report.attacks.not_run if report.attacks else ():

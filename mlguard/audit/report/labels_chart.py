@@ -1,4 +1,4 @@
-"""A score against the number of labelled images, on a log axis; one line for each."""
+"""Chart scores against the number of labelled images, on a log axis."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -31,9 +31,9 @@ class Line:
 
     Attributes:
         style: Its class in the style sheet.
-        curve: By number of images.
-        said: What it is called in the words below the chart.
-        name: Writes its name beside its last point.
+        curve: The score by number of images.
+        said: Its name in the text below the chart.
+        name: A function that writes its name beside its last point.
     """
 
     style: str
@@ -43,7 +43,7 @@ class Line:
 
 
 def retraining_of(section: AttackSection | None) -> dict[str, Curve]:
-    """Every variant of re-training, by name."""
+    """Return every variant of re-training, by name."""
     curves: dict[str, list[tuple[int, float]]] = {}
     for finding in section.findings if section else ():
         if finding.attack == ATTACK and finding.labels:
@@ -54,7 +54,7 @@ def retraining_of(section: AttackSection | None) -> dict[str, Curve]:
 
 
 def labels_plot(lines: Sequence[Line], scale: Scale) -> Iterable[Markup]:
-    """The axis of labelled images, and every line."""
+    """Draw the axis of labelled images, and every line."""
     numbers = sorted({images for line in lines for images, _ in line.curve})
     first, last = math.log2(numbers[0]), math.log2(numbers[-1])
 
@@ -74,7 +74,7 @@ def labels_plot(lines: Sequence[Line], scale: Scale) -> Iterable[Markup]:
 
 
 def labels_words(lines: Sequence[Line]) -> str:
-    """What the lines say."""
+    """Return the lines in words."""
     return "; ".join(
         f"{line.said}: " + ", ".join(f"{n} images {x:.3f}" for n, x in line.curve)
         for line in lines

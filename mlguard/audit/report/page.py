@@ -1,7 +1,7 @@
-"""An audit as one HTML page that needs nothing else: no script, no font, no network.
+"""Render an audit as one self-contained HTML page: no script, no font, no network.
 
-Everything that comes from data is escaped by the template engine; the page's own
-content security policy forbids it to load anything.
+The template engine escapes all data; the page's own content security policy forbids it
+to load anything.
 """
 
 import base64
@@ -45,9 +45,9 @@ def render_page(
     """Render the page.
 
     Args:
-        report: The audit; every number comes from here.
-        gallery: Pictures to show; None shows none, as when only audit.json is left.
-        proved: Whether the holder of the key vouches for the numbers.
+        report: The audit, the source of every number.
+        gallery: Pictures to show; None for none, as when only audit.json is left.
+        proved: Whether the numbers are proved by the key.
     """
     findings = report.findings
     columns, classes = per_class(findings)
@@ -79,7 +79,7 @@ def render_page(
 
 
 def per_class(findings: Findings) -> tuple[list[str], list[ClassRow]]:
-    """The per-class table: its columns, and a row for every class."""
+    """Return the per-class table: its columns, and a row for every class."""
     columns = {"correct key": findings.correct.class_scores}
     if findings.no_key:
         columns["no key"] = findings.no_key.class_scores
@@ -101,14 +101,14 @@ def per_class(findings: Findings) -> tuple[list[str], list[ClassRow]]:
 
 
 def _notes(found: Sequence[AttackFinding]) -> list[str]:
-    """The notes of all findings as sentences, each once; unknown codes as they are."""
+    """Return the notes of all findings as sentences, each once."""
     codes = dict.fromkeys(code for finding in found for code in finding.notes)
     said = [words.NOTES.get(code, code) for code in codes]
     return [f"{one[:1].upper()}{one[1:]}." for one in said]
 
 
 def environment() -> Environment:
-    """Templates that escape everything; undefined names are errors."""
+    """Return templates that escape everything; undefined names are errors."""
     environment = Environment(
         loader=PackageLoader("mlguard.audit.report"),
         autoescape=True,
@@ -125,7 +125,7 @@ def environment() -> Environment:
 
 
 def _sentence(message: str) -> Markup:
-    """A flag's message as a sentence, with what stands in backticks as code."""
+    """Return a flag's message as a sentence, with backticks as code."""
     pieces = f"{message[:1].upper()}{message[1:]}.".split("`")
     return Markup("").join(
         Markup("<code>{}</code>").format(piece) if index % 2 else escape(piece)

@@ -1,7 +1,7 @@
-"""That a report is what the holder of the key wrote: audit.proof, beside its files.
+"""The proof that a report was written with the key: audit.proof, beside its files.
 
 Each file has an HMAC under a subkey of the audited model, over its name and content. A
-file without a right proof can still be read; whoever shows it says that it is unproved.
+file without a valid proof can still be read, but is shown as unproved.
 docs/spec/audit-v4.md, section 10.
 """
 
@@ -19,10 +19,10 @@ MAX_PROOF_BYTES = 1 << 16
 
 
 def proof_of(files: Mapping[str, bytes], secret: bytes) -> bytes:
-    """The content of audit.proof.
+    """Return the content of audit.proof.
 
     Args:
-        files: What is proved, by name.
+        files: The files to prove, by name.
         secret: The subkey of PROOF_USE.
     """
     macs = {name: _mac(name, files[name], secret) for name in sorted(files)}
@@ -30,16 +30,16 @@ def proof_of(files: Mapping[str, bytes], secret: bytes) -> bytes:
 
 
 def check_proof(folder: Path, name: str, content: bytes, secret: bytes) -> None:
-    """Refuse a file that the holder of the key did not write.
+    """Refuse a file that was not written with the key.
 
     Args:
-        folder: Where audit.proof lies.
-        name: Of the file.
-        content: What was read of it, and is used.
+        folder: The folder of audit.proof.
+        name: The name of the file.
+        content: Its content, as read and used.
         secret: The subkey of PROOF_USE.
 
     Raises:
-        ReportError: There is no proof, or it is of something else.
+        ReportError: There is no proof, or it does not match.
     """
     path = folder / PROOF
     try:
@@ -47,14 +47,16 @@ def check_proof(folder: Path, name: str, content: bytes, secret: bytes) -> None:
     except OSError as error:
         raise ReportError(
             f"cannot read {path}: {error.strerror}",
-            hint="keep it beside the report it belongs to; without --key the report "
-            "is read as unproved",
+            hint="keep it beside its report; without --key, the report is read as "
+            "unproved",
         ) from None
     except (ValueError, RecursionError):
         raise ReportError(f"{path} is not JSON") from None
     files = table.get("files") if isinstance(table, dict) else None
     if not isinstance(files, dict) or table.get("schema") != SCHEMA:
-        raise ReportError(f"{path} is no proof of an audit: its schema is not {SCHEMA}")
+        raise ReportError(
+            f"{path} is not a proof of an audit: its schema is not {SCHEMA}"
+        )
     said = files.get(name)
     right = _mac(name, content, secret)
     if not isinstance(said, str) or not hmac.compare_digest(
@@ -62,7 +64,7 @@ def check_proof(folder: Path, name: str, content: bytes, secret: bytes) -> None:
     ):
         raise ReportError(
             f"{folder / name} is not what the holder of the key wrote",
-            hint="it was changed, or is of another model; audit the model again",
+            hint="it was changed, or belongs to another model; audit the model again",
         )
 
 

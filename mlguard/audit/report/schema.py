@@ -1,10 +1,10 @@
-"""The audit file `audit.json`: findings, and everything needed to get them again.
+"""The audit file `audit.json`: findings, and everything needed to reproduce them.
 
-It holds no key, no path and no name of a machine or a person, so that it can be
-handed to a buyer. The reader is strict: an unknown field, a missing one or another
-type is refused, and so is a file of another schema. What follows from other numbers of
-the file is computed again, and must be what the file says (doubts.py). That the
-numbers themselves are what was measured, proofs.py says. Spec: docs/spec/audit-v4.md.
+It holds no key, no path and no name of a machine or a person, so that it can be given
+to a buyer. The reader is strict: an unknown field, a missing one or another type is
+refused, and so is a file of another schema. Numbers that follow from others in the file
+are recomputed, and must match (doubts.py). proofs.py proves that the numbers are those
+measured. The specification is docs/spec/audit-v4.md.
 """
 
 import json
@@ -22,14 +22,14 @@ from mlguard.validation import problems_of, refuse_crowded
 
 SCHEMA_FAMILY = "mlguard.audit/"
 MAX_REPORT_BYTES = 64 << 20  # 100 keys and 255 classes make well under 1 MiB
-MAX_OBJECTS, MAX_ITEMS = 200_000, 2_000_000  # many keys give many numbers
+MAX_OBJECTS, MAX_ITEMS = 200_000, 2_000_000  # many keys have many numbers
 
 
 _ADAPTER = TypeAdapter(AuditReport)
 
 
 def dump_report(report: AuditReport) -> bytes:
-    """The content of audit.json: UTF-8, indented, fields in the spec's order."""
+    """Return the content of audit.json: UTF-8, indented, fields in the spec's order."""
     return _ADAPTER.dump_json(report, indent=2) + b"\n"
 
 
@@ -37,17 +37,16 @@ def read_report(path: Path) -> AuditReport:
     """Read an audit.json.
 
     Raises:
-        ReportError: There is no such file, it is not an audit, is damaged, or is of a
-            another schema.
+        ReportError: The file is missing, not an audit, damaged, or of another schema.
     """
     return parse_report(report_content(path), name=str(path))
 
 
 def report_content(path: Path) -> bytes:
-    """The bytes of an audit.json, unread.
+    """Return the bytes of an audit.json, without parsing them.
 
     Raises:
-        ReportError: There is no such file, or it is too large to be an audit.
+        ReportError: The file is missing, or too large to be an audit.
     """
     try:
         return read_bounded(path, MAX_REPORT_BYTES)
@@ -60,7 +59,7 @@ def parse_report(content: bytes, *, name: str) -> AuditReport:
 
     Args:
         content: The whole file.
-        name: What to call it in a refusal.
+        name: Its name in a refusal.
 
     Raises:
         ReportError: It is not an audit, is damaged, or is of another
@@ -73,7 +72,7 @@ def parse_report(content: bytes, *, name: str) -> AuditReport:
     _check_schema(table, name)
     _check_text(table, name)
     try:
-        # From the bytes, so that JSON arrays may stand for tuples and nothing else.
+        # From the bytes, so that JSON arrays can represent tuples and nothing else.
         refuse_crowded(content, objects=MAX_OBJECTS, items=MAX_ITEMS)
         report = _ADAPTER.validate_json(content)
     except ValidationError as error:
@@ -86,7 +85,7 @@ def parse_report(content: bytes, *, name: str) -> AuditReport:
 
 
 def json_schema() -> dict[str, Any]:
-    """The published JSON Schema, docs/spec/audit-v4.schema.json."""
+    """Return the published JSON Schema, docs/spec/audit-v4.schema.json."""
     schema = _ADAPTER.json_schema(mode="serialization")
     address = "https://json-schema.org/draft/2020-12/schema"
     return {"$schema": address, "$id": SCHEMA, **schema}
@@ -100,7 +99,7 @@ def _check_schema(table: Any, name: str) -> None:
     if str(found).startswith(SCHEMA_FAMILY) and number.isdecimal():
         older = int(number) < int(SCHEMA.removeprefix(SCHEMA_FAMILY))
         raise ReportError(
-            f"{name} is of schema {found}, this version reads {SCHEMA}",
+            f"{name} is of schema {found}, but this version reads {SCHEMA}",
             hint="audit the model again, or read it with the version of mlguard that "
             "wrote it"
             if older
@@ -110,7 +109,7 @@ def _check_schema(table: Any, name: str) -> None:
 
 
 def _check_text(table: Any, name: str) -> None:
-    """Refuse what could command a terminal; the reader's own sentences hold none."""
+    """Refuse control characters; the reader's own sentences have none."""
     waiting = [table]
     while waiting:
         value = waiting.pop()
@@ -129,5 +128,5 @@ def _refuse(constant: str) -> NoReturn:
 def _once(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
-        raise ValueError("a field is given twice")
+        raise ValueError("a field appears twice")
     return table

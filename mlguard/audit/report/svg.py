@@ -1,4 +1,4 @@
-"""A little SVG: tags, text, and a vertical scale for fractions.
+"""A few SVG elements: tags, text, and a vertical scale for fractions.
 
 Colours and fonts come from the page's style sheet, by class, so that a chart follows
 light, dark and print. Everything is escaped.
@@ -17,7 +17,7 @@ MAX_TICKS = 6
 
 
 def tag(element: str, content: str = "", **attributes: str | float) -> Markup:
-    """One element. Numbers get one decimal; an underscore in a name is a hyphen.
+    """Return one element. Numbers get one decimal; underscores in names become hyphens.
 
     Example:
         >>> tag("text", "a < b", x=1, text_anchor="end")
@@ -27,22 +27,22 @@ def tag(element: str, content: str = "", **attributes: str | float) -> Markup:
         Markup(' {}="{}"').format(name.rstrip("_").replace("_", "-"), _value(value))
         for name, value in attributes.items()
     )
-    template = Markup("<{0}{1}>{2}</{0}>")  # escapes what it is given, not itself
+    template = Markup("<{0}{1}>{2}</{0}>")  # escapes its arguments, not itself
     return template.format(element, written, content)
 
 
 def label(x: float, y: float, words: str, anchor: str, style: str = "") -> Markup:
-    """Text at a point; `anchor` is start, middle or end."""
+    """Return text at a point; `anchor` is start, middle or end."""
     return tag("text", words, class_=style, x=x, y=y, text_anchor=anchor)
 
 
 def dot(x: float, y: float, style: str, radius: float = 2.4) -> Markup:
-    """A point of data."""
+    """Return a data point."""
     return tag("circle", class_=f"dot {style}", cx=x, cy=y, r=radius)
 
 
 def chart(name: str, title: str, words: str, body: Iterable[Markup]) -> Markup:
-    """A whole chart, with its title and what it says in words."""
+    """Return a whole chart, with its title and its description."""
     content = [
         tag("title", title, id=f"{name}-title"),
         tag("desc", words, id=f"{name}-words"),
@@ -60,12 +60,12 @@ def chart(name: str, title: str, words: str, body: Iterable[Markup]) -> Markup:
 
 @dataclass(frozen=True)
 class Scale:
-    """Fractions on the vertical axis, from 0 at the bottom to `top`.
+    """A scale of fractions on the vertical axis, from 0 at the bottom to `top`.
 
     Attributes:
         top: The largest fraction shown.
-        step: Between two grid lines.
-        name: What the fractions are, at the head of the axis.
+        step: The distance of two grid lines.
+        name: The name of the fractions, at the head of the axis.
     """
 
     top: float
@@ -74,7 +74,7 @@ class Scale:
 
     @classmethod
     def over(cls, values: Iterable[float], name: str) -> Self:
-        """The finest scale that shows every value with few grid lines."""
+        """Return the finest scale that shows every value with few grid lines."""
         highest = max(values, default=0.0)
         for step in TICK_STEPS:
             ticks = min(int(highest / step) + 1, round(1 / step))  # a score is ≤ 1
@@ -83,11 +83,11 @@ class Scale:
         return cls(ticks * step, step, name)
 
     def y(self, value: float) -> float:
-        """Where a value is drawn."""
+        """Return the position of a value."""
         return BOTTOM - (BOTTOM - TOP) * value / self.top
 
     def grid(self) -> list[Markup]:
-        """The grid lines, their values and the axis' name."""
+        """Draw the grid lines, their values and the axis' name."""
         values = [index * self.step for index in range(round(self.top / self.step) + 1)]
         return [
             *(self._line(value, "grid") for value in values),
@@ -99,7 +99,7 @@ class Scale:
         ]
 
     def level(self, value: float, name: str, *, inside: bool = False) -> Markup:
-        """A dashed line across the chart, with its name at the right or inside."""
+        """Draw a dashed line across the chart, with its name at the right or inside."""
         y = self.y(value)
         if inside:
             words = label(LEFT + 4, y - 4, name, "start", "note")

@@ -1,4 +1,4 @@
-"""An audit as a table for a terminal."""
+"""Print an audit as a table for a terminal."""
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -24,11 +24,11 @@ STYLES = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
 
 
 def report_table(report: AuditReport, *, proved: bool) -> Group:
-    """The table, the verdict in words, and every flag.
+    """Return the table, the verdict in words, and every flag.
 
     Args:
         report: The audit.
-        proved: Whether the holder of the key vouches for the numbers.
+        proved: Whether the numbers are proved by the key.
     """
     findings = report.findings
     table = Table(title="Who gets what", title_justify="left")

@@ -18,29 +18,26 @@ NOTHING = "–"  # stands where a number does not exist
 SPACE = "\N{NO-BREAK SPACE}"  # between a number and its unit
 
 FIRST_RUNG = (
-    "These are the first two of the adversaries in the threat model: a user without a "
-    "key, and a user who tries keys at random. Nobody here searched for the key, "
-    "re-trained the model, or had a transformed image to look at."
+    "These are the first two adversaries of the threat model: a user without a key, "
+    "and a user who tries random keys. They did not search for the key, re-train the "
+    "model, or have a transformed image."
 )
 FIRST_RUNG_OF_MORE = (
-    "These are the first two of the adversaries in the threat model: a user without a "
-    "key, and a user who tries keys at random. Those who do more come after."
+    "These are the first two adversaries of the threat model: a user without a key, "
+    "and a user who tries random keys. Stronger adversaries follow below."
 )
 FROM_MEMORY = "These adversaries took the opened model from memory."
 FROM_HOST = "These adversaries hold all that a host has: the public backbone."
 WHO_ATTACKS: dict[Access, str] = {
     "weights": "These adversaries hold the weights.",
-    "black-box": "These adversaries hold the bundle, run it as they like, and look at "
-    "its answers alone.",
+    "black-box": "These adversaries run the bundle, and see only its answers.",
     "sealed": "These adversaries hold a bundle that is sealed.",
 }
 NOTES = {
-    "table-assumed-known": "the table of ffx was assumed known, as where the password "
-    "is published",
-    "pair-leaves-a-choice": "the one image left a choice, which was guessed",
-    "ancestor-unlike": "the weights are unlike the ancestor's, in any order",
-    "initialization-unlike": "no seed's initial weights are like the stolen ones by "
-    "more than chance",
+    "table-assumed-known": "the table of ffx was assumed to be known, as if published",
+    "pair-leaves-a-choice": "the single image left choices open, which were guessed",
+    "ancestor-unlike": "the weights do not resemble the ancestor's, in any order",
+    "initialization-unlike": "no seed's initial weights resemble the stolen ones",
 }
 CLAIMS = {
     "fidelity": "fidelity at least",
@@ -58,17 +55,17 @@ SOURCES = {
     "default": "the default",
 }
 UNPROVED = (
-    "Unproved: nothing shows that the holder of the key measured this. Whoever edits "
-    "the file can make it say anything that fits together; with the model key, "
-    "`mlguard audit --from … --key NAME` checks it"
+    "Unproved: nothing shows that this was measured with the key. Anybody who edits "
+    "the file can make it say anything consistent; check it with the model key: "
+    "`mlguard audit --from … --key NAME`"
 )
 
 
 def verdict_words(one: Verdict, report: AuditReport) -> str:
-    """A verdict's claim, number and reasons.
+    """Return a verdict's claim, number and reasons.
 
-    Where every weight is sealed in all files the claim is about these; what the same
-    number is for the opened model stands beside it, and is no part of the verdict.
+    If every weight is sealed in all files, the claim is about these; the same number
+    for the opened model is shown beside it, and is not part of the verdict.
     """
     why = f" ({', '.join(one.reasons)})" if one.reasons else ""
     limit = f"{one.threshold:g} ({SOURCES[one.source]})"
@@ -78,7 +75,7 @@ def verdict_words(one: Verdict, report: AuditReport) -> str:
     (opened,) = decide([one], report.findings, report.attacks, ())
     if one.claim == "key-bits" and report.subject.access == "sealed":
         return f"{said} from the files alone"
-    return f"{said} from the files alone; from memory {_measured(opened)}, unclaimed"
+    return f"{said} from the files alone; from memory {_measured(opened)}, not claimed"
 
 
 def _measured(one: Verdict) -> str:
@@ -86,12 +83,12 @@ def _measured(one: Verdict) -> str:
 
 
 def number(value: float | None) -> str:
-    """A fraction with three decimals."""
+    """Return a fraction with three decimals."""
     return NOTHING if value is None else f"{value:.3f}"
 
 
 def percent(value: float | None) -> str:
-    """A fraction as a whole percentage; below 10 % with one decimal."""
+    """Return a fraction as a whole percentage; below 10 %, with one decimal."""
     if value is None:
         return NOTHING
     decimals = 1 if 0 < value < 0.1 else 0
@@ -99,17 +96,17 @@ def percent(value: float | None) -> str:
 
 
 def reference_name(findings: Findings) -> str:
-    """What leakage is measured against, in words."""
+    """Return the reference of leakage, in words."""
     return "the plain twin" if findings.baseline else "the correct key"
 
 
 def reference_column(findings: Findings) -> str:
-    """The same, to head a column."""
+    """Return the same, for the head of a column."""
     return "baseline" if findings.baseline else "correct key"
 
 
 def who_attacks(report: AuditReport) -> str:
-    """What the adversaries of a report hold."""
+    """Return what the adversaries of a report hold."""
     subject = report.subject
     if subject.in_halves and subject.access == "weights":
         return FROM_HOST
@@ -119,7 +116,7 @@ def who_attacks(report: AuditReport) -> str:
 
 
 def verdict(findings: Findings, *, sealed_files: bool = False) -> str:
-    """What was found, in two sentences; in three where all files are sealed."""
+    """Return the findings in two sentences; in three if all files are sealed."""
     with_key = (
         f"With the correct key the model reaches {findings.correct.score:.3f} "
         f"{findings.vocabulary.score}"
@@ -130,7 +127,7 @@ def verdict(findings: Findings, *, sealed_files: bool = False) -> str:
             f"{findings.baseline.score:.3f}"
         )
     if sealed_files:
-        with_key += ". Whoever has the files alone has nothing to run"
+        with_key += ". A thief with only the files cannot run the model"
     best, keys = findings.best_try, findings.incorrect
     whose = "in the opened model, taken from memory, " if sealed_files else ""
     if best is None:
@@ -153,14 +150,14 @@ def verdict(findings: Findings, *, sealed_files: bool = False) -> str:
 
 
 def score_caption(findings: Findings) -> str:
-    """What the table of conditions is over."""
+    """Return the caption of the table of conditions."""
     classes = len(findings.class_names) - len(findings.absent_classes)
     said = f"{findings.vocabulary.title} over {classes} classes and {findings.images}"
     return f"{said} images. Intervals redraw the images."
 
 
 def subject_line(report: AuditReport) -> str:
-    """Which model, in a few words."""
+    """Return the model, in a few words."""
     subject = report.subject
     methods = " + ".join(subject.methods)
     of_images = set(subject.methods) - {CHANNELS_METHOD, SEALING}
@@ -172,9 +169,9 @@ def subject_line(report: AuditReport) -> str:
 
 
 def leakage_line(findings: Findings, *, sealed_files: bool = False) -> str:
-    """What the one number is, in words."""
+    """Return the meaning of the first number, in words."""
     if findings.best_try is None:
-        return f"leakage: not measured, for {SEALED}"
+        return f"leakage: not measured, because {SEALED}"
     whose = " of the opened model, as in memory" if sealed_files else ""
     return (
         f"leakage{whose}: the best of {findings.unauthorized_tries} tries without the "
@@ -184,12 +181,12 @@ def leakage_line(findings: Findings, *, sealed_files: bool = False) -> str:
 
 
 def attack_name(finding: AttackFinding) -> str:
-    """An attack and its variant."""
+    """Return an attack and its variant."""
     return f"{finding.attack}, {finding.variant}"
 
 
 def attack_images(finding: AttackFinding) -> str:
-    """Which images an attack had."""
+    """Return the images of an attack, in words."""
     if finding.rung == "T6":
         return "1 pair" if finding.images == 1 else f"{finding.images} transformed"
     if not finding.images:
@@ -198,12 +195,12 @@ def attack_images(finding: AttackFinding) -> str:
 
 
 def headline(section: AttackSection) -> str:
-    """The worst attack in a sentence, and the worst that needs no transformed image."""
+    """Return the worst attack, and the worst without a transformed image, in words."""
     worst = section.worst_finding
     if not section.findings:
         return "No attack was run."
     if worst is None:
-        return "No attack gives anything that could be compared with the correct key."
+        return "No attack has a result that can be compared with the correct key."
     said = (
         f"The worst of {len(section.findings)} attacks, {_described(worst)}, steals "
         f"{percent(worst.stolen_value)} of the worth of the correct key"
@@ -221,20 +218,20 @@ def headline(section: AttackSection) -> str:
         )
     next_one = max(others, key=lambda finding: finding.stolen_value or 0.0)
     return (
-        f"{said}; it needs a transformed image. Without one the worst is "
+        f"{said}; it needs a transformed image. Without one, the worst is "
         f"{_described(next_one)}: {percent(next_one.stolen_value)}."
     )
 
 
 def no_pictures(gallery: Gallery | None) -> str:
-    """Why a page shows no images; empty if it does."""
+    """Return why a page shows no images; empty if it does."""
     if gallery is None:
         return (
-            "There are no pictures here: this page was made again from audit.json, "
-            "which holds none. They are on the page that the audit itself wrote."
+            "This page has no pictures: it was written again from audit.json, which "
+            "has none. They are on the page that the audit itself wrote."
         )
     if not gallery.predictions:
-        return "There are no pictures here: none were asked for, with --examples 0."
+        return "This page has no pictures: --examples 0 asked for none."
     return ""
 
 
@@ -245,7 +242,7 @@ def _described(finding: AttackFinding) -> str:
 
 
 def stolen_value_line(section: AttackSection) -> str:
-    """What the second number is, in words."""
+    """Return the meaning of the second number, in words."""
     return (
         "stolen value: the worst attack, on a scale from what the same adversary gets "
         f"without the stolen weights ({percent(0)}) to the correct key ({percent(1)})"

@@ -1,6 +1,6 @@
 """Audit a run or a bundle: the whole way from a plan to a report.
 
-Everything that is measured goes into the log, and the report is made of the log alone.
+All measurements go into the log, and the report is made from the log alone.
 """
 
 from dataclasses import dataclass, replace
@@ -31,17 +31,17 @@ MANY_PIXELS = 1 << 26
 
 
 class Watch(Protocol):
-    """Told how an audit goes."""
+    """A watcher of the progress of an audit."""
 
     def predicting(self, done: int, total: int) -> None:
-        """So many predictions are made, of so many."""
+        """Called with the predictions done and all predictions."""
 
     def attacking(self, name: str, done: int) -> None:
-        """An attack asked for so many predictions so far."""
+        """Called with the predictions of an attack so far."""
 
 
 class _Silent:
-    """Nobody watches."""
+    """A watcher that ignores everything."""
 
     def predicting(self, done: int, total: int) -> None:
         return
@@ -52,7 +52,7 @@ class _Silent:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit gives: the report, and the pictures of its page."""
+    """The result of an audit: the report, and the pictures of its page."""
 
     report: AuditReport
     gallery: Gallery
@@ -68,18 +68,18 @@ def audit(
     """Measure what users with and without the key get from a model.
 
     Args:
-        plan: What is to be done.
-        log: Where every event is written as it happens; None writes none.
-        resume: Go on with what `log` holds, or begin it.
-        watch: Told how it goes.
+        plan: The plan of the audit.
+        log: Where to write every event as it happens; None to write none.
+        resume: Resume the audit in `log`, or begin it.
+        watch: Called with its progress.
 
     Raises:
         MalformedRun: The weights are damaged.
-        DatasetError: The images have other classes than the model, or are damaged;
-            or the adversary has none, or has the audited ones.
-        ReportError: The log is of another audit, or was changed since.
-        OutputError: The log cannot be written, or is there already.
-        ProviderError: onnxruntime gave up on a bundle, for want of memory as a rule.
+        DatasetError: The images have other classes than the model, or are damaged; or
+            the adversary has no images, or the audited ones.
+        ReportError: The log belongs to another audit, or was changed since.
+        OutputError: The log cannot be written, or already exists.
+        ProviderError: onnxruntime failed on a bundle, usually for lack of memory.
     """
     plan.check()
     target, watch = plan.target, watch or _Silent()
@@ -149,7 +149,7 @@ def _attack(
 
 
 class _Meter:
-    """Counts the predictions of each attack."""
+    """A counter of the predictions of each attack."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch, self._name, self._done = watch, "", 0

@@ -1,4 +1,4 @@
-"""The first event of an audit: everything that its findings follow from."""
+"""Describe an audit in its first event: everything that its findings follow from."""
 
 import shlex
 
@@ -11,7 +11,7 @@ from mlguard.protect.run_folder import machine, versions
 
 
 def describe(plan: AuditPlan, engine: Engine) -> Started:
-    """What is audited and how; of the keys, only how far they are apart is told.
+    """Return what is audited and how; it shows only how far keys are apart.
 
     Args:
         plan: What is to be done.
@@ -19,7 +19,7 @@ def describe(plan: AuditPlan, engine: Engine) -> Started:
 
     Raises:
         DatasetError: An image is damaged.
-        MalformedRun: A file of weights cannot be read.
+        MalformedRun: A weights file cannot be read.
     """
     target, images = plan.target, plan.images
     transforms = target.transforms
@@ -59,7 +59,7 @@ def describe(plan: AuditPlan, engine: Engine) -> Started:
 
 
 def _command(plan: AuditPlan) -> str:
-    """The command again; words in capitals stand for the reader's own paths."""
+    """Return the command; words in capitals stand for the reader's own paths."""
     settings = plan.settings
     given = plan.budget is not None and plan.adversary and plan.adversary.ancestor
     public = " --ancestor ANCESTOR" if given else ""

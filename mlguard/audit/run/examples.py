@@ -1,4 +1,4 @@
-"""Fig. 5 of arXiv:2107.09362 for one model: what each user sees of the same image."""
+"""Draw Fig. 5 of arXiv:2107.09362 for one model: the answers that each user gets."""
 
 from collections.abc import Sequence
 
@@ -24,9 +24,9 @@ def draw_gallery(
     Args:
         protected: The protected model.
         baseline: Its plain twin, if one was trained.
-        plan: Which images, which keys, and how many pictures; only predictions made
-            with the keys are drawn.
-        measured: What was counted, to choose the images and the best incorrect key.
+        plan: The plan, with images, keys and the number of pictures; only predictions
+            made with the keys are drawn.
+        measured: The counts, to choose the images and the best incorrect key.
     """
     dataset, transforms = plan.images, plan.target.transforms
     spec, class_names = plan.target.spec, plan.target.data.class_names
@@ -59,14 +59,14 @@ def draw_gallery(
 
 
 def example_images(present: NDArray[np.bool_], number: int) -> list[int]:
-    """Choose images that between them show many classes, by a fixed rule.
+    """Choose images that together show many classes, by a fixed rule.
 
-    Each choice adds the most classes not shown yet; then the image with the most
-    classes wins, then the first.
+    Each choice adds the most new classes; ties go to the image with the most classes,
+    then to the first.
 
     Args:
         present: Which classes each image shows.
-        number: How many images, at most.
+        number: The maximum number of images.
 
     Shape:
         present  (images, classes)
@@ -107,7 +107,7 @@ def _class_row(
     users: list[tuple[str, Subject, Condition]],
     class_names: Sequence[str],
 ) -> Row:
-    """An image with its class, and the most probable classes that each user gets."""
+    """Return an image with its class, and the most probable classes for each user."""
     image, truth = dataset[index]
     caption = f"input: {class_names[int(truth)]}"
     pictures = [Picture(image_png(image.numpy()), caption, f"Test image {index + 1}")]

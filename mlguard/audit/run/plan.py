@@ -1,4 +1,4 @@
-"""What an audit is to do: the model, the images, who attacks, and what is claimed."""
+"""The plan of an audit: the model, the images, the adversary and the claims."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,10 @@ class Adversary:
     """The images that attacks may use.
 
     Attributes:
-        dataset: Labelled images of the same kind as those audited, and others.
-        split: What to call them in the report.
-        ancestor: Public weights of the same architecture, a .safetensors file; None
-            where there are only those that the recipe starts from.
+        dataset: Labelled images like the audited ones, but different.
+        split: Their name in the report.
+        ancestor: Public weights of the same architecture, a .safetensors file; None if
+            there are only the recipe's initial weights.
     """
 
     dataset: LabelledSet
@@ -32,16 +32,17 @@ class Adversary:
 
 @dataclass(frozen=True, kw_only=True)
 class AuditPlan:
-    """Everything that one audit follows from.
+    """Everything that decides an audit.
 
     Attributes:
-        target: Of `target_of_run` or `target_of_bundle`, with the same settings.
+        target: The result of `target_of_run` or `target_of_bundle`, with the same
+            settings.
         images: Labelled images that the model was not trained on.
-        split: What to call them in the report.
+        split: Their name in the report.
         settings: The recipe's [audit] section, as options changed it.
-        limits: What is claimed; of `limits_of`.
-        adversary: The images of whoever attacks; needed if there is a budget.
-        examples: Images to show in the report; 0 keeps every image out of it.
+        limits: The claims, from `limits_of`.
+        adversary: The images of attacks; required if there is a budget.
+        examples: The number of images in the report; 0 for none.
         crew: The processes that share the work; only the first writes the log.
     """
 
@@ -56,13 +57,13 @@ class AuditPlan:
 
     @property
     def budget(self) -> Budget | None:
-        """What attacks may spend; None where none are run."""
+        """The budget of attacks; None without attacks."""
         name = self.settings.budget
         return None if name == "none" else BUDGETS[name]
 
     @property
     def public(self) -> recipe.Model | None:
-        """The architecture with the weights that the public has."""
+        """The architecture with its public weights."""
         spec, given = self.target.model, self.adversary and self.adversary.ancestor
         if spec is None or given is None:
             return spec
@@ -70,7 +71,7 @@ class AuditPlan:
 
     @property
     def pool(self) -> int:
-        """How many images of its own the adversary gets."""
+        """The number of the adversary's own images."""
         if self.budget is None or self.adversary is None:
             return 0
         wanted = pool_size(self.budget, self.target.trained_on)
@@ -84,18 +85,18 @@ class AuditPlan:
         return len(self.images) * height * width * tried
 
     def check(self) -> None:
-        """Refuse images that the model, or the attacks, cannot be judged by.
+        """Refuse images that cannot score the model or the attacks.
 
         Raises:
-            DatasetError: They are of another task or of other classes than the model;
-                or the adversary has none, or has the audited ones.
+            DatasetError: Their task or classes differ from the model's; or the
+                adversary has no images, or the audited ones.
         """
         self._check_classes(self.images)
         if self.budget is None:
             return
         if self.adversary is None:
             raise DatasetError(
-                "attacks need images of the adversary's own",
+                "attacks need the adversary's own images",
                 hint="give `adversary`, or set audit.budget to none",
             )
         self._check_classes(self.adversary.dataset)
@@ -106,7 +107,7 @@ class AuditPlan:
             )
 
     def source(self) -> AdversaryImages | None:
-        """Whose images attacks use, for the log; None where there are no attacks."""
+        """Return the images of attacks, for the log; None without attacks."""
         if self.budget is None or self.adversary is None:
             return None
         given, public = self.adversary.ancestor, self.public
@@ -123,11 +124,12 @@ class AuditPlan:
         spec, task = self.target.data, images.task
         if task.name != spec.task:
             raise DatasetError(
-                f"the model was trained for {spec.task}, the images are labelled for "
-                f"{task.name}"
+                f"the model was trained for {spec.task}, but the images are labelled "
+                f"for {task.name}"
             )
         if task.classes != spec.classes:
             raise DatasetError(
-                f"the model has {spec.classes} classes, the images have {task.classes}",
+                f"the model has {spec.classes} classes, but the images have "
+                f"{task.classes}",
                 hint="audit a model on images labelled with its own classes",
             )

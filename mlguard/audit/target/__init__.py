@@ -1,4 +1,4 @@
-"""What is audited: a run folder or a bundle, in one form. Needs torch."""
+"""The target of an audit: a run folder or a bundle, in one form. Needs torch."""
 
 from mlguard.audit.target.bundle import target_of_bundle
 from mlguard.audit.target.bundle_data import check_data, data_of

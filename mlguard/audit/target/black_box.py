@@ -1,10 +1,10 @@
-"""The model of a bundle: onnxruntime runs it, and nobody looks inside. Needs torch.
+"""The model of a bundle as a black box, run by onnxruntime. Needs torch.
 
-What is open is run with anything in its key slots, what is sealed by its key alone.
+An open bundle runs with any values in its key slots, a sealed one only with its key.
 
 Images under a key's transform go through the bundle's own preprocess.onnx, with the
-transform in its key slots. What has no such form, such as a plain image or one of
-another method, is done to the pixels before the model, as a thief would.
+transform in its key slots. Other inputs, such as a plain image or another method,
+replace the pixels before the model, as a thief would do it.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from mlguard.runtime import Graphs, Session
 
 
 class GraphModel(nn.Module):
-    """The model graph where attacks expect a module: pixels in, logits out.
+    """The model graph as the module that attacks expect: pixels in, logits out.
 
     It has no parameters and no layers; its key slots hold the identity.
     """
@@ -39,7 +39,7 @@ class GraphModel(nn.Module):
 
 @dataclass(frozen=True)
 class BlackBox(Subject):
-    """A bundle that is run with anything in its key slots."""
+    """A bundle that runs with any values in its key slots."""
 
     graphs: Graphs
 
@@ -65,7 +65,7 @@ class BlackBox(Subject):
         return "onnxruntime"
 
     def channels(self, layers: Sequence[str], size: tuple[int, int]) -> dict[str, int]:
-        """How many channels the outputs of layers have, by the manifest."""
+        """Return how many channels the outputs of layers have, from the manifest."""
         maps = self.graphs.bundle.manifest.feature_maps
         return {one.layer: one.channels for one in maps if one.layer in layers}
 
@@ -73,7 +73,7 @@ class BlackBox(Subject):
         """Run the graph under a condition; it has no layers to watch."""
         transforms = condition.transforms
         if transforms is None and condition.features:
-            raise ValueError("a graph takes permutations of feature maps alone")
+            raise ValueError("a graph only takes permutations of feature maps")
         image = None if transforms is None else transforms.image
         if transforms is not None and self.graphs.takes(image):
             pixels = self.graphs.pixels(images.numpy(), image)
@@ -85,7 +85,7 @@ class BlackBox(Subject):
 
 
 class Nothing(nn.Module):
-    """What there is of a sealed model without its key."""
+    """A sealed model without its key."""
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Refuse: no attack is run on a sealed model."""
@@ -103,7 +103,7 @@ class Unlocked(Subject):
         """Run a bundle that its key has opened."""
         given = session.image
         if given is None or given.colours != "RGB":
-            raise ValueError("a bundle that takes no RGB images is not audited")
+            raise ValueError("a bundle that does not take RGB images cannot be audited")
         mean, std = ((one[0], one[1], one[2]) for one in (given.mean, given.std))
         normalization = Normalization(mean, std)
         return cls(Nothing().eval(), normalization, torch.device("cpu"), session)

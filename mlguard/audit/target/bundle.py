@@ -1,4 +1,4 @@
-"""A bundle as what is audited: whose it is, and which images it is for. Needs torch."""
+"""A bundle as the target of an audit. Needs torch."""
 
 import torch
 
@@ -28,23 +28,23 @@ def target_of_bundle(
     device: str,
     data_words: tuple[str, ...] = (),
 ) -> Target:
-    """A bundle as what is audited, after everything that its key can check.
+    """Return a bundle as the target of an audit, after all checks with its key.
 
     Args:
         bundle: The bundle.
-        key: The key it was made for.
-        data: Which images; its classes are named.
+        key: The key that it was made for.
+        data: The images; the classes are named.
         settings: The [audit] section.
-        key_name: What the owner's keystore calls the key.
+        key_name: The key's name in the owner's keystore.
         device: "auto", "cpu" or "cuda", for onnxruntime.
-        data_words: How `data` came about, as options of the command.
+        data_words: The options of the command that define `data`.
 
     Raises:
         WrongKey: The bundle was made for another key.
         MalformedBundle: A graph cannot be loaded.
-        TamperedBundle: The file is not what the key's owner wrote.
+        TamperedBundle: The file was changed after the key's owner wrote it.
         ProviderError: The device is not available, or computes wrongly.
-        DatasetError: The images are not those that the bundle is for.
+        DatasetError: The images do not match the bundle.
     """
     check_data(bundle.manifest, data, name=bundle.name)
     manifest = bundle.manifest
@@ -86,13 +86,13 @@ def target_of_bundle(
 
 def _model_sha256(bundle: Bundle | Bundle2) -> str:
     if isinstance(bundle, Bundle2):
-        return bundle.digest  # of the manifest, which vouches for every tensor
+        return bundle.digest  # digest of the manifest, which authenticates every tensor
     manifest = bundle.manifest
     return manifest.files[manifest.model_member].sha256
 
 
 def transform_of(manifest: AnyManifest) -> recipe.Transform:
-    """What the key of a bundle does, as a recipe says it; nothing if it only seals."""
+    """Return a bundle's methods, as a recipe names them; empty if it only seals."""
     keyed = manifest.keyed
     methods = [str(method) for method in keyed.methods]
     layers = tuple(one.layer for one in keyed.layers)
@@ -100,7 +100,7 @@ def transform_of(manifest: AnyManifest) -> recipe.Transform:
         methods.append(CHANNELS_METHOD)
     signs = any(one.signs for one in keyed.layers)
     size = keyed.block_size if keyed.methods else 1
-    if not methods:  # no recipe says so: one seals weights, or it keys something
+    if not methods:  # no recipe allows it: a recipe seals weights or has a transform
         return recipe.Transform.model_construct(
             method=(), block_size=size, layers=(), signs=False
         )

@@ -1,4 +1,4 @@
-"""Which images a bundle is for, as far as its manifest says so."""
+"""Find the images that a bundle is for, as far as its manifest describes them."""
 
 from pydantic import ValidationError
 
@@ -23,14 +23,14 @@ KINDS: dict[str, recipe.Kind] = {
 
 
 def data_of(manifest: AnyManifest, *, name: str) -> recipe.Data:
-    """The data set of a bundle.
+    """Return the data set of a bundle.
 
-    It does not say how they lie on a disk: the `folder` layout is assumed, and
-    `imagefolder` for a classification, with lists of the usual names.
+    The manifest does not describe files: the `folder` layout is assumed, or
+        `imagefolder` for a classification, with lists of the usual names.
 
     Raises:
-        DatasetError: No recipe could say what the manifest does, or nothing of what
-            the bundle gives could be scored.
+        DatasetError: No recipe matches the manifest, or the bundle's answer cannot be
+            scored.
     """
     image, task = scored(manifest, name=name)
     fields: dict[str, object] = {
@@ -50,34 +50,35 @@ def data_of(manifest: AnyManifest, *, name: str) -> recipe.Data:
 
 
 def scored(manifest: AnyManifest, *, name: str) -> tuple[ImageFacts, TaskFacts]:
-    """The image that a bundle takes, and the classes that it gives.
+    """Return the image that a bundle takes, and the task of its answer.
 
     Raises:
-        DatasetError: It takes no RGB image, or gives no classes, or an audit could not
-            say what somebody without its key gets.
+        DatasetError: It does not take an RGB image, does not answer with classes, or an
+            audit would learn nothing about users without its key.
     """
     image, task = image_of(manifest), task_of(manifest)
     if image is None or image.colours != "RGB" or len(image.size) != 2:
         raise DatasetError(
-            f"{name} takes no RGB image, so there is no data set to audit it on",
-            hint="`mlguard predict` runs it; an audit scores classes of images",
+            f"{name} does not take an RGB image, so there is no data set to audit it "
+            "on",
+            hint="`mlguard predict` runs it, but an audit scores classes of images",
         )
     if task is None or task.name not in KINDS:
         given = "detections" if task is not None else "no class of a pixel or an image"
         raise DatasetError(
-            f"{name} gives {given}, which an audit does not score",
-            hint="segmentation and classification are audited",
+            f"{name} answers with {given}, which an audit does not score",
+            hint="only segmentation and classification can be audited",
         )
     if isinstance(manifest, Manifest2) and not manifest.seal.weights:
         raise DatasetError(
-            f"{name} is of format 2 and not sealed: there is nothing to be found out",
-            hint="audit the run folder it was made of",
+            f"{name} is of format 2 and not sealed: there is nothing to find out",
+            hint="audit the run folder that it was made from",
         )
     return image, task
 
 
 def check_data(manifest: AnyManifest, data: recipe.Data, *, name: str) -> None:
-    """Refuse images that a bundle is not for.
+    """Refuse images that do not match a bundle.
 
     Raises:
         DatasetError: Another task, other classes, or another size.
@@ -86,7 +87,7 @@ def check_data(manifest: AnyManifest, data: recipe.Data, *, name: str) -> None:
     hint = "audit a bundle on the data it was trained for; --recipe and --set name it"
     if data.task != task.name:
         raise DatasetError(
-            f"{name} is for {task.name}, the data is labelled for {data.task}",
+            f"{name} is for {task.name}, but the data is labelled for {data.task}",
             hint=hint,
         )
     if data.class_names != task.class_names:
@@ -97,7 +98,7 @@ def check_data(manifest: AnyManifest, data: recipe.Data, *, name: str) -> None:
         )
     if task.ignore_index not in (None, data.ignore_index):
         raise DatasetError(
-            f"{name} ignores {task.ignore_index} in masks, the data "
+            f"{name} ignores {task.ignore_index} in masks, but the data "
             f"{data.ignore_index}",
             hint=hint,
         )
@@ -106,7 +107,8 @@ def check_data(manifest: AnyManifest, data: recipe.Data, *, name: str) -> None:
             f"{height} x {width}" for height, width in (image.size, data.size)
         )
         raise DatasetError(
-            f"{name} was trained at {own} pixels, the data is to be read at {other}",
+            f"{name} was trained at {own} pixels, but the data would be read at "
+            f"{other}",
             hint=f"--set data.size={list(image.size)}",
         )
 

@@ -1,7 +1,6 @@
-"""What is audited, in one form for everything that can be. Needs torch.
+"""A run folder as the target of an audit. Needs torch.
 
-A run folder has weights, a recipe and perhaps a plain twin; a bundle has graphs and a
-manifest. The rest of the audit asks neither.
+A run folder has weights, a recipe and perhaps a plain twin.
 """
 
 import torch
@@ -20,12 +19,12 @@ from mlguard.recipe import recipe_sha256
 def target_of_run(
     run: Run, key: ModelKey, settings: recipe.Audit, device: torch.device
 ) -> Target:
-    """A run folder as what is audited.
+    """Return a run folder as the target of an audit.
 
     Raises:
         WrongKey: The model was protected with another key.
         MalformedRun: The run is a baseline run, or its weights are missing.
-        TamperedRun: The holder of the key did not make this run.
+        TamperedRun: This run was not made with the key.
     """
     protection = protection_of(run)
     run = run.unlocked(key)
@@ -59,7 +58,7 @@ def target_of_run(
 
 
 def _built(run: Run) -> tuple[str, ...]:
-    """What makes the model, where it is its owner's own, as the command is told."""
+    """Return the option of the command that names the owner's own `build`."""
     name = run.provenance.get(BUILT_BY)
     return ("--build", name) if isinstance(name, str) and name.isprintable() else ()
 
@@ -76,6 +75,7 @@ def _subject(run: Run) -> AuditedModel:
         block_size=run.recipe.transform.image_block_size,
         layers=run.recipe.transform.layers,
         training_seed=run.recipe.train.seed,
-        # With --keep-plain, or a copy beside them, whoever has the files has the model.
+        # With --keep-plain, or a copy beside them, the files hold the model in the
+        # clear.
         sealed_files=run.recipe.transform.seals and not run.open_weights(),
     )

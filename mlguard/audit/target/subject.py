@@ -1,4 +1,4 @@
-"""A model that is ready to be shown images. Needs torch."""
+"""A model that is ready to run on images. Needs torch."""
 
 import copy
 from collections.abc import Sequence
@@ -61,10 +61,10 @@ class Subject:
         return Subject(self.model.of_host(seed=seed), self.normalization, self.device)
 
     def copy(self, *, learns: bool = False) -> "Subject":
-        """A copy to train, or to train something beside: the original stays as it is.
+        """Return a copy to train, or to train an adapter on; the original is kept.
 
         Args:
-            learns: Whether its weights and statistics are learned; else it is fixed.
+            learns: Whether its weights and statistics are learned; if not, it is fixed.
         """
         model = copy.deepcopy(self.model).train(learns).requires_grad_(learns)
         return Subject(model, self.normalization, self.device)
@@ -113,7 +113,7 @@ class Subject:
         return output_of(self.model, images, condition, self.normalization)
 
     def channels(self, layers: Sequence[str], size: tuple[int, int]) -> dict[str, int]:
-        """How many channels the outputs of layers have.
+        """Return how many channels the outputs of layers have.
 
         Args:
             layers: Their names.

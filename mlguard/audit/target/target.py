@@ -1,7 +1,7 @@
-"""What is audited, in one form for everything that can be. Needs torch.
+"""The target of an audit, in one form for runs and bundles. Needs torch.
 
 A run folder has weights, a recipe and perhaps a plain twin; a bundle has graphs and a
-manifest. The rest of the audit asks neither.
+manifest. The rest of the audit does not depend on either.
 """
 
 from collections.abc import Callable
@@ -25,24 +25,24 @@ class Target:
     """One protected model under one key, ready to be audited.
 
     Attributes:
-        subject: What the report says of it.
-        model_sha256: Of its weights, or of its graph.
-        baseline_sha256: Of its plain twin's weights; None if there is none.
-        data: Which images it is for.
-        spec: What its key does; public.
-        model: The recipe's [model] section; None where only a graph is known.
-        build: Makes the model, if the recipe's architecture does not.
-        transforms: What every key of the audit does.
-        shown_by_weights: Whether the weights show what is done to images.
-        secret: Authenticates the log.
-        proof_secret: Proves the report.
-        load: Gives the model in eval mode, a new one each time.
-        load_baseline: Gives its plain twin, or None.
-        device: Where to compute.
-        processor: What to call that in the report; empty for what torch calls it.
-        old_proof: Whether the run's proof leaves out its twin and its provenance.
-        trained_on: How many images it was trained on; 0 if that is not known.
-        trained_fingerprint: Of these images.
+        subject: Its description in the report.
+        model_sha256: SHA-256 of its weights, or of its graph.
+        baseline_sha256: SHA-256 of its plain twin's weights; None if there is none.
+        data: The images that it is for.
+        spec: Its methods; public.
+        model: The recipe's [model] section; None if only a graph is known.
+        build: A function that makes the model, if the recipe's architecture does not.
+        transforms: The transforms of every key of the audit.
+        shown_by_weights: Whether the weights reveal the transform of images.
+        secret: The subkey that authenticates the log.
+        proof_secret: The subkey that proves the report.
+        load: A function that returns the model in eval mode, a new one each time.
+        load_baseline: A function that returns its plain twin, or None.
+        device: The device to compute on.
+        processor: The device's name in the report; empty for torch's name.
+        old_proof: Whether the run's proof omits its twin and its provenance.
+        trained_on: How many images it was trained on; 0 if unknown.
+        trained_fingerprint: The fingerprint of these images.
         words: The first words of the command that audits it again.
     """
 
@@ -68,20 +68,20 @@ class Target:
 
     @property
     def key_space_bits(self) -> float:
-        """Bits that someone who has the model does not read off it."""
+        """The key space in bits, without what the model itself reveals."""
         correct = self.transforms.correct
         if self.sealed and correct.image is None and not correct.channels:
-            return SECRET_BITS  # of the key that everything is sealed under
+            return SECRET_BITS  # bits of the key that everything is sealed under
         return correct.channel_bits if self.shown_by_weights else correct.key_space_bits
 
     @property
     def sealed(self) -> bool:
-        """Whether nobody can run it without the key."""
+        """Whether it cannot run without the key."""
         return self.subject.access == "sealed"
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file of weights.
+    """Return the SHA-256 of a weights file.
 
     Raises:
         MalformedRun: It cannot be read.

@@ -1,10 +1,9 @@
-"""What every key of an audit does: the correct one, incorrect ones, nearby ones.
+"""The transforms of all keys of an audit: correct, incorrect and nearby ones.
 
-An incorrect key is a full model key, and what it does to an image is derived for this
-model just as the correct key's transform is. The draw starts from a subkey of the
-correct key and follows from the protected model alone: no reader of the report can
-compute the key that scored best, and no owner can choose the draw that flatters him.
-docs/spec/audit-v4.md, section 2.
+An incorrect key is a full model key, and its transforms are derived for this model just
+as the correct key's are. The draw starts from a subkey of the correct key and depends
+on the protected model alone: no reader of the report can compute the key that scored
+best, and no owner can choose a favourable draw. docs/spec/audit-v4.md, section 2.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,18 +21,18 @@ def incorrect_key(subkeys: ModelSubkeys, index: int) -> ModelKey:
     """Draw one incorrect key.
 
     Args:
-        subkeys: Of the audited model under its correct key.
-        index: Which of the model's incorrect keys, from 0.
+        subkeys: The subkeys of the audited model under its correct key.
+        index: The number of the incorrect key, from 0.
     """
     return ModelKey(subkeys.derive(f"audit/incorrect-key={index}"))
 
 
 @dataclass(frozen=True)
 class AuditTransforms:
-    """What every key of an audit does to an image. Key material: never written.
+    """The transforms of all keys of an audit: key material, never written.
 
     Attributes:
-        correct: The model's own.
+        correct: The model's own transforms.
         incorrect: One for each incorrect key.
         nearby: For each share, transforms that differ from the correct one by it.
     """
@@ -50,16 +49,16 @@ class AuditTransforms:
         subkeys: ModelSubkeys,
         settings: recipe.Audit,
     ) -> "AuditTransforms":
-        """Derive them all; more keys begin with the same ones as fewer.
+        """Derive all transforms; fewer keys are a prefix of more.
 
         Args:
-            correct: What the correct key does.
-            derive: What a key's subkeys for this model do.
-            subkeys: Of the audited model under its correct key.
-            settings: How many of each.
+            correct: The transforms of the correct key.
+            derive: A function from a key's subkeys for this model to its transforms.
+            subkeys: The subkeys of the audited model under its correct key.
+            settings: The number of keys of each kind.
         """
         if correct.image is None and not correct.channels:
-            return cls(correct, [], [])  # every key does the same: nothing
+            return cls(correct, [], [])  # no key does anything
         incorrect = [
             derive(incorrect_key(subkeys, index).for_model(subkeys.protection_id))
             for index in range(settings.incorrect_keys)
@@ -90,6 +89,6 @@ class AuditTransforms:
         return sum(same(self.correct, transform) for transform in self.incorrect)
 
     def changed(self, transforms: Sequence[TransformSet]) -> float:
-        """Mean share of the entries in which transforms differ from the correct one."""
+        """Return the mean share of entries that differ from the correct transform's."""
         shares = [changed_share(self.correct, transform) for transform in transforms]
         return float(np.mean(shares))

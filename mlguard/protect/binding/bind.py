@@ -1,8 +1,8 @@
-"""Bind a trained model to a key without training, and to another key after that.
+"""Bind a trained model to a key without training, and rebind it to another key.
 
-What the key does is folded into the layers that read images and feature maps (fold.py).
-The result is a run folder like that of training, with the plain model as its baseline.
-Nothing is written that was not compared with the model it came from.
+The key's transforms are folded into the layers that read images and feature maps
+(fold.py). The result is a run folder like that of training, with the plain model as its
+baseline. Nothing is written before a comparison with the original model.
 """
 
 import errno
@@ -46,15 +46,15 @@ MAX_CURVES_BYTES = 1 << 26  # of metrics or their picture; a training has few ep
 
 @dataclass(frozen=True)
 class Bound:
-    """A model that was bound, and how it compares with the one it came from.
+    """A bound model, and its comparison with the original.
 
     Attributes:
-        run: Its run run_folder.
-        fold_ms: Milliseconds that folding took.
+        run: Its run folder.
+        fold_ms: The time of folding in milliseconds.
         difference: The largest difference of two logits.
-        largest_logit: What to compare `difference` with.
-        unfolded: Layers that keep their running statistics although batch norms were
-            to be folded, by name, and what they are.
+        largest_logit: The largest logit, as the scale of `difference`.
+        unfolded: Names and kinds of layers that keep their running statistics although
+            batch norms were to be folded.
     """
 
     run: Run
@@ -77,16 +77,17 @@ def bind_model(
 
     Args:
         plain: The plain model.
-        recipe: Of the bound model, from `bound_recipe`.
+        recipe: The recipe of the bound model, from `bound_recipe`.
         key: The model key.
-        out: The run folder to write; new or empty.
-        key_name: What the owner's keystore calls the key.
-        keep_plain: Under the method `weights`, leave what is in the folder as it is.
+        out: The run folder to write, new or empty.
+        key_name: The key's name in the owner's keystore.
+        keep_plain: Under the method `weights`, leave the files of the folder in the
+            clear.
 
     Raises:
-        OutputExists: The folder holds something.
+        OutputExists: The folder is not empty.
         MalformedRun: The plain weights are missing, damaged or of another model.
-        BindingError: What the key does cannot be folded into the model.
+        BindingError: The key's transforms cannot be folded into the model.
         ParityError: The bound model does not compute what the plain one does.
         OutputError: There is no space, or the folder is not writable.
     """
@@ -116,22 +117,22 @@ def bind_model(
 def rebind_run(
     run: Run, old: ModelKey, key: ModelKey, out: Path, *, key_name: str
 ) -> Bound:
-    """Give a bound model another key, and a protection id of its own.
+    """Give a bound model another key, and a new protection id.
 
     Args:
         run: A protected run.
-        old: The key it needs.
-        key: The key that the new run shall need.
-        out: The run folder to write; new or empty.
-        key_name: What the owner's keystore calls the new key.
+        old: The key that it needs now.
+        key: The key that the new run will need.
+        out: The run folder to write, new or empty.
+        key_name: The new key's name in the owner's keystore.
 
     Raises:
         WrongKey: The run was protected with another key than `old`.
-        TamperedRun: The holder of `old` did not make this run.
+        TamperedRun: This run was not made with `old`.
         MalformedRun: It is a baseline run, or is damaged.
-        OutputExists: The folder holds something.
-        BindingError: The run was not bound but trained under its key, and what it does
-            cannot be folded.
+        OutputExists: The folder is not empty.
+        BindingError: The run was not bound but trained under its key, and the
+            transforms cannot be folded.
         ParityError: The new model does not compute what the old one does.
         OutputError: There is no space, or the folder is not writable.
     """
@@ -178,7 +179,7 @@ def _write(
     *,
     seals: bool,
 ) -> Run:
-    """Write a bound run whole, or nothing: beside its place, then into it."""
+    """Write a bound run completely or not at all: beside its place, then into it."""
     protection = draft.protection
     assert protection is not None
     _check_form(model, draft)
@@ -206,13 +207,11 @@ def _check_form(model: nn.Module, draft: Run) -> None:
         blank = blank_model(draft.recipe, draft.build)
     problem = run_folder.load_tensors(blank, model.state_dict(), assign=True)
     if problem:
-        raise BindingError(
-            f"the bound model has not the form that its recipe builds: {problem}"
-        )
+        raise BindingError(f"the recipe does not build a model of this form: {problem}")
 
 
 def _put(whole: Path, out: Path) -> None:
-    """Move a folder to a place where there is nothing, or an empty folder."""
+    """Move a folder to a new place, or over an empty folder."""
     try:
         whole.rename(out)
     except OSError as error:
@@ -222,7 +221,7 @@ def _put(whole: Path, out: Path) -> None:
 
 
 def _provenance(draft: Run, facts: dict[str, Any]) -> dict[str, Any]:
-    """What is known of the training, and what was done after it."""
+    """Return the facts about the training and the binding."""
     return draft.provenance | {
         "recipe_sha256": recipe_sha256(draft.recipe),
         run_folder.BOUND: facts
@@ -236,7 +235,7 @@ def _provenance(draft: Run, facts: dict[str, Any]) -> dict[str, Any]:
 def _write_weights(
     path: Path, tensors: dict[str, Tensor], keeper: Keeper | None
 ) -> None:
-    """Write weights: sealed from the first byte, if they are to be."""
+    """Write weights, sealed from the first byte if the method seals."""
     if keeper is None:
         run_folder.write_tensors(path / run_folder.MODEL, tensors)
     else:
@@ -244,7 +243,7 @@ def _write_weights(
 
 
 def _write_twin(plain: Run, twin: Path, subkeys: ModelSubkeys, *, seals: bool) -> None:
-    """Put the plain model beside the bound one, so that an audit can compare."""
+    """Copy the plain model beside the bound one, so that an audit can compare."""
     prepare_output_folder(twin, mode=PRIVATE_FOLDER)
     run_folder.write_json(twin / run_folder.PROVENANCE, plain.provenance)
     run_folder.write_setup(twin, plain.recipe, None)
@@ -261,6 +260,6 @@ def _write_twin(plain: Run, twin: Path, subkeys: ModelSubkeys, *, seals: bool) -
     if seals:
         sealed = Keeper(subkeys, run_folder.TWIN, hidden=True)
         return _write_weights(twin, plain.read_tensors(), sealed)
-    # No link: whoever trains on into the same file would change every twin.
+    # Not a link: training on into the same file would change every twin.
     weights = plain.read_weights()
     return atomic_write(twin / run_folder.MODEL, weights, mode=run_folder.PRIVATE)

@@ -1,6 +1,6 @@
-"""What a key does, folded into a model; and the recipe of what comes out.
+"""Fold a key's transforms into a model, and write the recipe of the result.
 
-Knows no run folder. How it is done: mlguard/models/binding.
+The module knows no run folder. The rewriting itself is in mlguard/models/binding.
 """
 
 import difflib
@@ -49,17 +49,17 @@ def bound_recipe(
     layers: Sequence[str] = (),
     fold_batch_norm: bool = False,
 ) -> Recipe:
-    """The recipe of a plain model once it is bound. Refuses what cannot be folded.
+    """Return the recipe of a plain model once bound; refuse what cannot be folded.
 
     Args:
         plain: The plain model.
-        methods: In the order applied; those of its recipe if none are given.
+        methods: The methods in their order; those of its recipe if none are given.
         block_size: M, in pixels; that of its recipe if None.
-        layers: Whose channels are permuted, by their names in the model.
+        layers: The layers whose channels are permuted, by their names in the model.
         fold_batch_norm: Whether batch norms are folded, so that no statistics ship.
 
     Raises:
-        RecipeError: The methods, the block size and the layers do not go together.
+        RecipeError: The methods, the block size and the layers cannot be combined.
         BindingError: They cannot be folded into this model.
     """
     spec = plain.recipe.transform
@@ -70,9 +70,9 @@ def bound_recipe(
     on_images = bool(set(chosen) - {CHANNELS_METHOD, WEIGHTS_METHOD})
     if plain.recipe.model.stem == "blocks" and not on_images:
         raise BindingError(
-            f"the stem of {plain.weights} has the form of blocks, and "
-            f"`{'`, `'.join(chosen)}` leaves images as they are",
-            hint="choose a method on images as well, such as orthogonal,channels",
+            f"the stem of {plain.weights} works on blocks, but "
+            f"`{'`, `'.join(chosen)}` does not change images",
+            hint="add a method on images, such as orthogonal,channels",
         )
     named = layers or (spec.layers if CHANNELS_METHOD in chosen else ())
     blank = blank_model(plain.recipe, plain.build)
@@ -112,7 +112,7 @@ def _check_names(model: nn.Module, layers: Sequence[str]) -> None:
 
 
 def _check_images(model: nn.Module, recipe: Recipe) -> None:
-    """Refuse what is done to images if the stem cannot undo it."""
+    """Refuse a transform of images that the stem cannot undo."""
     if not recipe.transform.image_methods:
         return
     block_size = recipe.transform.block_size
@@ -122,8 +122,8 @@ def _check_images(model: nn.Module, recipe: Recipe) -> None:
     if form_of_stem(model, block_size) == "patch" and block_size < patch and not whole:
         raise BindingError(
             f"images of {size[0]} x {size[1]} pixels are not whole patches of {patch} "
-            f"x {patch}, and what the model pads would be padded under the key",
-            hint=f"take blocks of {patch} x {patch} pixels (--block-size {patch})",
+            f"x {patch}, so the model's padding would be transformed too",
+            hint=f"use blocks of {patch} x {patch} pixels (--block-size {patch})",
         )
 
 
@@ -139,10 +139,10 @@ def _check_layers(model: nn.Module, recipe: Recipe) -> None:
 
 
 def stem_form(plain: Run, recipe: Recipe) -> StemForm | None:
-    """Into which form of stem the key is folded; None if it leaves images alone.
+    """Return the form of the stem; None if the key does not act on images.
 
     Raises:
-        BindingError: The stem has none for this block size.
+        BindingError: The stem has no form for this block size.
     """
     if not recipe.transform.image_methods:
         return None
@@ -153,10 +153,10 @@ def stem_form(plain: Run, recipe: Recipe) -> StemForm | None:
 def fold(
     model: nn.Module, transforms: TransformSet, normalization: Normalization
 ) -> None:
-    """Make a model compute under a key what it computes without one. In place.
+    """Make a model compute under a key what it computes without one, in place.
 
     Raises:
-        BindingError: What the key does cannot be folded into this model.
+        BindingError: The key's transforms cannot be folded into this model.
     """
     if transforms.image is not None:
         affine = affine_of(transforms.image)
@@ -170,7 +170,7 @@ def unfold(
     """Undo `fold`: make a model compute without a key what it computes under one.
 
     Raises:
-        BindingError: As `fold`.
+        BindingError: As in `fold`.
     """
     fold_permutations(model, [one.inverse() for one in transforms.channels])
     if transforms.image is not None:

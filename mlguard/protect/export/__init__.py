@@ -1,4 +1,4 @@
-"""Turn a finished run into a bundle: no file is written that was not compared."""
+"""Turn a finished run into a bundle, compared with its model before it is written."""
 
 from mlguard.protect.export.bundle import (
     bundle_model,

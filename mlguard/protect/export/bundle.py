@@ -1,8 +1,8 @@
 """Step 6: turn a finished run into a bundle.
 
-No bundle is written that was not compared with its model (parity.py).
-Needs the key, because the bundle's commitment and self-test are made with it. The
-exported graph is plain ONNX without a word of the owner's source code (scrub.py).
+A bundle is compared with its model before it is written (parity.py). The export needs
+the key, because the bundle's commitment and self-test are made with it. The exported
+graph is plain ONNX without traces of the owner's source code (scrub.py).
 """
 
 import time
@@ -70,18 +70,18 @@ def export_run(
 
     Args:
         run: A finished, protected run.
-        key: The key it was protected with.
-        out: The bundle to write; nothing may be there.
-        sealed: Whether the model can be read with the key only; None as the recipe
-            says.
+        key: The key that it was protected with.
+        out: The bundle to write; it must not exist yet.
+        sealed: Whether the model can be read only with the key; None for the recipe's
+            choice.
         rounding: To fewer bits, of a sealed bundle of format 2; None leaves all numbers
             as they are.
-        form: Of the bundle. A run whose method seals every weight is always of format
-            2, and one that is not sealed of format 1, which other runtimes load.
+        form: The bundle's format. A run whose method seals every weight always gets
+            format 2, and one that is not sealed format 1, which other runtimes load.
         backbone: Of a split model, where its public half goes; beside `out` if None.
 
     Raises:
-        OutputExists: Something is there already, or was put there in the meantime.
+        OutputExists: Something is already there, or was put there in the meantime.
         RunError: The run's method seals every weight, and no seal was asked for; or
             a model of its owner's does not take images of any size; or a backbone was
             asked for, and the model is whole; or fewer bits, and it is not sealed, or
@@ -90,7 +90,7 @@ def export_run(
         MalformedRun: The run is a baseline, which has no key; or its weights are
             missing, damaged or of another model.
         WrongKey: The run was protected with another key.
-        TamperedRun: The holder of the key did not make this run.
+        TamperedRun: This run was not made with the key.
         ParityError: torch cannot export the model, or the exported graph does not
             compute what the model computes.
         BundleError: The model does not fit into a bundle.
@@ -144,7 +144,7 @@ def export_run(
 
 
 def timed(report: ParityReport, begun: float, out: Path) -> ParityReport:
-    """The same report with the time since `begun`, and the size of the bundle."""
+    """Return the report with the time since `begun`, and the size of the bundle."""
     return replace(
         report,
         export_s=time.perf_counter() - begun,
@@ -156,7 +156,7 @@ def check_exportable(run: Run, out: Path) -> Protection:
     """Refuse what can be refused before a key is asked for.
 
     Raises:
-        OutputExists: Something is at `out` already.
+        OutputExists: Something is already at `out`.
         MalformedRun: The run is a baseline, which has no key.
         OutputError: The folder of `out` does not exist.
     """
@@ -167,10 +167,10 @@ def check_exportable(run: Run, out: Path) -> Protection:
 
 
 def facts_of(run: Run) -> Facts:
-    """What a run says about its bundle.
+    """Return the facts of a run for its bundle.
 
     Raises:
-        MalformedRun: It says what `mlguard protect` does not write.
+        MalformedRun: They are not as `mlguard protect` writes them.
         WeightsError: torchvision does not know the weights that the run started from.
     """
     try:
@@ -214,15 +214,15 @@ def bundle_model(
     name: str,
     sealed: bool = True,
 ) -> Bundle:
-    """Put any model that takes normalized pixels and gives logits into a bundle.
+    """Return a bundle of any model that takes normalized pixels and returns logits.
 
     Args:
-        model: In eval mode, on the CPU.
-        facts: What the bundle's manifest says about it.
-        key: The model key it was protected with.
+        model: A model in eval mode, on the CPU.
+        facts: The facts for the bundle's manifest.
+        key: The model key that it was protected with.
         protection_id: The public identifier of the protected model.
-        name: What to call the bundle in a refusal.
-        sealed: Whether the model can be read with the key only.
+        name: The name of the bundle in a refusal.
+        sealed: Whether the model can be read only with the key.
 
     Raises:
         ParityError: torch cannot export the model, or not as valid ONNX.

@@ -1,4 +1,4 @@
-"""Step 6: a model as an ONNX graph, what permutes its feature maps left open."""
+"""Step 6: export a model as an ONNX graph, with open permutations of feature maps."""
 
 import re
 import warnings
@@ -18,7 +18,7 @@ from mlguard.protect.export.slots import WithSlots, empty_slots, example_slots
 
 INPUT, OUTPUT = "pixels", "logits"
 EXAMPLE = (2, 3, 64, 96)  # neither 0 nor 1 is traced as a constant, nor H as W
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # columns of a terminal
 
 
 def export_graph(
@@ -26,7 +26,7 @@ def export_graph(
 ) -> onnx.ModelProto:
     """Export a model with free N, H and W, its key slots empty.
 
-    Args and raises: as `export_open_graph`.
+    Args and raises: as in `export_open_graph`.
     """
     graph = export_open_graph(model, opset, feature_maps)
     close_slots(graph, feature_maps)
@@ -36,7 +36,7 @@ def export_graph(
 def close_slots(
     graph: onnx.ModelProto, feature_maps: Sequence[FeatureMapFacts]
 ) -> None:
-    """Turn the inputs that permute feature maps into key slots. In place."""
+    """Turn the inputs that permute feature maps into key slots, in place."""
     empty_slots(graph, list(example_slots(feature_maps)))
     into_weights(graph, [one.layer for one in feature_maps])
 
@@ -44,18 +44,18 @@ def close_slots(
 def export_open_graph(
     model: nn.Module, opset: int, feature_maps: Sequence[FeatureMapFacts] = ()
 ) -> onnx.ModelProto:
-    """Export a model with free N, H and W, and take the exporter's traces out.
+    """Export a model with free N, H and W, and remove the exporter's traces.
 
-    What permutes feature maps are inputs of the graph.
+    The permutations of feature maps are inputs of the graph.
 
     Args:
-        model: In eval mode, on the CPU; without any key.
+        model: A model in eval mode, on the CPU, without any key.
         opset: The operator set.
-        feature_maps: Where the graph gets key slots.
+        feature_maps: The feature maps that get key slots.
 
     Raises:
         ParityError: torch cannot export the model, or not as valid ONNX.
-        BundleError: The graph is larger than a bundle holds.
+        BundleError: The graph is too large for a bundle.
     """
     sizes = {0: Dim("N"), 2: Dim("H"), 3: Dim("W")}
     slots = example_slots(feature_maps)
@@ -76,40 +76,40 @@ def export_open_graph(
     except torch.onnx.OnnxExporterError as error:
         raise ParityError(f"torch cannot export the model: {cause_of(error)}") from None
     if program is None:
-        raise ParityError("torch gave no graph")
+        raise ParityError("torch returned no graph")
     graph = scrub(program.model_proto)
     _check(graph)
     return graph
 
 
 def _check(graph: onnx.ModelProto) -> None:
-    content = serialized(graph)  # not left to the checker: it has no refusal for it
+    content = serialized(graph)  # not left to the checker, which does not refuse it
     try:
         onnx.checker.check_model(content, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise ParityError(f"torch exported what is no valid ONNX: {reason}") from None
+        raise ParityError(f"torch exported invalid ONNX: {reason}") from None
 
 
 def serialized(graph: onnx.ModelProto) -> bytes:
-    """The bytes of a graph, always the same.
+    """Return the bytes of a graph, always the same.
 
     Raises:
-        BundleError: They are more than protocol buffers hold.
+        BundleError: They exceed the limit of protocol buffers.
     """
     try:
         return bytes(graph.SerializeToString(deterministic=True))
     except (EncodeError, ValueError):  # protocol buffers end at 2 GiB
         raise BundleError(
-            "the model is larger than the 2 GiB a bundle holds",
-            hint="take an architecture with fewer parameters",
+            "the model is larger than 2 GiB, the limit of a bundle",
+            hint="choose an architecture with fewer parameters",
         ) from None
 
 
 def cause_of(error: BaseException, *, limit: int = 300) -> str:
-    """What is behind an error, in one printable line.
+    """Return the cause of an error, in one printable line.
 
-    What torch's exporter says itself is only that it failed; its cause says why.
+    torch's exporter itself only says that it failed; its cause says why.
     """
     while error.__cause__ is not None:
         error = error.__cause__

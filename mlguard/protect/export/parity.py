@@ -1,6 +1,7 @@
-"""Step 6, its proof: a bundle computes what the model it was made from computes.
+"""Step 6, the proof: a bundle computes what its model computes.
 
-Runs the whole bundle as its user will: key slots, preprocess graph, padding, model.
+The whole bundle runs as its user will run it: key slots, preprocess graph, padding,
+model.
 """
 
 from collections.abc import Sequence
@@ -23,10 +24,10 @@ from mlguard.runtime.fit import PER_PIXEL, crop
 from mlguard.transforms import TransformSet, pad_to_blocks
 
 SHAPES = ((1, 3, 64, 96), (2, 3, 128, 80), (1, 3, 65, 97))
-# What a model says when it is shown a size that it does not take.
+# Errors of a model that does not take a size.
 REFUSALS = (RuntimeError, ValueError, AssertionError, TypeError, IndexError)
 MIN_AGREEMENT = 0.999  # share of pixels with the same class
-# Of the largest logit. Another summation order gives 1e-5, another weight 1e-1.
+# Share of the largest logit. Another summation order gives 1e-5, another weight 1e-1.
 MAX_DIFFERENCE = 1e-3
 
 
@@ -36,12 +37,12 @@ class ParityReport:
 
     Attributes:
         shapes: The images compared.
-        unit: What gets a class: pixels, or images.
-        agreement: The smallest share of them with the same class, in [0, 1].
+        unit: The unit that gets a class: pixels, or images.
+        agreement: The smallest share of units with the same class, in [0, 1].
         difference: The largest difference of two logits.
-        largest_logit: What to compare `difference` with.
-        export_s: Seconds the export took, the comparison included.
-        size_bytes: Of the bundle.
+        largest_logit: The largest logit, as the scale of `difference`.
+        export_s: The time of the export in seconds, with the comparison.
+        size_bytes: The size of the bundle.
         backbone: Where the public half of a split model was written.
         rounded: What fewer bits cost it after that; None if it has all.
     """
@@ -67,7 +68,7 @@ def check_parity(
     shapes: Sequence[tuple[int, ...]] = SHAPES,
     backbone: Backbone | None = None,
 ) -> ParityReport:
-    """Compare the whole bundle, run as its user will, with torch.
+    """Compare the whole bundle, run as its user will run it, with torch.
 
     Raises:
         ParityError: Too many pixels or images get another class, or logits differ
@@ -103,10 +104,10 @@ def check_parity(
 
 
 def refuse_fixed_sizes(model: nn.Module, block_size: int) -> None:
-    """Refuse a model that does not take images of any size, as a run's bundle does.
+    """Refuse a model that does not take images of any size, as a run's bundle must.
 
     Raises:
-        RunError: It refuses a size, with what it said.
+        RunError: It refuses a size; its own message is quoted.
     """
     for shape in SHAPES:
         images = pad_to_blocks(example_images(shape, 0), block_size)
@@ -116,10 +117,10 @@ def refuse_fixed_sizes(model: nn.Module, block_size: int) -> None:
                 model(torch.from_numpy(images).float() / 255)
         except REFUSALS as refusal:
             raise RunError(
-                f"the model takes no images of {height} x {width} pixels, and the "
-                f"bundle of a run takes any: {cause_of(refusal)}",
+                f"the model does not take images of {height} x {width} pixels, but "
+                f"the bundle of a run takes any size: {cause_of(refusal)}",
                 hint="`mlguard.protect.bind` makes a bundle of the module itself, and "
-                "finds out which sizes it takes: docs/models/torch.md",
+                "determines which sizes it takes: docs/models/torch.md",
             ) from None
 
 
@@ -138,7 +139,7 @@ def _torch_logits(
 
 
 def example_images(shape: tuple[int, ...], seed: int) -> NDArray[np.uint8]:
-    """Colour gradients under noise: noise alone gives many models one class."""
+    """Return colour gradients under noise; many models see one class in noise alone."""
     count, channels, height, width = shape
     noise = np.random.default_rng(seed).integers(0, 128, shape, dtype=np.uint8)
     rows, columns = np.mgrid[0:height, 0:width]

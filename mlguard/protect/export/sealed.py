@@ -1,7 +1,7 @@
-"""Step 6, of the method `weights`: a bundle of format 2, every weight under the key.
+"""Step 6 for the method `weights`: a bundle of format 2, every weight under the key.
 
-What the other methods did stays: a keyed transform of images before the graph, key
-slots inside it. Then the weights are taken out (mlguard.foreign) and sealed one by one.
+The other methods stay: a keyed transform of images before the graph, key slots inside
+it. Then the weights are taken out (mlguard.foreign) and sealed one by one.
 """
 
 from dataclasses import replace
@@ -62,9 +62,9 @@ def export_sealed(
     Args:
         run: The run.
         model: Its model.
-        key: The key it was protected with.
-        out: The bundle to write; nothing may be there.
-        transforms: What the key does besides.
+        key: The key that it was protected with.
+        out: The bundle to write; it must not exist yet.
+        transforms: The other transforms of the key.
         rounding: To fewer bits; None leaves all numbers as they are.
 
     Raises:
@@ -111,16 +111,16 @@ def _in_memory(made: Model2, subkeys: ModelSubkeys, *, name: str) -> Bundle2:
 
 
 def sealed_model(run: Run, graph: onnx.ModelProto, *, name: str) -> Model2:
-    """What goes into the bundle of a run.
+    """Return the contents of a run's bundle.
 
     Args:
         run: The run.
         graph: Its model, its key slots still inputs; left as it is.
-        name: What to call the bundle in a refusal.
+        name: The name of the bundle in a refusal.
 
     Raises:
-        MalformedRun: The run says what does not fit into a bundle.
-        ModelFileError: The graph is beyond what a bundle holds.
+        MalformedRun: The run's facts do not fit into a bundle.
+        ModelFileError: The graph exceeds a bundle's limits.
     """
     maps, emptied = feature_maps_of(run), onnx.ModelProto()
     emptied.CopyFrom(graph)
@@ -143,7 +143,7 @@ def sealed_model(run: Run, graph: onnx.ModelProto, *, name: str) -> Model2:
 
 
 def feature_maps_of(run: Run) -> tuple[FeatureMapFacts, ...]:
-    """Which feature maps the key permutes inside the model."""
+    """Return the feature maps that the key permutes inside the model."""
     signs = run.recipe.transform.signs
     return tuple(
         FeatureMapFacts(layer=layer, channels=channels, signs=signs)
@@ -152,7 +152,7 @@ def feature_maps_of(run: Run) -> tuple[FeatureMapFacts, ...]:
 
 
 def transform_facts_of(run: Run) -> TransformFacts:
-    """What the key does to images."""
+    """Return the facts about the key's transform of images."""
     transform = run.recipe.transform
     return TransformFacts(
         methods=transform.image_methods,

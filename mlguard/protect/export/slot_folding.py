@@ -1,9 +1,9 @@
 """Move channel permutations from feature maps into the weights that read them.
 
 A convolution that reads permuted channels is the convolution with its columns permuted
-the other way. Written that way, nothing depends on the image any more: the runtime
-computes the columns once, when it loads the graph and fills the key slots, and the
-permutation costs nothing afterwards. The slots stay as they are.
+the other way. Written that way, the permutation no longer depends on the image: the
+runtime computes the columns once, when it loads the graph and fills the key slots, and
+nothing afterwards. The slots do not change.
 """
 
 import numpy as np
@@ -16,11 +16,11 @@ AXIS = 1  # of channels, in feature maps and in the columns of a weight
 
 
 def into_weights(model: ModelProto, layers: list[str]) -> None:
-    """Move what can be moved; a layer read by other operators stays as it is.
+    """Move permutations where possible; layers read by other operators keep theirs.
 
     Args:
-        model: Its key slots are initializers already; changed in place.
-        layers: Whose feature maps the graph permutes.
+        model: A model whose key slots are initializers already; it is changed in place.
+        layers: The layers whose feature maps the graph permutes.
     """
     for layer in layers:
         graph = _Graph(model.graph, layers)
@@ -63,7 +63,7 @@ def _move(
 
 
 class _Graph:
-    """A graph, and who reads what in it."""
+    """A graph, and the readers of each value."""
 
     def __init__(self, proto: GraphProto, layers: list[str]) -> None:
         self.proto = proto
@@ -76,15 +76,15 @@ class _Graph:
         self.results = {value.name for value in proto.output}
 
     def place(self, node: NodeProto) -> int:
-        """Where a node stands."""
+        """Return the place of a node."""
         return next(i for i, other in enumerate(self.proto.node) if other is node)
 
     def size_of(self, slot: str) -> NDArray[np.int64]:
-        """How many entries an order has, as TopK wants it."""
+        """Return how many entries an order has, as TopK expects it."""
         return np.array([self.weights[slot].dims[0]], dtype=np.int64)
 
     def permutation(self, layer: str) -> tuple[list[NodeProto], list[NodeProto]] | None:
-        """The nodes that permute a layer, and the convolutions that read it alone."""
+        """Return the nodes that permute a layer, and its readers, all convolutions."""
         order, signs = order_slot(layer), signs_slot(layer)
         nodes = self._only(order, "Reshape")  # the exporter's, to one axis
         gathers = self._only(nodes[0].output[0] if nodes else order, "Gather")
@@ -103,12 +103,12 @@ class _Graph:
         return (nodes, readers) if all(map(self._is_plain, readers)) else None
 
     def _only(self, name: str, kind: str) -> list[NodeProto]:
-        """The one reader of a value, if there is one and it is of this kind."""
+        """Return the one reader of a value, if there is one and it is of this kind."""
         readers = self.readers.get(name, [])
         return readers[:] if [one.op_type for one in readers] == [kind] else []
 
     def _is_plain(self, node: NodeProto) -> bool:
-        """Whether a node is a convolution of all channels, by weights of its own."""
+        """Whether a node is a convolution of all channels with its own weights."""
         groups = [one.i for one in node.attribute if one.name == "group"]
         weight = node.input[1] if node.op_type == "Conv" else ""
         tensor = self.weights.get(weight)

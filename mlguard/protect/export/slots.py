@@ -1,6 +1,6 @@
-"""Key slots inside the model's graph: where feature maps are permuted.
+"""Key slots inside the model's graph, where feature maps are permuted.
 
-The model is exported with the permutations as inputs, and the inputs become key slots
+The model is exported with the permutations as inputs, which become key slots
 afterwards. So the export never sees a key, and no constant can be folded from one.
 docs/spec/bundle-v1.md, section 4.
 """
@@ -19,7 +19,7 @@ from mlguard.transforms.channels import order_slot, signs_slot
 
 
 class WithSlots(nn.Module):
-    """A model whose output is its logits alone, and whose permutations are inputs."""
+    """A model whose only output is its logits, and whose permutations are inputs."""
 
     def __init__(
         self, model: nn.Module, feature_maps: Sequence[FeatureMapFacts]
@@ -40,7 +40,7 @@ class WithSlots(nn.Module):
 
 
 def example_slots(feature_maps: Sequence[FeatureMapFacts]) -> dict[str, Tensor]:
-    """Tensors of the slots' shapes and types, by slot name: the identity."""
+    """Return the identity for every slot, by slot name."""
     slots: dict[str, Tensor] = {}
     for one in feature_maps:
         slots[order_slot(one.layer)] = torch.arange(one.channels)

@@ -1,4 +1,4 @@
-"""Any torch module under a key: every weight sealed, no layer looked at."""
+"""Protect any torch module: every weight is sealed, whatever the layers."""
 
 from mlguard.protect.modules.about import Answer, Pixels
 from mlguard.protect.modules.bind import BoundModule, bind

@@ -1,7 +1,7 @@
-"""What the owner of a module says about it. Nothing is assumed.
+"""The owner's information about a module. Nothing is assumed.
 
-A module does not say what was subtracted from its pixels, and a wrong guess gives poor
-answers without a word.
+A module does not say what was subtracted from its pixels, and a wrong guess silently
+makes answers worse.
 """
 
 from collections.abc import Mapping
@@ -23,15 +23,15 @@ DETECTION = ("boxes", "labels", "scores")  # torchvision's names
 
 @dataclass(frozen=True)
 class Pixels:
-    """How 8-bit pixels become the numbers that a model takes.
+    """How 8-bit pixels become the values that a model takes.
 
     Attributes:
-        mean: What is subtracted, one number a channel; after `range`.
-        std: What divides.
-        range: What 0 and 255 become first.
-        colours: The order of the channels; "channels" of anything that is not RGB.
-        resize: How an image of another size becomes one that the model takes; None
-            pads to the multiple that was found, or stretches where there is one size.
+        mean: The mean to subtract after `range`, one number for each channel.
+        std: The standard deviation to divide by, likewise.
+        range: The values of 0 and 255 before that.
+        colours: The order of the channels; "channels" for anything but RGB.
+        resize: How to fit images of another size; None pads to the multiple that was
+            found, or stretches if there is only one size.
     """
 
     mean: tuple[float, ...]
@@ -43,14 +43,15 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model's answer means.
+    """The meaning of a model's answer.
 
     Attributes:
-        task: What it is asked for.
-        class_names: In the order of its scores; of a detection, by their labels.
-        output: Which output has the scores; empty for the first, or torchvision's
-            names of a detection.
-        ignore_index: Of a segmentation: what masks have where nothing is known.
+        task: The task of the model.
+        class_names: The names in the order of its scores; for a detection, by their
+            labels.
+        output: The output with the scores; empty for the first, or torchvision's names
+            for a detection.
+        ignore_index: For a segmentation: the value of pixels without a label in masks.
     """
 
     task: Literal["segmentation", "classification", "detection"]
@@ -67,24 +68,24 @@ def about_module(
     pixels: Pixels | None,
     answer: Answer | None,
 ) -> About:
-    """What a bundle says about a module.
+    """Return the facts of a module for its bundle.
 
     Args:
-        example: What the module was shown, by name.
-        outputs: What it gave.
-        sizes: Which sizes it takes.
-        pixels: How images become its input; None if it takes tensors alone.
-        answer: What it gives; None if nothing is to be known of it.
+        example: The example inputs of the module, by name.
+        outputs: Its outputs for them.
+        sizes: The sizes that it takes.
+        pixels: How images become its input; None if it takes only tensors.
+        answer: The meaning of its output; None to leave it out.
 
     Raises:
-        BindingError: It is said what is seen of images and not how they are
-            normalized, or what is said does not fit the module.
+        BindingError: The answer is described but not how pixels are normalized, or the
+            information does not match the module.
     """
     if answer is not None and pixels is None:
         raise BindingError(
-            f"it is not said how the pixels of a {answer.task} are normalized",
-            hint="give `pixels=Pixels(mean=…, std=…)`, as the model was trained, or no "
-            "`answer`: the bundle then takes and gives tensors",
+            f"the normalization of the pixels of a {answer.task} is not given",
+            hint="give `pixels=Pixels(mean=…, std=…)`, as in training, or no "
+            "`answer`: the bundle then takes and returns tensors",
         )
     try:
         image = None if pixels is None else _image(example, sizes, pixels)

@@ -1,7 +1,7 @@
-"""Step 6, of any module: every weight under the key, whatever the architecture.
+"""Step 6 for any module: every weight under the key, whatever the architecture.
 
-Needs an example of what the module takes, and nothing else: it is run, exported by
-torch.export and taken apart (mlguard.foreign). No bundle is written that was not run
+It needs only an example of the module's input: the module is run, exported by
+torch.export and taken apart (mlguard.foreign). Before a bundle is written, it runs
 beside the module, as its user will run it.
 """
 
@@ -32,28 +32,28 @@ from mlguard.protect.modules.sizes import (
 from mlguard.runtime import Session
 
 OPSET = 20
-# Of the largest value of an output: another order of summation gives a tenth of it.
+# Share of an output's largest value: another summation order gives a tenth of it.
 TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 1e-1}
 USUAL_TOLERANCE = 1e-3
 ROUNDING = 1e-6  # of the largest score: what float32 does to it
 LEAST_SCORES = 2
-MIN_AGREEMENT = 0.999  # share of the whole numbers of an output that are equal
+MIN_AGREEMENT = 0.999  # share of an output's integers that are equal
 
 
 @dataclass(frozen=True)
 class BoundModule:
-    """What became of a module.
+    """The result of binding a module.
 
     Attributes:
         path: The bundle.
         protection_id: The public identifier of the protected model.
-        size_bytes: Of the bundle.
-        share: Covered bytes of all bytes of weights.
-        sizes: Which sizes of images the bundle takes.
+        size_bytes: The size of the bundle.
+        share: The share of covered bytes in all bytes of weights.
+        sizes: The sizes of images that the bundle takes.
         outputs: Names of its outputs.
         difference: The largest difference from the module, as a share of the largest
             value of the output; NaN if nothing could be compared.
-        notes: What torch said where it could not do what was asked of it.
+        notes: torch's messages about what it could not do.
     """
 
     path: Path
@@ -77,28 +77,27 @@ def bind(
     multiple: int | None = None,
     opset: int = OPSET,
 ) -> BoundModule:
-    """Put any module into a bundle whose every weight is under the key.
+    """Write any module as a bundle whose every weight is under the key.
 
     Args:
-        module: On the CPU; it is left as it is.
+        module: A module on the CPU; it is not changed.
         key: The model key.
-        out: The bundle to write; nothing may be there.
-        example: What the module takes: a tensor, several, or a dict of them by the
-            names that `forward` has for them.
-        pixels: How images become its input; without it the bundle takes tensors.
-        answer: What its output means; without it the bundle gives tensors.
-        multiple: What the sides of images must be a multiple of, pixels; 0 for one
-            size only, None to find it out.
+        out: The bundle to write; it must not exist yet.
+        example: Its input: a tensor, several, or a dict of tensors by the parameter
+            names of `forward`.
+        pixels: How images become its input; without it, the bundle takes tensors.
+        answer: What its output means; without it, the bundle returns tensors.
+        multiple: The number of pixels that must divide the sides of images; 0 for one
+            size only, None to determine it.
         opset: The operator set.
 
     Raises:
-        OutputExists: Something is at `out` already.
+        OutputExists: Something is already at `out`.
         OutputError: There is no space, or the folder is not writable.
-        BindingError: The module does not run on the example, or gives something else
-            than tensors; or it is not said how pixels are normalized.
-        ParityError: torch cannot export the module, or the bundle does not give what
-            the module gives.
-        ModelFileError: It has no weights, or is beyond what a bundle holds.
+        BindingError: The module does not run on the example, or its output is not
+            tensors; or the normalization of pixels is missing.
+        ParityError: torch cannot export the module, or the bundle answers differently.
+        ModelFileError: It has no weights, or exceeds a bundle's limits.
     """
     refuse_existing(out)
     given = named_inputs(module, example)
@@ -158,7 +157,7 @@ def _bind(
     )
 
 
-@torch.no_grad()  # in inference mode, what a module keeps could not be exported
+@torch.no_grad()  # in inference mode, a module's cached tensors could not be exported
 def _run(flat: Flat, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     try:
         return flatten(flat.run(*tensors.values()))
@@ -171,15 +170,15 @@ def _run(flat: Flat, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _sizes(flat: Flat, given: Mapping[str, Tensor], multiple: int | None) -> Sizes:
     if len(given) > 1 or not is_image(next(iter(given.values()))) or flat.as_list:
-        return Sizes(0, "only a lone image is shown to it in other sizes")
+        return Sizes(0, "its other inputs prevent trying other sizes")
     if multiple is not None:
-        return Sizes(multiple, "" if multiple else "one size was asked for")
+        return Sizes(multiple, "" if multiple else "a single size was requested")
     with torch.no_grad():
         return find_sizes(flat, next(iter(given.values())))
 
 
 def _wanted(given: Mapping[str, Tensor], sizes: Sizes) -> list[Free]:
-    """Which axes shall be free: sizes and batch, else the batch alone."""
+    """Return which axes to free: sizes and batch, otherwise the batch alone."""
     if any(one.dim() < 2 for one in given.values()):
         return []
     batch: Free = {name: (0,) for name in given}
@@ -190,7 +189,7 @@ def _wanted(given: Mapping[str, Tensor], sizes: Sizes) -> list[Free]:
 
 
 def _twice(flat: Flat, given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The example with two images: torch.export takes a size of 1 for a constant."""
+    """Return the example with two images; torch.export treats size 1 as constant."""
     if flat.as_list or any(one.dim() < 2 or len(one) != 1 for one in given.values()):
         return given
     both = {name: torch.cat([one, one]) for name, one in given.items()}
@@ -204,7 +203,7 @@ def _twice(flat: Flat, given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 def _shown(
     given: Mapping[str, Tensor], sizes: Sizes, free: Free
 ) -> Iterator[Mapping[str, Tensor]]:
-    """What module and bundle are both shown: the example, and what else it may be."""
+    """Return the inputs for module and bundle: the example, and other sizes."""
     yield given
     name, image = next(iter(given.items()))
     if sizes.free:
@@ -214,11 +213,11 @@ def _shown(
 
 
 def compare(expected: Mapping[str, Tensor], got: Mapping[str, Any]) -> float:
-    """Refuse outputs that are not a module's.
+    """Refuse outputs that differ from a module's.
 
     Args:
-        expected: What the module gave, by name.
-        got: What the bundle gave.
+        expected: The outputs of the module, by name.
+        got: The outputs of the bundle.
 
     Returns:
         The largest difference, as a share of the largest value of its output; 0 where
@@ -277,7 +276,7 @@ def _tied(outputs: Mapping[str, Tensor]) -> str:
 
 
 def _array(tensor: Tensor) -> Any:
-    """A tensor as a bundle takes it: of bfloat16, unknown to numpy, the bits."""
+    """Return a tensor as a bundle takes it: for bfloat16, its bits."""
     plain = tensor.detach().contiguous()
     return (
         plain.view(torch.uint16) if plain.dtype == torch.bfloat16 else plain

@@ -1,9 +1,9 @@
-"""Step 6, of any module: a graph, by torch.export.
+"""Step 6 for any module: convert it to a graph, by torch.export.
 
-No layer is looked at and nothing is traced by torch.fx, so no architecture is refused
-for how it is written. Where torch.export gives up because sizes depend on values, as in
-detectors, torch's older exporter is asked. Sizes that the exporter cannot leave free
-are fixed, and it is said why.
+Neither the layers nor torch.fx are involved, so no architecture is refused for how it
+is written. If torch.export fails because sizes depend on values, as in detectors,
+torch's older exporter is used. Sizes that the exporter cannot leave free are fixed, and
+the notes say why.
 """
 
 import io
@@ -24,7 +24,7 @@ from mlguard.protect.export import cause_of
 from mlguard.protect.modules.outputs import Flat
 
 Free = dict[str, tuple[int, ...]]  # axes of inputs that may have any size
-LOUD = ("torch", "onnxscript", "onnx_ir")  # loggers that tell the model's graph
+LOUD = ("torch", "onnxscript", "onnx_ir")  # loggers that print the model's graph
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Converted:
     """A module as a graph.
 
     Attributes:
-        graph: With weights.
+        graph: The graph, with weights.
         free: Axes that may have any size, by input.
-        notes: What torch said where it could not do what was asked of it.
+        notes: torch's messages about what it could not do.
     """
 
     graph: onnx.ModelProto
@@ -53,11 +53,11 @@ def convert(
     """Convert a module, with as many free axes as torch allows.
 
     Args:
-        module: In eval mode, on the CPU.
+        module: A module in eval mode, on the CPU.
         example: Its inputs, by name.
         outputs: Names of its outputs.
-        wanted: Which axes shall be free, and an example for that: the best first, then
-            what to fall back on.
+        wanted: Sets of axes to free, each with an example: the best first, then
+            fallbacks.
         opset: The operator set.
 
     Raises:
@@ -120,7 +120,7 @@ def _traced(
         torch.onnx.export(
             module,
             tuple(example.values()),
-            file,  # type: ignore[arg-type]  # a file object will do
+            file,  # type: ignore[arg-type]  # a file object works
             dynamo=False,
             opset_version=min(opset, TRACED_OPSET),
             input_names=list(example),
@@ -129,12 +129,12 @@ def _traced(
     return onnx.load_model_from_string(file.getvalue())
 
 
-TRACED_OPSET = 17  # the last that torch's older exporter was made for
+TRACED_OPSET = 17  # the last opset that torch's older exporter supports
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep to itself what torch says while it exports: warnings, graphs, paths."""
+    """Suppress torch's output while it exports: warnings, graphs, paths."""
     loggers = [logging.getLogger(name) for name in LOUD]
     levels = [logger.level for logger in loggers]
     said: Any = io.StringIO()

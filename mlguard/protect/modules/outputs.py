@@ -1,7 +1,7 @@
-"""Whatever a module takes and gives, as named tensors: what a graph has.
+"""Turn any inputs and outputs of a module into the named tensors of a graph.
 
-Libraries give dicts, tuples, dataclasses and lists of them. Each tensor in there gets
-the name of its place, so that it is found again in what a bundle gives.
+Libraries return dicts, tuples, dataclasses and lists of them. Each tensor in there gets
+the name of its place, by which it is found in a bundle's outputs.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mlguard.errors import BindingError
 
-OUTPUT = "output"  # what a lone tensor is called
+OUTPUT = "output"  # the name of a single tensor
 IMAGE_LISTS = "torchvision.models.detection"  # they take a list of images
 
 
@@ -24,7 +24,7 @@ def flatten(output: object, name: str = "") -> dict[str, Tensor]:
     joined by points.
 
     Raises:
-        BindingError: There is something else than tensors in it.
+        BindingError: It holds something other than tensors.
 
     Example:
         >>> import torch
@@ -52,18 +52,19 @@ def _parts(output: object, name: str) -> list[tuple[object, object]]:
     if isinstance(output, list | tuple):
         return list(enumerate(output))
     raise BindingError(
-        f"{name or 'what the model gives'} is a {type(output).__name__}, and a graph "
-        "gives tensors only",
-        hint="wrap the model in a module that gives what is wanted of it",
+        f"{name or 'the output'} is a {type(output).__name__}, but a graph returns "
+        "only "
+        "tensors",
+        hint="wrap the model in a module that returns only the tensors you need",
     )
 
 
 class Flat(nn.Module):
-    """A module whose inputs stand in a row and whose outputs are a tuple of tensors.
+    """A module with positional inputs whose outputs are a tuple of tensors.
 
     Args:
         module: Any module.
-        names: Its inputs: names of the parameters of its `forward`, in the order given.
+        names: The names of its inputs, parameters of its `forward`, in the order given.
     """
 
     def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
@@ -77,21 +78,21 @@ class Flat(nn.Module):
         return tuple(flatten(self.run(*tensors)).values())
 
     def run(self, *tensors: Tensor) -> Any:
-        """What the module gives, as it gives it; of a list of images, of the first."""
+        """Return the module's own output; for a list of images, that of the first."""
         if self.as_list:
             return self.module([tensors[0][0]])[0]
         return self.module(**dict(zip(self._names, tensors, strict=True)))
 
 
 def named_inputs(module: nn.Module, example: object) -> dict[str, Tensor]:
-    """An example's tensors by the names of the parameters that they are for.
+    """Return an example's tensors by the names of the parameters that take them.
 
     Args:
         module: The module.
         example: A tensor, a tuple of them in the order of `forward`, or a dict.
 
     Raises:
-        BindingError: It is none of them, or `forward` takes fewer.
+        BindingError: It is of another type, or `forward` takes fewer.
     """
     if isinstance(example, Mapping):
         tensors = dict(example)
@@ -106,7 +107,7 @@ def named_inputs(module: nn.Module, example: object) -> dict[str, Tensor]:
         tensors = dict(zip(names, given, strict=False))
     if not tensors or not all(isinstance(one, Tensor) for one in tensors.values()):
         raise BindingError(
-            "expected an example of what the model takes: a tensor, a tuple of "
-            "tensors or a dict of them"
+            "expected an example of the model's input: a tensor, a tuple of tensors "
+            "or a dict of tensors"
         )
     return tensors

@@ -1,4 +1,4 @@
-"""A .pt2 file, a program of torch.export, as a bundle whose weights are sealed."""
+"""Write a .pt2 file, a program of torch.export, as a bundle with sealed weights."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,20 +34,20 @@ def bind_program(
     about: About | None = None,
     opset: int = OPSET,
 ) -> BoundModule:
-    """Put a .pt2 file into a bundle whose every weight is under the key.
+    """Write a .pt2 file as a bundle whose every weight is under the key.
 
     Args:
-        path: The file; which sizes it takes was decided when it was exported.
+        path: The file; its export decided which sizes it takes.
         key: The model key.
-        out: The bundle to write; nothing may be there.
-        about: What the owner says about the model; names of inputs and outputs are
+        out: The bundle to write; it must not exist yet.
+        about: The owner's information about the model; names of inputs and outputs are
             those that `mlguard inspect` shows.
         opset: The operator set.
 
     Raises:
-        OutputExists: Something is at `out` already.
-        ModelFileError: The file is none, or none that can be protected.
-        ParityError: The bundle does not give what the program gives.
+        OutputExists: Something is already at `out`.
+        ModelFileError: It is not a .pt2 file, or cannot be protected.
+        ParityError: The bundle answers differently from the program.
     """
     refuse_existing(out)
     program = read_program(path)
@@ -70,7 +70,7 @@ def bind_program(
         protection_id=subkeys.protection_id,
         size_bytes=out.stat().st_size,
         share=lifted.share,
-        sizes=Sizes(0, "decided when the file was exported"),
+        sizes=Sizes(0, "fixed when the file was exported"),
         outputs=tuple(one.name for one in lifted.outputs),
         difference=float(np.max(differences)),
     )
@@ -91,14 +91,14 @@ def _graph(program: ExportedProgram, opset: int, *, name: str) -> onnx.ModelProt
             f"{name}: torch cannot convert the program: {cause_of(error)}"
         ) from None
     if made is None:
-        raise ParityError(f"{name}: torch gave no graph")
+        raise ParityError(f"{name}: torch returned no graph")
     return made.model_proto
 
 
 def _example(
     program: ExportedProgram, graph: onnx.ModelProto, *, name: str
 ) -> dict[str, Any]:
-    """Random inputs that the program takes."""
+    """Return random inputs of the program."""
     said = "no inputs"
     for feeds in guesses(load(graph.SerializeToString())):
         try:

@@ -1,9 +1,9 @@
-"""Read a .pt2 file, a program that torch.export saved, without running what is in it.
+"""Read a .pt2 file, a program saved by torch.export, without running code in it.
 
 torch's own reader unpickles example inputs and odd tensors, evaluates formulas of sizes
-as Python and executes guards. So the file is read once, refused if it asks for any of
-that, and handed to torch without the parts that nobody needs: example inputs, guards,
-stack traces.
+as Python and executes guards. So the file is read once, refused if it needs any of
+that, and handed to torch without the unneeded parts: example inputs, guards, stack
+traces.
 """
 
 import io
@@ -22,25 +22,29 @@ from mlguard.files import read_bounded
 from mlguard.protect.export import cause_of
 from mlguard.protect.modules.convert import quiet
 
-MAX_BYTES = 1 << 36  # a file above is none that anybody exported
+MAX_BYTES = 1 << 36  # larger files do not occur
 MAX_MEMBERS = 1 << 17
 PROGRAM = "models/model.json"
-KEPT = re.compile(  # what torch's reader needs of the archive, behind its folder
-    r"archive_(format|version)|byteorder|\.data/\w+|version|models/model\.json"
-    r"|data/(weights|constants)/[\w.]+"
+KEPT = (
+    re.compile(  # the files of the archive that torch's reader needs, below its folder
+        r"archive_(format|version)|byteorder|\.data/\w+|version|models/model\.json"
+        r"|data/(weights|constants)/[\w.]+"
+    )
 )
 EMPTIED = re.compile(r"data/sample_inputs/[\w.]+")  # a pickle
 LEFT_OUT = re.compile(r"extra/.*")
 NAMES = r"[A-Za-z0-9_]+"
-PRIVATE = r"(?!__(?!(?:i?and|i?or|i?xor|i?lshift|i?rshift)__))"  # no inside of Python
+PRIVATE = (
+    r"(?!__(?!(?:i?and|i?or|i?xor|i?lshift|i?rshift)__))"  # no internals of Python
+)
 OPERATOR = re.compile(
     rf"torch\.ops\.(?:aten|prims|torchvision)\.(?!from_file){PRIVATE}{NAMES}\.{NAMES}"
     r"|torch\.ops\.higher_order\.(?:cond|while_loop|scan|wrap_with_set_grad_enabled)"
     r"|torch\.(?:_?sym_\w+)|_operator\.(?!\w*(?:caller|attrgetter))[a-z_]+"
     r"|math\.(?:ceil|floor|trunc|sqrt|pow|log2)"
 )
-# A formula of sizes: numbers, symbols, functions, and no way to an attribute. A name in
-# quotes is a symbol's and nothing else.
+# A formula of sizes: numbers, symbols, functions, and no access to attributes. A quoted
+# name can only be a symbol's.
 QUOTED = r"'[a-z]{1,3}\d+'"
 FORMULA = re.compile(
     rf"(?:[A-Za-z_][A-Za-z0-9_]*|\d+(?:\.\d+)?|{QUOTED}|[\s+\-*/%(),<>=!&|~])*"
@@ -51,15 +55,15 @@ KNOWN = re.compile(
     r"|positive|nonnegative|negative|integer|real|finite|evaluate"
 )
 WEIGHTS = re.compile(r"data/(?:weights|constants)/model_\w+_config\.json")
-HINT = "save it again with torch.export.save, by a torch not older than 2.9"
+HINT = "save it again with torch.export.save, by torch 2.9 or later"
 
 
 def read_program(path: Path) -> ExportedProgram:
     """Read a .pt2 file.
 
     Raises:
-        ModelFileError: It cannot be read, is none, or asks for more than tensors and
-            operators.
+        ModelFileError: It cannot be read, is not such a file, or needs more than
+            tensors and operators.
     """
     try:
         data = read_bounded(path, MAX_BYTES)
@@ -68,7 +72,7 @@ def read_program(path: Path) -> ExportedProgram:
         raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from None
     except (zipfile.BadZipFile, ValueError, RecursionError, KeyError, EOFError):
         raise ModelFileError(
-            f"{path} is no .pt2 file of torch.export", hint=HINT
+            f"{path} is not a .pt2 file of torch.export", hint=HINT
         ) from None
     try:
         with quiet():
@@ -81,7 +85,7 @@ def read_program(path: Path) -> ExportedProgram:
 
 
 def _cleaned(data: bytes, name: str) -> io.BytesIO:
-    """The same archive without what nobody needs. Refuses what is not expected."""
+    """Return the archive without its unneeded parts; refuse unexpected ones."""
     cleaned = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = archive.infolist()
@@ -108,8 +112,8 @@ def _member(
         return None
     if not KEPT.fullmatch(place):
         raise ModelFileError(
-            f"{name} holds {_shown(place)}, which is no part of a program of tensors",
-            hint="compiled code and pickles are not taken",
+            f"{name} holds {_shown(place)}, which is not part of a program of tensors",
+            hint="compiled code and pickles are not accepted",
         )
     content = archive.read(member)
     if place == PROGRAM:
@@ -120,14 +124,15 @@ def _member(
 
 
 def _check_payloads(config: dict[str, Any], name: str) -> None:
-    """Refuse tensors that are pickles, and constants that are no tensors."""
+    """Refuse pickled tensors, and constants that are not tensors."""
     for tensor, payload in config["config"].items():
         plain = re.fullmatch(r"(weight|tensor)_\d+", payload["path_name"])
         if payload["use_pickle"] or not plain:
             raise ModelFileError(
-                f"{name}: {_shown(tensor)} is stored as a pickle, and none is loaded",
-                hint="save the program with its tensors as plain as they are: on the "
-                "CPU, dense, and of a class of torch's own",
+                f"{name}: {_shown(tensor)} is stored as a pickle, and pickles are "
+                "never loaded",
+                hint="save the program with plain tensors: on the CPU, dense, and of "
+                "torch's own class",
             )
 
 
@@ -140,12 +145,12 @@ def _program(content: bytes, name: str) -> bytes:
             part["metadata"] = {}
             if not OPERATOR.fullmatch(target):
                 raise ModelFileError(
-                    f"{name}: operator {_shown(target)} is none that a program of "
-                    "tensors has"
+                    f"{name}: operator {_shown(target)} is not allowed in a program "
+                    "of tensors"
                 )
         if isinstance(formula, str) and not _is_formula(formula):
             raise ModelFileError(
-                f"{name}: {_shown(formula)} is no formula of sizes of tensors"
+                f"{name}: {_shown(formula)} is not a formula of sizes of tensors"
             )
     return json.dumps(program).encode()
 
@@ -156,7 +161,7 @@ def _is_formula(text: str) -> bool:
 
 
 def _parts(value: Any) -> Iterator[dict[str, Any]]:
-    """Every object in a JSON document."""
+    """Yield every object in a JSON document."""
     waiting = [value]
     while waiting:
         one = waiting.pop()

@@ -1,4 +1,4 @@
-"""Which sizes of images a model takes: found out by running it."""
+"""Determine which sizes of images a model takes, by running it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,16 +8,17 @@ from torch import Tensor
 
 from mlguard.protect.export import REFUSALS, cause_of
 
-STEPS = (1, 2, 4, 8, 16, 32, 64, 128)  # pixels; what a side can be a multiple of
-SPATIAL = (2, 3)  # axes of an image or a volume behind batch and channels
+STEPS = (1, 2, 4, 8, 16, 32, 64, 128)  # pixels; the multiples tried for a side
+SPATIAL = (2, 3)  # axes of an image or a volume after batch and channels
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The images that a model takes.
+    """The sizes of images that a model takes.
 
     Attributes:
-        multiple: What divides their sides, pixels; 0 if they have one size only.
+        multiple: The number of pixels that divides their sides; 0 if there is only one
+            size.
         why: What the model said about another size; empty if it takes any.
     """
 
@@ -26,7 +27,7 @@ class Sizes:
 
     @property
     def free(self) -> bool:
-        """Whether images of different sizes are taken."""
+        """Whether the model takes images of different sizes."""
         return self.multiple > 0
 
 
@@ -36,10 +37,10 @@ def is_image(tensor: Tensor) -> bool:
 
 
 def find_sizes(run: Callable[[Tensor], object], example: Tensor) -> Sizes:
-    """Find out which sizes a model takes, from one that it does.
+    """Determine which sizes a model takes, starting from one that it does.
 
     Args:
-        run: Runs the model in eval mode.
+        run: A function that runs the model in eval mode.
         example: Images of a size that it takes, (N, C, …).
 
     Shape:
@@ -60,7 +61,7 @@ def find_sizes(run: Callable[[Tensor], object], example: Tensor) -> Sizes:
 
 
 def larger(example: Tensor, step: int) -> list[Tensor]:
-    """Images somewhat larger, each side by another number of steps."""
+    """Return somewhat larger images, each side by another number of steps."""
     found = []
     for first in (1, 2):
         sides = [

@@ -1,6 +1,6 @@
 """A run folder: what training or binding a model leaves behind.
 
-Its files are named in names.py. Knows no training and no binding.
+names.py lists its files. The room knows no training and no binding.
 """
 
 from mlguard.protect.run_folder.kept import Keeper, is_kept

@@ -1,9 +1,9 @@
-"""Tensors that a run keeps for itself: vouched for, and sealed where need be.
+"""Tensors that a run keeps for itself: authenticated, and sealed if need be.
 
-Whoever can write a checkpoint into a run folder chooses the weights that its owner goes
-on from, and then signs. So the state of an unfinished run carries authentication tags
-under the key of the run (docs/spec/sealed-tensors-v1.md), and is parsed only after they
-hold. Nothing is ever pickled.
+An adversary who can write a checkpoint into a run folder could choose the weights that
+its owner goes on from, and then signs. So the state of an unfinished run carries
+authentication tags under the key of the run (docs/spec/sealed-tensors-v1.md), and is
+parsed only after they are verified. Nothing is ever pickled.
 """
 
 import hashlib
@@ -38,12 +38,12 @@ BYTE = 2  # the number of unsigned bytes in ONNX
 
 
 def is_kept(data: bytes) -> bool:
-    """Whether the bytes of a file of weights are what a Keeper wrote."""
+    """Whether the bytes of a weights file were written by a Keeper."""
     return data.startswith(MAGIC)
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether a file of weights is what a Keeper wrote, encrypted.
+    """Whether a weights file was written by a Keeper, encrypted.
 
     Raises:
         MalformedRun: It cannot be read.
@@ -58,12 +58,13 @@ def is_hidden(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Keeper:
-    """Writes and reads what one run keeps.
+    """A writer and reader of the tensors that one run keeps.
 
     Attributes:
-        subkeys: Of the run: those of its protection; of a plain run its secret.
-        role: "run", or "twin" of the plain twin in it: neither is taken for the other.
-        hidden: Whether what is written is encrypted. Reading finds out by itself.
+        subkeys: The subkeys of its protection; for a plain run, its secret.
+        role: "run", or "twin" for the plain twin in it; neither is accepted as the
+            other.
+        hidden: Whether to encrypt what is written. Reading detects it.
     """
 
     subkeys: ModelSubkeys | TrainingSecret
@@ -71,7 +72,7 @@ class Keeper:
     hidden: bool = False
 
     def write(self, path: Path, tensors: Mapping[str, Tensor], note: str = "") -> str:
-        """Write tensors and a note, whole or not at all; the file's SHA-256, in hex.
+        """Write tensors and a note; return the file's SHA-256, in hex.
 
         Raises:
             OutputError: There is no space, or the folder is not writable.
@@ -87,23 +88,23 @@ class Keeper:
         return hashlib.sha256(whole).hexdigest()
 
     def read(self, path: Path, *, limit: int) -> tuple[dict[str, Tensor], str]:
-        """Read tensors and the note, from the bytes whose tags hold.
+        """Read tensors and the note, from the bytes that were authenticated.
 
         Args:
             path: The file.
             limit: The most bytes it may have.
 
         Raises:
-            TamperedRun: It is not what this run left.
+            TamperedRun: It was changed after this run wrote it.
             MalformedRun: It is missing, cannot be read or is too large.
         """
         return self.parse(path, read_whole(path, limit))
 
     def parse(self, path: Path, whole: bytes) -> tuple[dict[str, Tensor], str]:
-        """As `read`, from the bytes of a file that was read.
+        """Parse the bytes of a file, as `read` does.
 
         Raises:
-            TamperedRun: It is not what this run left.
+            TamperedRun: It was changed after this run wrote it.
             MalformedRun: A later version of mlguard wrote it.
         """
         data = self._opened(path, whole)
@@ -137,7 +138,7 @@ class Keeper:
                 key, 0, header, source, into, tags, name=str(path), hidden=hidden
             )
         except (struct.error, ValueError, WrongKey, TamperedTensors):
-            raise TamperedRun(f"{path} is not what this run left") from None
+            raise TamperedRun(f"{path} was changed after this run wrote it") from None
         return bytes(into)
 
     def _header(self, path: Path, size: int) -> TensorHeader:

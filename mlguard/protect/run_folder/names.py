@@ -1,15 +1,15 @@
-"""What the files of a run folder are called. It never holds a key.
+"""The names of the files in a run folder, which never holds a key.
 
 recipe.toml         the resolved recipe
 protection.json     protection_id and key id; absent in a plain run
-proofs.json         that the holder of the key made what is here; absent in a plain run
+proofs.json         proof that the files were made with the key; absent in a plain run
 provenance.json     data fingerprint, versions, machine
 metrics.jsonl       one line for each epoch
 model.safetensors   the weights the recipe's `keep` chose
 curves.png          the metrics as a picture
-training.secret     what a plain run draws from
-checkpoint.kept     while training is unfinished: where it stands
-best.kept           the same: the best weights so far
+training.secret     the secret that a plain run draws from
+checkpoint.kept     the state of an unfinished training
+best.kept           the best weights of an unfinished training
 baseline/           the plain twin, a run folder of its own
 """
 
@@ -25,5 +25,5 @@ PROOFS = "proofs.json"
 CURVES = "curves.png"
 BASELINE = "baseline"
 BOUND = "bound"  # in provenance.json: what binding did
-BUILT_BY = "built_by"  # in provenance.json: what its owner's `build` is called
-MAX_JSON_BYTES = 1 << 20  # a page of text; the reader takes nothing larger
+BUILT_BY = "built_by"  # in provenance.json: the name of the owner's `build`
+MAX_JSON_BYTES = 1 << 20  # a page of text; the reader refuses anything larger

@@ -1,4 +1,4 @@
-"""A trained model that needs no key: what binding starts from."""
+"""A trained model that needs no key, from which binding starts."""
 
 from pathlib import Path
 from typing import Any
@@ -18,23 +18,22 @@ def read_plain(
     *,
     build: Build | None = None,
 ) -> Run:
-    """Read a plain run folder, or take a weights file together with its recipe.
+    """Read a plain run folder, or a weights file together with its recipe.
 
     Args:
         path: The folder, or a .safetensors file.
-        recipe: Of a file; a folder has one.
-        build: Makes the model, if it was trained with a `build` of its own.
+        recipe: The recipe of a weights file; a folder has its own.
+        build: The function that makes the model, if it was trained with a `build`.
 
     Raises:
-        RunError: The run is protected; or a recipe is missing, or there are two, or
-            it names no classes, or says not how pixels of `build`'s model are
-            normalized.
+        RunError: The run is protected; or there is no recipe, or two, or it does not
+            name the classes or the normalization of `build`'s model.
         DatasetError: The recipe names other classes than CIFAR-10 has.
         MalformedRun: The folder is not a run folder, or is damaged.
     """
     if path.is_dir():
         if recipe is not None:
-            raise RunError(f"{path} is a run folder and has a recipe of its own")
+            raise RunError(f"{path} is a run folder and has its own recipe")
         run = read_run(path, build=build)
         if run.protection is not None:
             raise _protected(path, run.path)
@@ -56,19 +55,19 @@ def read_plain(
 
 
 def _pinned(run: Run) -> Run:
-    """The same run, its weights looked at: no others are taken from here on.
+    """Return the run with its weights pinned: no others are accepted from here on.
 
-    Time passes before they are used: somebody is asked for a passphrase.
+    Time passes before they are used, while a passphrase is asked for.
     """
     _ = run.weights_sha256
     return run
 
 
 def _with_classes(recipe: Recipe) -> Recipe:
-    """The same recipe, its classes named: no data is at hand that could name them."""
+    """Return the recipe with its classes named, without data that could name them."""
     if recipe.data.kind != "cifar10" and not recipe.data.class_names:
         raise RunError(
-            "the recipe does not name its classes, which the weights were trained for",
+            "the recipe does not name the classes that the weights were trained for",
             hint="name them, in the order of the model's outputs, with --set "
             "'data.class_names=[…]' or in a recipe file; or give the run folder of "
             "`mlguard train`, which has them",
@@ -78,7 +77,7 @@ def _with_classes(recipe: Recipe) -> Recipe:
 
 
 def _protected(given: Path, run: Path) -> RunError:
-    """The refusal of a model that needs a key already."""
+    """Return the refusal of a model that already needs a key."""
     was_bound = BOUND in read_setup(run).provenance
     plain, twin = "train a plain model with `mlguard train`", run / BASELINE
     if was_bound:

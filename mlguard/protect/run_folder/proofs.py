@@ -1,14 +1,14 @@
-"""What a key proves about a run folder: that its holder made what is in it.
+"""The proof, by a key, that its holder made the files of a run folder.
 
-A key must only be applied for a model that its holder made. A stranger can copy the
-public ids of someone's model beside weights of his own, built so that their answers
-spell out the transform; the owner who audits or exports such a folder would read his
-own secret aloud. And who worsens the plain twin, or edits what is known of the
-training, has an audit say what he likes. So one HMAC stands for the digests of all of
-these files, and nothing is derived before it holds: docs/spec/run-v2.md.
+A key must only be applied to a model that its holder made. An adversary can copy the
+public ids of a model beside weights of his own, built so that their answers spell out
+the transform; an owner who audits or exports such a folder would reveal his own secret.
+And an adversary who worsens the plain twin, or edits the facts about the training,
+controls the result of an audit. So one HMAC covers the digests of all of these files,
+and nothing is derived before it is verified: docs/spec/run-v2.md.
 
-Digests are those of the bytes that were parsed, handed in by whoever read them: a file
-is never read once to be checked and again to be used.
+Digests are those of the bytes that were parsed, handed in by the code that read them: a
+file is never read once to be checked and again to be used.
 """
 
 import hmac
@@ -25,13 +25,13 @@ from mlguard.protect.run_folder.weights import PRIVATE
 
 FORMAT = 2
 USE = "run/files"  # of the subkey; docs/spec/keys-v1.md, section 3
-RUN, TWIN = "run", "twin"  # what a folder can be; neither passes for the other
+RUN, TWIN = "run", "twin"  # the roles of a folder; neither passes for the other
 MAX_BYTES = 1 << 13  # of the file: an HMAC and a few digests in hex
 
-# Format 1: an HMAC of the recipe's and one of the model's digest, and no more.
+# Format 1: one HMAC of the recipe's digest and one of the model's, and no more.
 OLD_USES = {RECIPE: "run/setup", MODEL: "run/model"}
 
-Proof = Mapping[str, Any]  # what proofs.json says; a stranger may have written it
+Proof = Mapping[str, Any]  # the contents of proofs.json, which are untrusted
 Digests = Mapping[str, str]  # the name of a file, and its SHA-256 in hex
 
 
@@ -48,7 +48,7 @@ def prove(path: Path, subkeys: ModelSubkeys, digests: Digests, *, role: str) -> 
 
 
 def read_proof(path: Path) -> dict[str, Any]:
-    """What proofs.json says; nothing if it is missing or damaged."""
+    """Return the contents of proofs.json; empty if it is missing or damaged."""
     try:
         fields = json.loads(read_bounded(path / PROOFS, MAX_BYTES))
     except (OSError, ValueError, RecursionError):
@@ -59,17 +59,17 @@ def read_proof(path: Path) -> dict[str, Any]:
 def check(
     path: Path, proof: Proof, subkeys: ModelSubkeys, digests: Digests, *, role: str
 ) -> None:
-    """Refuse files that the holder of the key did not leave in the folder.
+    """Refuse files that were not made with the key.
 
     Args:
-        path: The folder, for words.
-        proof: What `read_proof` gave.
-        subkeys: Of the run's protection; of a twin, of the run that it belongs to.
-        digests: Of all that a folder of its role and state holds, as it was read.
+        path: The folder, for messages.
+        proof: The result of `read_proof`.
+        subkeys: The subkeys of the run's protection; for a twin, those of its run.
+        digests: The digests of all files of a folder of its role and state, as read.
         role: "run" or "twin".
 
     Raises:
-        TamperedRun: The proof is missing or does not hold, or is of other files.
+        TamperedRun: The proof is missing or invalid, or covers other files.
     """
     if is_old(proof) and role == RUN:
         return _check_old(path, proof, subkeys, digests)
@@ -89,12 +89,12 @@ def check(
 
 
 def is_old(proof: Proof) -> bool:
-    """Whether a proof is of format 1, which vouches for two files only."""
+    """Whether a proof is of format 1, which covers only two files."""
     return "format" not in proof
 
 
 def claims_model(proof: Proof) -> bool:
-    """Whether a proof, be it true or not, says that the run is finished."""
+    """Whether a proof, valid or not, says that the run is finished."""
     files = proof.get("files")
     return OLD_USES[MODEL] in proof or (isinstance(files, dict) and MODEL in files)
 
@@ -116,7 +116,7 @@ def _hmac(subkeys: ModelSubkeys, fields: Mapping[str, Any]) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    return text.encode(errors="replace")  # a stranger's JSON may hold any text
+    return text.encode(errors="replace")  # hostile JSON may hold any text
 
 
 def _tampered(file: Path, path: Path) -> TamperedRun:
@@ -124,9 +124,9 @@ def _tampered(file: Path, path: Path) -> TamperedRun:
 
 
 def refuse_planted(path: Path) -> MalformedRun:
-    """The refusal of a finished run that holds the state of an unfinished one."""
+    """Return the refusal of a finished run with the state of an unfinished one."""
     return MalformedRun(
-        f"{path} is finished, and yet holds a checkpoint",
-        hint="if somebody else can write to the folder, take a copy that you know to "
+        f"{path} is finished, but it holds a checkpoint",
+        hint="if somebody else can write to the folder, use a copy that you know to "
         "be yours; if training was killed at its very end, delete the checkpoint",
     )

@@ -1,4 +1,4 @@
-"""What a result depends on besides its recipe: versions and machine, no host names."""
+"""The facts behind a result besides its recipe: versions and machine, no host names."""
 
 import os
 import platform
@@ -23,12 +23,12 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """The version of Python and of every package that can change a result."""
+    """Return the version of Python and of every package that can change a result."""
     return {"python": platform.python_version(), **versions_of(PACKAGES)}
 
 
 def machine(device: torch.device) -> dict[str, str | int]:
-    """The processor, its cores, torch's threads and the device, without a host name."""
+    """Return processor, cores, torch's threads and the device, without a host name."""
     name = "cpu"
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)

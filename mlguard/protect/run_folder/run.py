@@ -1,4 +1,4 @@
-"""A finished run, read: under a key, or plain."""
+"""Read a finished run, protected or plain."""
 
 import hashlib
 from collections.abc import Mapping
@@ -48,18 +48,18 @@ from mlguard.transforms import TransformSet
 
 @dataclass(frozen=True)
 class Run:
-    """A trained model and what is known of it.
+    """A trained model and the facts about it.
 
     Attributes:
         path: Its folder.
         recipe: The resolved recipe.
-        protection: Which key the model needs; None of a plain one.
-        provenance: What `provenance.json` says.
-        build: Makes the model, if the recipe's architecture does not.
-        model_file: What its weights are called; they may lie in a folder of another
-            program.
-        digests: SHA-256 of each file that the above was read from, in hex.
-        keeper: Opens weights that are sealed; None until the key was shown.
+        protection: Which key the model needs; None for a plain one.
+        provenance: The contents of `provenance.json`.
+        build: A function that makes the model, if the recipe's architecture does not.
+        model_file: The name of its weights file; it may lie in another program's
+            folder.
+        digests: SHA-256 of each file read, in hex.
+        keeper: Opens sealed weights; None until the key is given.
     """
 
     path: Path
@@ -78,18 +78,19 @@ class Run:
 
     @property
     def shown_by_weights(self) -> bool:
-        """Whether the weights show what the key does to images.
+        """Whether the weights reveal the transform of images.
 
-        True of a lifted stem: its zeros and equal weights lie where the key put them.
+        They do in a lifted stem: its zeros and equal weights lie where the key put
+            them.
         """
         bound = self.provenance.get(BOUND)
         return isinstance(bound, dict) and bool(bound.get("tied"))
 
     def open_weights(self) -> list[Path]:
-        """The files in its folder whose weights lie open, the twin's among them.
+        """The files in its folder with weights in the clear, including the twin's.
 
         Raises:
-            MalformedRun: One cannot be read.
+            MalformedRun: A file cannot be read.
         """
         kinds = "*.safetensors", "*.kept"
         files = (file for kind in kinds for file in self.path.rglob(kind))
@@ -97,9 +98,10 @@ class Run:
 
     @cached_property
     def weights_sha256(self) -> str:
-        """SHA-256 of the weights, in hex, as they were when first looked at.
+        """SHA-256 of the weights, in hex, as they were when first read.
 
-        From then on no others are taken: what was proved is what is used.
+        From then on no others are accepted, so that the proved weights are the ones
+        used.
 
         Raises:
             MalformedRun: They are missing, or cannot be read.
@@ -113,68 +115,68 @@ class Run:
             ) from None
 
     def read_weights(self) -> bytes:
-        """The file of its weights, read once.
+        """Return the bytes of its weights file, read once.
 
         Raises:
             MalformedRun: It is missing, cannot be read or is too large.
-            TamperedRun: It is not what it was when it was first looked at.
+            TamperedRun: It was changed after it was first read.
         """
         data = read_whole(self.weights, self._limit)
         found = hashlib.sha256(data).hexdigest()
-        # Where the property above keeps what it found: nothing is read twice for it.
+        # Where the property above keeps its value: nothing is read twice for it.
         if self.__dict__.setdefault("weights_sha256", found) != found:
             raise TamperedRun(f"{self.weights} was changed while it was in use")
         return data
 
     def load_model(self) -> nn.Module:
-        """The trained model, in eval mode, on the CPU.
+        """Return the trained model, in eval mode, on the CPU.
 
         Raises:
             MalformedRun: The weights are missing, damaged or of another model.
-            TamperedRun: They are not what they were when they were first looked at, or
-                not what this run sealed.
+            TamperedRun: They were changed after they were first read, or after this run
+                sealed them.
         """
         return filled_model(self.read_tensors(), self.weights, self.recipe, self.build)
 
     def read_tensors(self) -> dict[str, Tensor]:
-        """The weights by name, opened if they are sealed.
+        """Return the weights by name, opened if they are sealed.
 
         Raises:
-            MalformedRun: They are missing or damaged, or sealed and no key was shown.
-            TamperedRun: As `load_model`.
+            MalformedRun: They are missing or damaged, or sealed and no key was given.
+            TamperedRun: As in `load_model`.
         """
         data = self.read_weights()
         if not is_kept(data):
             return parse_tensors(data, self.weights)
         if self.keeper is None:
             raise MalformedRun(
-                f"{self.weights} is sealed, and its key was not shown",
+                f"{self.weights} is sealed, and its key was not given",
                 hint="open the run with its key: `run.unlocked(key)`",
             )
         return self.keeper.parse(self.weights, data)[0]
 
     def unlocked(self, key: ModelKey) -> "Run":
-        """The same run, its weights open to who asks. As `check`, which it does first.
+        """Return the run with its weights opened by the key, after `check`.
 
         Raises:
             WrongKey: The model was protected with another key.
-            TamperedRun: The holder of the key did not make this run.
+            TamperedRun: This run was not made with the key.
             MalformedRun: This is a plain run, which needs no key.
         """
         return self._opened_by(Keeper(self.check(key), RUN))
 
     def _opened_by(self, keeper: Keeper) -> "Run":
         opened = replace(self, keeper=keeper)
-        # What was proved is what is used: the digest is not taken again.
+        # The proved weights are the ones used: the digest is not taken again.
         opened.__dict__["weights_sha256"] = self.weights_sha256
         return opened
 
     def check(self, key: ModelKey) -> ModelSubkeys:
-        """The subkeys of the model, once it is proved that their holder made the run.
+        """Return the model's subkeys, after proving that the run was made with them.
 
         Raises:
             WrongKey: The model was protected with another key.
-            TamperedRun: The holder of the key did not make this run.
+            TamperedRun: This run was not made with the key.
             MalformedRun: This is a plain run, which needs no key.
         """
         subkeys = protection_of(self).subkeys(key)
@@ -182,16 +184,16 @@ class Run:
         return subkeys
 
     def baseline(self, key: ModelKey | None = None) -> "Run | None":
-        """The plain twin, if there is one.
+        """Return the plain twin, if there is one.
 
         Args:
-            key: The key of this run: a twin that it does not vouch for is refused.
+            key: The key of this run; a twin without its proof is refused.
 
         Raises:
             MalformedRun: It was trained on other images or by another recipe, so
                 that a comparison with it would not be fair.
             WrongKey: The model was protected with another key.
-            TamperedRun: The holder of the key did not make the twin.
+            TamperedRun: The twin was not made with the key.
         """
         folder = self.path / BASELINE
         if not (folder / MODEL).exists():
@@ -203,7 +205,7 @@ class Run:
                 f"{self.path}",
                 hint="delete it and train it again with `mlguard protect --baseline`",
             )
-        # Version 0.1 vouched for no twin.
+        # Version 0.1 proved no twin.
         if key is not None and not self.old_proof:
             subkeys = protection_of(self).subkeys(key)
             check(folder, twin._proof, subkeys, twin._all_digests, role=TWIN)
@@ -211,35 +213,35 @@ class Run:
         return twin
 
     def transform(self, key: ModelKey) -> TransformSet:
-        """What the key does for this model.
+        """Return the key's transforms of this model.
 
         Raises:
             WrongKey: The model was protected with another key.
-            TamperedRun: The holder of the key did not make this run.
+            TamperedRun: This run was not made with the key.
             MalformedRun: This is a plain run, which needs no key.
         """
         return self.derive(self.check(key))
 
     def derive(self, subkeys: ModelSubkeys) -> TransformSet:
-        """What any key's subkeys do for this model, be it the correct key or not.
+        """Return any key's transforms of this model, be it the correct key or not.
 
         Raises:
-            RecipeError: The model does not have the layers that the recipe names.
+            RecipeError: The model lacks a layer that the recipe names.
         """
         keyed = keyed_transforms(self.recipe.transform, self._channels)
         return keyed.derive(subkeys)
 
     def feature_channels(self) -> dict[str, int]:
-        """How many channels each layer has whose output the key permutes.
+        """Return the number of channels of each layer whose output the key permutes.
 
         Raises:
-            RecipeError: The model does not have the layers that the recipe names.
+            RecipeError: The model lacks a layer that the recipe names.
         """
         return dict(self._channels)
 
     @property
     def old_proof(self) -> bool:
-        """Whether its proof is of version 0.1, of recipe and weights alone."""
+        """Whether its proof is of version 0.1, over recipe and weights alone."""
         return is_old(self._proof)
 
     @cached_property
@@ -260,13 +262,13 @@ class Run:
 
 
 def is_finished(path: Path) -> bool:
-    """Whether training in a folder came to its end."""
+    """Whether training in a folder is finished."""
     unfinished = any((path / name).exists() for name in (CHECKPOINT, OLD_CHECKPOINT))
     return (path / MODEL).exists() and not unfinished
 
 
 def protection_of(run: Run) -> Protection:
-    """Which key a run needs.
+    """Return which key a run needs.
 
     Raises:
         MalformedRun: It is a baseline run, which needs none.
@@ -285,11 +287,11 @@ def read_run(path: Path, *, build: Build | None = None) -> Run:
 
     Args:
         path: The folder.
-        build: Makes the model, if it was trained with a `build` of its own.
+        build: The function that makes the model, if it was trained with a `build`.
 
     Raises:
         MalformedRun: It is not a run folder, is damaged, or is not finished.
-        RunError: Its model was made by a `build`, and none is given.
+        RunError: Its model was made by a `build`, but none is given.
     """
     if not is_finished(path):
         if not (path / RECIPE).exists():
@@ -316,24 +318,25 @@ def read_run(path: Path, *, build: Build | None = None) -> Run:
 
 
 def refuse_unbuilt(path: Path, setup: Setup, build: Build | None) -> None:
-    """Refuse a model that no recipe builds, where nobody says what does.
+    """Refuse a model of a `build` if none is given.
 
     Raises:
-        RunError: It was trained or bound with a `build` of its owner's.
+        RunError: It was trained or bound with a `build`.
     """
     name = setup.provenance.get(BUILT_BY)
     if build is None and isinstance(name, str):
         raise RunError(
-            f"the model of {path} is its owner's: {name} made it, and no recipe does",
-            hint="give what makes it: `--build MODULE:FUNCTION` on the command line, "
-            "`read_run(path, build=…)` in Python; no file names what is imported",
+            f"the model of {path} was made by {name}, and no recipe can build it",
+            hint="name the function that makes it: `--build MODULE:FUNCTION` on the "
+            "command line, `read_run(path, build=…)` in Python; no file may name code "
+            "to import",
         )
 
 
 def write_proofs(path: Path, protection: Protection, key: ModelKey) -> None:
-    """Prove with the key what its holder has just written into a new folder.
+    """Write the proofs of the files just written into a new folder.
 
-    Only for a folder that nobody else could write to: what lies there is read.
+    Use it only for a folder that nobody else could write to: its files are read.
 
     Raises:
         WrongKey: The run was begun with another key.
@@ -349,9 +352,9 @@ def write_proofs(path: Path, protection: Protection, key: ModelKey) -> None:
 
 
 def _fair_terms(run: Run) -> tuple[object, ...]:
-    """What a protected model and its twin must share.
+    """Return what a protected model and its twin must share.
 
-    What binding does to an architecture changes nothing of what it computes.
+    Binding changes an architecture but not what it computes.
     """
     recipe = decisive(run.recipe)
     model = recipe.model.model_copy(update={"stem": "plain", "batch_norm": "running"})

@@ -1,9 +1,10 @@
 """The secret that a run draws its initial weights, data order and crops from.
 
-Under a model key it is derived, from the key and from all that decides the result, so
-the same key, recipe and seed give the same run, and nothing more need be kept. Without
-a key it is drawn from the operating system and lies in a file of the run folder that
-only its owner reads: whoever has it draws the initial weights again.
+Under a model key it is derived from the key and from everything that decides the
+result, so the same key, recipe and seed give the same run, and nothing more need be
+kept. Without a key it is drawn from the operating system and lies in a file of the run
+folder that only its owner can read: with it, a thief could draw the initial weights
+again.
 """
 
 import hashlib
@@ -22,14 +23,14 @@ DECIDES = ("data", "transform", "model", "train", "lock")  # sections of the rec
 IDLE = {
     "data": ("workers", "cache"),
     "train": ("checkpoint_s", "cache_gb"),
-}  # decide nothing
+}  # do not affect the result
 
 
 def decisive(recipe: Recipe) -> Recipe:
-    """The same recipe without what training comes to the same weights with or without.
+    """Return the recipe without the settings that do not affect the trained weights.
 
-    How many processes make the batches, whether images stay in memory and how often the
-    state is saved.
+    They are the number of processes that make batches, whether images stay in memory
+    and how often the state is saved.
     """
     changed = {}
     for section, names in IDLE.items():
@@ -40,9 +41,9 @@ def decisive(recipe: Recipe) -> Recipe:
 
 
 def training_digest(recipe: Recipe) -> bytes:
-    """SHA-256 of all in a recipe that decides what training comes to.
+    """Return the SHA-256 of everything in a recipe that decides the trained weights.
 
-    Defaults are left out, so that a setting which is new changes no older recipe's.
+    Defaults are left out, so that a new setting does not change older recipes.
     """
     fields = decisive(recipe).model_dump(
         mode="json", include=set(DECIDES), exclude_defaults=True
@@ -54,11 +55,11 @@ def training_digest(recipe: Recipe) -> bytes:
 def begun_secret(
     path: Path, provenance: dict[str, Any], key: ModelKey | None
 ) -> TrainingSecret:
-    """The secret of a run that was begun.
+    """Return the secret of a run that was begun.
 
     Args:
         path: The run folder.
-        provenance: What its `provenance.json` says.
+        provenance: The contents of its `provenance.json`.
         key: The model key, if there is one.
 
     Raises:
@@ -71,10 +72,10 @@ def begun_secret(
         digest = bytes.fromhex(str(provenance[DIGEST]))
     except (KeyError, ValueError):
         raise MalformedRun(
-            f"{path} cannot be gone on with: {FILE} is missing, and without it nobody "
-            "knows the order of its images",
+            f"{path} cannot be resumed: {FILE} is missing, and the order of its "
+            "images depends on it",
             hint="begin again in another folder; version 0.1 drew from a public seed, "
-            "so what it began is better not finished",
+            "so do not finish what it began",
         ) from None
     if key is None:
         raise MalformedRun(
@@ -85,7 +86,7 @@ def begun_secret(
 
 
 def write_secret(path: Path, secret: TrainingSecret) -> None:
-    """Keep the secret of a run without a key, for its owner's eyes only.
+    """Write the secret of a run without a key, readable only by its owner.
 
     Raises:
         OutputError: There is no space, or the folder is not writable.

@@ -1,4 +1,4 @@
-"""What must be known of a run before its first step: recipe, protection, provenance."""
+"""The setup of a run before its first step: recipe, protection, provenance."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ class Protection:
     Attributes:
         protection_id: 16 random bytes, made when protection started.
         key_id: The public name of the key.
-        key_name: What the owner's keystore calls it.
+        key_name: Its name in the owner's keystore.
     """
 
     protection_id: bytes
@@ -38,7 +38,7 @@ class Protection:
     key_name: str
 
     def subkeys(self, key: ModelKey) -> ModelSubkeys:
-        """The subkeys of this model.
+        """Return the subkeys of this model.
 
         Raises:
             WrongKey: The model was protected with another key.
@@ -53,13 +53,13 @@ class Protection:
 
 @dataclass(frozen=True)
 class Setup:
-    """What is known of a run before its first step, finished or not.
+    """The setup of a run, finished or not.
 
     Attributes:
         recipe: The resolved recipe.
-        protection: Which key the model needs; None of a plain run.
+        protection: Which key the model needs; None for a plain run.
         provenance: Where the data and the model come from.
-        digests: SHA-256 of each file that this was read from, by its name, in hex.
+        digests: SHA-256 of each file read, by its name, in hex.
     """
 
     recipe: Recipe
@@ -94,7 +94,7 @@ def read_setup(path: Path) -> Setup:
 
 
 def write_setup(path: Path, recipe: Recipe, protection: Protection | None) -> None:
-    """Write recipe and protection, which must be known before the first step.
+    """Write recipe and protection, before the first step.
 
     Raises:
         OutputError: There is no space, or the folder is not writable.
@@ -118,12 +118,12 @@ def write_json(path: Path, fields: dict[str, Any]) -> None:
 
 
 def json_text(fields: dict[str, Any]) -> str:
-    """A small JSON file for people and programs."""
+    """Return the text of a small JSON file for people and programs."""
     return json.dumps(fields, indent=2) + "\n"
 
 
 def protection_text(protection: Protection) -> str:
-    """What `protection.json` says."""
+    """Return the contents of `protection.json`."""
     return json_text(
         {
             "protection_id": protection.protection_id.hex(),
@@ -136,7 +136,7 @@ def protection_text(protection: Protection) -> str:
 def _parsed(
     parse: Callable[[Any], T | None], read: Callable[[str, int], bytes], file: Path
 ) -> T:
-    """What a small JSON file says, or a refusal."""
+    """Return the contents of a small JSON file, or refuse it."""
     try:
         found = parse(json.loads(read(file.name, MAX_JSON_BYTES).decode()))
     except (OSError, ValueError, LookupError, TypeError, RecursionError):

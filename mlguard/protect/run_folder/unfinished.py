@@ -1,6 +1,6 @@
-"""A run folder while it is being made: what was written, and the proof of it.
+"""A run folder that is being made: its files so far, and their proof.
 
-Signs only what this process wrote, or what was read and found under an older proof.
+It proves only files that this process wrote, or that an older proof covered.
 """
 
 import hashlib
@@ -33,13 +33,13 @@ RESUMED = "resumed"  # in provenance.json: every session after the first
 
 @dataclass
 class Unfinished:
-    """A run folder that somebody writes.
+    """A run folder that is being written.
 
     Attributes:
         path: The folder.
-        keeper: Writes and reads what it keeps until it is finished.
-        proving: The subkeys that prove what is in it; None of a plain run.
-        digests: SHA-256 of what was written so far, by the file's name.
+        keeper: Writes and reads the tensors that it keeps until it is finished.
+        proving: The subkeys of its proof; None for a plain run.
+        digests: SHA-256 of each file written so far, by its name.
     """
 
     path: Path
@@ -48,7 +48,7 @@ class Unfinished:
     digests: dict[str, str] = field(default_factory=dict)
 
     def begin(self, setup: Setup) -> None:
-        """Write what must be known before the first step, and prove it.
+        """Write the setup before the first step, and prove it.
 
         Raises:
             OutputError: There is no space, or the folder is not writable.
@@ -60,13 +60,13 @@ class Unfinished:
         self._prove()
 
     def go_on(self, setup: Setup, session: dict[str, Any]) -> None:
-        """Note that another session goes on with what was begun and checked."""
+        """Note that another session resumes the run, which was checked."""
         self.digests = dict(setup.digests)
         sessions = [*setup.provenance[RESUMED], session]
         self._write(PROVENANCE, json_text(setup.provenance | {RESUMED: sessions}))
 
     def finish(self, weights: dict[str, Tensor]) -> None:
-        """Write the weights, prove all that is there, and forget how it came about."""
+        """Write the weights, prove all files, and remove the state of training."""
         write = self.keeper.write if self.keeper.hidden else write_tensors
         self.digests[MODEL] = write(self.path / MODEL, weights)
         self._prove()
@@ -84,20 +84,20 @@ class Unfinished:
 def is_done(
     path: Path, setup: Setup, proving: ModelSubkeys | None, *, role: str, limit: int
 ) -> bool:
-    """Whether a run is finished; refuses one that the key does not vouch for.
+    """Whether a run is finished; refuse one that the key does not prove.
 
-    Nothing is signed here, and what an unfinished run leaves is cleared away from a
-    finished one: training was killed at its very end, or somebody put it there.
+    Nothing is proved here. The state of an unfinished run is removed from a finished
+    one: training was killed at its very end, or somebody put it there.
 
     Args:
         path: The run folder.
-        setup: What was read of it.
-        proving: The subkeys that prove it; None of a plain run.
+        setup: Its setup.
+        proving: The subkeys of its proof; None for a plain run.
         role: "run" or "twin".
         limit: The most bytes that its weights may have.
 
     Raises:
-        TamperedRun: The holder of the key did not make what is there.
+        TamperedRun: A file was not made with the key.
         MalformedRun: The weights cannot be read.
     """
     if proving is None:
@@ -116,12 +116,12 @@ def is_done(
 
 
 def clear(path: Path) -> None:
-    """Take away what only an unfinished run holds."""
+    """Remove the files that only an unfinished run holds."""
     for name in (CHECKPOINT, OLD_CHECKPOINT, BEST):
         (path / name).unlink(missing_ok=True)
 
 
 def _as_begun(setup: Setup) -> str:
-    """The digest of provenance.json before any session was added to it."""
+    """Return the digest of provenance.json before any session was added to it."""
     text = json_text(setup.provenance | {RESUMED: []})
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The weights of a run, in and out of a safetensors file."""
+"""Read and write the weights of a run as a safetensors file."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from mlguard.kinds import but_is
 from mlguard.protect.key_work import Build, blank_model
 from mlguard.recipe import Recipe
 
-PRIVATE = 0o600  # permission bits of all that a run writes
+PRIVATE = 0o600  # permission bits of all files that a run writes
 HEADER_BYTES = 1 << 24  # more than the names of any model's tensors take
 DTYPES = {  # as the format names them
     torch.float64: "F64",
@@ -34,11 +34,11 @@ DTYPES = {  # as the format names them
     torch.float8_e4m3fn: "F8_E4M3",
     torch.float8_e5m2: "F8_E5M2",
 }
-WIDEST = 2  # how many times as wide as the model's own a file's numbers may be
+WIDEST = 2  # how many times as wide as the model's a file's numbers may be
 
 
 def read_model(path: Path, recipe: Recipe, build: Build | None = None) -> nn.Module:
-    """Read the weights of a recipe's model, in eval mode, on the CPU.
+    """Return a recipe's model with the weights of a file, in eval mode, on the CPU.
 
     Every tensor of the model must be in the file, and no other.
 
@@ -51,28 +51,28 @@ def read_model(path: Path, recipe: Recipe, build: Build | None = None) -> nn.Mod
 
 
 def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file that was read.
+    """Parse the tensors of a safetensors file.
 
     Raises:
-        MalformedRun: It is damaged, or no safetensors file.
+        MalformedRun: It is damaged, or not a safetensors file.
     """
     try:
         return dict(load(data))
     except (SafetensorError, ValueError, KeyError) as error:
         if kind := but_is(data):
-            raise MalformedRun(f"{path} is no safetensors file{kind}") from None
+            raise MalformedRun(f"{path} is not a safetensors file{kind}") from None
         raise MalformedRun(
-            f"{path} is damaged, or no safetensors file: {error}"
+            f"{path} is damaged, or not a safetensors file: {error}"
         ) from None
 
 
 def filled_model(
     tensors: dict[str, Tensor], path: Path, recipe: Recipe, build: Build | None = None
 ) -> nn.Module:
-    """The model of a recipe with these weights, in eval mode, on the CPU.
+    """Return the model of a recipe with these weights, in eval mode, on the CPU.
 
     Raises:
-        MalformedRun: They are of another model.
+        MalformedRun: They belong to another model.
     """
     # Of a model without numbers the tensors become the numbers: none are there twice.
     # A model of one's own may not know how, and fills its own.
@@ -90,12 +90,12 @@ def filled_model(
 
 
 def write_model(path: Path, model: nn.Module) -> str:
-    """Write the weights of a model as safetensors; their SHA-256, in hex."""
+    """Write the weights of a model as safetensors; return their SHA-256, in hex."""
     return write_tensors(path, model.state_dict())
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write tensors as safetensors for their owner's eyes; their SHA-256, in hex.
+    """Write tensors as safetensors, readable only by their owner; return the SHA-256.
 
     Raises:
         OutputError: There is no space, or the folder is not writable.
@@ -144,7 +144,7 @@ def parts_of(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
 def load_tensors(
     model: nn.Module, tensors: dict[str, Tensor], *, assign: bool = False
 ) -> str:
-    """Load the tensors; what is wrong with the first that does not fit, else empty.
+    """Load the tensors; return the first misfit in words, or an empty text.
 
     Args:
         model: Where they belong.
@@ -165,37 +165,37 @@ def load_tensors(
     if keys.missing_keys:
         return f"tensor {keys.missing_keys[0]} is missing"
     if keys.unexpected_keys:
-        return f"there is a tensor {min(keys.unexpected_keys)!r:.100} too many"
+        return f"there is an unexpected tensor {min(keys.unexpected_keys)!r:.100}"
     return ""
 
 
 def contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as safetensors stores them: on the CPU, in the plain memory layout."""
+    """Return tensors as safetensors stores them: on the CPU, contiguous."""
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 
 def weights_limit(recipe: Recipe, build: Build | None = None) -> int:
-    """The most bytes that a file of a recipe's weights may have.
+    """Return the most bytes that a recipe's weights file may have.
 
-    So a file that pretends to be huge is refused before any of it is read.
+    With it, a file that claims to be huge is refused before any of it is read.
     """
-    # What has no numbers is made at once; a model of one's own may not know how.
+    # A model without numbers is made at once; an own model may not support it.
     with torch.device("cpu" if build else "meta"):
         model = blank_model(recipe, build)
     return HEADER_BYTES + WIDEST * size_of(model)
 
 
 def size_of(model: nn.Module) -> int:
-    """How many bytes the tensors of a model take."""
+    """Return how many bytes the tensors of a model take."""
     tensors: dict[str, Tensor] = model.state_dict()
     return sum(value.numel() * value.element_size() for value in tensors.values())
 
 
 def read_whole(path: Path, limit: int) -> bytes:
-    """Read a file of tensors that nobody vouches for yet.
+    """Read an untrusted file of tensors.
 
     Raises:
-        MalformedRun: It is missing, cannot be read, is larger, or is no file.
+        MalformedRun: It is missing, cannot be read, is larger, or is not a file.
     """
     check_size(path, limit)
     try:
@@ -208,7 +208,7 @@ def check_size(path: Path, limit: int) -> None:
     """Refuse a file before any of it is read.
 
     Raises:
-        MalformedRun: It is missing or larger than that.
+        MalformedRun: It is missing or larger than the limit.
     """
     try:
         size = path.stat().st_size
@@ -218,7 +218,7 @@ def check_size(path: Path, limit: int) -> None:
         raise MalformedRun(f"cannot read {path}: {error.strerror or error}") from None
     if size > limit:
         raise MalformedRun(
-            f"{path} has {size} bytes, and the weights of this model have at most "
+            f"{path} has {size} bytes, but the weights of this model have at most "
             f"{limit}",
-            hint="the recipe must be that of the weights",
+            hint="use the recipe that belongs to the weights",
         )

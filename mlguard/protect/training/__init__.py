@@ -1,4 +1,4 @@
-"""Train a model into a run folder: the job, its loop, and what the loop is made of."""
+"""Train a model into a run folder: the job, its loop, and the parts of the loop."""
 
 from mlguard.protect.training.events import Epoch, Step, Watcher
 from mlguard.protect.training.images import DataFolder, named_recipe

@@ -10,7 +10,7 @@ from mlguard.data import TrainingSet, epoch_positions
 
 
 class Positions(Sampler[int]):
-    """The positions of all epochs from one step on, shuffled within each epoch.
+    """A sampler of all positions from one step on, shuffled in each epoch.
 
     An incomplete last batch of an epoch is dropped.
     """
@@ -23,7 +23,7 @@ class Positions(Sampler[int]):
         self._per_epoch = length // spec.batch * spec.batch
 
     def __len__(self) -> int:
-        """How many positions are left."""
+        """Return how many positions are left."""
         return self._spec.epochs * self._per_epoch - self._first_step * self._spec.batch
 
     def __iter__(self) -> Iterator[int]:
@@ -38,7 +38,7 @@ class Positions(Sampler[int]):
 def training_loader(
     data: TrainingSet, spec: recipe.Train, *, seed: int, first_step: int, workers: int
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Batches of augmented images and masks, from `first_step` to the last epoch."""
+    """Return batches of augmented images and masks, from `first_step` on."""
     return DataLoader(
         data,
         batch_size=spec.batch,

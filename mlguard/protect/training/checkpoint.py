@@ -1,4 +1,4 @@
-"""The state of an unfinished training run, in one file that the run vouches for.
+"""The state of an unfinished training run, in one authenticated file.
 
 No random state is kept: the data order, the augmentation and the dropout of a step
 are functions of the training secret and the step's number.
@@ -24,7 +24,7 @@ NOTES_BYTES = 1 << 26  # names of tensors, and a line for every epoch
 
 @dataclass
 class Progress:
-    """Where training stands.
+    """The progress of a training.
 
     Attributes:
         step: Steps done, over all epochs.
@@ -41,10 +41,10 @@ class Progress:
     scaler: dict[str, Any] = field(default_factory=dict)
 
     def improves(self, line: dict[str, Any], spec: recipe.Train) -> bool:
-        """Whether an epoch's weights are the best so far, by what the recipe keeps.
+        """Whether an epoch's weights are the best so far, by the recipe's `keep`.
 
-        If they are, the next ones are compared with them. A score that is no number
-        is never the best, unless it is the first.
+        If they are, later ones are compared with them. A score that is not a number is
+        never the best, unless it is the first.
         """
         score = {
             "best_validation_loss": line["validation_loss"],
@@ -66,7 +66,7 @@ def write_checkpoint(
     model: nn.Module,
     optimizer: optim.Optimizer,
 ) -> None:
-    """Write the state of a training run, whole or not at all.
+    """Write the state of a training run, completely or not at all.
 
     Raises:
         OutputError: There is no space, or the folder is not writable.
@@ -85,7 +85,7 @@ def read_checkpoint(
     """Load the state of a training run into the model and the optimizer.
 
     Raises:
-        TamperedRun: It is not what this run left.
+        TamperedRun: It was changed after this run wrote it.
         MalformedRun: It cannot be read, or was written for another model.
     """
     tensors, note = keeper.read(path, limit=checkpoint_limit(model))
@@ -101,14 +101,14 @@ def read_checkpoint(
     except (KeyError, TypeError, ValueError, RuntimeError):
         raise MalformedRun(
             f"{path} belongs to another model",
-            hint="the code of the model, or the version of mlguard, is not the one "
-            "that the run was begun with; begin again in another folder",
+            hint="the code of the model or the version of mlguard has changed since "
+            "the run was begun; begin again in another folder",
         ) from None
     return progress
 
 
 def checkpoint_limit(model: nn.Module) -> int:
-    """The most bytes that a checkpoint may have: the model, its optimizer, notes."""
+    """Return the most bytes that a checkpoint may have: model, optimizer and notes."""
     return (1 + OPTIMIZER_STATES) * size_of(model) + NOTES_BYTES
 
 

@@ -1,4 +1,4 @@
-"""The metrics of a run as a picture."""
+"""Draw the metrics of a run."""
 
 import io
 from pathlib import Path
@@ -16,12 +16,12 @@ def draw_curves(path: Path, lines: list[dict[str, Any]], task: Task) -> None:
     Args:
         path: The PNG to write.
         lines: The lines of metrics.jsonl.
-        task: Says what the score is called.
+        task: The task, which names the score.
 
     Raises:
         OutputError: There is no space, or the folder is not writable.
     """
-    from matplotlib.figure import Figure  # half a second that a short run can spare
+    from matplotlib.figure import Figure  # half a second saved for short runs
 
     epochs = [line["epoch"] for line in lines]
     figure = Figure(figsize=(9, 3.5), layout="constrained")

@@ -1,4 +1,4 @@
-"""What a watcher of a training hears."""
+"""The events that a watcher of a training receives."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Step:
-    """What a watcher is told now and then within an epoch."""
+    """The progress within an epoch, sent now and then."""
 
     epoch: int
     epochs: int
@@ -19,7 +19,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What a watcher is told after every epoch: the line of metrics.jsonl."""
+    """The line of metrics.jsonl, sent after every epoch."""
 
     epochs: int
     metrics: dict[str, Any]

@@ -1,4 +1,4 @@
-"""How a model in two halves is trained: its backbone frozen, or as a whole."""
+"""Train a model in two halves: with its backbone frozen, or as a whole."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +13,16 @@ from mlguard.models.split import GIGABYTE, Sliced
 def in_halves(model: nn.Module, spec: recipe.Train, *, split: bool) -> Iterator[int]:
     """Freeze or thaw a model's backbone, if it has one, while the block trains it.
 
-    A frozen one says the same of the same image, so each is shown to it once. A thawed
-    one has nothing to remember, and sees a new crop every epoch.
+    A frozen backbone always returns the same for the same image, so it sees each image
+    once. A thawed one has nothing to remember, and sees a new crop every epoch.
 
     Args:
-        model: Any.
+        model: Any model.
         spec: The recipe's [train] section.
-        split: Whether the backbone is to stay what it is.
+        split: Whether the backbone must not change.
 
     Returns:
-        How many crops of each image there are in the whole run; 0: no end of them.
+        The number of crops of each image in the whole run; 0 for no limit.
     """
     if not isinstance(model, Sliced) or (split and not spec.views):
         yield 0

@@ -1,4 +1,4 @@
-"""The images of a training: where they are, and what is known of them afterwards."""
+"""The images of a training: where they are, and the facts about them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +10,18 @@ from mlguard.recipe import Recipe
 
 @dataclass(frozen=True)
 class DataFolder:
-    """Where the data is, and whether torchvision may fetch it."""
+    """The folder of the data, and whether torchvision may fetch it."""
 
     root: Path | None
     download: bool = False
 
 
 def named_recipe(recipe: Recipe, data: DataFolder) -> Recipe:
-    """The same recipe, its classes named, where it leaves that to the data.
+    """Return the recipe with its classes named, if it leaves that to the data.
 
     Raises:
-        DatasetError: The class folders are missing or unfit, or the recipe names other
-            classes than CIFAR-10 has.
+        DatasetError: The class folders are missing or not valid, or the recipe names
+            other classes than CIFAR-10 has.
     """
     named = name_classes(recipe.data, data.root)
     return recipe.model_copy(update={"data": named})
@@ -30,7 +30,7 @@ def named_recipe(recipe: Recipe, data: DataFolder) -> Recipe:
 def facts_of_images(
     recipe: Recipe, training_set: LabelledSet, validation_set: LabelledSet
 ) -> dict[str, Any]:
-    """What provenance.json says of the images."""
+    """Return the facts about the images for provenance.json."""
     return {
         "kind": recipe.data.kind,
         "train_images": len(training_set),

@@ -1,4 +1,4 @@
-"""Turn Ctrl-C into a request, so that a step is never left half done."""
+"""Turn Ctrl-C into a request, so that no step is interrupted."""
 
 import signal
 import threading
@@ -8,7 +8,7 @@ from types import FrameType
 
 
 class Stop:
-    """Whether someone asked to stop."""
+    """A flag that says whether a stop was requested."""
 
     requested = False
 
@@ -17,7 +17,7 @@ class Stop:
 def stop_on_signal() -> Iterator[Stop]:
     """Catch the first SIGINT or SIGTERM; a second one stops at once, unsaved.
 
-    Outside the main thread Python does not let us listen, and nothing is caught.
+    Outside the main thread, Python cannot handle signals, and nothing is caught.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():

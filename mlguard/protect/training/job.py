@@ -57,29 +57,28 @@ CheckProgress = Callable[[int, int], None]  # images done, images in all
 class Job:
     """Train one model into one run folder.
 
-    Nothing is written before the data and the starting weights were found fit.
+    Nothing is written before the data and the initial weights are checked.
 
     Attributes:
-        path: The run folder: new or empty, or with `resume` one that was begun.
-        recipe: What to train, on what, how; its classes named (`named_recipe`).
+        path: The run folder: new or empty, or with `resume` an unfinished one.
+        recipe: The recipe, with its classes named (`named_recipe`).
         data: Where the images are.
-        recipe_name: What the recipe is called, for the report.
+        recipe_name: The recipe's name, for the report.
         device: "auto", "cpu" or "cuda".
-        resume: Go on with an unfinished run, or begin it. A finished one is left as
-            it is.
-        watch: Told about steps and epochs.
-        check: Told how the check of the data goes.
-        notice: Told what is odd about the data, though it can be used.
-        build: Makes the model, instead of the architecture that the recipe names.
-            Takes normalized pixels, gives logits.
+        resume: Resume an unfinished run, or begin it. A finished one is not changed.
+        watch: Called with steps and epochs.
+        check: Called with the progress of the check of the data.
+        notice: Called with notes on data that is unusual but usable.
+        build: A function that makes the model, instead of the recipe's architecture.
+            The model takes normalized pixels and returns logits.
         keep_plain: Under the method `weights`, leave weights and checkpoints in the
-            folder as they are.
-        begun: Told, by one process, which key the model needs, when training begins
-            or goes on.
+            clear.
+        begun: Called in one process with the key that the model needs, when training
+            begins or resumes.
 
     Raises:
-        RunError: The recipe leaves the names of its classes to the data; or it does
-            not say how the pixels of `build`'s model are normalized.
+        RunError: The recipe leaves the names of its classes to the data; or it lacks
+            the normalization of `build`'s model.
     """
 
     path: Path
@@ -96,11 +95,11 @@ class Job:
     begun: Callable[[Protection], None] = field(default=lambda protection: None)
 
     def __post_init__(self) -> None:
-        """Refuse a recipe that does not say what the model shall tell apart."""
+        """Refuse a recipe that does not name its classes."""
         if not self.recipe.data.class_names:
             raise RunError(
                 "the recipe does not name its classes",
-                hint="`named_recipe(recipe, data)` names them as the data does",
+                hint="name them with `named_recipe(recipe, data)`",
             )
         check_normalization(self.recipe, self.build)
 
@@ -109,15 +108,15 @@ class Job:
 
         Args:
             key: The model key.
-            key_name: What the owner's keystore calls it; written into the run.
+            key_name: Its name in the owner's keystore; written into the run.
 
         Raises:
-            OutputExists: The folder holds something, and `resume` was not asked for.
+            OutputExists: The folder is not empty, and `resume` was not given.
             MalformedRun: The run was begun with another recipe, or is damaged.
-            DatasetError: The run was begun with other images, or they are unfit.
+            DatasetError: The run was begun with other images, or they are not valid.
             WrongKey: The run was begun with another key.
-            TamperedRun: The holder of the key did not begin this run.
-            MlguardError: As `train`, `open_split` and `build_model`.
+            TamperedRun: This run was not begun with the key.
+            MlguardError: As in `train`, `open_split` and `build_model`.
         """
         begun = self._begun()
         protection = begun.protection if begun else self._new_protection(key, key_name)
@@ -137,12 +136,12 @@ class Job:
 
         Args:
             key: The key of the protected model: its twin starts from the same weights
-                and sees the same images in the same order. It needs no key to be used,
-                and is as good as a public ancestor to whoever gets it. In the folder
-                `baseline` of a protected run, the run vouches for it.
+                and sees the same images in the same order. The twin needs no key to be
+                used, and to a thief it is as good as a public ancestor. In the folder
+                `baseline` of a protected run, the run's proof covers it.
 
         Raises:
-            MlguardError: As `protect`.
+            MlguardError: As in `protect`.
         """
         begun = self._begun()
         if begun and begun.protection is not None:
@@ -153,17 +152,17 @@ class Job:
         return self._train(Terms(key, proving=proving), begun)
 
     def _subkeys_above(self, key: ModelKey) -> ModelSubkeys | None:
-        """The subkeys of the protected run in whose folder this twin is."""
+        """Return the subkeys of the protected run whose folder holds this twin."""
         above = self.path.parent
         twin = self.path.name == run_folder.BASELINE
-        # What version 0.1 protected has no place for the proof of a twin.
+        # Runs of version 0.1 have no place for the proof of a twin.
         if not twin or run_folder.is_old(run_folder.read_proof(above)):
             return None
         protection = run_folder.read_setup(above).protection
         return None if protection is None else protection.subkeys(key)
 
     def _is_done(self, begun: Setup, proving: ModelSubkeys | None, role: str) -> bool:
-        """Whether the run to resume is finished, and is what its holder left."""
+        """Whether the run to resume is finished; refuse it if it was changed."""
         limit = run_folder.weights_limit(self.recipe, self.build)
         return run_folder.is_done(self.path, begun, proving, role=role, limit=limit)
 
@@ -172,33 +171,33 @@ class Job:
         return new_accelerator(self.device, self.recipe.train.precision)
 
     def _begun(self) -> Setup | None:
-        """The setup of the run to resume; None if there is none to resume."""
+        """Return the setup of the run to resume; None if there is none."""
         if self.resume and (self.path / run_folder.RECIPE).exists():
             setup = run_folder.read_setup(self.path)
             self._accelerator.wait_for_everyone()
             if run_folder.decisive(setup.recipe) != run_folder.decisive(self.recipe):
                 raise MalformedRun(
                     f"{self.path} was begun with another recipe",
-                    hint="give the recipe and the --set values it was begun with, "
-                    f"or --recipe {self.path / run_folder.RECIPE}",
+                    hint="give the recipe and the --set values that it was begun "
+                    f"with, or --recipe {self.path / run_folder.RECIPE}",
                 )
             return setup
         try:
             refuse_filled_folder(self.path)
         except OutputExists as refusal:
             if (self.path / run_folder.RECIPE).exists():
-                refusal.hint += ", or --resume to go on with an unfinished run"
+                refusal.hint += ", or resume an unfinished run with --resume"
             raise
         self._accelerator.wait_for_everyone()  # all have looked before one writes
         return None
 
     def _new_protection(self, key: ModelKey, key_name: str) -> Protection:
-        """A fresh protection, the same in every process."""
+        """Return a fresh protection, the same in every process."""
         shared = self._from_the_first(new_protection_id())
         return Protection(shared, key.key_id, key_name)
 
     def _secret(self, key: ModelKey | None, begun: Setup | None) -> TrainingSecret:
-        """What the run draws from, the same in every process."""
+        """Return the secret that the run draws from, the same in every process."""
         if begun:
             return run_folder.begun_secret(self.path, begun.provenance, key)
         if key is not None:
@@ -207,7 +206,7 @@ class Job:
         return TrainingSecret(self._from_the_first(drawn))
 
     def _from_the_first(self, drawn: bytes) -> bytes:
-        """What the first process drew, in every process."""
+        """Return in every process what the first one drew."""
         tensor = torch.tensor(list(drawn), dtype=torch.uint8)
         return bytes(broadcast(tensor.to(self._accelerator.device)).cpu().tolist())
 
@@ -264,7 +263,7 @@ class Job:
         return run_folder.read_run(self.path, build=self.build)
 
     def _lock(self, subkeys: ModelSubkeys, derive: Derive) -> LockLoss | None:
-        """What lock training needs, if the recipe asks for it."""
+        """Return the loss of lock training, if the recipe has it."""
         spec = self.recipe.lock
         if not spec.weight and not spec.distill:
             return None
@@ -292,7 +291,7 @@ class Job:
         return opened
 
     def _session_facts(self) -> dict[str, Any]:
-        """What is true of this process, and may differ in one that resumes."""
+        """Return facts about this process, which may differ in one that resumes."""
         processes = {"processes": self._accelerator.num_processes}
         return {
             "versions": run_folder.versions(),
@@ -307,7 +306,7 @@ class Job:
         secret: TrainingSecret,
         data: dict[str, Any],
     ) -> None:
-        """Write what must be known before the first step."""
+        """Write the setup before the first step."""
         prepare_output_folder(self.path, mode=PRIVATE_FOLDER)
         origin = {}
         if terms.key is None:
@@ -332,7 +331,7 @@ class Job:
     ) -> None:
         if begun.provenance["data"] != data:
             raise DatasetError(
-                f"these are not the images that {self.path} was begun with",
-                hint="give the --data it was begun with, unchanged",
+                f"{self.path} was begun with other images",
+                hint="give the same --data, unchanged",
             )
         unfinished.go_on(begun, self._session_facts())

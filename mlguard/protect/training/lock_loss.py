@@ -1,10 +1,10 @@
-"""Lock training, experimental: push what users without the key get to a useless answer.
+"""Lock training (experimental): push answers without the key towards useless ones.
 
-Beside the task, a step shows the model the same images as an unauthorized user does
-(without a key, under a random key, under a key close to the correct one: one of them a
-step, in turns) and pulls its answer towards the same probability for every class.
-What that buys, and what it costs, is in docs/methods.md. Optionally the authorized
-answer is held close to that of a plain model.
+Beside the task, each step runs the model on the same images as an unauthorized user
+would (without a key, under a random key, or under a key close to the correct one, in
+turns) and pulls its answer towards the same probability for every class.
+docs/methods.md describes benefit and cost. Optionally, the authorized answer is held
+close to that of a plain model.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,16 +29,16 @@ Derive = Callable[[ModelSubkeys], TransformSet]
 
 @dataclass(frozen=True)
 class LockLoss:
-    """What lock training adds to the loss, and what it needs beside the model.
+    """The loss that lock training adds, and what it needs besides the model.
 
     Attributes:
         spec: The recipe's [lock] section.
-        subkeys: Of the model; every other key is drawn from them, so that the same
-            run draws the same ones and nobody else can.
-        derive: What a key's subkeys do for the model.
+        subkeys: The subkeys of the model; every other key is drawn from them, so that
+            the same run draws the same ones and nobody else can.
+        derive: A function from a key's subkeys to its transforms of the model.
         normalization: The model's mean and std.
-        device: Where to compute.
-        teacher: The plain model whose answers are kept; None keeps none.
+        device: The device to compute on.
+        teacher: The plain model whose answers to keep; None for none.
     """
 
     spec: recipe.Lock
@@ -51,15 +51,15 @@ class LockLoss:
     def loss(
         self, model: nn.Module, images: Tensor, authorized: Tensor, step: int
     ) -> Tensor:
-        """What is added to the task's loss in one step.
+        """Return the addition to the task's loss in one step.
 
-        What has no weight is not computed.
+        Parts without weight are not computed.
 
         Args:
-            model: In train mode.
-            images: Of the step.
+            model: The model, in train mode.
+            images: The images of the step.
             authorized: The model's logits under the correct key.
-            step: Its number; decides which unauthorized user it is.
+            step: Its number, which decides the kind of unauthorized user.
 
         Shape:
             images      (N, 3, H, W) uint8
@@ -83,7 +83,7 @@ class LockLoss:
         return self.derive(self.subkeys)
 
     def condition(self, step: int) -> Condition:
-        """What the unauthorized user of a step does."""
+        """Return the condition of the unauthorized user in a step."""
         kind, draw = step % KINDS, step // KINDS % self.spec.keys
         if kind == 0:
             return NO_KEY
@@ -101,7 +101,7 @@ class LockLoss:
 
 
 def from_useless(logits: Tensor) -> Tensor:
-    """How far an answer is from the same probability for every class; nats.
+    """Return how far an answer is from equal probabilities of all classes; nats.
 
     The divergence of the model's distribution from the uniform one, mean over pixels.
     It is 0 for the useless answer and at most log(classes).
@@ -113,7 +113,7 @@ def from_useless(logits: Tensor) -> Tensor:
 
 
 def apart(logits: Tensor, taught: Tensor) -> Tensor:
-    """How far one answer is from another's; nats, mean over pixels."""
+    """Return how far one answer is from another; nats, mean over pixels."""
     pointwise = F.kl_div(
         logits.float().log_softmax(1),
         taught.float().log_softmax(1),
@@ -125,10 +125,10 @@ def apart(logits: Tensor, taught: Tensor) -> Tensor:
 
 @contextmanager
 def frozen_statistics(model: nn.Module, *, frozen: bool) -> Iterator[None]:
-    """Let batch norms use their running statistics, and leave them as they are.
+    """Let batch norms use their running statistics without changing them.
 
-    Otherwise useless answers would be learned for statistics that only a batch of
-    unauthorized images has, and the running ones would be of both kinds mixed.
+    Otherwise useless answers would be learned for the statistics of a batch of
+    unauthorized images, and the running ones would mix both kinds.
     """
     norms = [
         layer

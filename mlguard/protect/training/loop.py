@@ -1,4 +1,4 @@
-"""Step 5: train a model on images that the key has transformed, in one plain loop.
+"""Step 5: train a model on images transformed with the key, in one plain loop.
 
 The data's way through a step: augment, transform with the key (batched, on the
 device), normalize, predict, learn. Everything random in a step follows from the
@@ -45,27 +45,27 @@ from mlguard.protect.training.validate import validate
 from mlguard.protect.training.workers import living_workers
 from mlguard.recipe import LEAST_BATCH
 
-WATCH_S = 0.5  # seconds between two looks at the loss; each look waits for the device
+WATCH_S = 0.5  # seconds between readings of the loss; each waits for the device
 
 
 @dataclass(frozen=True)
 class Training:
-    """All that one training needs. Nothing of it changes but the model's weights.
+    """Everything that one training needs. Only the model's weights change.
 
     Attributes:
         path: The run folder, with its setup written.
-        model: Takes normalized pixels (N, 3, H, W), gives logits (N, classes, H, W)
-            or torchvision's {"out": …, "aux": …}.
+        model: A model that takes normalized pixels (N, 3, H, W) and returns logits (N,
+            classes, H, W) or torchvision's {"out": …, "aux": …}.
         data: Augmented training images.
-        validation: Images that choose which epoch's weights are kept.
+        validation: Images that decide which epoch's weights are kept.
         spec: The recipe's [train] section.
-        condition: What the key does to images and feature maps, or NO_KEY.
-        normalization: The mean and std of the model's starting weights.
+        condition: The key's transforms of images and feature maps, or NO_KEY.
+        normalization: The mean and std of the model's initial weights.
         accelerator: From `new_accelerator`.
-        secret: What order, crops and dropout are drawn from.
-        keeper: Writes and reads what an unfinished run keeps.
-        watch: Told about steps and epochs, on the main process.
-        workers: Processes that make batches, beside each training process.
+        secret: The secret that order, crops and dropout are drawn from.
+        keeper: Writes and reads the state of an unfinished run.
+        watch: Called with steps and epochs, on the main process.
+        workers: How many processes make batches for each training process.
         lock: Makes the model useless without the key, if the recipe asks for it.
     """
 
@@ -85,25 +85,25 @@ class Training:
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many steps an epoch has."""
+        """The number of steps in an epoch."""
         return len(self.data) // self.spec.batch
 
 
 def train(training: Training) -> dict[str, Tensor]:
-    """Train a model, leave its metrics in a run folder, and give the best weights.
+    """Train a model, write its metrics to a run folder, and return the best weights.
 
-    Only the main process of `torchrun` gives them; the others give nothing.
+    Only the main process of `torchrun` returns them; the others return nothing.
 
-    If the folder holds a checkpoint, training goes on from it. The last checkpoint
-    stays, as the sign of an unfinished run: `Job` takes it away.
+    If the folder holds a checkpoint, training resumes from it. The last checkpoint
+    stays, as the sign of an unfinished run, until `Job` removes it.
 
     Raises:
         DatasetError: There are fewer images than one batch.
-        RunError: The loss became infinite or not a number, or the device has too
-            little memory, or the processes cannot share a batch evenly, or one that
-            makes batches died.
-        Interrupted: Ctrl-C; the state is saved and `train` goes on from it.
-        TamperedRun: The checkpoint, or the best weights, are not what the run left.
+        RunError: The loss became infinite or not a number, the device has too little
+            memory, the processes cannot share a batch evenly, or one that makes batches
+            died.
+        Interrupted: Ctrl-C; the state is saved, and `train` can resume from it.
+        TamperedRun: The checkpoint or the best weights were changed.
         OutputError: There is no space, or the folder is not writable.
     """
     spec, accelerator = training.spec, training.accelerator
@@ -125,13 +125,13 @@ def train(training: Training) -> dict[str, Tensor]:
                 raise Interrupted(
                     f"stopped after epoch {course.epochs_done:.2f} of {spec.epochs}; "
                     f"everything so far is saved in {training.path}",
-                    hint="go on with the same command and --resume",
+                    hint="resume with the same command and --resume",
                 )
     return course.close()
 
 
 def check_batch(batch: int, *, images: int, processes: int) -> None:
-    """Refuse a batch that there are too few images for, or that cannot be shared.
+    """Refuse a batch larger than the data set, or one that cannot be shared evenly.
 
     Raises:
         DatasetError: There are fewer training images than one batch.
@@ -139,10 +139,10 @@ def check_batch(batch: int, *, images: int, processes: int) -> None:
     """
     if images < batch:
         raise DatasetError(
-            f"train.batch is {batch}, but there are {images} training images",
+            f"train.batch is {batch}, but there are only {images} training images",
             hint="lower it with --set train.batch=N"
             if images >= LEAST_BATCH
-            else f"training needs {LEAST_BATCH} images or more: a batch has no fewer",
+            else f"training needs at least {LEAST_BATCH} images, the smallest batch",
         )
     if batch % processes:
         raise RunError(
@@ -152,7 +152,7 @@ def check_batch(batch: int, *, images: int, processes: int) -> None:
 
 
 class Course:
-    """How far a training is, and what a step, an epoch and a save do to it."""
+    """The course of a training: its steps, epochs and saves."""
 
     def __init__(self, training: Training) -> None:
         self._training, self._spec = training, training.spec
@@ -172,7 +172,7 @@ class Course:
                 self._read_best()
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-        accelerator.wait_for_everyone()  # all have looked for a checkpoint
+        accelerator.wait_for_everyone()  # all processes have looked for a checkpoint
         self._model, self._optimizer = accelerator.prepare(model, optimizer)
         if accelerator.scaler is not None and self._progress.scaler:
             accelerator.scaler.load_state_dict(self._progress.scaler)
@@ -192,7 +192,7 @@ class Course:
         self._first_step = self._progress.step
         self._model.train()
         if not resumed:
-            self._save()  # from here on the folder says that it is unfinished
+            self._save()  # from here on, the folder is marked as unfinished
 
     @property
     def finished(self) -> bool:
@@ -206,11 +206,11 @@ class Course:
 
     @property
     def epochs_done(self) -> float:
-        """Epochs done, as a fraction."""
+        """The number of epochs done, with a fraction."""
         return self._progress.step / self._training.steps_per_epoch
 
     def learn(self, images: Tensor, masks: Tensor) -> None:
-        """One step: transform, normalize, predict, learn."""
+        """Do one step: transform, normalize, predict, learn."""
         training, spec, step = self._training, self._spec, self._progress.step
         rate = learning_rate(spec, step, steps_per_epoch=training.steps_per_epoch)
         for group in self._optimizer.param_groups:
@@ -234,12 +234,12 @@ class Course:
         self._progress.step += 1
 
     def _ramped(self, epochs: float) -> float:
-        """How far a ramp of so many epochs has come, in [0, 1]."""
+        """Return how far a ramp of so many epochs has come, in [0, 1]."""
         steps = epochs * self._training.steps_per_epoch
         return min(1.0, self._progress.step / steps) if steps else 1.0
 
     def look(self) -> None:
-        """Tell the watcher how the epoch goes, if it has not heard for a while."""
+        """Report the epoch's progress to the watcher, if the last report is old."""
         now = time.monotonic()
         if now - self._looked < WATCH_S or not self._accelerator.is_main_process:
             return
@@ -260,7 +260,7 @@ class Course:
         )
 
     def finish_epoch(self) -> None:
-        """Validate, keep the weights if they are the best so far, say so."""
+        """Validate, keep the weights if they are the best so far, and report it."""
         training = self._training
         mean = self._accelerator.reduce(self._loss_sum, reduction="mean")
         train_loss = float(mean) / training.steps_per_epoch
@@ -297,7 +297,7 @@ class Course:
             training.watch(Epoch(epochs=self._spec.epochs, metrics=line))
 
     def save_if_due(self, stop_requested: bool) -> bool:
-        """Write a checkpoint when it is time. Whether any process wants to stop."""
+        """Write a checkpoint if it is due; return whether any process wants to stop."""
         late = time.monotonic() - self._saved > self._spec.checkpoint_s
         stopping, late = self._any_process(stop_requested, late)
         if stopping or late or self.at_epoch_end:
@@ -305,7 +305,7 @@ class Course:
         return stopping
 
     def _any_process(self, *flags: bool) -> list[bool]:
-        """Each flag, true if it is true in any process, so that all do the same."""
+        """Return each flag, true if it is true in any process."""
         if self._accelerator.num_processes == 1:
             return list(flags)
         own = torch.tensor(flags, dtype=torch.int32, device=self._accelerator.device)
@@ -331,9 +331,9 @@ class Course:
         self._saved = time.monotonic()
 
     def close(self) -> dict[str, Tensor]:
-        """Draw the curves, and give the best weights, on the main process.
+        """Draw the curves, and return the best weights, on the main process.
 
-        The checkpoint stays; whoever asked for training ends it.
+        The checkpoint stays; the caller removes it.
         """
         best: dict[str, Tensor] = {}
         self._accelerator.wait_for_everyone()
@@ -345,11 +345,11 @@ class Course:
         return best
 
     def _read_best(self) -> dict[str, Tensor]:
-        """The best weights so far, if they are those that this run left."""
+        """Return the best weights so far, if this run wrote them."""
         file = self._training.path / run_folder.BEST
         return self._training.keeper.read(file, limit=self._limit)[0]
 
 
 def step_seed(secret: TrainingSecret, step: int, process: int) -> int:
-    """The seed of everything random in one step of one process, such as dropout."""
+    """Return the seed of everything random in one step of one process."""
     return secret.word(f"step/{step}/{process}")

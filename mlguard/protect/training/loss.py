@@ -1,4 +1,4 @@
-"""The loss of the task: cross-entropy over what is scored."""
+"""The loss of the task: cross-entropy over scored pixels or images."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,7 +9,7 @@ from mlguard.models import logits_of
 def cross_entropy_loss(
     output: Tensor | dict[str, Tensor], masks: Tensor, *, ignore_index: int, aux: float
 ) -> Tensor:
-    """Mean cross-entropy over the scored pixels, or images; 0 when none is scored.
+    """Return the mean cross-entropy over scored pixels, or images; 0 if none is scored.
 
     Args:
         output: Logits, or torchvision's {"out": logits, "aux": logits}.
@@ -18,11 +18,11 @@ def cross_entropy_loss(
         aux: Weight of the auxiliary head's loss, if the output has one.
 
     Shape:
-        masks    (N, H, W) uint8, or (N,) int64 of a classification
+        masks    (N, H, W) uint8, or (N,) int64 for a classification
         returns  () float32
     """
     loss = _cross_entropy(logits_of(output), masks, ignore_index)
-    # With weight 0 too: data parallel training stops at parameters no loss reaches.
+    # Even with weight 0: data parallel training fails at parameters no loss reaches.
     if isinstance(output, dict) and "aux" in output:
         loss = loss + aux * _cross_entropy(output["aux"], masks, ignore_index)
     return loss

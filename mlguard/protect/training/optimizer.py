@@ -1,6 +1,6 @@
 """The optimizer, and its learning rate as a function of the step.
 
-So resuming needs no state of a schedule.
+Resuming therefore needs no state of a schedule.
 """
 
 import math
@@ -17,9 +17,9 @@ POLY_POWER = 0.9  # Chen et al. 2017, arXiv:1706.05587, section 4.1
 
 
 def new_optimizer(model: nn.Module, spec: recipe.Train) -> optim.Optimizer:
-    """The recipe's optimizer, with the encoder's parameters in a group of their own.
+    """Return the recipe's optimizer, with the encoder's parameters in a separate group.
 
-    Every group carries `rate_factor`, what its learning rate is multiplied with.
+    Every group has a `rate_factor`, which multiplies its learning rate.
     """
     encoder: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -48,11 +48,11 @@ def new_optimizer(model: nn.Module, spec: recipe.Train) -> optim.Optimizer:
 
 
 def learning_rate(spec: recipe.Train, step: int, *, steps_per_epoch: int) -> float:
-    """The rate for one step.
+    """Return the learning rate of one step.
 
     Args:
         spec: The recipe's [train] section.
-        step: From 0, over all epochs.
+        step: The number of the step, from 0, over all epochs.
         steps_per_epoch: Steps in an epoch.
 
     Source: cosine_restarts is SGDR, Loshchilov and Hutter 2017, arXiv:1608.03983;
@@ -76,11 +76,11 @@ def learning_rate(spec: recipe.Train, step: int, *, steps_per_epoch: int) -> flo
 
 
 def _between(spec: recipe.Train, share: float) -> float:
-    """From `min_learning_rate` at 0 to `learning_rate` at 1."""
+    """Interpolate from `min_learning_rate` at 0 to `learning_rate` at 1."""
     span = spec.learning_rate - spec.min_learning_rate
     return spec.min_learning_rate + span * share
 
 
 def _cosine(progress: float) -> float:
-    """Half a cosine: 1 at progress 0, 0 at progress 1."""
+    """Return half a cosine: 1 at progress 0, 0 at progress 1."""
     return (1 + math.cos(math.pi * progress)) / 2

@@ -1,9 +1,9 @@
-"""The weights that training starts from, drawn from a secret that nobody can guess.
+"""Draw the initial weights from a secret that nobody can guess.
 
-torch's own generator on a CPU keeps 32 bits of any seed, so whoever has the algorithm
-draws all that it can give, and a filter that training left as it was would show its
-state. Here every random tensor of a model that is being built comes from a ChaCha20
-keystream of its own: docs/spec/keys-v1.md, section 8.
+torch's own generator on a CPU keeps 32 bits of any seed, so an adversary can try all of
+its outputs, and a filter that training left unchanged would show its state. Here every
+random tensor of a model being built comes from its own ChaCha20 keystream:
+docs/spec/keys-v1.md, section 8.
 """
 
 import math
@@ -23,11 +23,11 @@ Draw = Callable[..., NDArray[np.float64]]
 
 
 class SecretWeights(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Within it, what torch would draw at random is drawn from a training secret.
+    """Within it, torch's random draws come from a training secret.
 
-    Uniform and normal numbers, of which models are initialized, come from the keystream
-    itself. Rarer draws (permutations, integers) seed torch's generator from it, and are
-    worth no more than that generator. One that is passed by hand is left alone.
+    Uniform and normal numbers, which initialize models, come from the keystream itself.
+    Rarer draws (permutations, integers) seed torch's generator from it, and are no
+    stronger than that generator. A generator passed explicitly is not replaced.
     """
 
     def __init__(self, secret: TrainingSecret) -> None:
@@ -41,7 +41,7 @@ class SecretWeights(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Draw what is random; let everything else be done as it is."""
+        """Draw random tensors from the secret; pass everything else on."""
         kwargs = dict(kwargs or {})
         if torch.Tag.nondeterministic_seeded not in func.tags or kwargs.get(
             "generator"
@@ -64,7 +64,7 @@ class SecretWeights(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def uniform(
     subkey: bytes, count: int, low: float = 0.0, high: float = 1.0
 ) -> NDArray[np.float64]:
-    """Numbers from `low` up to `high`, 24 bits of a word each. Shape: (count,)."""
+    """Return numbers from `low` to `high`, 24 bits of a word each. Shape: (count,)."""
     shares = (keystream(subkey, count) >> 8).astype(np.float64) * 2.0**-24
     return low + (high - low) * shares
 
@@ -72,7 +72,7 @@ def uniform(
 def normal(
     subkey: bytes, count: int, mean: float = 0.0, std: float = 1.0
 ) -> NDArray[np.float64]:
-    """Normal numbers, two of every two words. Shape: (count,).
+    """Return normal numbers, two from every two words. Shape: (count,).
 
     Source: Box and Muller 1958, doi:10.1214/aoms/1177706645.
     """

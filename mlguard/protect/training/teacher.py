@@ -1,4 +1,4 @@
-"""The plain model that lock training holds the authorized answer close to."""
+"""Read the plain model that lock training holds the authorized answer close to."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from mlguard.recipe import Recipe
 
 
 def read_teacher(recipe: Recipe, build: Build | None) -> nn.Module:
-    """The model whose answers are kept; all of it is in its file.
+    """Return the model whose answers are kept; its file holds all of it.
 
     Raises:
         WeightsError: The file is missing, damaged or of another model.

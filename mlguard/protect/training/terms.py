@@ -1,4 +1,4 @@
-"""What a model is trained under: a key and all that follows from it, or nothing."""
+"""The terms of a training: a key and all that follows from it, or no key."""
 
 from dataclasses import dataclass, field
 
@@ -13,14 +13,15 @@ from mlguard.transforms import TransformSet
 
 @dataclass(frozen=True)
 class Terms:
-    """What a model is trained under: a key, or nothing.
+    """The terms of a training: a key, or no key.
 
     Attributes:
-        key: What the run draws from; None draws from the operating system.
-        protection: Which key the model needs; None of a plain one.
-        proving: What proves the run; None of a plain run that is nobody's twin.
-        transforms: What the key does.
-        lock: What lock training adds to the loss.
+        key: The key that the run draws from; None to draw from the operating system.
+        protection: Which key the model needs; None for a plain one.
+        proving: The subkeys of the run's proof; None for a plain run that is not a
+            twin.
+        transforms: The key's transforms.
+        lock: The loss that lock training adds.
     """
 
     key: ModelKey | None = None
@@ -30,18 +31,18 @@ class Terms:
     lock: LockLoss | None = None
 
     def keeper(self, secret: TrainingSecret, *, seals: bool) -> Keeper:
-        """What vouches for the state of the run until it is finished.
+        """Return the keeper that authenticates the state of the unfinished run.
 
         Args:
-            secret: Of a run without a key.
-            seals: Whether the recipe's method seals weights; only a key can.
+            secret: The secret of a run without a key.
+            seals: Whether the recipe's method seals weights, which takes a key.
         """
         role = RUN if self.protection is not None else TWIN
         hidden = seals and self.proving is not None
         return Keeper(self.proving or secret, role, hidden)
 
     def condition(self, device: torch.device) -> Condition:
-        """What the model is shown: images as the key makes them, or as they are."""
+        """The condition of training: images transformed with the key, or plain."""
         if self.protection is None:
             return NO_KEY
         return keyed(self.transforms, device)

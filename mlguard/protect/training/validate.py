@@ -22,15 +22,15 @@ def validate(
     accelerator: Accelerator,
     batch: int,
 ) -> dict[str, float]:
-    """The loss and the score over all validation images, shared among the processes.
+    """Return loss and score over all validation images, shared among the processes.
 
     The model is left in train mode.
 
     Returns:
         validation_loss, the mean of the batches' losses, each weighed by its images,
-        and the score in [0, 1] under its name: validation_miou, or
-        validation_accuracy. The loss of a batch of masks is the mean over its scored
-        pixels, so how images are batched has a small part in it.
+        and the score in [0, 1] under its name: validation_miou, or validation_accuracy.
+        The loss of a batch of masks is the mean over its scored pixels, so it depends
+        slightly on how images are batched.
     """
     model.eval()
     task = dataset.task
@@ -61,5 +61,5 @@ def validate(
 
 
 def validation_score_name(task: Task) -> str:
-    """What a line of metrics.jsonl calls the score."""
+    """Return the name of the score in metrics.jsonl."""
     return f"validation_{task.score_name.lower()}"

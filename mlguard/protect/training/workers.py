@@ -1,4 +1,4 @@
-"""What the processes that make batches die of, in words."""
+"""Explain the death of a process that makes batches."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 from mlguard.errors import RunError
 
 SHARED_MEMORY = Path("/dev/shm")
-# How torch says that a worker is gone, or that a batch found no room on its way.
+# torch's messages for a dead worker, or for a batch without shared memory.
 DIED = re.compile(
     r"DataLoader worker \(pid[^)]*\).*(killed by signal|exited unexpectedly)", re.S
 )
@@ -22,9 +22,9 @@ def living_workers() -> Iterator[None]:
     """Turn the death of a process that makes batches into a refusal.
 
     Raises:
-        RunError: One died. What is most often behind it is said: batches travel
-            through shared memory, of which a container has 64 MB unless it is given
-            more; or there is too little memory, and the system killed it.
+        RunError: One died, with the most likely cause: batches travel through shared
+            memory, of which a container has 64 MB by default; or there is too little
+            memory, and the system killed the process.
     """
     try:
         yield
@@ -35,20 +35,20 @@ def living_workers() -> Iterator[None]:
         if KILLED.search(said):
             raise RunError(
                 "a process that makes batches was killed: there is too little memory, "
-                "or somebody ended it",
-                hint="take fewer with --set data.workers=N, or none with 0; go on with "
-                "--resume",
+                "or somebody killed it",
+                hint="use fewer with --set data.workers=N, or none with 0; resume "
+                "with --resume",
             ) from None
         raise RunError(
             "a process that makes batches died. Batches travel through shared memory"
             f"{_room()}, and it is probably too small",
-            hint="go on with --resume and --set data.workers=0, or start the container "
-            "with more of it, for docker --shm-size=2g",
+            hint="resume with --resume and --set data.workers=0, or start the "
+            "container with more shared memory, for docker --shm-size=2g",
         ) from None
 
 
 def _room() -> str:
-    """How large the shared memory is, in brackets."""
+    """Return the size of the shared memory, in brackets."""
     try:
         found = os.statvfs(SHARED_MEMORY)
     except (OSError, AttributeError):

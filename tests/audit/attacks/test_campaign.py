@@ -115,7 +115,7 @@ def test_a_threshold_makes_a_claim(run: Run) -> None:
 
 
 def test_without_images_of_its_own_there_is_no_adversary(run: Run) -> None:
-    with pytest.raises(DatasetError, match="images of the adversary's own"):
+    with pytest.raises(DatasetError, match="the adversary's own images"):
         audit(run, None)
 
 

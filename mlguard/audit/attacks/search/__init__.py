@@ -1,1 +1,1 @@
-"""What the searches for a key share."""
+"""Common parts of the searches for a key."""

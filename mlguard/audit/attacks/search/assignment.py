@@ -1,4 +1,4 @@
-"""Pair things one to one: how attacks end on a permutation."""
+"""Pair items one to one, as attacks do to obtain a permutation."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,7 @@ Order = NDArray[np.int64]
 
 
 def assign(similarity: NDArray[np.float64]) -> Order:
-    """The permutation that pairs rows with columns most alike, in sum.
+    """Return the permutation that pairs rows and columns most alike, in sum.
 
     Shape:
         similarity  (n, n); numbers that are not finite count as unlike
@@ -25,7 +25,7 @@ def assign(similarity: NDArray[np.float64]) -> Order:
 def cosines(
     rows: NDArray[np.float64], columns: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The cosine of every pair; 0 for a vector of zeros.
+    """Return the cosine of every pair; 0 for a vector of zeros.
 
     Shape:
         rows     (n, d)

@@ -1,4 +1,4 @@
-"""What the searches for a key share: their images, and how a guess is scored."""
+"""Common parts of the searches for a key: their images, and the scores of guesses."""
 
 import itertools
 import math
@@ -16,28 +16,28 @@ from mlguard.audit.findings import Outcome
 from mlguard.models import keyed
 from mlguard.transforms import TransformSet
 
-AT_ONCE = 256  # guesses handed over together
+AT_ONCE = 256  # guesses judged together
 
 
 class Space(Protocol):
-    """What guesses are guesses of."""
+    """A space of guesses."""
 
     @property
     def table(self) -> NDArray[np.int32] | None:
         """The table of `ffx`, assumed known; None without `ffx`."""
 
     def transforms(self, guess: Guess) -> TransformSet:
-        """What a guess stands for. Key material if it is right."""
+        """Return the transforms of a guess: key material if it is right."""
 
 
 class Judged(Protocol):
-    """Scores guesses; lower is better. Shape: (K, rows, L) to (objectives, K)."""
+    """A judge of guesses; lower is better. Shape: (K, rows, L) to (objectives, K)."""
 
     queries: int  # predictions of one image so far
 
     @property
     def objectives(self) -> Sequence[str]:
-        """What it scores by, in the order of the scores."""
+        """The objectives, in the order of the scores."""
 
     def __call__(self, guesses: Guesses) -> Tensor:
         """Score guesses by every objective."""
@@ -49,13 +49,14 @@ def best_of(
     """Judge every guess once, and keep the best by each objective.
 
     Args:
-        judge: Scores guesses; lower is better. Shape: (K, rows, L) to (objectives, K).
+        judge: A judge of guesses; lower is better. Shape: (K, rows, L) to (objectives,
+            K).
         guesses: At least one.
         objectives: How many scores there are of each.
 
     Returns:
-        For each objective the first of the best guesses; the first of all where no
-        score is a number, as of broken weights.
+        For each objective, the first of the best guesses; the first of all if no score
+        is a number, as with broken weights.
     """
     waiting = iter(guesses)
     first = next(waiting)
@@ -81,12 +82,12 @@ def best_outcomes(
     """Judge every guess once, and score the best by each objective.
 
     Args:
-        scene: Whose model it is.
-        space: What the guesses are guesses of.
-        judge: Scores them by all objectives, and counts the predictions.
+        scene: The scene with the model.
+        space: The space of the guesses.
+        judge: A judge that scores them by all objectives, and counts predictions.
         guesses: At least one.
-        attack: Whose outcomes these are.
-        group: Those that are to be found, each named for its objective.
+        attack: The name of the attack.
+        group: The variants to find, each named for its objective.
     """
     best = best_of(judge, guesses, objectives=len(judge.objectives))
     places = list(judge.objectives)
@@ -96,12 +97,12 @@ def best_outcomes(
 
 
 def subset(pool: Pool, number: int) -> Pool:
-    """The first images of a pool; all of them if there are fewer."""
+    """Return the first images of a pool; all of them if there are fewer."""
     return Pool(pool.images[:number], pool.masks[:number], pool.ignore_index)
 
 
 def variants_of(scene: Scene, objectives: Sequence[str], images: int) -> Group:
-    """What searches by objectives can find, with so many images if there are."""
+    """Return the variants of a search by objectives, with at most so many images."""
     number = min(images, len(scene.pool))
     return tuple(
         Variant(one, number, number if one == "cross-entropy" else 0)
@@ -119,7 +120,7 @@ def found(
     queries: int,
     converged: bool = True,
 ) -> Outcome:
-    """Score a guess by what it gives, not by how many of its entries are right."""
+    """Score a guess by its predictions, not by how many of its entries are right."""
     condition = keyed(space.transforms(guess), scene.stolen.device)
     return Outcome(
         attack=attack,

@@ -1,4 +1,4 @@
-"""Guesses of a key's transform: many at once, without a key.
+"""Guesses of a key's transform, many at once, without a key.
 
 A guess is a row of numbers for each transform of the chain: an order, or a mask of
 zeros and ones. One step from a guess swaps two entries of one row; that moves an entry
@@ -31,8 +31,8 @@ from mlguard.transforms import (
 )
 from mlguard.transforms.blocks import block_length
 
-SEARCHED = ("shf", "np", "ffx")  # methods whose guesses can be made step by step
-MAX_STEPS_LISTED = 1 << 20  # above this, steps are drawn and not listed
+SEARCHED = ("shf", "np", "ffx")  # methods whose guesses can be changed step by step
+MAX_STEPS_LISTED = 1 << 20  # above this, steps are drawn and not enumerated
 
 Guess = NDArray[np.int64]  # (transforms, L)
 Guesses = NDArray[np.int64]  # (K, transforms, L)
@@ -40,7 +40,7 @@ Step = tuple[int, int, int]  # transform, and the two positions to swap
 
 
 def unsearchable(spec: recipe.Transform) -> str:
-    """Why a transform cannot be guessed step by step, in words; empty if it can."""
+    """Return why a transform cannot be guessed step by step; empty if it can."""
     if not spec.image_methods:
         return NO_IMAGE_METHOD
     strange = [method for method in spec.image_methods if method not in SEARCHED]
@@ -51,7 +51,7 @@ def unsearchable(spec: recipe.Transform) -> str:
 
 @dataclass(frozen=True)
 class GuessSpace:
-    """Every transform that a key could have chosen.
+    """The space of all transforms that a key could have chosen.
 
     Attributes:
         methods: The chain, in its order.
@@ -67,7 +67,7 @@ class GuessSpace:
     def of(
         cls, spec: recipe.Transform, table: NDArray[np.int32] | None
     ) -> "GuessSpace":
-        """The space of a recipe's [transform] section."""
+        """Return the space of a recipe's [transform] section."""
         return cls(spec.image_methods, spec.block_size, table)
 
     @property
@@ -77,20 +77,20 @@ class GuessSpace:
 
     @property
     def size(self) -> int:
-        """How many guesses there are."""
+        """The number of guesses."""
         orders = math.factorial(self.length) if "shf" in self.methods else 1
         masks = math.comb(self.length, self.length // 2)
         chosen = sum(method != "shf" for method in self.methods)
         return int(orders * masks**chosen)
 
     def every(self) -> Iterator[Guess]:
-        """All of them, in a fixed order."""
+        """Yield all guesses, in a fixed order."""
         rows = [self._rows(method) for method in self.methods]
         for chosen in itertools.product(*rows):
             yield np.stack(chosen)
 
     def draw(self, draws: Draws) -> Guess:
-        """One at random."""
+        """Return a random guess."""
         rows = []
         for method in self.methods:
             order = _shuffled(self.length, draws)
@@ -99,7 +99,7 @@ class GuessSpace:
         return np.stack(rows)
 
     def steps(self, guess: Guess, draws: Draws) -> list[Step]:
-        """The steps that change a guess, shuffled; a share of them if they are many."""
+        """Return the steps that change a guess, shuffled; a share if they are many."""
         pairs = math.comb(self.length, 2)
         listed: list[Step] = []
         for row in range(len(self.methods)):
@@ -115,13 +115,13 @@ class GuessSpace:
         return [listed[index] for index in _shuffled(len(listed), draws)]
 
     def lists_every_step(self) -> bool:
-        """Whether `steps` gives all of them."""
+        """Whether `steps` returns all of them."""
         return math.comb(self.length, 2) <= MAX_STEPS_LISTED
 
     def signed(self, order: NDArray[np.int64], inverted: NDArray[np.bool_]) -> Guess:
-        """The guess that shows values of other positions, some of them inverted.
+        """Return the guess that shows values of other positions, some of them inverted.
 
-        Works for `shf`, `np`, and both in either order.
+        It works for `shf`, `np`, and both in either order.
 
         Args:
             order: Position i of a transformed block shows position order[i].
@@ -138,7 +138,7 @@ class GuessSpace:
         return np.stack(rows)
 
     def transform(self, guess: Guess) -> Transform:
-        """The transform a guess stands for. Key material if it is right."""
+        """Return the transform of a guess: key material if it is right."""
         size = self.block_size
         chain: list[Transform] = []
         for method, row in zip(self.methods, guess, strict=True):
@@ -153,7 +153,7 @@ class GuessSpace:
         return chain[0] if len(chain) == 1 else Compose(chain)
 
     def transforms(self, guess: Guess) -> TransformSet:
-        """The same as all that a key does."""
+        """Return the same as the set of all transforms of a key."""
         return TransformSet(self.transform(guess))
 
     def apply(self, guesses: Guesses, images: Tensor) -> Tensor:
@@ -198,7 +198,7 @@ class GuessSpace:
 
 
 def stepped(guess: Guess, steps: list[Step]) -> Guess:
-    """The guess after some steps, one after the other."""
+    """Return the guess after some steps, one after the other."""
     changed = guess.copy()
     for row, i, j in steps:
         changed[row, [i, j]] = changed[row, [j, i]]

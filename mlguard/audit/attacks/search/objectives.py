@@ -1,9 +1,9 @@
-"""How right a guess looks to an adversary, with or without labels. Lower is better.
+"""Objectives: how good a guess looks to an adversary, with or without labels.
 
-`cross-entropy` needs masks. `batch-norm` needs none: a model that normalizes batches
-carries the mean and variance that correctly transformed images give at every layer, so
-its weights file is a fingerprint of the key. `entropy` stands in where there is no such
-layer: a model is surer of images it was trained for.
+Lower is better. `cross-entropy` needs masks. `batch-norm` needs none: a model with
+batch norms stores the mean and variance of correctly transformed images at every layer,
+so its weights are a fingerprint of the key. `entropy` replaces it if there is no such
+layer: a model is surer of images like those it was trained on.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,23 +27,23 @@ TINY = 1e-6  # under a variance or a probability
 
 
 def label_free(model: nn.Module) -> ObjectiveName:
-    """The label-free objective that a model allows."""
+    """Return the label-free objective that a model allows."""
     return "batch-norm" if fingerprints(model) else "entropy"
 
 
 def objectives_of(model: nn.Module) -> tuple[ObjectiveName, ...]:
-    """What a search judges by: without labels, then with them."""
+    """Return the objectives of a search: one without labels, then one with them."""
     return label_free(model), "cross-entropy"
 
 
 class Judge:
-    """Score guesses in batches, every objective from one prediction.
+    """A judge that scores guesses in batches, every objective from one prediction.
 
     Args:
-        scene: The stolen model.
-        space: What the guesses are guesses of.
+        scene: The scene with the stolen model.
+        space: The space of the guesses.
         pool: The images to judge by.
-        objectives: Which to compute.
+        objectives: The objectives to compute.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Judge:
 
 
 def cross_entropy(logits: Tensor, masks: Tensor, ignore_index: int) -> Tensor:
-    """Mean cross-entropy of what has a label.
+    """Return the mean cross-entropy of labelled pixels or images.
 
     Shape:
         logits   (K, n, classes, H, W) or (K, n, classes)
@@ -115,7 +115,7 @@ def cross_entropy(logits: Tensor, masks: Tensor, ignore_index: int) -> Tensor:
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Mean entropy of a pixel's classes, or of an image's.
+    """Return the mean entropy of the classes of a pixel, or of an image.
 
     Shape:
         logits   (K, n, classes, H, W) or (K, n, classes)
@@ -126,18 +126,18 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 class Statistics:
-    """How far the statistics of each guess's images are from those in the weights.
+    """The distance of the statistics of each guess's images from those in the weights.
 
-    For every batch-normalization layer the squared distance of means in units of the
-    stored variance, and the squared log of the ratio of variances, mean over channels;
-    summed over layers.
+    It is the squared distance of means in units of the stored variance, plus the
+    squared log of the ratio of variances, averaged over channels and summed over all
+    batch norms.
 
     Args:
         subject: The model.
-        keys: How many guesses are shown at once.
-        smooth: Take the squared relative difference of standard deviations in place of
-            the logarithm, so that a gradient can lead through a variance of zero, as
-            it must to change a sign.
+        keys: How many guesses are run at once.
+        smooth: Use the squared relative difference of standard deviations instead of
+            the logarithm, so that a gradient can pass a variance of zero, as a change
+            of sign requires.
     """
 
     def __init__(self, subject: Subject, keys: int, *, smooth: bool = False) -> None:
@@ -160,7 +160,8 @@ class Statistics:
         assert isinstance(layer, _BatchNorm)
         assert layer.running_mean is not None
         assert layer.running_var is not None
-        # By hand: nine times as fast as torch.var_mean on a CPU, and near enough.
+        # Explicitly: nine times as fast as torch.var_mean on a CPU, and accurate
+        # enough.
         values = inputs[0].float().movedim(1, -1)
         values = values.reshape(self._keys, -1, values.shape[-1])
         mean = values.mean(1)
@@ -175,7 +176,7 @@ class Statistics:
 
 
 def fingerprints(model: nn.Module) -> list[_BatchNorm]:
-    """The layers that carry statistics of what they were shown."""
+    """Return the layers that store statistics of their inputs."""
     return [
         layer
         for layer in model.modules()

@@ -1,8 +1,8 @@
-"""Keys made soft, so that a gradient can move them, and hard again at the end.
+"""Softened keys, which a gradient can move, and which are rounded at the end.
 
-An order becomes a matrix whose rows and columns sum to one; a mask, shares between 0
-and 1. As they cool they come close to a real order and a real mask. What they end as
-is key material if it is right: it stays in memory.
+An order becomes a matrix whose rows and columns sum to one; a mask becomes shares
+between 0 and 1. As they cool, they approach a real order and a real mask. The result is
+key material if it is right: it stays in memory.
 """
 
 import math
@@ -20,13 +20,13 @@ from mlguard.models.conditions import cut, join, plain
 from mlguard.rules import BYTE_MAX
 from mlguard.transforms import ChannelPermutation, TransformSet
 
-HOT, COLD = 1.0, 0.05  # temperatures at the first step and at the last
-ROUNDS = 20  # of Sinkhorn's iteration
-START = 0.01  # spread of the first numbers
+HOT, COLD = 1.0, 0.05  # temperatures at the first and the last step
+ROUNDS = 20  # rounds of Sinkhorn's iteration
+START = 0.01  # spread of the initial numbers
 
 
 class SoftOrder(nn.Module):
-    """A permutation made soft: doubly stochastic, by Sinkhorn's iteration.
+    """A softened permutation: doubly stochastic, by Sinkhorn's iteration.
 
     Source: Mena et al. 2018, arXiv:1802.08665.
     """
@@ -37,7 +37,7 @@ class SoftOrder(nn.Module):
         self.temperature = HOT
 
     def matrix(self) -> Tensor:
-        """Rows and columns that sum to one. Shape: (n, n)."""
+        """Return the matrix, whose rows and columns sum to one. Shape: (n, n)."""
         logs = self.numbers / self.temperature
         for _ in range(ROUNDS):
             logs = logs - logs.logsumexp(1, keepdim=True)
@@ -45,12 +45,12 @@ class SoftOrder(nn.Module):
         return logs.exp()
 
     def order(self) -> Order:
-        """The nearest permutation."""
+        """Return the nearest permutation."""
         return assign(_numpy(self.matrix()))
 
 
 class SoftMask(nn.Module):
-    """A mask made soft."""
+    """A softened mask."""
 
     def __init__(self, length: int) -> None:
         super().__init__()
@@ -58,17 +58,17 @@ class SoftMask(nn.Module):
         self.temperature = HOT
 
     def shares(self) -> Tensor:
-        """How far each position is masked. Shape: (L,)."""
+        """Return how far each position is masked. Shape: (L,)."""
         return (self.numbers / self.temperature).sigmoid()
 
     def mask(self) -> Order:
-        """The half that is masked most, as zeros and ones."""
+        """Return the half that is masked most, as zeros and ones."""
         ranks = np.argsort(np.argsort(-_numpy(self.numbers), kind="stable"))
         return np.asarray(ranks < len(ranks) // 2, dtype=np.int64)
 
 
 class SoftImage(nn.Module):
-    """A guess of an image transform made soft. Of `ffx` alone, with its table."""
+    """A softened guess of an image transform; `ffx` only alone, with its table."""
 
     def __init__(self, space: GuessSpace) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class SoftImage(nn.Module):
         return join(values, self._space.block_size, images.shape[-2:])
 
     def _encrypted(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """What `ffx` makes of values that it encrypts, and of others."""
+        """Return the values of `ffx` for encrypted and other positions."""
         known = self._space.table
         assert known is not None
         scale = int(known.max())
@@ -102,7 +102,7 @@ class SoftImage(nn.Module):
         return table[whole.long()] / scale, whole / scale
 
     def transforms(self) -> TransformSet:
-        """The nearest guess."""
+        """Return the nearest guess."""
         rows = [
             row.order() if isinstance(row, SoftOrder) else _mask_of(row)
             for row in self.rows
@@ -111,7 +111,7 @@ class SoftImage(nn.Module):
 
 
 class SoftChannels(nn.Module):
-    """A guess of a channel permutation made soft, with signs or without."""
+    """A softened guess of a channel permutation, with signs or without."""
 
     def __init__(self, channels: int, *, signed: bool) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class SoftChannels(nn.Module):
         return nn.functional.conv2d(features, matrix[:, :, None, None])
 
     def permutation(self, layer: str) -> ChannelPermutation:
-        """The nearest permutation of a layer's output."""
+        """Return the nearest permutation of a layer's output."""
         order = self.order.order()
         if self.signs is None:
             return ChannelPermutation(layer, order)
@@ -137,10 +137,10 @@ class SoftChannels(nn.Module):
 
 
 class SoftKey(nn.Module):
-    """Everything that one key does, made soft.
+    """All transforms of one key, softened.
 
     Args:
-        scene: Which transforms there are.
+        scene: The scene, which names the transforms.
     """
 
     def __init__(self, scene: Scene) -> None:
@@ -156,7 +156,7 @@ class SoftKey(nn.Module):
 
     @property
     def condition(self) -> Condition:
-        """A model that runs with it."""
+        """Return the condition that applies it."""
         features = dict(zip(self._layers, self.channels, strict=True))
         return Condition(plain if self.image is None else self.image, features)
 
@@ -172,7 +172,7 @@ class SoftKey(nn.Module):
                 part.temperature = temperature
 
     def transforms(self) -> TransformSet:
-        """The nearest real ones."""
+        """Return the nearest real transforms."""
         image = None if self.image is None else self.image.transforms().image
         channels = []
         for layer, soft in zip(self._layers, self.channels, strict=True):

@@ -1,1 +1,1 @@
-"""The layer that reads whole blocks, where a key can be folded in."""
+"""The stem: the layer that reads whole blocks, where a key can be folded in."""

@@ -1,9 +1,9 @@
-"""What the zeros and the equal weights of a lifted stem say about a key.
+"""Read a key off the zeros and the equal weights of a lifted stem.
 
-A lifted stem is an ordinary convolution written over whole blocks. Where a position of
-a block is zero says which pixel it is; positions that lie alike on the grid of strides
-carry the same taps, once for each colour. A key that moves or inverts positions moves
-and inverts their columns, and takes the pattern along.
+A lifted stem is an ordinary convolution written over whole blocks. The zeros of a
+position of a block show which pixel it is; positions alike on the grid of strides have
+the same taps, once for each colour. A key that moves or inverts positions moves and
+inverts their columns, and the pattern with them.
 """
 
 import itertools
@@ -27,18 +27,18 @@ Option = tuple[tuple[int, ...], tuple[int, ...]]  # colours of a class, and thei
 
 @dataclass(frozen=True)
 class Structure:
-    """What is known of every position of a block, up to some choices.
+    """What is known about every position of a block, up to some choices.
 
-    Pixels form classes: those that lie alike on the grid of strides. Within a class it
-    is known which positions have the same colour, and which of them are inverted with
-    respect to each other; which colour that is, and whether it is inverted, is not.
+    Pixels form classes of equal places on the grid of strides. Within a class it is
+    known which positions have the same colour, and which of them are inverted with
+    respect to each other; which colour that is, and whether it is inverted, is unknown.
 
     Attributes:
-        pixels: Of every position, its pixel, M·row + column.
-        classes: Of every position, its class.
-        colours: Of every position, which of three colours of its class.
-        signs: Of every position, 1 or -1, with respect to its colour in its class.
-        zeros: Share of the weights whose being zero or not fits.
+        pixels: The pixel of every position, M·row + column.
+        classes: The class of every position.
+        colours: Which of the three colours of its class each position has.
+        signs: 1 or -1 for every position, relative to its colour in its class.
+        zeros: The share of weights that are zero, or not, as expected.
     """
 
     pixels: NDArray[np.int64]
@@ -50,22 +50,24 @@ class Structure:
     def replaced(
         self, order: NDArray[np.int64], signs: NDArray[np.float64]
     ) -> "Structure":
-        """What a better reading says, which holds all pixels together.
+        """Return the structure of a better reading, over all pixels together.
 
         Args:
-            order: Of every position, the plain position it shows.
-            signs: Of every position, 1 or -1.
+            order: The plain position that each position shows.
+            signs: 1 or -1 for every position.
         """
         return Structure(
             pixels=order // CHANNELS,
-            classes=np.zeros_like(order),  # so one choice is left, not one a class
+            classes=np.zeros_like(
+                order
+            ),  # so one choice is left, not one for each class
             colours=order % CHANNELS,
             signs=signs.astype(np.int64),
             zeros=self.zeros,
         )
 
     def guess(self, space: GuessSpace, choice: dict[int, Option]) -> Guess:
-        """The key that follows from a choice for every class."""
+        """Return the key that follows from a choice for every class."""
         colours, signs = self.colours.copy(), self.signs.copy()
         for one, (permuted, flipped) in choice.items():
             own = self.classes == one
@@ -78,7 +80,7 @@ class Structure:
 
 
 def options(methods: tuple[str, ...]) -> list[Option]:
-    """What is open for one class, the plainest first."""
+    """Return the options for one class, the simplest first."""
     moved, inverted = "shf" in methods, "np" in methods
     orders = list(itertools.permutations(range(CHANNELS))) if moved else [(0, 1, 2)]
     signs = (
@@ -88,7 +90,7 @@ def options(methods: tuple[str, ...]) -> list[Option]:
 
 
 def after(first: Option, second: Option) -> Option:
-    """The option that stands for one after the other."""
+    """Return the option that combines one after the other."""
     colours, signs = first
     return (
         tuple(second[0][colour] for colour in colours),
@@ -103,9 +105,9 @@ def structure_of(stem: LiftedStem, plain: nn.Conv2d, *, moved: bool) -> Structur
     """Read the structure off a stem's weights.
 
     Args:
-        stem: Of the stolen model.
-        plain: The convolution it was made of; public, but for its weights.
-        moved: Whether positions may have moved; else only signs are looked for.
+        stem: The stem of the stolen model.
+        plain: The convolution that it was made from; public, except its weights.
+        moved: Whether positions may have moved; if not, only signs are sought.
     """
     grid = Grid.of(stem, plain)
     weights = _columns(stem)
@@ -134,14 +136,14 @@ def structure_of(stem: LiftedStem, plain: nn.Conv2d, *, moved: bool) -> Structur
 
 @dataclass(frozen=True)
 class Grid:
-    """Which tap of the plain convolution each weight of a lifted one is.
+    """The map from each weight of a lifted convolution to a tap of the plain one.
 
     Attributes:
-        rows: For a pixel's row, an output's place in its block and a block of the
-            window: the row of the tap; outside 0 … kernel-1 there is none.
-        kernel: Side of the plain convolution.
-        size: M.
-        stride: Of the plain convolution.
+        rows: The row of the tap for a pixel's row, an output's place in its block and a
+            block of the window; outside 0 … kernel-1 there is none.
+        kernel: The side of the plain convolution.
+        size: The block size M.
+        stride: The stride of the plain convolution.
 
     Shape:
         rows  (M, r, blocks)
@@ -154,7 +156,7 @@ class Grid:
 
     @classmethod
     def of(cls, stem: LiftedStem, plain: nn.Conv2d) -> "Grid":
-        """The grid of a lifted stem, and of the convolution it was made of."""
+        """Return the grid of a lifted stem and of its plain convolution."""
         size, ratio = stem.block_size, stem.ratio
         kernel, stride = plain.kernel_size[0], plain.stride[0]
         padding = plain.padding if isinstance(plain.padding, tuple) else (0,)
@@ -176,12 +178,12 @@ class Grid:
 
     @property
     def classes(self) -> NDArray[np.int64]:
-        """Of every pixel, where it lies on the grid of strides."""
+        """Return the place of every pixel on the grid of strides."""
         place = np.arange(self.size) % self.stride
         return (place[:, None] * self.stride + place).ravel()
 
     def taps_of_columns(self) -> NDArray[np.float64]:
-        """Which tap of the plain convolution every column of a lifted one holds.
+        """Return which tap of the plain convolution every column of a lifted one holds.
 
         Shape:
             returns  (cells·L, 3·kernel²), 1 where it does; a cell is an output's place
@@ -195,7 +197,7 @@ class Grid:
         return np.asarray(found.reshape(cells, -1))
 
     def taps(self, weights: NDArray[np.float64], pixel: int) -> NDArray[np.float64]:
-        """The plain convolution's taps for one position, 0 where it has none.
+        """Return the plain convolution's taps for one position, 0 where it has none.
 
         Shape:
             weights  (O, r, r, blocks, blocks)
@@ -214,10 +216,10 @@ class Grid:
 def _likeness(
     weights: NDArray[np.float64], reached: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """How much a position's weights lie where those of a plain position do.
+    """Return how similar the places of a position's weights are to a plain position's.
 
-    Compares logarithms of energies, each cell with its mean, so that noise where
-    there were zeros blurs the picture and does not end it.
+    It compares logarithms of energies, each cell with its mean, so that noise instead
+    of zeros only blurs the result.
 
     Shape:
         returns  (L, L)

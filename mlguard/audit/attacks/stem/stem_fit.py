@@ -1,9 +1,10 @@
-"""Read a key off a lifted stem whose zeros and equal weights no longer tell.
+"""Read a key off a lifted stem whose zeros and equal weights are gone.
 
-Whatever was done to its weights: a stem that still computes a plain convolution of
-natural images agrees with one in every direction that such images have, and they have
-few. With a right guess undone, a plain convolution leaves almost no rest; with a wrong
-one it does. The rest is a quadratic form in the guess, so a step costs no prediction.
+Whatever was done to its weights, a stem that still computes a plain convolution of
+natural images agrees with one in all directions of such images, which are few. If a
+correct guess is undone, a plain convolution explains almost everything; with a wrong
+one, a rest remains. The rest is a quadratic form in the guess, so a step costs no
+prediction.
 """
 
 import itertools
@@ -25,11 +26,11 @@ from mlguard.models.binding import LiftedStem
 from mlguard.models.conditions import cut
 from mlguard.transforms.blocks import CHANNELS
 
-MAX_COLUMNS = 2_048  # of a stem's windows, for all outputs of a block
-MAX_STEPS = 10_000  # of one climb; it ends where none helps, long before
+MAX_COLUMNS = 2_048  # columns of a stem's windows, for all outputs of a block
+MAX_STEPS = 10_000  # steps of one climb; it ends long before, when none helps
 SHAKEN = 6  # exchanges of positions before the next climb
-RANDOM = 5  # readings, to compare with
-LEAST = 1e-9  # of the rest; a smaller gain is rounding
+RANDOM = 5  # random readings, for comparison
+LEAST = 1e-9  # gain in the rest; a smaller one is rounding
 
 Signs = NDArray[np.float64]
 Forms = NDArray[np.float64]  # (L, L, cells²)
@@ -37,12 +38,12 @@ Forms = NDArray[np.float64]  # (L, L, cells²)
 
 @dataclass(frozen=True)
 class Reading:
-    """What a stem is, read one way.
+    """One reading of a stem.
 
     Attributes:
-        order: Of every position of a transformed block, the plain position it shows.
-        signs: Of every position, 1, or -1 where it is inverted.
-        rest: Share of the stem's answers that no plain convolution gives; 0 to 1.
+        order: The plain position that each position of a transformed block shows.
+        signs: 1 for every position, or -1 if it is inverted.
+        rest: The share of the stem's output that no plain convolution explains; 0 to 1.
     """
 
     order: Order
@@ -52,15 +53,16 @@ class Reading:
 
 @dataclass(frozen=True)
 class StemFit:
-    """How far a lifted stem is from a plain convolution, for every reading.
+    """The distance of a lifted stem from a plain convolution, for every reading.
 
     A stem has a column for each position of a block and each cell: one of its outputs
     and one of its blocks.
 
     Attributes:
         weights: Products of the stem's columns, summed over channels.
-        form: What of two columns no plain convolution gives, on natural images.
-        total: The same without the plain convolution, to compare with.
+        form: The part of two columns that no plain convolution explains, on natural
+            images.
+        total: The same without the plain convolution, for comparison.
 
     Shape:
         weights, form, total  (L, L, cells²)
@@ -84,7 +86,7 @@ class StemFit:
             stem: Of the stolen model.
             plain: The convolution it was made of; public, but for its weights.
             images: Any natural images; only their covariance is used.
-            normalization: Of the stolen model.
+            normalization: The normalization of the stolen model.
 
         Shape:
             images  (N, 3, H, W) uint8
@@ -106,14 +108,14 @@ class StemFit:
     def read(
         self, start: Order, *, moved: bool, inverted: bool, rounds: int, draws: Draws
     ) -> Reading:
-        """Look for the reading with the least rest.
+        """Search for the reading with the least rest.
 
         Args:
-            start: What every position may show; the order itself if none are moved.
+            start: The positions that each may show; the order itself if none are moved.
             moved: Whether positions may have moved.
-            inverted: Whether some may be inverted.
-            rounds: How often to shake what was found, and to climb again.
-            draws: Where the shaking comes from.
+            inverted: Whether positions may be inverted.
+            rounds: How often to perturb the result and climb again.
+            draws: The random numbers of the perturbation.
         """
         signs = self._signs(start) if inverted else np.ones(len(start))
         best = self._climb(start, signs, moved=moved, inverted=inverted)
@@ -130,22 +132,22 @@ class StemFit:
         return self._climb(best.order, best.signs, moved=moved, inverted=inverted)
 
     def usual_rest(self, draws: Draws) -> float:
-        """The mean rest of readings at random, to compare with."""
+        """Return the mean rest of random readings, for comparison."""
         length = len(self.form)
         signs = np.ones(length)
         orders = [np.argsort(draws.words(length), kind="stable") for _ in range(RANDOM)]
         return float(np.mean([self.rest(order, signs) for order in orders]))
 
     def rest(self, order: Order, signs: Signs) -> float:
-        """Share of the stem's answers that no plain convolution gives."""
+        """Return the share of the stem's output that no plain convolution explains."""
         weights = self.weights * np.outer(signs, signs)[:, :, None]
         total = np.vdot(self.total[np.ix_(order, order)], weights)
         return float(np.vdot(self.form[np.ix_(order, order)], weights) / total)
 
     def _recoloured(self, reading: Reading) -> Reading:
-        """Exchange the colours of two rows, two columns or all, while it helps.
+        """Exchange the colours of two rows, two columns or all, while that helps.
 
-        No single exchange does: a block's outputs can agree in their own halves.
+        No single exchange can do this: a block's outputs can agree in their own halves.
         """
         best = reading
         while (better := self._best_colours(best)).rest < best.rest:
@@ -170,7 +172,7 @@ class StemFit:
         return best
 
     def _signs(self, order: Order) -> Signs:
-        """The signs that a spectral relaxation finds."""
+        """Return the signs that a spectral relaxation finds."""
         pairs = np.einsum("ijk,ijk->ij", self.form[np.ix_(order, order)], self.weights)
         _, vectors = np.linalg.eigh((pairs + pairs.T) / 2)
         return np.where(vectors[:, 0] < 0, -1.0, 1.0)
@@ -199,7 +201,7 @@ class StemFit:
     def _gains(
         self, order: Order, signs: Signs
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """What every exchange of two positions, and every inversion, adds to the rest.
+        """Return what each exchange of positions, and each inversion, adds to the rest.
 
         Shape:
             returns  (L, L) and (L,)
@@ -226,7 +228,7 @@ class StemFit:
 
 
 def too_wide(stem: LiftedStem) -> bool:
-    """Whether a stem has more columns than can be read."""
+    """Whether a stem has too many columns."""
     side = stem.before + 1 + stem.after
     columns = stem.ratio**2 * side**2 * 3 * stem.block_size**2
     return columns > MAX_COLUMNS
@@ -236,7 +238,7 @@ def too_wide(stem: LiftedStem) -> bool:
 def window_covariance(
     stem: LiftedStem, images: Tensor, normalization: Normalization
 ) -> NDArray[np.float64]:
-    """The covariance of the windows that a stem sees, in pixels of [0, 1].
+    """Return the covariance of the windows that a stem sees, in pixels of [0, 1].
 
     Shape:
         images   (N, 3, H, W) uint8

@@ -1,4 +1,4 @@
-"""The layer that reads whole blocks of an image, where a key can be folded in."""
+"""The stem, the layer that reads whole blocks, where a key can be folded in."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ class StemWeight:
     """The weight of a layer whose windows are whole blocks.
 
     Attributes:
-        name: Of the layer in its model.
-        weight: Of shape (O, 3, h·M, w·M).
+        name: The name of the layer in its model.
+        weight: The weight, (O, 3, h·M, w·M).
     """
 
     name: str
     weight: Tensor
 
     def in_ancestor(self, public: Mapping[str, Tensor]) -> Tensor | None:
-        """The same weight of a plain model; None if it has none."""
+        """Return the same weight of a plain model; None if it has none."""
         return public.get(f"{self.name}.weight")
 
 
@@ -53,12 +53,12 @@ def stem_weight(model: nn.Module, block_size: int) -> StemWeight | None:
 def block_columns(
     weight: Tensor, block_size: int, std: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> NDArray[np.float64]:
-    """What a stem does with each position of a block, in any of its blocks.
+    """Return the columns of a stem for each position of a block, over all its blocks.
 
     Args:
-        weight: Of the stem.
+        weight: The weight of the stem.
         block_size: M, in pixels.
-        std: What images are divided by, one number a channel.
+        std: The standard deviation of the normalization, one number for each channel.
 
     Shape:
         weight   (O, 3, h·M, w·M)

@@ -1,1 +1,1 @@
-"""What is learned from images: weights, adapters."""
+"""Training of attacks: weights and adapters."""

@@ -1,4 +1,4 @@
-"""Adapters: what an adversary learns to do in the key's place, where the key acts."""
+"""Adapters, which an adversary trains to replace the key where it acts."""
 
 import copy
 from dataclasses import dataclass, field
@@ -14,7 +14,9 @@ from mlguard.models import Condition
 from mlguard.models.conditions import cut, join, plain
 from mlguard.transforms.blocks import block_length
 
-MAX_LENGTH = 4096  # of a block or of channels; an adapter has its square in weights
+MAX_LENGTH = (
+    4096  # values of a block, or channels; an adapter has its square in weights
+)
 
 
 class BlockAdapter(nn.Module):
@@ -31,7 +33,7 @@ class BlockAdapter(nn.Module):
         self.offset = nn.Parameter(torch.zeros(length))
 
     def forward(self, images: Tensor) -> Tensor:
-        """What the stolen model is shown.
+        """Return the input of the stolen model.
 
         Shape:
             images   (N, 3, H, W) uint8
@@ -53,7 +55,7 @@ class FeatureAdapter(nn.Module):
         self.matrix = nn.Parameter(torch.eye(channels))
 
     def forward(self, features: Tensor) -> Tensor:
-        """What the next layers are shown. Shape: (N, C, H, W) to (N, C, H, W)."""
+        """Return the input of the next layers. Shape: (N, C, H, W) to (N, C, H, W)."""
         return nn.functional.conv2d(features, self.matrix[:, :, None, None])
 
 
@@ -62,9 +64,9 @@ class Adapters:
     """One adapter for every place where the key acts.
 
     Attributes:
-        name: Of this set, as a variant of an attack.
-        image: In place of the image transform, if there is one.
-        features: In place of channel permutations, by layer.
+        name: The name of this set, as a variant of an attack.
+        image: The adapter that replaces the image transform, if there is one.
+        features: The adapters that replace channel permutations, by layer.
     """
 
     name: str
@@ -73,7 +75,7 @@ class Adapters:
 
     @classmethod
     def of(cls, scene: Scene) -> "Adapters":
-        """The adapters of a scene's method, on its device."""
+        """Return the adapters for a scene's methods, on its device."""
         spec, device = scene.spec, scene.stolen.device
         image = BlockAdapter(spec.block_size).to(device) if spec.image_methods else None
         features = {
@@ -86,14 +88,14 @@ class Adapters:
 
     @property
     def condition(self) -> Condition:
-        """A model that runs with the adapters."""
+        """Return the condition that applies the adapters."""
         if self.image is None:
             return Condition(features=self.features)
         return Condition(self.image, self.features)
 
     @torch.no_grad()
     def rounded(self) -> "Adapters":
-        """The signed permutations nearest to the matrices. Key material if right."""
+        """Return the nearest signed permutations: key material if right."""
         image = copy.deepcopy(self.image)
         if image is not None:
             matrix = _signed_permutation(image.matrix)
@@ -106,7 +108,7 @@ class Adapters:
         return Adapters(self.name, image, features)
 
     def parameters(self) -> list[nn.Parameter]:
-        """Everything that is learned."""
+        """Return all parameters to learn."""
         parts = [self.image] if self.image is not None else []
         return [
             parameter
@@ -116,7 +118,7 @@ class Adapters:
 
 
 def _signed_permutation(matrix: Tensor) -> Tensor:
-    """The largest entries, one in each row and column, as +1 or -1."""
+    """Return the largest entries, one in each row and column, as +1 or -1."""
     values = matrix.detach().double().cpu().numpy()
     rows, order = np.arange(len(values)), assign(np.abs(values))
     signs = np.where(values[rows, order] < 0, -1.0, 1.0)
@@ -126,7 +128,7 @@ def _signed_permutation(matrix: Tensor) -> Tensor:
 
 
 def too_large(scene: Scene) -> str:
-    """Why there are no adapters for a scene, in words; empty if there are."""
+    """Return why there are no adapters for a scene; empty if there are."""
     spec = scene.spec
     if not spec.image_methods and not spec.layers:
         return NOTHING_KEYED
@@ -139,6 +141,6 @@ def too_large(scene: Scene) -> str:
 
 
 def feature_maps(scene: Scene) -> dict[str, int]:
-    """How many channels every feature map has that the key permutes."""
+    """Return the number of channels of every permuted feature map."""
     height, width = scene.pool.images.shape[-2:]
     return scene.stolen.channels(scene.spec.layers, (height, width))

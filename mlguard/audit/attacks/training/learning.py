@@ -1,4 +1,4 @@
-"""Train a few parameters on a few images: what re-training and its control share."""
+"""Train a few parameters on a few images, for re-training and its control."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ from mlguard.protect.training import cross_entropy_loss
 from mlguard.tasks import Counts
 
 BATCH = 16  # images of a step, drawn with replacement, each flipped or not
-SETTLED = 0.9  # the last quarter's loss, as a share of the quarter before
-LEARNED = 0.05  # nats; below this the images are learned by heart
+SETTLED = 0.9  # the last quarter's loss, as a share of the previous quarter's
+LEARNED = 0.05  # nats; below this, the images are memorized
 
-Chosen = tuple[int, bool]  # an image of the pool, and whether it is mirrored
-Trained = tuple[Counts, bool]  # what it gives, and whether training settled
+Chosen = tuple[int, bool]  # an image of the pool, and whether to mirror it
+Trained = tuple[Counts, bool]  # its result, and whether training settled
 Watch = Callable[[float], None]
 
 _DRAWS = 0x1EA2  # keeps these draws apart from those of a search
@@ -31,13 +31,13 @@ _DRAWS = 0x1EA2  # keeps these draws apart from those of a search
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is learned from.
+    """The material of a training.
 
     Attributes:
         pool: Labelled images.
-        steps: How many.
-        seed: Of the draws of images and flips.
-        tick: Told how the work goes.
+        steps: The number of steps.
+        seed: The seed of the draws of images and flips.
+        tick: Called with the progress of the work.
     """
 
     pool: Pool
@@ -57,21 +57,20 @@ class Lesson:
     ) -> bool:
         """Train; the rate falls linearly to zero.
 
-        Whether layers that normalize batches learn their statistics is decided by the
-        mode that the model is in.
+        The mode of the model decides whether batch norms learn their statistics.
 
         Args:
             subject: The model.
-            parameters: What is learned, of the model or of the condition.
-            condition: How the model is run.
+            parameters: The parameters to learn, of the model or of the condition.
+            condition: The condition under which the model runs.
             rate: The first learning rate.
-            objective: What is made smaller; only cross-entropy looks at labels.
-            watch: Told before every step how much is done, from 0 to 1.
+            objective: The objective to minimize; only cross-entropy uses labels.
+            watch: Called before every step with the progress, from 0 to 1.
 
         Returns:
             Whether it settled: more steps would have changed little.
         """
-        with Seeded(self.seed):  # of dropout
+        with Seeded(self.seed):  # seed of dropout
             run = Shown(subject, condition, self.pool)
             optimizer = torch.optim.AdamW(list(parameters), lr=rate, weight_decay=0.0)
             losses = []
@@ -89,14 +88,14 @@ class Lesson:
 
     @property
     def batches(self) -> int:
-        """How many steps it takes to show every image once."""
+        """The number of steps that use every image once."""
         return -(-len(self.pool) // BATCH)
 
     @torch.no_grad()
     def look(
         self, subject: Subject, condition: Condition, objective: ObjectiveName
     ) -> float:
-        """The mean objective over the pool; lower is better."""
+        """Return the mean objective over the pool; lower is better."""
         run = Shown(subject, condition, self.pool)
         total = 0.0
         for first in range(self.batches):
@@ -123,7 +122,7 @@ class Lesson:
         )
 
     def _draw(self, step: int) -> list[Chosen]:
-        """Which images a step shows, and whether mirrored."""
+        """Draw the images of a step, and whether to mirror them."""
         draws = Draws(_DRAWS, self.seed, step)
         rows = [draws.between(0, len(self.pool) - 1) for _ in range(BATCH)]
         return [(row, bool(draws.between(0, 1))) for row in rows]
@@ -131,14 +130,14 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Shown:
-    """Show images of a pool to a model under a condition, batch by batch."""
+    """A model under a condition, run on images of a pool, batch by batch."""
 
     subject: Subject
     condition: Condition
     pool: Pool
 
     def __call__(self, chosen: Sequence[Chosen]) -> Output:
-        """What the model gives for some images; as many as BATCH."""
+        """Return the model's output for some images, at most BATCH."""
         return output_of(
             self.subject.model,
             self._images(chosen),
@@ -165,14 +164,14 @@ def best_of_trained(
     steps: int,
     notes: tuple[str, ...] = (),
 ) -> Outcome:
-    """The outcome of one attack that was trained at several learning rates.
+    """Return the outcome of an attack that was trained at several learning rates.
 
     Args:
         scene: Whose model it is.
         tried: One training for each rate, at least one.
-        attack: Its name in ATTACKS.
-        variant: Which of its forms.
-        rung: Of the ladder of adversaries.
+        attack: The name of the attack in ATTACKS.
+        variant: The name of the variant.
+        rung: The rung of the ladder of adversaries.
         steps: Of each training.
         notes: Codes of docs/spec/audit-v4.md, section 7.
     """
@@ -191,7 +190,7 @@ def best_of_trained(
 
 
 def settled(losses: list[float]) -> bool:
-    """Whether a training's loss stopped falling, or has nowhere left to fall."""
+    """Whether a training's loss stopped falling, or cannot fall further."""
     quarter = max(1, len(losses) // 4)
     last = float(np.mean(losses[-quarter:]))
     before = float(np.mean(losses[-2 * quarter : -quarter] or losses[:1]))
