@@ -65,7 +65,10 @@ def test_options_of_run_folders_are_refused(more, said: str, capsys) -> None:
 def test_what_is_no_safetensors_file_is_refused(capsys) -> None:
     Path("model.safetensors").write_bytes(b"PK\3\4 a zip and no such file")
     assert bind() == 20
-    assert "model.safetensors is not a .safetensors file" in capsys.readouterr().err
+    assert (
+        "model.safetensors is not a readable .safetensors file"
+        in capsys.readouterr().err
+    )
     assert not Path("bound.safetensors").exists()
 
 

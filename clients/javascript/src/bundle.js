@@ -1,4 +1,4 @@
-// Open a bundle: nothing is decrypted before the key has vouched for the manifest, and
+// Open a bundle: nothing is decrypted before the key has authenticated the manifest, and
 // nothing reaches onnxruntime before all of it was checked.
 // docs/spec/bundle-v1.md, section 3, and bundle-v2.md, section 5.
 

@@ -5,7 +5,7 @@ const DECODER = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 export const utf8 = (text) => ENCODER.encode(text);
 
-/** Text from UTF-8. Throws a TypeError where it is none. */
+/** Text from UTF-8. Throws a TypeError if it is not UTF-8. */
 export const fromUtf8 = (bytes) => DECODER.decode(bytes);
 
 export const hex = (bytes) =>

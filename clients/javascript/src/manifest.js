@@ -103,7 +103,7 @@ const task = and(
   }),
   [(v) => [v.labels, v.scores].every((one) => (one !== null) === (v.name === "detection")), "labels and scores of a detection"],
   [(v) => v.name === "segmentation" || (v.ignore_index === null && v.stride === 1), "ignore_index and stride of a segmentation"],
-  [(v) => v.ignore_index === null || v.ignore_index >= v.class_names.length, "an ignore_index that is no class"],
+  [(v) => v.ignore_index === null || v.ignore_index >= v.class_names.length, "an ignore_index that is not a class"],
 );
 const coverage = and(
   record({ size, covered: size, share, plain: list(record({ name, size, reason: text() }), 0, 1000) }),
