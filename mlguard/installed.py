@@ -1,11 +1,11 @@
-"""Which packages are installed, for what a result depends on. Imports none of them."""
+"""List installed packages that a result depends on, without importing them."""
 
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
 
 def versions_of(packages: Iterable[str]) -> dict[str, str]:
-    """The versions of those packages that are installed, by their names."""
+    """Return the versions of the installed ones of some packages, by name."""
     found = {}
     for package in packages:
         try:

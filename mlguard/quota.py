@@ -1,7 +1,7 @@
-"""How much of a processor this process may use, where a container limits that.
+"""Read the CPU quota of a container.
 
-Libraries count the machine's cores, and a container of one core then has as many
-threads in turn as its host has cores.
+Libraries count the machine's cores, so that in a container of one core as many threads
+would take turns as its host has cores.
 """
 
 import os
@@ -13,7 +13,7 @@ OLD_PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
 
 
 def cpu_quota() -> float | None:
-    """How many cores' time the control group may use; None if that is all of them."""
+    """Return how many cores the control group may use; None if that is all of them."""
     try:
         quota, period = QUOTA.read_text().split()
     except (OSError, ValueError):
@@ -23,6 +23,6 @@ def cpu_quota() -> float | None:
             return None
     try:
         cores = int(quota) / int(period)
-    except (ValueError, ZeroDivisionError):  # "max" is no number
+    except (ValueError, ZeroDivisionError):  # "max" is not a number
         return None
     return cores if 0 < cores < (os.cpu_count() or 1) else None

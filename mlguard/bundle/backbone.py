@@ -1,7 +1,7 @@
-"""The public half of a model in two halves, as the private half's bundle knows it.
+"""The public half of a split model, as described in the private half's bundle.
 
-Everything here is public: who runs the backbone, and who sees the bundle's manifest,
-learns which public weights they are and nothing else. docs/spec/bundle-v2.md, 2.3.
+Everything here is public: a host that runs the backbone, and a reader of the bundle's
+manifest, learn only which public weights these are. docs/spec/bundle-v2.md, 2.3.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ PROBED = 8  # numbers a map is compared by: means over so many groups of its cha
 # Of a map's largest number. Half precision and other hardware give 1e-3, other weights
 # give 1.
 PROBE_TOLERANCE = 0.02
-IMAGES = "images"  # what the backbone's graph takes
+IMAGES = "images"  # the input of the backbone's graph
 
 Name = Annotated[Text, Field(min_length=1, max_length=1024)]
 
@@ -32,9 +32,9 @@ class BackboneMap(Part):
     """A feature map that the host sends: an input of the private half.
 
     Attributes:
-        name: Of the backbone's output and of the private half's input.
+        name: The name of the backbone's output and of the private half's input.
         stride: Pixels from one row or column to the next.
-        probe: What the backbone says of the probe.
+        probe: The backbone's answer to the probe.
     """
 
     name: Name
@@ -48,10 +48,10 @@ class BackboneFacts(Part):
 
     Attributes:
         architecture: Its name.
-        weights: What its public weights are called.
+        weights: The name of its public weights.
         tensors: SHA-256 of these weights as the specification spells them.
-        sha256: Of the file `backbone.onnx` that was written with the bundle.
-        maps: From fine to coarse.
+        sha256: SHA-256 of the file `backbone.onnx` that was written with the bundle.
+        maps: Its maps, from fine to coarse.
     """
 
     architecture: Name
@@ -69,12 +69,12 @@ class BackboneFacts(Part):
 
 
 def probe_image() -> NDArray[np.uint8]:
-    """What a backbone is compared on. Shape: (1, 3, 64, 96) uint8."""
+    """Return the image for comparing backbones. Shape: (1, 3, 64, 96) uint8."""
     return selftest_image(PROBE_BLOCK)
 
 
 def probe_of(features: NDArray[Any]) -> tuple[float, ...]:
-    """What a map of the probe is compared by.
+    """Return the numbers by which a map of the probe is compared.
 
     Shape:
         features  (1, C, h, w)
@@ -89,10 +89,10 @@ def probe_of(features: NDArray[Any]) -> tuple[float, ...]:
 def misfit_of_probe(
     facts: BackboneFacts, found: Mapping[str, NDArray[Any]]
 ) -> str | None:
-    """What is wrong with what a backbone says of the probe, if it is another one.
+    """Return how a backbone's answer to the probe differs, if it does.
 
     Args:
-        facts: What the private half was trained beside.
+        facts: The backbone that the private half was trained with.
         found: Maps of the probe, by name.
     """
     for one in facts.maps:

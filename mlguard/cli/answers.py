@@ -11,5 +11,5 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 
 
 def answer(value: object, text: str, *, as_json: bool) -> None:
-    """Print an answer as a person or as a program wants it."""
+    """Print an answer for a person, or as JSON for a program."""
     say_json(json.dumps(value, indent=2)) if as_json else say_text(text)

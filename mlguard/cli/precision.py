@@ -28,7 +28,7 @@ DataFolder = Annotated[
 
 
 def refuse_precision(precision: str, data: Path | None) -> None:
-    """Refuse options that only a run has.
+    """Refuse options that need a run.
 
     Raises:
         typer.BadParameter: One was given.
@@ -41,7 +41,7 @@ def refuse_precision(precision: str, data: Path | None) -> None:
 
 
 def rounding_of(run: "Run", precision: str, data: Path | None) -> "Rounding | None":
-    """How to round a run's model, and what to measure the cost on.
+    """Return how to round a run's model, and the images to measure the cost on.
 
     Raises:
         typer.BadParameter: There are images and nothing to measure.
@@ -64,7 +64,7 @@ def rounding_of(run: "Run", precision: str, data: Path | None) -> "Rounding | No
 
 
 def cost_in_words(cost: "PrecisionFacts", unit: str, score: str) -> str:
-    """What rounding cost, in a line."""
+    """Return the cost of rounding, in one line."""
     change = ""
     if cost.before is not None and cost.after is not None:
         change = f"; {score} {cost.before:.4f} before, {cost.after:.4f} after"

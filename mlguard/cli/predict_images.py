@@ -1,4 +1,4 @@
-"""Which images `mlguard predict` is given, and what of a folder it passes over."""
+"""Find the images of `mlguard predict`, and the files that it skips in a folder."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ from mlguard.runtime import SUFFIXES
 
 
 def find_images(arguments: list[Path]) -> list[Path]:
-    """List the images of files and folders.
+    """Return the images in files and folders.
 
-    A folder stands for the images directly in it. A file is taken whatever its name.
+    A folder stands for the images directly in it. A file is accepted whatever its name.
 
     Raises:
         ImageError: A path does not exist, or a folder has no image.
@@ -24,14 +24,14 @@ def find_images(arguments: list[Path]) -> list[Path]:
 
 
 def by_mask_name(images: list[Path]) -> dict[str, Path]:
-    """Images by the name of their mask.
+    """Return images by the name of their mask.
 
     Raises:
         ImageError: Two images would give masks of one name.
     """
     by_name: dict[str, list[Path]] = defaultdict(list)
     for path in images:
-        # Some file systems do not tell A.png from a.png.
+        # Some file systems do not distinguish A.png from a.png.
         by_name[path.stem.casefold()].append(path)
     for path, *others in by_name.values():
         if others:
@@ -56,7 +56,7 @@ def _expand(argument: Path) -> list[Path]:
 
 @dataclass
 class _Listing:
-    """What lies directly in a folder, each in the order of its name."""
+    """The contents of a folder, each in the order of its name."""
 
     images: list[Path] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
@@ -87,7 +87,7 @@ class _Listing:
         return found
 
     def passed_over(self) -> str:
-        """What is not predicted, in words; nothing if there are images alone."""
+        """Return the skipped files in words; empty if there are only images."""
         parts = (
             _counted(self.others, "file of another suffix", "files of another suffix"),
             _counted(self.folders, "folder", "folders"),
@@ -97,14 +97,14 @@ class _Listing:
 
 
 def say_passed_over(arguments: list[Path]) -> None:
-    """Warn of what the folders hold besides images, with its number and first name."""
+    """Warn of other files than images in the folders, with number and first name."""
     for argument in filter(Path.is_dir, arguments):
         if said := _Listing.of(argument).passed_over():
             warn(f"not predicted in {argument}: {said}")
 
 
 def _counted(paths: list[Path], one: str, more: str) -> str:
-    """How many there are, and the first; nothing if there are none."""
+    """Return how many there are, and the first; empty if there are none."""
     if not paths:
         return ""
     what = one if len(paths) == 1 else more

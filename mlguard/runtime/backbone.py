@@ -1,8 +1,8 @@
-"""Where the public half of a split model runs: in this process, or at a host.
+"""Run the public half of a split model, in this process or on a host.
 
-Both give the same maps, in half precision. A host sees the images that are sent to it,
-and nothing of the private half or of the answers; it is not trusted with more than
-being right. docs/spec/bundle-v2.md, section 2.3.
+Both return the same maps, in half precision. A host sees the images that are sent to
+it, and nothing of the private half or of the answers; it is trusted only to compute
+correctly. docs/spec/bundle-v2.md, section 2.3.
 """
 
 import hashlib
@@ -35,10 +35,10 @@ Maps = dict[str, NDArray[np.float16]]
 
 
 class Backbone(Protocol):
-    """Gives the maps of images, by name."""
+    """A backbone that returns the maps of images, by name."""
 
     def maps(self, images: NDArray[np.uint8]) -> Maps:
-        """Compute them.
+        """Compute the maps.
 
         Shape:
             images   (N, 3, H, W) uint8, RGB
@@ -46,17 +46,17 @@ class Backbone(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of what it holds."""
+        """Release its resources."""
 
 
 class LocalBackbone:
-    """The public half in this process: the very file that was exported.
+    """The public half in this process, from exactly the exported file.
 
     Args:
-        content: Of `backbone.onnx`.
-        facts: What the private half was trained beside.
+        content: The content of `backbone.onnx`.
+        facts: The backbone that the private half was trained with.
         compute: How to compute.
-        name: What to call it in a refusal.
+        name: Its name in a refusal.
 
     Raises:
         WrongBackbone: It is another file.
@@ -108,22 +108,22 @@ class LocalBackbone:
         return maps
 
     def close(self) -> None:
-        """Nothing: its memory goes with it."""
+        """Do nothing: its memory is freed with it."""
 
 
 class RemoteBackbone:
-    """The public half at a host that speaks the Open Inference Protocol.
+    """The public half on a host, over the Open Inference Protocol.
 
-    It is asked for what it takes and gives, and for the maps of a public test image,
-    before it gets the first image.
+    Before the first image, it is asked for its description and for the maps of a public
+    test image.
 
     Args:
         endpoint: Where it is.
-        facts: What the private half was trained beside.
-        batch: Images in one request.
+        facts: The backbone that the private half was trained with.
+        batch: The number of images in one request.
 
     Raises:
-        RemoteError: It does not answer, takes or gives something else, or is another
+        RemoteError: It does not answer, its inputs or outputs differ, or it is another
             backbone.
     """
 
@@ -179,7 +179,7 @@ class RemoteBackbone:
 
 
 def no_backbone(facts: BackboneFacts, *, name: str) -> BundleError:
-    """The refusal of a private half that is to answer alone."""
+    """Return the refusal of a private half without its backbone."""
     return BundleError(
         f"{name} is the private half of a model, beside {facts.architecture} with "
         f"{facts.weights}, which is not there",
@@ -191,11 +191,11 @@ def no_backbone(facts: BackboneFacts, *, name: str) -> BundleError:
 def backbone_at(
     place: Path | str, facts: BackboneFacts, compute: Compute
 ) -> LocalBackbone | RemoteBackbone:
-    """The backbone at a place: a file, or the address of a model at a host.
+    """Return the backbone at a place: a file, or the address of a model on a host.
 
     Args:
         place: A path, or https://HOST:PORT/v2/models/NAME.
-        facts: What the private half was trained beside.
+        facts: The backbone that the private half was trained with.
         compute: How to compute in this process.
 
     Raises:

@@ -1,8 +1,8 @@
-"""What a key does to images, apart from the model: for a client whose host has no key.
+"""Apply a key's transform of images apart from the model, for a host without the key.
 
-The client transforms and normalizes here, and sends what comes out; the host runs the
-model; the client takes the classes. docs/deploy/key-at-client.md says what the host
-learns by that.
+The client transforms and normalizes here, and sends the result; the host runs the
+model; the client chooses the classes. docs/deploy/key-at-client.md says what the host
+learns.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,15 +43,15 @@ Infer = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
 
 
 class Preprocess:
-    """What a bundle's key does to images, without its model.
+    """The preprocessing of a bundle under its key, without its model.
 
-    The bundle may be a sealed one: of its model nothing is read.
+    The bundle may be sealed: its model is not read.
 
     Attributes:
-        image: How images become what the model takes.
+        image: How images are fitted to the model.
         task: What its answer means.
-        inputs: What the host's model takes: normalized pixels.
-        outputs: What is asked of it: scores.
+        inputs: The inputs of the host's model: normalized pixels.
+        outputs: The outputs to ask for: scores.
 
     Example:
         client = Preprocess.open(Path("acme.mlgb"), key)
@@ -67,7 +67,7 @@ class Preprocess:
         provider: str = "cpu",
         threads: int = 0,
     ) -> None:
-        """Check a bundle against its key; as `open`."""
+        """Check a bundle against its key, as `open` does."""
         manifest, name = bundle.manifest, bundle.name
         image, task = image_of(manifest), task_of(manifest)
         if reason := key_in_model(manifest):
@@ -106,19 +106,19 @@ class Preprocess:
         provider: str = "cpu",
         threads: int = 0,
     ) -> Self:
-        """Read what a bundle says of images, check it against the key, and load that.
+        """Read a bundle's preprocessing, check it against the key, and load it.
 
         Args:
             path: The bundle.
-            key: The key it was made for; of an issued bundle, an identity.
-            conditions: As for `Session.open`.
-            provider: As for `Session.open`.
-            threads: As for `Session.open`.
+            key: The key that it was made for; for an issued bundle, an identity.
+            conditions: As in `Session.open`.
+            provider: As in `Session.open`.
+            threads: As in `Session.open`.
 
         Raises:
             WrongKey: The bundle was made for another key; both ids are named.
             MalformedBundle: The file does not follow the specification.
-            TamperedBundle: The file is not what the key's owner wrote.
+            TamperedBundle: The file was changed after the key's owner wrote it.
             BundleError: The key acts inside the model too, or not on images.
             ProviderError: The provider is not available, or computes wrongly.
         """
@@ -127,11 +127,11 @@ class Preprocess:
         return cls(bundle, secrets, provider=provider, threads=threads)
 
     def at(self, endpoint: Endpoint) -> Remote:
-        """The model at a host, to be asked with what this gives."""
+        """Return the model on a host, to run on these pixels."""
         return Remote(endpoint, self.inputs, self.outputs)
 
     def pixels(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Images as the host's model takes them. Keep them as secret as the key.
+        """Return images as the host's model takes them. Keep them as secret as the key.
 
         Shape:
             images   (N, 3, H, W) uint8, RGB, any H and W
@@ -139,19 +139,19 @@ class Preprocess:
 
         Raises:
             ShapeError: The images are not uint8 (N, 3, H, W).
-            ProviderError: onnxruntime gave up, for want of memory as a rule.
+            ProviderError: onnxruntime failed, usually for lack of memory.
         """
         return self._pixels(images)[0]
 
     def predict(
         self, images: NDArray[np.uint8], infer: Infer
     ) -> NDArray[np.integer[Any]]:
-        """Give every pixel a class, or every image if the model classifies.
+        """Return a class for every pixel, or for every image if the model classifies.
 
         Args:
             images: 8-bit.
-            infer: Runs the model: `Remote.infer`, or anything that takes and gives
-                tensors by name.
+            infer: A function that runs the model: `Remote.infer`, or any from tensors
+                by name to tensors by name.
 
         Shape:
             images   (N, 3, H, W) uint8, RGB, any H and W
@@ -159,8 +159,8 @@ class Preprocess:
 
         Raises:
             ShapeError: The images are not uint8 (N, 3, H, W).
-            RemoteError: The host gives other scores than there are classes and pixels.
-            ProviderError: onnxruntime gave up, for want of memory as a rule.
+            RemoteError: The host's scores do not match the classes and pixels.
+            ProviderError: onnxruntime failed, usually for lack of memory.
         """
         pixels, back = self._pixels(images)
         scores = np.asarray(infer({self.image.input: pixels})[self.task.output])
@@ -183,11 +183,11 @@ class Preprocess:
 def _opened(
     bundle: Bundle2 | Glimpse, key: ModelKey | FileSecrets
 ) -> tuple[bytes, TransformSet, Digest, str]:
-    """The keyed transform, what goes into it, and what vouches for it.
+    """Return the keyed transform, the tensors of its key slots, and its self-test.
 
     Raises:
         WrongKey: The bundle was made for another key; both ids are named.
-        TamperedBundle: The file is not what the key's owner wrote.
+        TamperedBundle: The file was changed after the key's owner wrote it.
         MalformedBundle: The file does not follow the specification.
     """
     if isinstance(bundle, Glimpse):

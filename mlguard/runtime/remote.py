@@ -329,7 +329,7 @@ class Remote:
 
 
 def _connecting(endpoint: Endpoint) -> Callable[[float], http.client.HTTPConnection]:
-    """A function that makes a connection with a time for each of its steps."""
+    """Return a function that opens a connection with a limit for each of its steps."""
     host, port = endpoint.parts.hostname or "", endpoint.parts.port
     if endpoint.parts.scheme == "http":
         return lambda left: http.client.HTTPConnection(host, port, timeout=left)

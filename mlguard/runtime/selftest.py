@@ -1,4 +1,4 @@
-"""Compare the transform that a provider computes with what the key's owner wrote down.
+"""Compare a provider's transform with the digest that the key's owner recorded.
 
 docs/spec/bundle-v1.md, section 3.
 """
@@ -27,18 +27,18 @@ def check_selftest(
     *,
     name: str,
 ) -> None:
-    """Refuse a provider that computes another transform than the key's.
+    """Refuse a provider that computes the key's transform wrongly.
 
     Args:
-        graph: Loaded, its key slots filled.
+        graph: The loaded graph, with its key slots filled.
         values: Its output with the transformed integers.
-        image: Of the bundle.
-        digest: What the transformed test image is compared by.
-        expected: What that must be.
-        name: What to call the bundle in a refusal.
+        image: The image section of the bundle's manifest.
+        digest: The function that digests the transformed test image.
+        expected: The digest that it must return.
+        name: The name of the bundle in a refusal.
 
     Raises:
-        MalformedBundle: The CPU computes another one, so the file is not as it was.
+        MalformedBundle: The CPU computes another one, so the file was changed.
         ProviderError: Another provider does.
     """
     block = 1 if image.transform is None else image.transform.block_size

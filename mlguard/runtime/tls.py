@@ -1,4 +1,4 @@
-"""Connections over TLS. Apart, for the Python that Triton brings cannot import ssl."""
+"""Connections over TLS, in a separate module because Triton's Python lacks ssl."""
 
 import http.client
 import ssl
@@ -9,13 +9,13 @@ from mlguard.errors import OptionError, RemoteError
 
 
 class TlsConnection(http.client.HTTPSConnection):
-    """A connection whose socket is known, and can be cut, before it shakes hands.
+    """A connection whose socket can be closed even during the TLS handshake.
 
     Args:
-        host: Whose name the certificate must have.
-        port: None for 443.
-        timeout: Of each step, seconds.
-        context: Whom to trust.
+        host: The host, whose name the certificate must have.
+        port: The port; None for 443.
+        timeout: The limit of each step, in seconds.
+        context: The trusted certificates.
     """
 
     def __init__(
@@ -25,10 +25,10 @@ class TlsConnection(http.client.HTTPSConnection):
         self._tls = context
 
     def connect(self) -> None:
-        """Connect, and compare the certificate with the host's name.
+        """Connect, and check the certificate against the host's name.
 
         Raises:
-            RemoteError: It is another's, or nobody vouches for it.
+            RemoteError: The certificate is another host's, or is not trusted.
         """
         http.client.HTTPConnection.connect(self)
         sock = self._tls.wrap_socket(

@@ -1,4 +1,4 @@
-"""Requests that a server gets together: those of one size go in as one batch."""
+"""Batch the requests of a server: images of one size form one batch."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 def by_shape(images: Sequence[NDArray[Any]]) -> Iterable[list[int]]:
-    """The places of requests, those together whose images have one size."""
+    """Group the places of requests by the size of their images."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for place, image in enumerate(images):
         groups.setdefault(image.shape[1:], []).append(place)
@@ -18,6 +18,6 @@ def by_shape(images: Sequence[NDArray[Any]]) -> Iterable[list[int]]:
 def split(
     answers: NDArray[Any], images: Sequence[NDArray[Any]], group: Sequence[int]
 ) -> list[NDArray[Any]]:
-    """Give each request of a group the answers to its own images."""
+    """Split the answers of a group among its requests."""
     ends = np.cumsum([len(images[place]) for place in group])[:-1]
     return np.split(answers, ends)

@@ -1,4 +1,4 @@
-"""What Triton's Python backend runs on a host that has no key: the model, as it is.
+"""The model class for Triton's Python backend on a host without the key.
 
 Normalized and transformed pixels go in, scores come out. Triton's own ONNX Runtime
 backend can run the same model.onnx without any Python: docs/deploy/key-at-client.md.
@@ -22,7 +22,7 @@ class TritonPythonModel:
     """One instance of a model without its key."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the model that lies beside model.py."""
+        """Load the model beside model.py."""
         parameters = json.loads(args["model_config"])["parameters"]
         threads = int(parameters["threads"]["string_value"])
         path = Path(args["model_repository"], args["model_version"], PLAIN)
@@ -32,7 +32,7 @@ class TritonPythonModel:
         )
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer requests, those of images of one size together."""
+        """Answer requests, batching images of one size."""
         import triton_python_backend_utils as triton  # only there, in Triton
 
         (source,) = self._session.get_inputs()

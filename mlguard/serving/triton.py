@@ -124,7 +124,7 @@ def write_repository(bundle: Path, out: Path, served: Served) -> Path:
 
 
 def without_key(bundle: Bundle2 | Glimpse) -> Bundle:
-    """A bundle whose model runs where there is no key, or a refusal.
+    """Return a bundle whose model runs without the key, or refuse it.
 
     Raises:
         BundleError: The model needs the key, or is sealed.

@@ -1,8 +1,8 @@
-"""A chain of transforms brought down to lookups, and numpy's fast way through them.
+"""Reduce a chain of transforms to look-ups, and apply them fast in numpy.
 
-`Transform.values` says what a transform does; here the same bits are made a strip of
-block rows at a time, so that what lies between two steps stays in a core's cache. The
-torch back-end looks up in the same tables. docs/spec/transforms-v1.md, section 5.
+`Transform.values` defines a transform; here the same bits are computed a strip of block
+rows at a time, so that intermediate values stay in a core's cache. The torch back-end
+looks up in the same tables. docs/spec/transforms-v1.md, section 5.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ MAX_SIZES = 8  # sizes of strips whose tables are kept
 class Lookups:
     """Value i of a transformed block is tables[kinds[i], block[order[i]]].
 
-    Key material, like the transform it comes from.
+    They are key material, like the transform that they come from.
 
     Attributes:
         order: (L,) int64, or None where it is the identity.
@@ -37,19 +37,19 @@ class Lookups:
 
     @classmethod
     def unchanged(cls, length: int) -> Self:
-        """Those of blocks of L values that nothing is done to."""
+        """Return look-ups that do not change blocks of L values."""
         table = np.arange(BYTES, dtype=np.int32)
         return cls(None, np.zeros(length, dtype=np.int64), table[None])
 
     def reordered(self, order: NDArray[np.int64]) -> "Lookups":
-        """After these, put values in an order."""
+        """Return these look-ups followed by putting values in an order."""
         before = order if self.order is None else self.order[order]
         return Lookups(before, self.kinds[order], self.tables)
 
     def substituted(
         self, mask: NDArray[np.bool_], table: NDArray[np.int32]
     ) -> "Lookups":
-        """After these, look values up in a table where a mask is set."""
+        """Return these look-ups followed by a table where a mask is set."""
         kinds = self.kinds + len(self.tables) * mask
         tables = np.concatenate([self.tables, table[self.tables]])
         return Lookups(self.order, kinds, tables)
@@ -69,7 +69,7 @@ class Lookups:
 
 
 class Spread(NamedTuple):
-    """Lookups for every value of an image, or a strip of one, of one size.
+    """The look-ups for every value of an image, or a strip of one, of one size.
 
     Attributes:
         order: Which value to take, (3·H·W,) int64; None for its own.
@@ -96,12 +96,12 @@ def spread(lookups: Lookups, block_size: int, height: int, width: int) -> Spread
 
 
 class Strips:
-    """Apply lookups to images a strip at a time.
+    """Apply look-ups to images a strip at a time.
 
     Args:
-        lookups: Of a transform.
+        lookups: The look-ups of a transform.
         block_size: M, in pixels.
-        scale: What values are divided by.
+        scale: The divisor of the values.
     """
 
     def __init__(self, lookups: Lookups, block_size: int, scale: float) -> None:
@@ -129,7 +129,7 @@ class Strips:
         raise TypeError("a transform is key material and is never pickled")
 
     def _rows(self, height: int, width: int) -> int:
-        """Rows of pixels in a strip: whole blocks."""
+        """Return the rows of pixels in a strip: whole blocks."""
         blocks = STRIP_VALUES // (CHANNELS * width * self._block_size)
         return min(height, max(1, blocks) * self._block_size)
 
@@ -156,7 +156,7 @@ class Strips:
         return self._spreads[key]
 
     def _combined(self, kinds: NDArray[np.int64]) -> NDArray[Any]:
-        """What a value is combined with: a byte to invert it, or a table's start."""
+        """Return what a value is combined with: a byte, or a table's start."""
         if self._bytes:
             return BYTE_MAX * kinds.astype(np.uint8)
         return kinds * BYTES

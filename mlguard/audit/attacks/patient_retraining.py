@@ -1,4 +1,4 @@
-"""Re-train the stolen model with much time, from the best start that there is."""
+"""Re-train the stolen model for a long time, from the best possible start."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ HURRIED = "this budget has no time for it: `standard` and `thorough` have"
 
 @dataclass(frozen=True)
 class PatientRetraining(Attack):
-    """Train every weight of the stolen model for long, with all that training knows.
+    """Train every weight of the stolen model for a long time, with good practice.
 
     From the stolen weights as they are; and, with public weights, from what
     `public-ancestor` matched, with a matrix to learn wherever it matched nothing.
@@ -47,7 +47,7 @@ class PatientRetraining(Attack):
 
     @classmethod
     def within(cls, budget: Budget, *, seed: int) -> Self:
-        """The attack as strong as a budget allows."""
+        """Return the attack as strong as a budget allows."""
         return cls(
             seed=seed,
             labelled=budget.patient_labelled,
@@ -56,7 +56,7 @@ class PatientRetraining(Attack):
         )
 
     def impossible(self, scene: Scene) -> str:
-        """Why it cannot run on this model, in words; empty if it can."""
+        """Return why it cannot run on this model; empty if it can."""
         if not self.steps:
             return HURRIED
         if min(self.labelled) > len(scene.pool):
@@ -64,7 +64,7 @@ class PatientRetraining(Attack):
         return ""
 
     def left_out(self, scene: Scene) -> tuple[str, ...]:
-        """Numbers of labels above the pool, and a start that needs public weights."""
+        """Return numbers of labels above the pool, and impossible starts."""
         own = len(scene.pool)
         parts = [
             f"with {number} labelled images: the adversary has {own}"
@@ -76,7 +76,7 @@ class PatientRetraining(Attack):
         return tuple(parts)
 
     def variants(self, scene: Scene) -> Sequence[Group]:
-        """Every start, with more and more labelled images."""
+        """Return every start, with increasing numbers of labelled images."""
         names = [STOLEN] if _unmatched(scene) else [STOLEN, MATCHED]
         return [
             (Variant(name, number, number),)
@@ -86,7 +86,7 @@ class PatientRetraining(Attack):
         ]
 
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
-        """Train each."""
+        """Train each variant."""
         for variant in group:
             lesson = self.lesson(scene, variant.labels)
             learned, settled = lesson.teach(start_of(scene, variant.name))
@@ -102,14 +102,14 @@ class PatientRetraining(Attack):
             )
 
     def lesson(self, scene: Scene, labels: int) -> Patience:
-        """How it trains with so many labels; its control trains so too."""
+        """Return the training with a number of labels, the same for its control."""
         return Patience(
             scene.pool, labels, self.steps, self.rates, self.seed, scene.tick
         )
 
 
 def start_of(scene: Scene, name: str) -> Callable[[], Student]:
-    """What makes a student: the stolen model as it is, or after matching."""
+    """Return a maker of students: the stolen model as it is, or after matching."""
 
     def stolen() -> Student:
         subject = scene.stolen.copy(learns=True)
@@ -132,7 +132,7 @@ def start_of(scene: Scene, name: str) -> Callable[[], Student]:
 
 
 def _unmatched(scene: Scene) -> str:
-    """Why there is no start from matched columns, in words; empty if there is."""
+    """Return why there is no start from matched columns; empty if there is."""
     if not has_ancestor(scene.public):
         return NO_FILE
     places = scene.once(public_places)

@@ -2,7 +2,7 @@
 
 A score needs no gradient, and onnxruntime takes less time than torch for the same
 numbers. Permutations of feature maps are inputs of the graph, so that one session
-serves every key. What a graph cannot do is done by torch, as before.
+serves every key. torch does what a graph cannot do.
 """
 
 import io
@@ -50,13 +50,13 @@ class ModelGraph:
         """Export a model, and compare the graph with it.
 
         Args:
-            model: In eval mode, on the CPU.
-            normalization: Of its images.
+            model: A model in eval mode, on the CPU.
+            normalization: The normalization of its images.
             feature_maps: Those that a key permutes.
             size: Height and width of an image to compare on, in pixels.
 
         Raises:
-            ParityError: torch cannot export the model, or the graph gives other logits.
+            ParityError: torch cannot export the model, or the graph's logits differ.
             BundleError: The graph is larger than 2 GiB, or onnxruntime cannot load it.
             ProviderError: onnxruntime is too old for the graph.
         """
@@ -85,7 +85,7 @@ class ModelGraph:
             returns  (N, classes, H, W) float32, or (N, classes)
 
         Raises:
-            ProviderError: onnxruntime gave up, for want of memory as a rule.
+            ProviderError: onnxruntime failed, usually for lack of memory.
         """
         pixels = self._normalization(condition.image(images)).contiguous().numpy()
         feeds = {PIXELS: pixels, **self._identity, **_slots(condition)}

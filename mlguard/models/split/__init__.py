@@ -6,8 +6,8 @@ sliced.py      the two together, as one model
 remembered.py  features that are computed once and read again while training
 work.py        multiply-adds: what a client saves
 
-Nothing of the owner's is ever trained into the backbone, so there is nothing to steal
-where it runs. Knows no keys: who has them is decided elsewhere.
+Nothing of the owner's is ever trained into the backbone, so a thief of the host gets
+nothing. The room knows no keys.
 
 Source: Zhang et al. 2024, "No privacy left outside", arXiv:2310.07152, and 2411.09945
     (partition before training).

@@ -1,7 +1,7 @@
-"""The public half: an encoder with public weights that gives named feature maps.
+"""The public half: an encoder with public weights and named feature maps.
 
-Any encoder of torchvision that torch.fx can follow would do. A recipe can name those of
-`mlguard.recipe.Backbone`, whose maps have ceil(side / stride) rows and columns for
+Any encoder of torchvision that torch.fx can trace would work. A recipe can name those
+of `mlguard.recipe.Backbone`, whose maps have ceil(side / stride) rows and columns for
 images of every size.
 """
 
@@ -23,11 +23,11 @@ COUNTED = "num_batches_tracked"  # says how long a norm was trained; some files 
 
 @dataclass(frozen=True)
 class MapFacts:
-    """A feature map.
+    """One feature map of an encoder.
 
     Attributes:
-        name: Of the layer that gives it, as torchvision calls it.
-        channels: How many it has.
+        name: The name of its layer in torchvision.
+        channels: The number of its channels.
         stride: Pixels of the image from one row or column to the next.
     """
 
@@ -37,7 +37,7 @@ class MapFacts:
 
 
 class Backbone(nn.Module):
-    """An encoder up to the last of its maps that is asked for; the rest is left out.
+    """An encoder up to its last requested map, without the rest.
 
     Args:
         name: Of `mlguard.recipe.Backbone`.
@@ -48,7 +48,7 @@ class Backbone(nn.Module):
         returns  a list of (N, C, ceil(H / stride), ceil(W / stride)) float32
 
     Raises:
-        RecipeError: There is no such layer, or one gives no feature map, or they are
+        RecipeError: A layer does not exist, does not return a feature map, or they are
             not from fine to coarse.
     """
 
@@ -67,19 +67,19 @@ class Backbone(nn.Module):
         self.maps = self._measured()
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        """Give the maps, from fine to coarse."""
+        """Return the maps, from fine to coarse."""
         found = self.encoder(pixels)
         return [found[name] for name in self._maps]
 
     def load_public(self, tensors: dict[str, Tensor], *, source: str) -> None:
-        """Load public weights, all of the encoder's and no tensor left to chance.
+        """Load public weights into all tensors of the encoder.
 
         Args:
-            tensors: By torchvision's names; what else is there is left out.
-            source: What to call them in a refusal.
+            tensors: The tensors by torchvision's names; others are ignored.
+            source: Their name in a refusal.
 
         Raises:
-            WeightsError: They are of another encoder.
+            WeightsError: They belong to another encoder.
         """
         own = self.encoder.state_dict()
         for name, value in own.items():
@@ -96,9 +96,9 @@ class Backbone(nn.Module):
             value.copy_(given)
 
     def sha256(self) -> str:
-        """SHA-256 of the weights, whoever computes it from what was published. Hex.
+        """Return the SHA-256 of the weights in hex, which anybody can recompute.
 
-        Over every tensor but counters of batches, in the order of their names: the
+        It covers every tensor but counters of batches, in the order of their names: the
         name, a zero byte, the sizes joined by commas, a zero byte, the numbers as
         little-endian float32. docs/spec/bundle-v2.md, section 2.3.
         """
@@ -112,7 +112,7 @@ class Backbone(nn.Module):
         return digest.hexdigest()
 
     def _measured(self) -> tuple[MapFacts, ...]:
-        """What the maps are like, found out without computing anything."""
+        """Return the facts of the maps, without computing anything."""
         hollow = copy.deepcopy(self).to("meta").eval()
         with torch.inference_mode():
             found = hollow(torch.empty(1, 3, PROBED, PROBED, device="meta"))

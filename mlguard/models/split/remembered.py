@@ -1,8 +1,8 @@
-"""Features that are computed once: a frozen backbone says the same of the same image.
+"""Features that are computed once: a frozen backbone always answers the same.
 
-They lie in a file without a name, which the system takes away with the process, however
-that ends. What is read back is what was written, to the bit, whether a run was stopped
-in between or not: on a CPU images are shown to the backbone one by one.
+They lie in a file without a name, which the system removes when the process ends. They
+are read back bit for bit, whether a run was stopped in between or not: on a CPU, the
+backbone gets images one by one.
 """
 
 import hashlib
@@ -26,11 +26,12 @@ class _Place(NamedTuple):
 
 
 class Memory:
-    """What a frozen backbone said of images, up to so many bytes.
+    """The answers of a frozen backbone, up to a number of bytes.
 
     Args:
         backbone: Frozen, in eval mode.
-        limit: Bytes on the disk; once they are full, the rest is computed every time.
+        limit: The bytes on the disk; once they are full, other maps are computed every
+            time.
     """
 
     def __init__(self, backbone: Backbone, limit: int) -> None:
@@ -41,7 +42,7 @@ class Memory:
         self.computed = self.read = 0  # images
 
     def maps(self, pixels: Tensor) -> list[Tensor]:
-        """The backbone's maps, in half precision: as a host sends them.
+        """Return the backbone's maps in half precision, as a host sends them.
 
         Shape:
             pixels   (N, 3, H, W) float32, normalized

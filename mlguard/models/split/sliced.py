@@ -24,8 +24,8 @@ class Sliced(nn.Module):
     an ordinary model, the one that a split model is compared with.
 
     Args:
-        backbone: Public.
-        private: Takes pixels and the backbone's maps, gives logits.
+        backbone: The public half.
+        private: The private half, from pixels and the backbone's maps to logits.
 
     Shape:
         pixels   (N, 3, H, W) float32, normalized
@@ -40,12 +40,12 @@ class Sliced(nn.Module):
         self.train(self.training)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Give the logits."""
+        """Return the logits."""
         logits: Tensor = self.private(pixels, self._maps(pixels))
         return logits
 
     def train(self, mode: bool = True) -> Self:
-        """Let the slices learn; a frozen backbone stays as it is."""
+        """Let the slices learn; a frozen backbone does not change."""
         super().train(mode)
         if self._frozen:
             self.backbone.eval()
@@ -58,10 +58,10 @@ class Sliced(nn.Module):
         self.train(self.training)
 
     def of_host(self, *, seed: int) -> "Sliced":
-        """What a host has: the same backbone, beside slices that know nothing.
+        """Return a host's model: the same backbone, with untrained slices.
 
         Args:
-            seed: Of the slices' weights.
+            seed: The seed of the slices' weights.
         """
         host = copy.deepcopy(self)
         with torch.random.fork_rng(devices=[]):
@@ -76,7 +76,7 @@ class Sliced(nn.Module):
         """Compute the backbone's maps of every image once while the block runs.
 
         Args:
-            limit: Bytes on the disk; beyond them maps are computed every time.
+            limit: The bytes on the disk; beyond them, maps are computed every time.
         """
         with closing(Memory(self.backbone, limit)) as memory:
             self._memory = memory
@@ -97,7 +97,7 @@ class Sliced(nn.Module):
 
 
 def sliced(spec: recipe.Model, classes: int, half: Half) -> Sliced:
-    """Build a model in two halves, its backbone with whatever weights.
+    """Build a model in two halves, with any weights in the backbone.
 
     Args:
         spec: The recipe's [model] section.
@@ -105,7 +105,7 @@ def sliced(spec: recipe.Model, classes: int, half: Half) -> Sliced:
         half: Segmenter or Classifier.
 
     Raises:
-        RecipeError: The backbone has no such feature maps.
+        RecipeError: The backbone lacks one of the feature maps.
     """
     if spec.backbone is None:
         raise AssertionError("the recipe was not checked")

@@ -1,8 +1,8 @@
 """The private half: slices beside a frozen encoder, and a decoder or a classifier.
 
-A slice reads one feature map of the backbone and what the slice before it made of the
-finer ones. The first one may read the image itself. They are narrow where maps are
-large and wide where they are small, where a multiply-add buys the most.
+A slice reads one feature map of the backbone and the output of the previous slice on
+the finer ones. The first one may read the image itself. Slices are narrow where maps
+are large and wide where they are small, where a multiply-add helps most.
 """
 
 import itertools
@@ -22,9 +22,9 @@ class Slices(nn.Module):
     """One slice for each map, from fine to coarse, and a side network on the image.
 
     Args:
-        maps: What the backbone gives.
-        widths: Channels of each slice.
-        side: Channels of the first layer on the image; 0 leaves the image out.
+        maps: The backbone's maps.
+        widths: The channels of each slice.
+        side: The channels of the first layer on the image; 0 to leave the image out.
 
     Shape:
         pixels   (N, 3, H, W) float32, normalized
@@ -67,7 +67,7 @@ class Slices(nn.Module):
 class Segmenter(nn.Module):
     """Slices and a decoder: a class for every pixel.
 
-    Args: as `Slices`.
+    Args: as in `Slices`.
 
     Shape:
         pixels   (N, 3, H, W) float32, normalized
@@ -98,7 +98,7 @@ class Segmenter(nn.Module):
 class Classifier(nn.Module):
     """Slices and a linear layer on their means: a class for every image.
 
-    Args: as `Slices`.
+    Args: as in `Slices`.
 
     Shape:
         pixels   (N, 3, H, W) float32, normalized
@@ -136,19 +136,19 @@ class Block(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Add what the layers find."""
+        """Add the output of the layers."""
         changed: Tensor = features + self.layers(features)
         return changed
 
 
 def _stem(stride: int, side: int, width: int) -> nn.Sequential:
-    """From the image to the finest map's height and width."""
+    """Return the layers from the image to the finest map's height and width."""
     first = _convolution(3, side, 3, stride=2)
     return nn.Sequential(first, _lighter(side, width, max(1, stride // 2)))
 
 
 def _lighter(inputs: int, outputs: int, step: int) -> nn.Sequential:
-    """Channel by channel, then point by point, each halving by itself."""
+    """Return depthwise and pointwise layers, each halving the sides."""
     layers = []
     while step > 2:
         layers.append(_convolution(inputs, inputs, 3, stride=2, groups=inputs))

@@ -1,4 +1,4 @@
-"""How much of a model's arithmetic its client does."""
+"""Compute the client's share of a split model's arithmetic."""
 
 from dataclasses import dataclass
 
@@ -13,8 +13,8 @@ class Share:
     """Multiply-adds of the convolutions and linear layers, for one image.
 
     Attributes:
-        client: Of the private half.
-        host: Of the backbone.
+        client: Those of the private half.
+        host: Those of the backbone.
     """
 
     client: int
@@ -22,15 +22,15 @@ class Share:
 
     @property
     def of_client(self) -> float:
-        """The client's part of all, in [0, 1]."""
+        """The client's share of all, in [0, 1]."""
         return self.client / (self.client + self.host)
 
 
 def share_of(model: Sliced, size: tuple[int, int]) -> Share:
-    """What each half computes for an image.
+    """Return what each half computes for an image.
 
     Args:
-        model: On any device.
+        model: A model on any device.
         size: Height and width of the image, in pixels.
     """
     device = next(model.parameters()).device

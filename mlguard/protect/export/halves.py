@@ -1,4 +1,4 @@
-"""Step 6, of the method `split`: a backbone for the host, and a bundle for the client.
+"""Step 6 for the method `split`: a backbone for the host, and a bundle for the client.
 
 The whole model is exported once and cut where its maps become half precision, so that
 both halves together compute what it computes. The backbone is compared with the public
@@ -60,7 +60,7 @@ class Halves:
     Attributes:
         backbone: ONNX, for the host.
         private: ONNX, its weights in it.
-        facts: What the private half's bundle says of the backbone.
+        facts: The facts about the backbone for the private half's bundle.
     """
 
     backbone: bytes
@@ -76,15 +76,15 @@ def export_halves(
     Args:
         run: The run.
         model: Its model.
-        key: The key it was protected with.
-        out: The bundle to write; nothing may be there.
+        key: The key that it was protected with.
+        out: The bundle to write; it must not exist yet.
         backbone: The public half to write; beside the bundle if None. The same file may
-            be there already: models can share a backbone.
+            already exist: models can share a backbone.
 
     Raises:
         WeightsError: The backbone's weights are not the public ones, or these are not
             on this machine.
-        OutputExists: Another file is where the backbone goes.
+        OutputExists: Another file is in the backbone's place.
         ParityError: torch cannot export the model, or its halves do not compute what it
             computes.
         BundleError: The model does not fit into a bundle.
@@ -163,11 +163,10 @@ def cut(run: Run, model: Sliced) -> Halves:
 
 
 def check_public(run: Run, model: Sliced) -> str:
-    """Compare a model's backbone with the public weights; their SHA-256, in hex.
+    """Compare a model's backbone with the public weights; return their SHA-256, in hex.
 
     Raises:
-        WeightsError: It is not bit for bit these weights, or they are not on this
-            machine.
+        WeightsError: They differ, or the public weights are not on this machine.
     """
     spec = run.recipe.model
     public = Backbone(model.backbone.name, [one.name for one in model.backbone.maps])
@@ -184,21 +183,21 @@ def check_public(run: Run, model: Sliced) -> str:
 
 
 def public_name(run: Run) -> str:
-    """What to call the public weights: a name of torchvision's, or a file's name."""
+    """Return the name of the public weights: torchvision's, or a file's."""
     return Path(run.recipe.model.weights).name
 
 
 def private_model(run: Run, halves: Halves, *, name: str) -> Model2:
-    """What goes into the bundle of the private half.
+    """Return the contents of the private half's bundle.
 
     Args:
         run: The run.
-        halves: Of its model.
-        name: What to call the bundle in a refusal.
+        halves: The halves of its model.
+        name: The name of the bundle in a refusal.
 
     Raises:
-        MalformedRun: The run says what does not fit into a bundle.
-        ModelFileError: The graph is beyond what a bundle holds.
+        MalformedRun: The run's facts do not fit into a bundle.
+        ModelFileError: The graph exceeds a bundle's limits.
     """
     lifted = lift_model(halves.private, name=name)
     made = model_of(lifted, about_run(run), name=name)
@@ -214,7 +213,7 @@ def private_model(run: Run, halves: Halves, *, name: str) -> Model2:
 
 
 def _cuts(graph: onnx.ModelProto, number: int) -> list[str]:
-    """Where maps become half precision, from fine to coarse."""
+    """Return where maps become half precision, from fine to coarse."""
     found = [
         node.output[0]
         for node in graph.graph.node
@@ -238,7 +237,7 @@ def _part(
     inputs: list[onnx.ValueInfoProto],
     outputs: list[onnx.ValueInfoProto],
 ) -> onnx.ModelProto:
-    """What computes some tensors of a graph from others."""
+    """Return the part of a graph that computes some tensors from others."""
     given = {one.name for one in inputs}
     makers = {out: node for node in whole.graph.node for out in node.output}
     weights = {one.name: one for one in whole.graph.initializer}
@@ -266,7 +265,7 @@ def _part(
 
 
 def _take_images(host: onnx.ModelProto, normalization: Normalization) -> None:
-    """Let a graph take 8-bit images and normalize them itself. In place."""
+    """Let a graph take 8-bit images and normalize them itself, in place."""
     mean, std = (
         np.array(one, np.float64).reshape(1, 3, 1, 1)
         for one in (normalization.mean, normalization.std)
@@ -305,7 +304,7 @@ def _probed(content: bytes, model: Sliced) -> tuple[BackboneMap, ...]:
 
 
 def _is_there(place: Path, digest: str) -> bool:
-    """Whether the very backbone lies there already; refuses another file."""
+    """Whether this backbone is already there; refuse another file."""
     if not place.exists():
         return False
     if sha256_of(place) != digest:

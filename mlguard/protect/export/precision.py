@@ -1,7 +1,7 @@
 """Step 6: fewer bits for the numbers of a model, and what that costs.
 
-onnxruntime's own tools round, in memory: no plain model touches a disk. What that costs
-is measured with the recipe's data and said, in the manifest too; no limit is set to it.
+onnxruntime's own tools round, in memory: no plain model touches a disk. The cost is
+measured with the recipe's data and recorded in the manifest; it has no limit.
 """
 
 import logging
@@ -40,11 +40,11 @@ DECIMALS = 4  # of shares and scores in the manifest
 
 @dataclass(frozen=True)
 class Rounding:
-    """How to round a model, and what to measure the cost on.
+    """How to round a model, and the images to measure the cost on.
 
     Attributes:
-        kind: fp16 halves what weights and activations take; int8 quarters it.
-        calibration: Training images. Only int8 looks at them.
+        kind: fp16 halves the size of weights and activations; int8 quarters it.
+        calibration: Training images, which only int8 needs.
         scored: Images that the model was not trained on.
     """
 
@@ -55,7 +55,7 @@ class Rounding:
     def pixels(
         self, transforms: TransformSet, normalization: Normalization
     ) -> Iterator[NDArray[np.float32]]:
-        """The calibration images as the model takes them, one at a time.
+        """Yield the calibration images as the model takes them, one at a time.
 
         Shape:
             yields  (1, 3, H, W) float32
@@ -68,15 +68,15 @@ class Rounding:
 
 
 def rounded(graph: ModelProto, kind: Kind, pixels: Pixels) -> ModelProto:
-    """A model with fewer bits. It takes and gives float32 as before.
+    """Return a model with fewer bits, whose inputs and outputs stay float32.
 
     Args:
-        graph: Of one input, its weights inside; left as it is.
-        kind: How many bits.
-        pixels: What it is calibrated on: (1, 3, H, W) each, transformed and normalized.
+        graph: A graph with one input and its weights inside; it is not changed.
+        kind: The kind of rounding.
+        pixels: The calibration pixels: (1, 3, H, W) each, transformed and normalized.
 
     Raises:
-        ParityError: onnxruntime's tools cannot round it, or not to what it runs.
+        ParityError: onnxruntime's tools cannot round it, or their result does not run.
     """
     from onnxruntime.quantization.onnx_model import ONNXModel
 
@@ -93,7 +93,7 @@ def rounded(graph: ModelProto, kind: Kind, pixels: Pixels) -> ModelProto:
 def cost_of(
     kind: Kind, before: Session, after: Session, images: LabelledSet
 ) -> PrecisionFacts:
-    """What rounding costs: predictions that changed, and the score.
+    """Return the cost of rounding: predictions that changed, and the score.
 
     Args:
         kind: How it was rounded.
@@ -128,7 +128,7 @@ def cost_of(
 
 
 def _share(score: float) -> float | None:
-    """A score for the manifest; None where nothing was scored."""
+    """Return a score for the manifest; None if nothing was scored."""
     return None if np.isnan(score) else round(score, DECIMALS)
 
 
@@ -142,7 +142,7 @@ def _half(graph: ModelProto) -> ModelProto:
 
 
 def _byte(graph: ModelProto, pixels: Pixels) -> ModelProto:
-    """Weights of 8 bits a channel, activations of 8 bits, between the usual operators.
+    """Quantize weights per channel and activations to 8 bits, in the usual operators.
 
     Weights use 7 of their bits: with 8, sums saturate on processors without VNNI, and
     one bundle would give other masks on other machines.
@@ -173,7 +173,7 @@ def _byte(graph: ModelProto, pixels: Pixels) -> ModelProto:
 
 @contextmanager
 def _without_a_word() -> Iterator[None]:
-    """Keep the tool's log from the user: what it could not round stays as it was."""
+    """Hide the tool's log; operators that it cannot round are left unchanged."""
     logging.disable(logging.WARNING)
     try:
         yield
@@ -184,7 +184,7 @@ def _without_a_word() -> Iterator[None]:
 def _ranges(
     graph: ModelProto, pixels: Pixels
 ) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """The smallest and largest value of everything that the model computes.
+    """Return the smallest and largest value of every tensor that the model computes.
 
     onnxruntime's own calibration does the same, through files in a temporary folder.
     """

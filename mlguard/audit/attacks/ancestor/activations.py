@@ -1,8 +1,8 @@
-"""Teach matrices in the place of the key to make the feature maps of the ancestor.
+"""Train matrices that replace the key to reproduce the ancestor's feature maps.
 
-Weights tell nothing where a key was never folded into them, as after training under
+Weights reveal nothing if a key was never folded into them, as after training under
 `shf`, `np` or `ffx`. But a fine-tuned model still answers much like its ancestor, layer
-by layer: whatever makes it do so on plain images does the key's work.
+by layer: a matrix that makes it do so on plain images replaces the key.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +38,7 @@ _DRAWS = 0xAC71  # keeps these draws apart from those of other trainings
 
 @dataclass(frozen=True)
 class ActivationMatching(Attack):
-    """Learn what the key does from feature maps of stolen and public models.
+    """Learn the key's transforms from feature maps of stolen and public models.
 
     Adversary: has the weights, where the key acts, the public weights, and images
                without labels.
@@ -53,9 +53,9 @@ class ActivationMatching(Attack):
                shuffled activations, arXiv:2605.04901. The application is our own.
 
     Attributes:
-        unlabelled: Images.
-        steps: Of each training.
-        rates: Learning rates; the one that imitates best counts.
+        unlabelled: The number of images.
+        steps: The steps of each training.
+        rates: The learning rates; the one that imitates best counts.
     """
 
     name: ClassVar[str] = "activation-matching"
@@ -66,7 +66,7 @@ class ActivationMatching(Attack):
 
     @classmethod
     def within(cls, budget: Budget, *, seed: int) -> Self:
-        """The attack as strong as a budget allows."""
+        """Return the attack as strong as a budget allows."""
         return cls(
             seed=seed,
             unlabelled=budget.unlabelled,
@@ -75,7 +75,7 @@ class ActivationMatching(Attack):
         )
 
     def impossible(self, scene: Scene) -> str:
-        """Why it cannot run on this model, in words; empty if it can."""
+        """Return why it cannot run on this model; empty if it can."""
         if not has_ancestor(scene.public):
             return NO_FILE
         if why := too_large(scene):
@@ -87,7 +87,7 @@ class ActivationMatching(Attack):
         return [(Variant(IMITATED, min(self.unlabelled, len(scene.pool))),)]
 
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
-        """Train at every rate, and keep what imitates best."""
+        """Train at every rate, and keep the best imitation."""
         (variant,) = group
         pool = subset(scene.pool, variant.images)
         pair, begun = Imitation(scene), started(scene).condition
@@ -109,7 +109,7 @@ class ActivationMatching(Attack):
     def _imitate(
         self, scene: Scene, pair: "Imitation", pool: Pool, rate: float
     ) -> tuple[float, bool, Condition]:
-        """How far its feature maps are at the end, whether that settled, and how."""
+        """Return the final distance of feature maps, whether it settled, and how."""
         adapters = started(scene)
         optimizer = torch.optim.AdamW(adapters.parameters(), lr=rate, weight_decay=0.0)
         losses = []
@@ -130,7 +130,7 @@ class ActivationMatching(Attack):
 
 
 class Imitation:
-    """The stolen model and its ancestor, seen at the layers that they share."""
+    """The stolen model and its ancestor, compared at the layers that they share."""
 
     def __init__(self, scene: Scene) -> None:
         self._subject = scene.stolen.copy()
@@ -140,7 +140,7 @@ class Imitation:
         self._public = public.to(scene.stolen.device).requires_grad_(False)
 
     def apart(self, images: Tensor, condition: Condition) -> Tensor:
-        """The squared distance of feature maps, as a share of the ancestor's variance.
+        """Return the squared distance of maps, as a share of the ancestor's variance.
 
         Shape:
             images   (N, 3, H, W) uint8
@@ -177,7 +177,7 @@ class Imitation:
 
 
 def shared_layers(scene: Scene) -> tuple[str, ...]:
-    """The layers with weights that come from the public file."""
+    """Return the layers with weights from the public file."""
     public = scene.once(public_weights)
     return tuple(
         name
@@ -187,7 +187,7 @@ def shared_layers(scene: Scene) -> tuple[str, ...]:
 
 
 def started(scene: Scene) -> Adapters:
-    """Adapters that begin where weights match by direction, else as the identity."""
+    """Return adapters that start from matched weights, otherwise from the identity."""
     adapters = Adapters.of(scene)
     maps = {}
     for site in scene.once(sites_of).compared:

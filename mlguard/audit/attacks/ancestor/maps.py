@@ -1,9 +1,9 @@
-"""What was done to a layer's columns: a linear map, estimated from two matrices.
+"""Estimate the linear map of a layer's columns from two matrices.
 
 A place where a key acts has two matrices with a row for each channel (or position of a
 block): what the stolen layer does with it, and what the ancestor's layer does. Up to
 the noise of fine-tuning the first is `M @ second`, and each function here estimates M
-under one assumption. Knows no model, no key and no image.
+under one assumption. The module knows no model, no key and no image.
 """
 
 import numpy as np
@@ -35,7 +35,7 @@ def directions(stolen: Matrix, known: Matrix) -> Matrix:
 
 
 def rotation(stolen: Matrix, known: Matrix) -> Matrix:
-    """The orthogonal matrix that takes one to the other best.
+    """Return the orthogonal matrix that best takes one to the other.
 
     Assumes: any rotation or reflection; permutations and signs are some.
 
@@ -50,7 +50,7 @@ def rotation(stolen: Matrix, known: Matrix) -> Matrix:
 
 
 def two_sided(stolen: Matrix, known: Matrix) -> Matrix:
-    """Pair rows when the other side was turned as well: stolen ≈ M @ known @ R.
+    """Pair rows if the other side was rotated as well: stolen ≈ M @ known @ R.
 
     Angles between rows do not change with R, so pairing them is matching two graphs
     whose edges are the products of rows. It starts from each row's sorted angles to all
@@ -104,12 +104,12 @@ def mixtures(stolen: Matrix, known: Matrix, *, parts: int) -> Matrix:
 
 
 def explained(stolen: Matrix, known: Matrix, estimate: Matrix) -> float:
-    """The mean cosine of stolen rows with what a map makes of the ancestor's."""
+    """Return the mean cosine of stolen rows with the mapped rows of the ancestor."""
     return float(_along(cosines(stolen, estimate @ known), None).mean())
 
 
 def inverse(estimate: Matrix) -> Matrix:
-    """What undoes a map, and nothing along directions that it hardly has."""
+    """Return the inverse of a map, without directions that it hardly has."""
     return np.asarray(np.linalg.pinv(estimate, rcond=1e-3))
 
 
@@ -119,7 +119,7 @@ def _along(likeness: Matrix, order: Order | None) -> Matrix:
 
 
 def _paired(stolen: Matrix, known: Matrix, order: Order, likeness: Matrix) -> Matrix:
-    """The signed and perhaps scaled permutation of a pairing."""
+    """Return the signed, and possibly scaled, permutation of a pairing."""
     lengths = np.linalg.norm(stolen, axis=1), np.linalg.norm(known[order], axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         scales = lengths[0] / lengths[1]
@@ -157,7 +157,7 @@ def _as_graphs(stolen: Matrix, known: Matrix, start: Order) -> Order:
 
 
 def _take_turns(stolen: Matrix, known: Matrix, order: Order) -> Order:
-    """Turn the ancestor's rows to the pairing, pair again, until nothing changes."""
+    """Rotate the ancestor's rows and pair again, until nothing changes."""
     if len(stolen) <= stolen.shape[1]:
         return order  # some R fits every pairing
     for _ in range(ROUNDS):
@@ -170,13 +170,13 @@ def _take_turns(stolen: Matrix, known: Matrix, order: Order) -> Order:
 
 
 def _turned(stolen: Matrix, known: Matrix, order: Order) -> Matrix:
-    """The ancestor's rows after the best R; signs are taken from angles."""
+    """Return the ancestor's rows after the best R; signs come from angles."""
     signs = _signs(stolen, known, order)
     return known @ rotation((signs[:, None] * stolen).T, known[order].T).T
 
 
 def _signs(stolen: Matrix, known: Matrix, order: Order) -> Matrix:
-    """The signs of rows, all of them or none turned over: R does not tell which.
+    """Return the signs of rows, up to a common sign, which R leaves open.
 
     Two rows have the same sign if both matrices have the same angle between them.
     """
@@ -193,7 +193,7 @@ def _with_signs(stolen: Matrix, known: Matrix, order: Order) -> Matrix:
 
 
 def _edges(stolen: Matrix, known: Matrix) -> tuple[Matrix, Matrix]:
-    """How large the products of every two rows are, centred, of the same size."""
+    """Return the products of every two rows, centred and normalized."""
     first, second = (np.abs(rows @ rows.T) for rows in (stolen, known))
     return first / first.mean() - 1, second / second.mean() - 1
 

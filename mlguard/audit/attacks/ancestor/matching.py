@@ -31,32 +31,32 @@ UNDONE = "every map undone"
 
 @dataclass(frozen=True)
 class Matching(Attack):
-    """Estimate what was done to the columns of every keyed place, and undo it."""
+    """Estimate the map of the columns at every keyed place, and undo it."""
 
     needs_weights: ClassVar[bool] = True
 
     @classmethod
     def within(cls, budget: Budget, *, seed: int) -> Self:
-        """The attack as strong as a budget allows: all of it, in every budget."""
+        """Return the same attack for every budget."""
         return cls(seed=seed)
 
     @abstractmethod
     def estimate(self, stolen: Matrix, known: Matrix) -> Matrix:
-        """What was done to the rows. Shape: (n, d) twice to (n, n)."""
+        """Return the map of the rows. Shape: (n, d) twice to (n, n)."""
 
     def alike(self, stolen: Matrix, known: Matrix, estimate: Matrix) -> float:
-        """How well the estimate explains the stolen rows: a mean cosine."""
+        """Return how well the estimate explains the stolen rows: a mean cosine."""
         return explained(stolen, known, estimate)
 
     def impossible(self, scene: Scene) -> str:
-        """Why it cannot run on this model, in words; empty if it can."""
+        """Return why it cannot run on this model; empty if it can."""
         if not has_ancestor(scene.public):
             return NO_FILE
         sites = scene.once(sites_of)
         return "" if sites.compared else "; ".join(sites.unmatched)
 
     def left_out(self, scene: Scene) -> tuple[str, ...]:
-        """Places where the key acts and no weights can be compared."""
+        """Return the places of the key where no weights can be compared."""
         return scene.once(sites_of).unmatched
 
     def variants(self, scene: Scene) -> Sequence[Group]:
@@ -64,7 +64,7 @@ class Matching(Attack):
         return [(Variant(UNDONE, 0),)]
 
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
-        """Undo what was estimated everywhere at once."""
+        """Undo all estimated maps at once."""
         sites: Sites = scene.once(sites_of)
         maps = {
             one.layer: self.estimate(one.stolen, one.known) for one in sites.compared
@@ -101,13 +101,13 @@ class DirectionMatching(Matching):
     name: ClassVar[str] = "direction-matching"
 
     def estimate(self, stolen: Matrix, known: Matrix) -> Matrix:
-        """A permutation, with signs, and scales where these were changed."""
+        """Return a permutation, with signs, and with scales if these were changed."""
         return directions(stolen, known)
 
 
 @dataclass(frozen=True)
 class RotationMatching(Matching):
-    """Turn the columns of stolen layers onto those of the public ones.
+    """Rotate the columns of stolen layers onto those of the public ones.
 
     Adversary: as of `direction-matching`.
     Budget:    one singular value decomposition for each place; seconds.
@@ -121,13 +121,13 @@ class RotationMatching(Matching):
     name: ClassVar[str] = "rotation-matching"
 
     def estimate(self, stolen: Matrix, known: Matrix) -> Matrix:
-        """A rotation or reflection."""
+        """Return a rotation or reflection."""
         return rotation(stolen, known)
 
 
 @dataclass(frozen=True)
 class TwoSidedMatching(Matching):
-    """Pair columns by the angles between them, where outputs were turned as well.
+    """Pair columns by the angles between them, if outputs were rotated as well.
 
     Adversary: as of `direction-matching`; the sibling may have learned its layer from
                other initial weights, so that the outputs have other meanings.
@@ -143,11 +143,11 @@ class TwoSidedMatching(Matching):
     name: ClassVar[str] = "two-sided-matching"
 
     def estimate(self, stolen: Matrix, known: Matrix) -> Matrix:
-        """A signed permutation; what happened on the other side stays there."""
+        """Return a signed permutation; changes on the other side remain."""
         return two_sided(stolen, known)
 
     def alike(self, stolen: Matrix, known: Matrix, estimate: Matrix) -> float:
-        """How alike the angles between the rows are, whatever the other side."""
+        """Return how alike the angles between the rows are, whatever the other side."""
         paired = estimate @ known
         return explained(stolen @ stolen.T, paired @ paired.T, np.eye(len(paired)))
 
@@ -173,5 +173,5 @@ class MixtureRegression(Matching):
     parts: int = 4
 
     def estimate(self, stolen: Matrix, known: Matrix) -> Matrix:
-        """A matrix with few numbers in each row."""
+        """Return a matrix with few numbers in each row."""
         return mixtures(stolen, known, parts=self.parts)

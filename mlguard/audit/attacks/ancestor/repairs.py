@@ -1,8 +1,8 @@
-"""Put what the ancestor says in place of weights that fine-tuning did not make.
+"""Replace weights that fine-tuning cannot explain by the ancestor's.
 
 Methods that hide a few weights, or cover all of them with a matrix of low rank, leave
-the rest near the ancestor's. So what is improbable there is the cover, and the ancestor
-knows what is under it, but for what fine-tuning changed. Columns are put in the
+the rest near the ancestor's. So improbable changes are the cover, and the ancestor
+shows the weights under it, except for changes by fine-tuning. Columns are put in the
 ancestor's order first (maps.py, `directions`).
 """
 
@@ -30,21 +30,21 @@ ROBUST = 1.4826  # a normal distribution's standard deviation over its median si
 
 @dataclass(frozen=True)
 class Repair(Attack):
-    """Line stolen weights up with the ancestor's, and repair every shared layer."""
+    """Align stolen weights with the ancestor's, and repair every shared layer."""
 
     needs_weights: ClassVar[bool] = True
 
     @classmethod
     def within(cls, budget: Budget, *, seed: int) -> Self:
-        """The attack as strong as a budget allows: all of it, in every budget."""
+        """Return the same attack for every budget."""
         return cls(seed=seed)
 
     @abstractmethod
     def repair(self, stolen: Matrix, known: Matrix) -> Matrix:
-        """The weights under the cover. Shape: (n, d) twice to (n, d)."""
+        """Return the weights under the cover. Shape: (n, d) twice to (n, d)."""
 
     def impossible(self, scene: Scene) -> str:
-        """Why it cannot run on this model, in words; empty if it can."""
+        """Return why it cannot run on this model; empty if it can."""
         if not has_ancestor(scene.public):
             return NO_FILE
         if not scene.once(public_weights):
@@ -52,7 +52,7 @@ class Repair(Attack):
         return ""
 
     def left_out(self, scene: Scene) -> tuple[str, ...]:
-        """Places where the key acts and no weights can be compared."""
+        """Return the places of the key where no weights can be compared."""
         return scene.once(sites_of).unmatched
 
     def variants(self, scene: Scene) -> Sequence[Group]:
@@ -60,7 +60,7 @@ class Repair(Attack):
         return [(Variant(REPAIRED, 0),)]
 
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
-        """Repair all that the ancestor knows."""
+        """Repair all layers that the ancestor has."""
         sites = scene.once(sites_of).compared
         maps = {one.layer: directions(one.stolen, one.known) for one in sites}
         subject = scene.stolen.copy()
@@ -103,7 +103,7 @@ class OutlierReplacement(Repair):
     name: ClassVar[str] = "outlier-replacement"
 
     def repair(self, stolen: Matrix, known: Matrix) -> Matrix:
-        """The stolen weights, and the ancestor's where the change is improbable."""
+        """Return the stolen weights, or the ancestor's where changes are improbable."""
         change = np.abs(stolen - known)
         limit = IMPROBABLE * ROBUST * np.median(change)
         repaired: Matrix = np.where(change > limit, known, stolen)
@@ -112,7 +112,7 @@ class OutlierReplacement(Repair):
 
 @dataclass(frozen=True)
 class LowRankRemoval(Repair):
-    """Take away what has low rank in the difference to the ancestor.
+    """Remove the low-rank part of the difference to the ancestor.
 
     Adversary: has the weights, where the key acts, and the public weights.
     Budget:    a singular value decomposition for each layer; seconds.
@@ -126,7 +126,7 @@ class LowRankRemoval(Repair):
     name: ClassVar[str] = "low-rank-removal"
 
     def repair(self, stolen: Matrix, known: Matrix) -> Matrix:
-        """The stolen weights without the directions that stand out."""
+        """Return the stolen weights without the outstanding directions."""
         left, sizes, right = np.linalg.svd(stolen - known, full_matrices=False)
         ratio = min(stolen.shape) / max(stolen.shape)
         noise = 0.56 * ratio**3 - 0.95 * ratio**2 + 1.82 * ratio + 1.43
@@ -135,7 +135,7 @@ class LowRankRemoval(Repair):
 
 
 def lined_up(scene: Scene, maps: Mapping[str, Matrix]) -> dict[str, Tensor]:
-    """The public weights with their columns changed as the stolen ones' were.
+    """Return the public weights with their columns changed like the stolen ones'.
 
     A stem into which a key of images was folded is left out.
     """

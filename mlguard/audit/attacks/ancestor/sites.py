@@ -1,7 +1,7 @@
 """The places where a key acts, with stolen and known columns, and undoing a map there.
 
-Asks where the key acts and never what it does there: a method that mixes in another
-way than today's is attacked by the same code.
+The code uses where the key acts, but not how: it also attacks methods that mix channels
+in other ways than today's.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ IMAGE = ""  # the name of the place where the image is
 
 @dataclass(frozen=True)
 class Site:
-    """One place: what the stolen layer does with each channel, and the ancestor's.
+    """One place: the columns of the stolen layer and of the ancestor's, by channel.
 
     Shape:
         stolen, known  (n, d), a row for each channel or position of a block
@@ -60,13 +60,13 @@ def sites_of(scene: Scene) -> Sites:
 
 
 def undone(scene: Scene, maps: Mapping[str, Matrix]) -> Condition:
-    """Do before each layer what its columns were changed for.
+    """Return the condition that applies, before each layer, the map of its columns.
 
     Columns that became `M @ columns` expect values that became `inverse(M).T @ values`;
     those of an image around mid-grey.
 
     Args:
-        scene: Whose model it is.
+        scene: The scene with the model.
         maps: An estimate of M by layer, IMAGE for the image.
     """
     image: Change = plain

@@ -1,4 +1,4 @@
-"""Train as somebody does who has few labels and much time.
+"""Train like an adversary with few labels and much time.
 
 A short try of every learning rate, random crops, brightness and contrast, many steps,
 early stopping on labels that were held out, and statistics of batch normalization
@@ -34,12 +34,12 @@ _DRAWS = 0x9A71  # keeps these draws apart from those of other trainings
 
 @dataclass(frozen=True)
 class Student:
-    """What is trained.
+    """The model to train.
 
     Attributes:
         subject: The model, in the mode in which it learns.
-        condition: How it is run.
-        parameters: What is learned, of the model or of the condition.
+        condition: The condition that it runs under.
+        parameters: The parameters to learn, of the model or of the condition.
     """
 
     subject: Subject
@@ -49,15 +49,15 @@ class Student:
 
 @dataclass(frozen=True)
 class Patience:
-    """One adversary's images, and how long it trains.
+    """One adversary's images, and the length of its training.
 
     Attributes:
-        pool: All its images; of the first `labels` it has masks.
-        labels: How many.
-        steps: Of the training itself, of 16 images each.
-        rates: Learning rates that are tried.
-        seed: Of everything drawn.
-        tick: Told how the work goes.
+        pool: All its images; the first `labels` of them have masks.
+        labels: The number of labelled images.
+        steps: The steps of the training itself, of 16 images each.
+        rates: The learning rates to try.
+        seed: The seed of all draws.
+        tick: Called with the progress of the work.
     """
 
     pool: Pool
@@ -69,7 +69,7 @@ class Patience:
 
     @property
     def queries(self) -> int:
-        """Predictions of one image that training asks for, without the looks."""
+        """The predictions of one image in training, without validation."""
         return BATCH * (self.steps + len(self.rates) * self._tried)
 
     def teach(self, student: Callable[[], Student]) -> tuple[Student, bool]:
@@ -99,14 +99,14 @@ class Patience:
 
     @property
     def _parts(self) -> tuple[Pool, Pool]:
-        """What is learned from, and what is looked at."""
+        """Return the images to learn from, and those held out."""
         held = round(HELD_OUT * self.labels)
         own = subset(self.pool, self.labels)
         rest = replace(own, images=own.images[held:], masks=own.masks[held:])
         return (rest, subset(own, held)) if held else (own, own)
 
     def _train(self, student: Student, rate: float, steps: int) -> tuple[float, bool]:
-        """Train, and go back to where the held-out labels fitted best."""
+        """Train, and return to the state that fits the held-out labels best."""
         shown, kept = self._parts
         best, state = np.inf, None
         losses = []
@@ -143,7 +143,7 @@ class Patience:
 
     @torch.no_grad()
     def _look(self, student: Student, kept: Pool) -> float:
-        """The mean loss over some labels, in eval mode."""
+        """Return the mean loss over some labels, in eval mode."""
         model = student.subject.model
         learning = model.training
         model.eval()
@@ -156,7 +156,7 @@ class Patience:
 
     @torch.no_grad()
     def _take_statistics_again(self, student: Student) -> None:
-        """Of all images; kept if the held-out labels fit better."""
+        """Recompute statistics over all images; keep them if that fits better."""
         model = student.subject.model
         norms = [one for one in model.modules() if isinstance(one, nn.BatchNorm2d)]
         norms = [one for one in norms if one.track_running_stats]
@@ -183,7 +183,7 @@ def _batches(pool: Pool) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _views(pool: Pool, draws: Draws) -> tuple[Tensor, Tensor]:
-    """A batch of random views of random images."""
+    """Return a batch of random views of random images."""
     views = [_view(pool, draws) for _ in range(BATCH)]
     images, masks = (torch.stack(part) for part in zip(*views, strict=True))
     return images, masks
