@@ -36,7 +36,9 @@ def test_a_report_with_attacks_is_read_back_equal() -> None:
 
 @pytest.mark.parametrize("older", [1, 2, 3])
 def test_a_report_of_an_older_schema_is_refused_with_advice(older: int) -> None:
-    with pytest.raises(ReportError, match=f"schema mlguard.audit/{older}, this") as no:
+    with pytest.raises(
+        ReportError, match=f"schema mlguard.audit/{older}, but this"
+    ) as no:
         parse_report(edited(schema=f"mlguard.audit/{older}"), name="audit.json")
     assert "audit the model again" in no.value.hint
 
@@ -69,7 +71,9 @@ def test_the_published_schema_is_the_code_s() -> None:
 
 
 def test_a_newer_schema_is_refused_with_advice() -> None:
-    with pytest.raises(ReportError, match=r"schema mlguard\.audit/5, this") as refusal:
+    with pytest.raises(
+        ReportError, match=r"schema mlguard\.audit/5, but this"
+    ) as refusal:
         parse_report(edited(schema="mlguard.audit/5"), name="audit.json")
     assert "newer" in refusal.value.hint
 
@@ -86,7 +90,7 @@ def test_another_schema_is_refused(schema: object) -> None:
         (b"", "not JSON"),
         (b"[]", "not an audit"),
         (b"\xff\xfe", "not JSON"),
-        (b'{"schema": "mlguard.audit/1", "schema": 1}', "given twice"),
+        (b'{"schema": "mlguard.audit/1", "schema": 1}', "appears twice"),
         (b"[" * 100_000, "not JSON"),
         (b'{"seed": NaN}', "NaN is not a number"),
     ],

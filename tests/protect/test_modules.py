@@ -135,7 +135,7 @@ def test_normalization_is_asked_for_and_never_assumed(tmp_path: Path) -> None:
         bind(Small(), KEY, tmp_path / "x.mlgb", example=IMAGES, answer=answer)
     assert "pixels=Pixels(mean=…, std=…)" in r.value.hint
     few = Pixels(mean=(0.5,), std=(0.5,))
-    with pytest.raises(BindingError, match="one number a channel"):
+    with pytest.raises(BindingError, match="one number for each channel"):
         bind(Small(), KEY, tmp_path / "x.mlgb", example=IMAGES, pixels=few)
     assert list(tmp_path.iterdir()) == []
 
