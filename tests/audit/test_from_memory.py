@@ -94,7 +94,7 @@ def test_the_claims_are_about_the_files_and_memory_is_told_beside_them() -> None
     assert answers["random-keys"] == answers["stolen-value"] == ("PASS", 0.0)
     assert answers["key-bits"] == ("PASS", 256.0)
     Console(file=out, width=400).print(report_table(written, proved=True))
-    memory = f"from memory {written.findings.leakage:.3f}, unclaimed"
+    memory = f"from memory {written.findings.leakage:.3f}, not claimed"
     for said in (out.getvalue(), junit_xml(written, proved=True).decode()):
         assert f"0.000 from the files alone; {memory}" in said
 

@@ -176,7 +176,7 @@ def test_a_page_that_nobody_vouches_for_says_so_and_a_proved_one_does_not() -> N
 def test_an_attack_that_needs_a_transformed_image_is_not_the_only_headline() -> None:
     said = headline(attacks())
     assert "known-plaintext, one pair, steals 100" in said
-    assert "Without one the worst is retraining, everything" in said
+    assert "Without one, the worst is retraining, everything" in said
 
 
 @pytest.mark.parametrize(
