@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 
+from mlguard.engine import onnxruntime
 from mlguard.foreign.compare import guesses, run
 
 ALIKE = 1e-3  # of the largest value of an output

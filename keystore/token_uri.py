@@ -108,7 +108,7 @@ def refuse_planted(module_path: str, *, hint: str) -> None:
         if found.st_uid != 0 or found.st_mode & 0o022:
             raise TokenError(
                 f"the library {module_path} was named by the environment or a "
-                "configuration, and others than the system could have put it there: "
+                "configuration, and users other than root could have put it there: "
                 f"{path}",
                 hint=hint,
             )

@@ -188,4 +188,4 @@ def test_the_same_audit_twice_is_refused(tmp_path: Path) -> None:
 
 def test_a_comparison_says_that_nobody_vouches_for_it() -> None:
     entries = compared(report(), other_model(report()))
-    assert "Read without their keys: nothing here shows" in render_comparison(entries)
+    assert "read without their keys, so nothing shows" in render_comparison(entries)

@@ -219,7 +219,7 @@ def test_a_count_that_was_changed_is_not_believed(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"seed": 1}, r"settings\.seed was 0, now it is 1"),
+        ({"seed": 1}, r"settings\.seed was 0 and is now 1"),
         ({"incorrect_keys": 4}, r"settings\.incorrect_keys was 3"),
         ({"budget": "none"}, r"settings\.budget was 'quick'"),
         ({"split": "train"}, r"material\.split was 'test'.*material\.fingerprint"),

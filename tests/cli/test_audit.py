@@ -241,7 +241,7 @@ def test_resume_of_another_audit_is_refused(
         stop_after(patch, 2)
         assert audit() == 3
     assert audit("--resume", "--seed", "5") == 40
-    assert "settings.seed was 0, now it is 5" in capsys.readouterr().err
+    assert "settings.seed was 0 and is now 5" in capsys.readouterr().err
     assert audit("--resume") == UNDECIDED, "and nothing is lost by it"
 
 

@@ -184,7 +184,7 @@ def test_an_audit_goes_on_with_resume_and_not_with_another_bundle(
     other = tmp_path / "other.mlgb"
     write_bundle(other, small_bundle(licence="another"))
     assert audit("--incorrect-keys", "3", "--resume", bundle=other) == 40
-    assert "settings.incorrect_keys was 2, now it is 3" in capsys.readouterr().err
+    assert "settings.incorrect_keys was 2 and is now 3" in capsys.readouterr().err
     assert audit("--incorrect-keys", "2", "--resume") == UNDECIDED
     assert report_of(tmp_path).findings == whole
 
@@ -193,7 +193,11 @@ def test_an_audit_goes_on_with_resume_and_not_with_another_bundle(
     ("options", "status", "words"),
     [
         (["--set", "data.test=val"], 2, "--set changes a recipe"),
-        (["--ancestor", "x.safetensors"], 2, "--ancestor does not go with a bundle"),
+        (
+            ["--ancestor", "x.safetensors"],
+            2,
+            "--ancestor cannot be combined with a bundle",
+        ),
         (["--recipe", "nothing"], 40, "no such file or recipe"),
         (["--recipe", "demo"], 40, "has other classes than the data"),
         (["--split", "holiday"], 40, "expected one of train, validation, test"),
@@ -276,7 +280,7 @@ def test_a_missing_bundle_is_refused_as_one(audit, tmp_path, capsys) -> None:
 
 def test_a_run_folder_has_a_recipe_of_its_own(audit, tmp_path, capsys) -> None:
     assert audit("--recipe", "demo", bundle=tmp_path) == 2
-    assert "--recipe does not go with a run folder" in " ".join(
+    assert "--recipe cannot be combined with a run folder" in " ".join(
         capsys.readouterr().err.split()
     )
 

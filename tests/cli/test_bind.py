@@ -71,7 +71,7 @@ def test_bind_says_how_long_it_took_and_warns_of_tied_stems(
     out, err = capsys.readouterr()
     assert out.startswith("bound model: said\nfolded in ")
     assert "logits differ from the plain model's by at most" in out
-    assert "effective key space: 0.0 bits: shf with M=4; what is done to i" in err
+    assert "effective key space: 0.0 bits: shf with M=4; the transform of i" in err
     assert err.count("mlguard: warning:") == 1
     assert "mlguard: warning: the stem reveals its part of the key" in err
     assert "permute layers too" in err
@@ -99,7 +99,7 @@ def test_bind_warns_of_a_small_key_space(capsys: pytest.CaptureFixture[str]) -> 
     command = ["bind", "plain", "--key", "acme", "--method", "np", "--out", "small"]
     assert run(command) == 0
     err = capsys.readouterr().err
-    assert "effective key space: 0.0 bits: np with M=4; what is done to im" in err
+    assert "effective key space: 0.0 bits: np with M=4; the transform of im" in err
 
 
 def test_layers_count_where_the_stem_does_not(

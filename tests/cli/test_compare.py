@@ -78,4 +78,4 @@ def test_help_shows_both_forms(capsys) -> None:
     assert mlguard(["audit", "--help"]) == 0
     assert "mlguard audit compare A B" in capsys.readouterr().out
     assert mlguard(["audit", "compare", "--help"]) == 0
-    assert "whose name is compare" in " ".join(capsys.readouterr().out.split())
+    assert "a run folder named compare" in " ".join(capsys.readouterr().out.split())

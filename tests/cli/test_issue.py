@@ -232,7 +232,7 @@ def test_a_last_day_that_is_over_is_warned_of(
     office: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run([*TO_HOSPITAL, "--not-after", "2020-01-01"]) == 0
-    assert "warning: the last day, 2020-01-01, is over" in capsys.readouterr().err
+    assert "warning: the last day, 2020-01-01, has passed" in capsys.readouterr().err
 
 
 def test_a_recipient_that_is_no_file_is_named_as_that(

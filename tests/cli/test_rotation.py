@@ -158,5 +158,7 @@ def test_a_keystore_that_cannot_be_written_stops_no_training(
     assert run([*PROTECT, "--key", "acme", "--out", str(out)]) == 0
     told = capsys.readouterr().err
     name = json.loads((out / "protection.json").read_text())["protection_id"]
-    assert f"warning: the keystore does not know that run {name} needs acme@2" in told
+    assert (
+        f"warning: could not note in the keystore that run {name} needs acme@2" in told
+    )
     assert "Read-only file system" in told

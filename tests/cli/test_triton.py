@@ -35,7 +35,11 @@ def test_a_repository_is_written_without_a_keystore(
     ("arguments", "code", "said"),
     [
         (["--name", "../up"], 40, "name: expected letters"),
-        (["--key-source", "MLGUARD-KEY-1-AAAA"], 40, "the place of a key, without a secret"),
+        (
+            ["--key-source", "MLGUARD-KEY-1-AAAA"],
+            40,
+            "the place of a key, without a secret",
+        ),
     ],
 )
 def test_bad_input_is_a_sentence(

@@ -21,12 +21,21 @@ from mlguard.models import (
     normalization_of,
 )
 from mlguard.models.architectures.setr_vit_b_16 import SETRViTB16
+from mlguard.recipe.sections import SLICED
 
 HALF = (0.5, 0.5, 0.5)
 
 
+HALVES = {  # what a model in two halves needs besides its name
+    "backbone": "mobilenet_v2",
+    "maps": ("features.3", "features.17"),
+    "widths": (8, 12),
+}
+
+
 def spec(name: str = "fcn_mobilenet_v2", **fields: object) -> recipe.Model:
-    return recipe.Model.model_validate({"name": name} | fields)
+    halves = HALVES if name in SLICED else {}
+    return recipe.Model.model_validate({"name": name} | halves | fields)
 
 
 def small_setr(classes: int) -> SETRViTB16:
@@ -47,8 +56,8 @@ def encoder_file(path: Path, *, like: str = "fcn_mobilenet_v2") -> Path:
 
 def test_a_recipe_can_name_every_architecture_and_no_other() -> None:
     named = get_args(recipe.Model.model_fields["name"].annotation)
-    assert set(named) == set(ARCHITECTURES)
-    assert set(recipe.CLASSIFIERS) < set(ARCHITECTURES)
+    assert set(named) == set(ARCHITECTURES) | set(SLICED)
+    assert set(recipe.CLASSIFIERS) < set(named)
 
 
 SEGMENTING = [n for n in ARCHITECTURES if n not in recipe.CLASSIFIERS]

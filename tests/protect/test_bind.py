@@ -180,7 +180,7 @@ def test_a_plain_model_of_blocks_can_be_bound_and_loaded(
 
 def test_a_stem_of_blocks_wants_a_method_on_images(tmp_path: Path) -> None:
     path = plain_run(tmp_path / "plain", "model.stem=blocks")
-    with pytest.raises(BindingError, match="form of blocks") as refusal:
+    with pytest.raises(BindingError, match="works on blocks") as refusal:
         bound_recipe(read_plain(path), methods=("channels",), layers=LAYERS)
     assert "orthogonal,channels" in refusal.value.hint
 
@@ -232,7 +232,7 @@ def test_a_file_of_cifar10_needs_no_class_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["imagefolder", "imagenet"])
 def test_a_file_of_unnamed_classes_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RunError, match="does not name its classes") as refusal:
+    with pytest.raises(RunError, match="does not name the classes") as refusal:
         read_plain(tmp_path / "model.safetensors", read_recipe(name))
     assert "--set 'data.class_names=[…]'" in refusal.value.hint
     (tmp_path / "model.safetensors").touch()

@@ -292,7 +292,7 @@ def test_the_move_of_the_backup_page_ends_with_0(
     assert run(["keys", "log", "--verify", *words]) == 0
     out = capsys.readouterr().out
     assert "2 records, intact" in out
-    assert "records 1 to 3 are in the log of the place" in out
+    assert "records 1 to 3 are in the log at the place" in out
     assert run(["keys", "check", *words]) == 0
     cut(moved, 1)
     assert run(["keys", "log", "--verify", *words]) == 12

@@ -100,7 +100,8 @@ class Memory:
 @torch.no_grad()
 def half_maps(backbone: Backbone, pixels: Tensor) -> list[Tensor]:
     """A backbone's maps in half precision, computed in single as a host does."""
-    with torch.autocast(pixels.device.type, enabled=False):
+    device = next(backbone.parameters()).device  # pixels have none while traced
+    with torch.autocast(device.type, enabled=False):
         return [one.half() for one in backbone(pixels)]
 
 

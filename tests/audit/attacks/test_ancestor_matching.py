@@ -135,4 +135,4 @@ def test_nothing_to_compare_is_said_in_words(tmp_path) -> None:
     scene = descended(planted_features(channel_permutation()), tmp_path)
     spec = scene.spec.model_copy(update={"layers": ("head",)})
     scene = dataclasses.replace(scene, spec=spec)
-    assert "no layer after it" in attack_of(DirectionMatching).impossible(scene)
+    assert "lacks the layer after it" in attack_of(DirectionMatching).impossible(scene)

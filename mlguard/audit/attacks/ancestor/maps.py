@@ -151,7 +151,11 @@ def _by_eigenvectors(stolen: Matrix, known: Matrix) -> Order:
 
 def _as_graphs(stolen: Matrix, known: Matrix, start: Order) -> Order:
     first, second = _edges(stolen, known)
-    options = {"maximize": True, "P0": np.eye(len(start))[start]}
+    options = {
+        "maximize": True,
+        "P0": np.eye(len(start))[start],
+        "rng": np.random.default_rng(0),  # unused from a given start
+    }
     found = quadratic_assignment(first, second, options=options)
     return np.asarray(found.col_ind, dtype=np.int64)
 
