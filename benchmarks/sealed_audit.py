@@ -54,7 +54,7 @@ def main() -> None:
         name = f"{'-'.join(methods)}-{seed}"
         run = bound(plain, methods, options.runs / name)
         report = audited(run, options.runs / f"report-{name}", options)
-        audits.append({"seed": seed, "methods": methods, **facts(report)})
+        audits.append({"train_seed": seed, "methods": methods, **facts(report)})
         print(*rows(report, seed), sep="\n", flush=True)
         if options.out:
             options.out.write_text(json.dumps(audits, indent=1) + "\n")
@@ -168,7 +168,7 @@ def rows(report: AuditReport, seed: int) -> Iterator[str]:
 
 def page(audits: list[dict[str, Any]]) -> str:
     """The table of the results page: who has what, and what each model gives him."""
-    heads = [f"{', '.join(one['methods'])}; seed {one['seed']}" for one in audits]
+    heads = [f"{', '.join(one['methods'])}; seed {one['train_seed']}" for one in audits]
     columns = [cells(one) for one in audits]
     names = sorted(
         dict.fromkeys(name for column in columns for name in column),
