@@ -225,7 +225,7 @@ def test_a_token_needs_a_pin_and_a_library_of_the_systems(
     planted = tmp_path / "lib.so"
     planted.write_bytes(b"")
     planted.chmod(0o666)
-    with pytest.raises(TokenError, match="others than the system"):
+    with pytest.raises(TokenError, match="users other than root"):
         open_key(f"pkcs11:object=a;type=private?module-path={planted}")
     with pytest.raises(TokenError, match="names a PIN") as refusal:
         open_key("pkcs11:object=a?module-path=/lib/x.so&pin-value=4711")
