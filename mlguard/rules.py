@@ -25,6 +25,18 @@ BLOCK_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # pixels; arXiv:2107.09362, ta
 # Up to 16, all its sums stay below 2²⁴, so that float32 computes them exactly.
 ORTHOGONAL_SIZES = (2, 4, 8, 16)  # pixels
 
+# Of an adversary with public weights beside the stolen ones.
+AncestorAttack = Literal[
+    "public-ancestor",
+    "direction-matching",
+    "rotation-matching",
+    "two-sided-matching",
+    "activation-matching",
+    "mixture-regression",
+    "outlier-replacement",
+    "low-rank-removal",
+]
+ANCESTOR_ATTACKS: tuple[AncestorAttack, ...] = get_args(AncestorAttack)
 AttackName = Literal[
     "without-key",
     "exhaustive",
@@ -33,30 +45,13 @@ AttackName = Literal[
     "gradient",
     "weights-only",
     "known-initialization",
-    "public-ancestor",
-    "direction-matching",
-    "rotation-matching",
-    "two-sided-matching",
-    "activation-matching",
-    "mixture-regression",
-    "outlier-replacement",
-    "low-rank-removal",
+    AncestorAttack,
     "known-plaintext",
     "transformed-images",
     "retraining",
     "patient-retraining",
 ]
 ALL_ATTACKS: tuple[AttackName, ...] = get_args(AttackName)
-ANCESTRAL: tuple[AttackName, ...] = (  # by who has public weights, beside the stolen
-    "public-ancestor",
-    "direction-matching",
-    "rotation-matching",
-    "two-sided-matching",
-    "activation-matching",
-    "mixture-regression",
-    "outlier-replacement",
-    "low-rank-removal",
-)
 
 
 def check_methods(methods: Sequence[str]) -> None:

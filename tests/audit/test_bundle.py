@@ -30,7 +30,7 @@ from mlguard.models import NO_KEY, Condition, keyed, logits_of, output_of
 from mlguard.protect import Run
 from mlguard.protect.export import export_run
 from mlguard.recipe import Data
-from mlguard.rules import ANCESTRAL
+from mlguard.rules import ANCESTOR_ATTACKS
 from mlguard.tasks import Segmentation
 from tests.audits import (
     KEY,
@@ -69,7 +69,7 @@ WEIGHTS = {
     "weights-only",
     "retraining",
     "patient-retraining",
-    *ANCESTRAL,
+    *ANCESTOR_ATTACKS,
 }
 ROUNDING = 0.002  # of a score: few pixels are so near to a tie
 

@@ -35,11 +35,11 @@ class Exhaustive(Attack):
 
     @classmethod
     def within(cls, budget: Budget, *, seed: int) -> Self:
-        """The attack as strong as a budget allows."""
+        """Return the attack as strong as a budget allows."""
         return cls(seed=seed, images=budget.search_images, guesses=budget.guesses)
 
     def impossible(self, scene: Scene) -> str:
-        """Why it cannot run on this model, in words; empty if it can."""
+        """Return why it cannot run on this model; empty if it can."""
         if why := unsearchable(scene.spec):
             return why
         size = GuessSpace.of(scene.spec, None).size

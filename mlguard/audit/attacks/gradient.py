@@ -60,7 +60,7 @@ class Gradient(Attack):
 
     @classmethod
     def within(cls, budget: Budget, *, seed: int) -> Self:
-        """The attack as strong as a budget allows."""
+        """Return the attack as strong as a budget allows."""
         return cls(
             seed=seed,
             unlabelled=budget.unlabelled,
@@ -70,7 +70,7 @@ class Gradient(Attack):
         )
 
     def impossible(self, scene: Scene) -> str:
-        """Why it cannot run on this model, in words; empty if it can."""
+        """Return why it cannot run on this model; empty if it can."""
         return too_large(scene)
 
     def left_out(self, scene: Scene) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ class HillClimbing(Attack):
 
     @classmethod
     def within(cls, budget: Budget, *, seed: int) -> Self:
-        """The attack as strong as a budget allows."""
+        """Return the attack as strong as a budget allows."""
         return cls(
             seed=seed,
             images=budget.search_images,
@@ -61,7 +61,7 @@ class HillClimbing(Attack):
         )
 
     def impossible(self, scene: Scene) -> str:
-        """Why it cannot run on this model, in words; empty if it can."""
+        """Return why it cannot run on this model; empty if it can."""
         return unsearchable(scene.spec)
 
     def variants(self, scene: Scene) -> Sequence[Group]:

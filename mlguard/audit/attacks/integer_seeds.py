@@ -78,7 +78,7 @@ class IntegerSeeds(Attack):
         return cls(seed=seed, images=budget.search_images, seeds=budget.guesses)
 
     def impossible(self, scene: Scene) -> str:
-        """Why it cannot run on this model, in words; empty if it can."""
+        """Return why it cannot run on this model; empty if it can."""
         spec = scene.spec
         if spec.image_methods and (why := unsearchable(spec)):
             return why

@@ -48,11 +48,11 @@ class KnownInitialization(Attack):
 
     @classmethod
     def within(cls, budget: Budget, *, seed: int) -> Self:
-        """The attack as strong as a budget allows."""
+        """Return the attack as strong as a budget allows."""
         return cls(seed=seed, seeds=budget.initial_seeds)
 
     def impossible(self, scene: Scene) -> str:
-        """Why it cannot run on this model, in words; empty if it can."""
+        """Return why it cannot run on this model; empty if it can."""
         places = scene.once(_any_places)
         return "" if places.matched else "; ".join(places.unmatched)
 

@@ -48,13 +48,13 @@ class KnownPlaintext(Attack):
         return cls(seed=seed)
 
     def impossible(self, scene: Scene) -> str:
-        """Why it cannot run on this model, in words; empty if it can."""
+        """Return why it cannot run on this model; empty if it can."""
         if not scene.spec.image_methods:
             return NO_IMAGE_METHOD
         return ffx_in_a_chain(scene.spec)
 
     def variants(self, scene: Scene) -> Sequence[Group]:
-        """One."""
+        """Return the one variant."""
         return [(Variant("one pair", 1),)]
 
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:

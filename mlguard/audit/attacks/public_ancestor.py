@@ -64,7 +64,7 @@ class PublicAncestor(Attack):
 
     @classmethod
     def within(cls, budget: Budget, *, seed: int) -> Self:
-        """The attack as strong as a budget allows."""
+        """Return the attack as strong as a budget allows."""
         return cls(
             seed=seed,
             labelled=budget.labelled,
@@ -73,14 +73,14 @@ class PublicAncestor(Attack):
         )
 
     def impossible(self, scene: Scene) -> str:
-        """Why it cannot run on this model, in words; empty if it can."""
+        """Return why it cannot run on this model; empty if it can."""
         if not has_ancestor(scene.public):
             return NO_FILE
         places = scene.once(public_places)
         return "" if places.matched else "; ".join(places.unmatched)
 
     def left_out(self, scene: Scene) -> tuple[str, ...]:
-        """Places where the key acts and no weights can be compared."""
+        """Return the places of the key where no weights can be compared."""
         return scene.once(public_places).unmatched
 
     def variants(self, scene: Scene) -> Sequence[Group]:

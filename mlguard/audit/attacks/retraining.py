@@ -51,7 +51,7 @@ class Retraining(Attack):
 
     @classmethod
     def within(cls, budget: Budget, *, seed: int) -> Self:
-        """The attack as strong as a budget allows."""
+        """Return the attack as strong as a budget allows."""
         return cls(
             seed=seed,
             labelled=budget.labelled,
@@ -62,7 +62,7 @@ class Retraining(Attack):
         )
 
     def impossible(self, scene: Scene) -> str:
-        """Why it cannot run on this model, in words; empty if it can."""
+        """Return why it cannot run on this model; empty if it can."""
         if min(self.labelled) > len(scene.pool):
             return f"it needs at least {min(self.labelled)} labelled images"
         return ""

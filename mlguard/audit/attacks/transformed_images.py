@@ -66,7 +66,7 @@ class TransformedImages(Attack):
         return cls(seed=seed, images=budget.search_images)
 
     def impossible(self, scene: Scene) -> str:
-        """Why it cannot run on this model, in words; empty if it can."""
+        """Return why it cannot run on this model; empty if it can."""
         if why := unsearchable(scene.spec):
             return why
         if why := ffx_in_a_chain(scene.spec):
@@ -79,7 +79,7 @@ class TransformedImages(Attack):
         return ""
 
     def variants(self, scene: Scene) -> Sequence[Group]:
-        """One."""
+        """Return the one variant."""
         number = min(self.images, len(scene.pool) // 2)
         return [(Variant("without originals", number),)]
 

@@ -72,7 +72,7 @@ class WeightsOnly(Attack):
         return cls(seed=seed, images=budget.search_images, starts=budget.starts)
 
     def impossible(self, scene: Scene) -> str:
-        """Why it cannot run on this model, in words; empty if it can."""
+        """Return why it cannot run on this model; empty if it can."""
         if why := unsearchable(scene.spec):
             return why
         if "ffx" in scene.spec.image_methods:

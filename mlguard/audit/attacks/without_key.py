@@ -56,7 +56,7 @@ class WithoutKey(Attack):
         return cls(seed=seed, tries=budget.starts)
 
     def impossible(self, scene: Scene) -> str:
-        """Why it cannot run on this model, in words; empty if it can."""
+        """Return why it cannot run on this model; empty if it can."""
         keyed_inside = scene.spec.layers and not scene.spec.image_methods
         return NO_IMAGE_METHOD if keyed_inside else ""
 

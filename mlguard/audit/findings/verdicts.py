@@ -16,7 +16,7 @@ from pydantic import Field
 from mlguard import recipe
 from mlguard.audit.findings.attacks import AttackSection
 from mlguard.audit.findings.numbers import STRICT, Findings, Interval, Ratio, leakage_of
-from mlguard.rules import ALL_ATTACKS, ANCESTRAL
+from mlguard.rules import ALL_ATTACKS, ANCESTOR_ATTACKS
 from mlguard.transforms import MIN_KEY_SPACE_BITS, SECRET_BITS
 
 Claim = Literal[
@@ -68,7 +68,7 @@ ATTACKS_OF: dict[Claim, tuple[str, ...]] = {
     ),
     "retraining": ("retraining", "patient-retraining"),
     "known-plaintext": KNOWN_PLAINTEXT,
-    "public-ancestor": (*ANCESTRAL, "known-initialization"),
+    "public-ancestor": (*ANCESTOR_ATTACKS, "known-initialization"),
     "stolen-value": tuple(name for name in ALL_ATTACKS if name not in KNOWN_PLAINTEXT),
 }
 NOT_NEEDED = {"integer-seeds"}  # a key is not one; if it ran, it counts

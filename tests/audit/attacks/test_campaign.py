@@ -15,7 +15,7 @@ from mlguard.audit.run import Adversary, Audit
 from mlguard.data import open_split
 from mlguard.errors import DatasetError, RunError
 from mlguard.protect.run_folder import Run
-from mlguard.rules import ALL_ATTACKS, ANCESTRAL
+from mlguard.rules import ALL_ATTACKS, ANCESTOR_ATTACKS
 from mlguard.tasks import Segmentation
 from tests.audit.test_audit_run import secrets_of
 from tests.audits import KEY, SECRET, audit_run, make_run, started
@@ -65,7 +65,7 @@ def test_every_attack_is_run_or_has_a_reason(audited: Audit) -> None:
     assert section is not None
     ran = {finding.attack for finding in section.findings}
     left_out = {one.attack: one.reason for one in section.not_run}
-    without = ["exhaustive", "known-initialization", "weights-only", *ANCESTRAL]
+    without = ["exhaustive", "known-initialization", "weights-only", *ANCESTOR_ATTACKS]
     without.append("patient-retraining")  # a tiny budget has no time
     assert left_out == {
         "integer-seeds": "not-asked",  # by default: no key of ours is one

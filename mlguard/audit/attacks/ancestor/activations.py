@@ -83,7 +83,7 @@ class ActivationMatching(Attack):
         return "" if shared_layers(scene) else NOTHING_SHARED
 
     def variants(self, scene: Scene) -> Sequence[Group]:
-        """One."""
+        """Return the one variant."""
         return [(Variant(IMITATED, min(self.unlabelled, len(scene.pool))),)]
 
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:

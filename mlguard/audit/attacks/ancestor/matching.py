@@ -60,7 +60,7 @@ class Matching(Attack):
         return scene.once(sites_of).unmatched
 
     def variants(self, scene: Scene) -> Sequence[Group]:
-        """One."""
+        """Return the one variant."""
         return [(Variant(UNDONE, 0),)]
 
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:

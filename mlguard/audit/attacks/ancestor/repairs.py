@@ -56,7 +56,7 @@ class Repair(Attack):
         return scene.once(sites_of).unmatched
 
     def variants(self, scene: Scene) -> Sequence[Group]:
-        """One."""
+        """Return the one variant."""
         return [(Variant(REPAIRED, 0),)]
 
     def run(self, scene: Scene, group: Group) -> Iterator[Outcome]:
