@@ -1,6 +1,7 @@
 """Make the challenge of docs/challenge.md, score what is sent in, and run our attacks.
 
     python benchmarks/challenge.py make challenge --run runs/plain --data camvid
+    python benchmarks/challenge.py split challenge --data camvid --ancestor FILE
     python benchmarks/challenge.py controls challenge --data camvid --ancestor FILE
     python benchmarks/challenge.py attack challenge --track channels-26 --data camvid \
         --ancestor FILE --attack public-ancestor --labels 4 --out entry
@@ -20,6 +21,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import challenge_split
 import numpy as np
 import torch
 from challenge_score import (
@@ -53,9 +55,11 @@ from mlguard.protect import (
     read_plain,
     read_run,
 )
+from mlguard.recipe import Recipe, read_recipe
 from mlguard.tasks import Counts
 from mlguard.transforms import TransformSet
 
+RECIPE = "recipe.toml"
 LABELS = (0, 1, 4, 16, 64)
 COUNTS_FROM = 0.2  # stolen value; its interval must be above 0
 CPU = torch.device("cpu")
@@ -79,6 +83,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(required=True)
     for name, do in (
         ("make", make),
+        ("split", split),
         ("controls", controls),
         ("attack", attack),
         ("score", score),
@@ -95,6 +100,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             command.add_argument("--run", type=Path, help="a plain run", required=True)
             command.add_argument("--layers", help="of channels", required=True)
             command.add_argument("--tracks", default=",".join(TRACKS))
+        if name == "split":
+            command.add_argument("--recipe", default="camvid_split")
+            command.add_argument("--set", action="append", default=[])
+            command.add_argument("--ancestor", help="the public weights", required=True)
         if name in ("attack", "controls"):
             command.add_argument("--track", required=name == "attack")
             command.add_argument("--ancestor", help="the public weights")
@@ -102,7 +111,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             command.add_argument("--steps", type=int, help="in place of the budget's")
             command.add_argument("--labels", default="4")
         if name == "attack":
-            command.add_argument("--attack", choices=ATTACKS, required=True)
+            known = (*ATTACKS, *challenge_split.WAYS)
+            command.add_argument("--attack", choices=known, required=True)
             command.add_argument("--out", type=Path, required=True)
     return parser.parse_args(arguments)
 
@@ -120,6 +130,28 @@ def make(options: argparse.Namespace) -> None:
     for name in names:
         tracks[name] = bind_track(name, plain, test, options)
         print(f"{name}: correct key {tracks[name]['correct']:.4f}", flush=True)
+    begin(options.folder, test, own, tracks)
+
+
+def split(options: argparse.Namespace) -> None:
+    """Train the split track, for a challenge that there is or a new one."""
+    recipe, track = challenge_split.make_track(options)
+    print(f"split: correct key {track['correct']:.4f}", flush=True)
+    path = options.folder / RULES
+    if not path.exists():
+        test, own = (
+            open_split(recipe.data, options.data, one, seed=0)
+            for one in ("test", "validation")
+        )
+        begin(options.folder, test, own, {challenge_split.TRACK: track})
+        return
+    rules = read(path)
+    sets_of(recipe, options.data, rules)
+    rules["tracks"][challenge_split.TRACK] = track
+    write(path, rules)
+
+
+def begin(folder: Path, test: LabelledSet, own: LabelledSet, tracks: dict) -> None:
     rules = {
         "schema": "mlguard.challenge/1",
         "test": test.fingerprint,
@@ -131,8 +163,8 @@ def make(options: argparse.Namespace) -> None:
         "tracks": tracks,
         "controls": {},
     }
-    write(options.folder / RULES, rules)
-    write(options.folder / BOARD, {"entries": []})
+    write(folder / RULES, rules)
+    write(folder / BOARD, {"entries": []})
 
 
 def bind_track(
@@ -165,6 +197,9 @@ def controls(options: argparse.Namespace) -> None:
     """Train what an entry is compared with: the same labels and no stolen model."""
     rules = read(options.folder / RULES)
     name = options.track or next(iter(rules["tracks"]))
+    if name == challenge_split.TRACK:
+        challenge_split.controls(options, rules, numbers(options.labels))
+        return
     scene = scene_of(options, name, rules)
     for number in numbers(options.labels):
         known = rules["controls"].get(str(number), {})
@@ -190,6 +225,13 @@ def attack(options: argparse.Namespace) -> None:
         raise Refused(f"no track {options.track!r} in {options.folder}")
     if options.out.exists():
         raise Refused(f"{options.out} exists; expected a new folder")
+    if (options.track == challenge_split.TRACK) != (
+        options.attack in challenge_split.WAYS
+    ):
+        raise Refused(f"{options.attack} is no attack on track {options.track}")
+    if options.track == challenge_split.TRACK:
+        challenge_split.attack(options, numbers(options.labels)[0])
+        return
     scene = scene_of(options, options.track, rules)
     kind = ATTACKS[options.attack].within(budget_of(options), seed=0)
     if why := kind.impossible(scene):
@@ -248,7 +290,7 @@ class Predicting:
 def scene_of(options: argparse.Namespace, name: str, rules: dict) -> Scene:
     run = read_run(options.folder / name)
     form = run.recipe.model.model_copy(update={"weights": options.ancestor or "none"})
-    test, own = sets_of(run, options.data, rules)
+    test, own = sets_of(run.recipe, options.data, rules)
     subject = Subject.load(run, CPU)
     pool = Pool.draw(own, max(LABELS), seed=0)
     return Scene(
@@ -262,10 +304,9 @@ def scene_of(options: argparse.Namespace, name: str, rules: dict) -> Scene:
     )
 
 
-def sets_of(run: Run, data: Path, rules: dict) -> tuple[LabelledSet, LabelledSet]:
+def sets_of(recipe: Recipe, data: Path, rules: dict) -> tuple[LabelledSet, LabelledSet]:
     test, own = (
-        open_split(run.recipe.data, data, split, seed=0)
-        for split in ("test", "validation")
+        open_split(recipe.data, data, split, seed=0) for split in ("test", "validation")
     )
     if (test.fingerprint, own.fingerprint) != (rules["test"], rules["adversary"]):
         raise Refused("these are not the images that the challenge was made with")
@@ -288,8 +329,8 @@ def score(options: argparse.Namespace) -> None:
     """Count the masks of an entry, and put it on the leaderboard."""
     rules, board = (read(options.folder / name) for name in (RULES, BOARD))
     entry = checked(read(options.entry / ENTRY), rules)
-    run = read_run(options.folder / entry["track"])
-    test, _ = sets_of(run, options.data, rules)
+    recipe = read_recipe(str(options.folder / entry["track"] / RECIPE))
+    test, _ = sets_of(recipe, options.data, rules)
     counts = counts_of(options.entry / MASKS, test)
     entry |= worth(counts, rules, entry, test.task)
     entry["masks_sha256"] = sorted_sha256(options.entry / MASKS)

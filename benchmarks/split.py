@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from split_thief import CONTROLS, RATES, Thief
+from torch import Tensor, nn
 
 from mlguard.audit.findings import image_draws
 from mlguard.bundle import FileOwner, bundle2_bytes
@@ -30,14 +30,15 @@ from mlguard.bundle.backbone import IMAGES
 from mlguard.data import LabelledSet, open_split
 from mlguard.files import atomic_write
 from mlguard.keys import ModelKey
-from mlguard.models import NO_KEY, build_model, normalization_of
-from mlguard.models.split import GIGABYTE, Sliced, share_of
+from mlguard.models import NO_KEY, normalization_of
+from mlguard.models.split import Backbone, Sliced, share_of
 from mlguard.protect import DataFolder, Job, Run
 from mlguard.protect.evaluate import evaluate
 from mlguard.protect.export import cut, example_images, private_model
 from mlguard.recipe import Recipe, read_recipe
 from mlguard.runtime.providers import load_graph
 from mlguard.tasks import Counts
+from mlguard.transforms import ChannelPermutation
 
 KEY = ModelKey(hashlib.sha256(b"mlguard: split; protects nothing").digest())
 CPU = torch.device("cpu")
@@ -51,10 +52,9 @@ SHARES = {  # of the multiply-adds at the client, in %: widths of its slices, an
 WHOLE = "whole"
 ROUNDS = 201  # of timing; the halves run in turns
 LABELS = (1, 4, 16, 64, 101)  # the thief's, of the validation images
-STEPS = {"slices": 200, "whole": 100, "traffic": 200}
-RATES = {"slices": (1e-3, 3e-3), "whole": (3e-4, 1e-3), "traffic": (1e-3,)}
+PRIVATE = "private backbone"  # slices of his own beside the owner's trained backbone
+WAYS = (*CONTROLS, "traffic", PRIVATE)
 BATCH = 16
-SURE = 0.9  # probability above which the thief believes himself
 
 
 def main() -> None:
@@ -82,6 +82,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=128, help="of images, pixels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
+    parser.add_argument("--labels", type=int, nargs="*", default=LABELS)
     parser.add_argument("--only", default="", help="cells whose name has this")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True, help="the file of cells")
@@ -114,10 +116,29 @@ def pieces(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
         bench = Bench(options, share)
         yield f"{options.recipe}/{options.size}/costs/{share}", bench.costs
     bench = Bench(options, "20")
-    for labels in LABELS:
-        for way in STEPS:
+    for labels in options.labels:
+        for way in WAYS:
             name = f"{where}/thief/{labels}/{way}"
             yield name, lambda labels=labels, way=way: bench.thief(labels, way)
+
+
+class Permuted(nn.Module):
+    """A backbone whose maps leave it in the key's order of channels."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone, self.maps = backbone, backbone.maps
+        subkeys = KEY.for_model(bytes(16))
+        self.orders = [
+            torch.from_numpy(
+                ChannelPermutation.derive(subkeys, one.name, one.channels).order.copy()
+            )
+            for one in self.maps
+        ]
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        found = self.backbone(pixels)
+        return [one[:, order] for one, order in zip(found, self.orders, strict=True)]
 
 
 class Bench:
@@ -145,6 +166,7 @@ class Bench:
             "share": share.of_client,
             "private_parameters": size_of(model.private),
             "epochs": self.recipe.train.epochs,
+            "views": self.recipe.train.views,
             "training_seconds": seconds_of(run),
         }
 
@@ -193,77 +215,32 @@ class Bench:
         return job.protect(KEY, key_name="benchmark")
 
     def thief(self, labels: int, way: str) -> dict[str, Any]:
-        """The best that a thief gets in one way, over his learning rates.
-
-        slices: trains slices of his own beside the public backbone. whole: trains
-        everything from the public weights. traffic: as slices, and then on all images
-        that the host has seen, where he is sure of his own answers.
-        """
-        pool = stacked(self.split("validation"), labels)
-        tried = []
-        for rate in RATES[way]:
-            model = self.public_model()
-            if way == "whole":
-                model.thaw()
-                self.teach(model, pool, STEPS[way], rate)
-            else:
-                with model.remembering(GIGABYTE):
-                    self.teach(model, pool, STEPS["slices"], rate)
-                    if way == "traffic":
-                        seen = stacked(self.split("train"), None)
-                        believed = self.believed(model, seen[0])
-                        both = (
-                            torch.cat((pool[0], seen[0])),
-                            torch.cat((pool[1], believed)),
-                        )
-                        self.teach(model, both, STEPS[way], rate)
-            tried.append(self.score(model))
+        """The best that a thief gets in one way, over his learning rates."""
+        private = way == PRIVATE
+        thief = Thief(
+            self.recipe, self.options.data, self.private_host if private else None
+        )
+        way = "slices" if private else way
+        tried = [self.score(thief.train(way, labels, rate)) for rate in RATES[way]]
         task = self.split("test").task
         best = max(tried, key=task.score_of)
-        self.keep(f"thief-{labels}-{way}", best)
+        self.keep(f"thief-{labels}-{PRIVATE if private else way}", best)
         return {"score": task.score_of(best), "tried": [*map(task.score_of, tried)]}
 
+    def private_host(self) -> Sliced:
+        """A host whose backbone was trained, and whose maps are permuted by the key.
+
+        What `split` refuses to export: the whole model's backbone, with slices that
+        know nothing.
+        """
+        whole = Bench(self.options, WHOLE).trained().load_model()
+        assert isinstance(whole, Sliced)
+        host = whole.of_host(seed=1000 + self.options.seed)
+        host.backbone = Permuted(host.backbone).requires_grad_(False)
+        return host.train(host.training)
+
     def public_model(self) -> Sliced:
-        """What the host's memory holds, and slices that know nothing."""
-        torch.manual_seed(1000 + self.options.seed)
-        model = build_model(self.recipe.model, self.recipe.data.classes)
-        assert isinstance(model, Sliced)
-        return model
-
-    def teach(
-        self, model: Sliced, pool: tuple[Tensor, Tensor], steps: int, rate: float
-    ) -> None:
-        images, masks = pool
-        draws = torch.Generator().manual_seed(self.options.seed)
-        learned = [one for one in model.parameters() if one.requires_grad]
-        optimizer = torch.optim.AdamW(learned, lr=rate, weight_decay=1e-2)
-        normalization = normalization_of(self.recipe.model)
-        model.train()
-        for step in range(steps):
-            for group in optimizer.param_groups:
-                group["lr"] = rate * (1 - step / steps)
-            rows = torch.randint(len(images), (BATCH,), generator=draws)
-            flip = torch.randint(2, (BATCH,), generator=draws).bool()
-            shown, truth = mirrored(images[rows], flip), mirrored(masks[rows], flip)
-            logits = model(normalization(shown.float() / 255))
-            ignored = self.recipe.data.ignore_index
-            loss = F.cross_entropy(logits, truth.long(), ignore_index=ignored)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        model.eval()
-
-    @torch.inference_mode()
-    def believed(self, model: Sliced, images: Tensor) -> Tensor:
-        """The thief's own answers, and nothing where he is not sure."""
-        normalization = normalization_of(self.recipe.model)
-        found = []
-        for part in images.split(BATCH):
-            chances = model(normalization(part.float() / 255)).softmax(1)
-            sure, classes = chances.max(1)
-            unknown = self.recipe.data.ignore_index
-            found.append(classes.masked_fill(sure < SURE, unknown).to(torch.uint8))
-        return torch.cat(found)
+        return Thief(self.recipe, self.options.data).public_model()
 
     def score(self, model: torch.nn.Module) -> Counts:
         return evaluate(
@@ -304,22 +281,9 @@ def recipe_of(options: argparse.Namespace, share: str) -> Recipe:
         f"train.epochs={options.epochs}",
         f"train.seed={options.seed}",
         "train.checkpoint_s=60.0",
+        *options.set,
     ]
     return read_recipe(options.recipe, overrides=overrides)
-
-
-def stacked(images: LabelledSet, number: int | None) -> tuple[Tensor, Tensor]:
-    count = len(images) if number is None else min(number, len(images))
-    # spread over the split: neighbours are frames of one film
-    rows = np.linspace(0, len(images) - 1, count).round().astype(int)
-    pairs = [images[int(row)] for row in rows]
-    return torch.stack([a for a, _ in pairs]), torch.stack([b for _, b in pairs])
-
-
-def mirrored(batch: Tensor, flip: Tensor) -> Tensor:
-    batch = batch.clone()
-    batch[flip] = batch[flip].flip(-1)
-    return batch
 
 
 def size_of(module: torch.nn.Module) -> int:
@@ -348,13 +312,15 @@ def table(cells: Cells, options: argparse.Namespace) -> str:
         ratio = f"{cell['score'] / whole['score']:.1%}" if whole else ""
         number = f"{cell['private_parameters']:,}"
         lines.append(f"| {share} | {part} | {cell['score']:.3f} | {ratio} | {number} |")
-    lines += ["", "| labels | slices | whole | traffic | stolen value |", "|-|-|-|-|-|"]
-    for labels in LABELS:
-        names = [f"{where}/thief/{labels}/{way}" for way in STEPS]
-        if all(name in found for name in names):
-            scores = " | ".join(f"{found[name]['score']:.3f}" for name in names)
-            worth = stolen_value(Bench(options, "20"), labels)
-            lines.append(f"| {labels} | {scores} | {worth} |")
+    for title, way, share in (("traffic", "traffic", "20"), (PRIVATE, PRIVATE, WHOLE)):
+        heads = ["labels", "slices", "whole", title, "stolen value"]
+        lines += ["", f"| {' | '.join(heads)} |", "|-|-|-|-|-|"]
+        for labels in options.labels:
+            names = [f"{where}/thief/{labels}/{one}" for one in (*CONTROLS, way)]
+            if all(name in found for name in names):
+                scores = " | ".join(f"{found[name]['score']:.3f}" for name in names)
+                worth = stolen_value(Bench(options, share), labels, way)
+                lines.append(f"| {labels} | {scores} | {worth} |")
     lines += [
         "",
         "| share | client | host | sent | received | bundle |",
@@ -370,11 +336,11 @@ def table(cells: Cells, options: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
-def stolen_value(bench: "Bench", labels: int) -> str:
-    """What the host's memory and traffic add to the same labels; with 95 % interval.
+def stolen_value(bench: "Bench", labels: int, way: str) -> str:
+    """What a way of attack adds to the same labels, with its 95 % interval.
 
     The control is the better of training slices and training everything from the
-    public weights; the attack may be either of them, or use the traffic.
+    public weights; the attack is the best of these and of its own way.
     """
     task = bench.split("test").task
 
@@ -382,7 +348,7 @@ def stolen_value(bench: "Bench", labels: int) -> str:
         files = [bench.folder / f"thief-{labels}-{way}.npz" for way in ways]
         return max((np.load(file)["counts"] for file in files), key=task.score_of)
 
-    attack, control = best("slices", "whole", "traffic"), best("slices", "whole")
+    attack, control = best(*CONTROLS, way), best(*CONTROLS)
     path = bench.folder / f"accuracy-{bench.share}.npz"
     if not path.exists():
         return "the correct key is not measured"

@@ -1,13 +1,17 @@
 """Small models in two halves that tests share."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
 from mlguard.models.split import Backbone
+from mlguard.protect import DataFolder, Job, Run
+from mlguard.protect.export import export_run
 from mlguard.recipe import Recipe
-from tests.runs import small_recipe
+from mlguard.runtime import Session
+from tests.runs import KEY, small_recipe
 
 MAPS = ("features.2", "features.4")
 OVERRIDES = (
@@ -38,3 +42,26 @@ def public_weights(folder: Path, *, seed: int = 7) -> Path:
 def split_recipe(weights: Path, *overrides: str) -> Recipe:
     """A recipe of a model in two halves that trains in a second or two."""
     return small_recipe(*OVERRIDES, f"model.weights={weights}", *overrides)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A trained model in two halves, and both of its files."""
+
+    run: Run
+    bundle: Path
+    backbone: Path
+
+    def session(self, **options) -> Session:
+        return Session.open(self.bundle, KEY, backbone=self.backbone, **options)
+
+
+def exported(folder: Path) -> Exported:
+    """Train one under KEY for a second, and export it."""
+    recipe = split_recipe(public_weights(folder / "public"))
+    job = Job(folder / "run", recipe, DataFolder(None), device="cpu")
+    run = job.protect(KEY, key_name="acme")
+    report = export_run(run, KEY, folder / "acme.mlgb")
+    assert report.agreement == 1
+    assert report.backbone == folder / "backbone.onnx"
+    return Exported(run, folder / "acme.mlgb", report.backbone)

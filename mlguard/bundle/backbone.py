@@ -23,6 +23,7 @@ PROBED = 8  # numbers a map is compared by: means over so many groups of its cha
 # Of a map's largest number. Half precision and other hardware give 1e-3, other weights
 # give 1.
 PROBE_TOLERANCE = 0.02
+FILE = "backbone.onnx"  # its usual name, beside the bundle
 IMAGES = "images"  # the input of the backbone's graph
 
 Name = Annotated[Text, Field(min_length=1, max_length=1024)]

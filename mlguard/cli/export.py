@@ -97,8 +97,8 @@ def export(
     backbone: Annotated[
         Path | None,
         typer.Option(
-            help="Of a split model: where its public half goes; backbone.onnx beside "
-            "OUT unless said otherwise.",
+            help="Of a split model: where its public half goes, backbone.onnx beside "
+            "OUT unless said otherwise; for triton, where it is.",
             show_default=False,
         ),
     ] = None,
@@ -121,6 +121,7 @@ def export(
             key_at=key_at,
             instances=instances,
             version=model_version,
+            backbone=backbone,
             as_json=json,
         )
         return

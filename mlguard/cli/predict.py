@@ -14,6 +14,12 @@ from rich.progress import track
 
 from mlguard.bundle import backbone_of, glimpse_bundle, image_of, task_of
 from mlguard.cli.answers import Json, answer
+from mlguard.cli.backbone_place import (
+    BackboneAuthority,
+    BackbonePlace,
+    BackboneToken,
+    backbone_for,
+)
 from mlguard.cli.opening import (
     GrantFile,
     KeyOption,
@@ -75,14 +81,9 @@ def predict(
             help="How many threads compute one operator; 0 for the container's quota.",
         ),
     ] = 0,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            help="Of a split model: its backbone.onnx, or the address of a host that "
-            "runs it, https://HOST:PORT/v2/models/NAME.",
-            show_default=False,
-        ),
-    ] = None,
+    backbone: BackbonePlace = None,
+    backbone_token: BackboneToken = None,
+    backbone_ca: BackboneAuthority = None,
     grant: GrantFile = None,
     revocations: ListFile = None,
     signer: Trusted = None,
@@ -123,7 +124,8 @@ def predict(
         opened, key, unlock, grant=grant, revocations=revocations, signers=signer
     )
     compute = Compute(provider, threads)
-    with Session(opened, opener, compute=compute, backbone=backbone) as session:
+    beside = backbone_for(facts, backbone, backbone_token, backbone_ca)
+    with Session(opened, opener, compute=compute, backbone=beside) as session:
         say_passed_over(images)
         prepare_output_folder(out)
         refused, text = _answer(

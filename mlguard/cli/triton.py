@@ -32,7 +32,7 @@ KeyAt = Annotated[
     Literal["server", "client"],
     typer.Option(
         help="For triton: who has the key, server or client. With client, the host "
-        "gets a model that is not sealed, and no key."
+        "gets a model that is not sealed, or a split model's backbone, and no key."
     ),
 ]
 Instances = Annotated[
@@ -55,6 +55,7 @@ def write_triton(
     key_at: Literal["server", "client"],
     instances: int,
     version: int,
+    backbone: Path | None = None,
     as_json: bool = False,
 ) -> None:
     """Write a repository around an existing bundle.
@@ -73,7 +74,7 @@ def write_triton(
         instances=instances,
         key_at=key_at,
     )
-    folder = write_repository(bundle, out, served)
+    folder = write_repository(bundle, out, served, backbone=backbone)
     where = (
         key_source or "the source that MLGUARD_KEY_SOURCE names when the server starts"
     )

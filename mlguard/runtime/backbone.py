@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlguard.bundle import BackboneFacts, Tensor2
-from mlguard.bundle.backbone import IMAGES, misfit_of_probe, probe_image
+from mlguard.bundle.backbone import FILE, IMAGES, misfit_of_probe, probe_image
 from mlguard.bundle.graph_limits import check_graph
 from mlguard.errors import (
     BundleError,
@@ -53,26 +53,19 @@ class LocalBackbone:
     """The public half in this process, from exactly the exported file.
 
     Args:
-        content: The content of `backbone.onnx`.
+        content: The content of `backbone.onnx`, as `read_backbone` returns it.
         facts: The backbone that the private half was trained with.
         compute: How to compute.
         name: Its name in a refusal.
 
     Raises:
-        WrongBackbone: It is another file.
+        WrongBackbone: It is not a graph that onnxruntime loads.
         ProviderError: The provider is not available.
     """
 
     def __init__(
         self, content: bytes, facts: BackboneFacts, compute: Compute, *, name: str
     ) -> None:
-        if hashlib.sha256(content).hexdigest() != facts.sha256:
-            raise WrongBackbone(
-                f"{name} is not the backbone of this bundle: that is "
-                f"{facts.architecture} with {facts.weights}, its file has the SHA-256 "
-                f"{facts.sha256}",
-                hint="take the backbone.onnx that was exported with the bundle",
-            )
         try:
             check_graph(content, name=name, foreign=True)
             self._session = load(content, compute, Outside(), name=name)
@@ -90,14 +83,7 @@ class LocalBackbone:
             BundleError: It cannot be read.
             WrongBackbone: It is another file.
         """
-        try:
-            content = read_bounded(path, MAX_BYTES)
-        except OSError as error:
-            raise BundleError(
-                f"cannot read the backbone {path}: {error.strerror or error}",
-                hint="give the backbone.onnx that was exported with the bundle",
-            ) from None
-        return cls(content, facts, compute, name=str(path))
+        return cls(read_backbone(path, facts), facts, compute, name=str(path))
 
     def maps(self, images: NDArray[np.uint8]) -> Maps:
         """Compute the maps."""
@@ -131,12 +117,7 @@ class RemoteBackbone:
         self, endpoint: Endpoint, facts: BackboneFacts, *, batch: int = BATCH
     ) -> None:
         self._facts, self._batch, self._name = facts, batch, endpoint.shown
-        image = Tensor2(name=IMAGES, datatype="UINT8", shape=(-1, 3, -1, -1))
-        maps = [
-            Tensor2(name=one.name, datatype="FP16", shape=(-1, one.channels, -1, -1))
-            for one in facts.maps
-        ]
-        self._remote = Remote(endpoint, [image], maps)
+        self._remote = Remote(endpoint, [images_tensor()], maps_tensors(facts))
         try:
             self._check()
         except BaseException:
@@ -162,8 +143,7 @@ class RemoteBackbone:
         if problem := misfit_of_probe(self._facts, self.maps(probe_image())):
             raise RemoteError(
                 f"{self._name} runs another backbone: {problem}",
-                hint="the host must run the backbone.onnx that was exported with the "
-                "bundle",
+                hint=f"the host must run the {FILE} that was exported with the bundle",
             )
 
     def _starts(self, images: NDArray[np.uint8]) -> range:
@@ -178,12 +158,48 @@ class RemoteBackbone:
         return found
 
 
+def read_backbone(path: Path, facts: BackboneFacts) -> bytes:
+    """Read exactly the file that was exported with a private half.
+
+    Raises:
+        BundleError: It cannot be read.
+        WrongBackbone: It is another file.
+    """
+    try:
+        content = read_bounded(path, MAX_BYTES)
+    except OSError as error:
+        raise BundleError(
+            f"cannot read the backbone {path}: {error.strerror or error}",
+            hint=f"give the {FILE} that was exported with the bundle, with --backbone",
+        ) from None
+    if hashlib.sha256(content).hexdigest() != facts.sha256:
+        raise WrongBackbone(
+            f"{path} is not the backbone of this bundle: that is {facts.architecture} "
+            f"with {facts.weights}, its file has the SHA-256 {facts.sha256}",
+            hint=f"take the {FILE} that was exported with the bundle",
+        )
+    return content
+
+
+def images_tensor() -> Tensor2:
+    """Return the backbone's input."""
+    return Tensor2(name=IMAGES, datatype="UINT8", shape=(-1, 3, -1, -1))
+
+
+def maps_tensors(facts: BackboneFacts) -> tuple[Tensor2, ...]:
+    """Return the backbone's outputs."""
+    return tuple(
+        Tensor2(name=one.name, datatype="FP16", shape=(-1, one.channels, -1, -1))
+        for one in facts.maps
+    )
+
+
 def no_backbone(facts: BackboneFacts, *, name: str) -> BundleError:
     """Return the refusal of a private half without its backbone."""
     return BundleError(
         f"{name} is the private half of a model, beside {facts.architecture} with "
         f"{facts.weights}, which is not there",
-        hint="give its backbone.onnx, or the address of a host that runs it, with "
+        hint=f"give its {FILE}, or the address of a host that runs it, with "
         "--backbone or `Session.open(…, backbone=…)`",
     )
 
@@ -203,9 +219,14 @@ def backbone_at(
         RemoteError: The host does not answer, or runs another backbone.
         OptionError: The address cannot be used.
     """
-    if isinstance(place, str) and place.startswith(("http://", "https://")):
+    if isinstance(place, str) and is_address(place):
         return RemoteBackbone(endpoint_of(place), facts)
     return LocalBackbone.open(Path(place), facts, compute)
+
+
+def is_address(place: str) -> bool:
+    """Whether a place is an address, and not a file."""
+    return place.startswith(("http://", "https://"))
 
 
 def endpoint_of(address: str, **options: Any) -> Endpoint:
@@ -254,5 +275,9 @@ __all__ = [
     "backbone_at",
     "check_maps",
     "endpoint_of",
+    "images_tensor",
+    "is_address",
+    "maps_tensors",
     "no_backbone",
+    "read_backbone",
 ]

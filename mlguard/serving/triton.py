@@ -8,7 +8,8 @@ Anybody may read the repository: the bundle is sealed, and config.pbtxt names th
 where the server finds the key, not the key.
 
 Where the key stays at the client, the host gets the model of a bundle that is not
-sealed, and nothing of the key: `1/model.onnx` in place of the bundle.
+sealed, or the public backbone of a split one, and nothing of the key: `1/model.onnx` in
+place of the bundle.
 """
 
 import re
@@ -18,17 +19,18 @@ from pathlib import Path
 from typing import Literal
 
 from mlguard.bundle import (
-    Bundle,
     Bundle2,
     Glimpse,
     Tensor2,
+    backbone_of,
     glimpse_bundle,
     image_of,
     task_of,
 )
-from mlguard.bundle.about import key_in_model, predicts, prepared_input, shown_inputs
+from mlguard.bundle.about import predicts, shown_inputs
 from mlguard.errors import BundleError, OptionError, OutputExists
 from mlguard.files import read_bounded, write_new
+from mlguard.serving.at_host import HostModel, model_at_host
 from mlguard.serving.key_sources import holds_secret
 
 BUNDLE = "model.mlgb"
@@ -77,20 +79,25 @@ class Served:
     key_at: KeyAt = "server"
 
 
-def write_repository(bundle: Path, out: Path, served: Served) -> Path:
+def write_repository(
+    bundle: Path, out: Path, served: Served, *, backbone: Path | None = None
+) -> Path:
     """Write a model repository, or add a version to one.
 
     Args:
         bundle: The bundle.
         out: The repository; created if it does not exist.
         served: How to serve it.
+        backbone: Of a split model: its public half, which is what is served; None for
+            backbone.onnx beside the bundle.
 
     Returns:
         The folder of the model.
 
     Raises:
-        BundleError: The bundle cannot be read, or does not follow its specification; or
-            the key is to stay at the client, and the model needs it.
+        BundleError: The bundle or its backbone cannot be read, or does not follow its
+            specification; the key is to stay at the client, and the model needs it; or
+            it is to come to the server, which runs a public backbone.
         OptionError: A name or number is not valid in a configuration.
         OutputExists: The repository has this version of the model already.
         OutputError: There is no space, or the place is not writable.
@@ -98,9 +105,10 @@ def write_repository(bundle: Path, out: Path, served: Served) -> Path:
     _check(served)
     given = glimpse_bundle(bundle)
     if served.key_at == "client":
-        plain = without_key(given)
+        plain = model_at_host(given, backbone)
         config = configuration_at_host(plain, served)
     else:
+        _refuse_backbone(given, backbone)
         config = configuration(given, served)
     folder = out / served.name
     version = folder / str(served.version)
@@ -115,35 +123,12 @@ def write_repository(bundle: Path, out: Path, served: Served) -> Path:
         write_new(folder / "config.pbtxt", config.encode())
     if served.key_at == "client":
         code = MODEL.format(what="model", module="host_model")
-        write_new(version / PLAIN, plain.model)
+        write_new(version / PLAIN, plain.content)
     else:
         code = MODEL.format(what="bundle", module="triton_model")
         shutil.copyfile(bundle, version / BUNDLE)
     write_new(version / "model.py", code.encode())
     return folder
-
-
-def without_key(bundle: Bundle2 | Glimpse) -> Bundle:
-    """Return a bundle whose model runs without the key, or refuse it.
-
-    Raises:
-        BundleError: The model needs the key, or is sealed.
-        MalformedBundle: The file does not follow the specification.
-    """
-    name = bundle.name
-    if reason := key_in_model(bundle.manifest):
-        raise BundleError(
-            f"{name}: {reason}",
-            hint="without `--key-at client` the server gets the key; or take a method "
-            "that acts on images alone (shf, np, ffx, orthogonal)",
-        )
-    if bundle.sealed or isinstance(bundle, Bundle2):
-        raise BundleError(
-            f"{name} is sealed, and a host without the key cannot open it",
-            hint="`mlguard export RUN --no-seal` writes what such a host may have; "
-            "under the method `weights` there is nothing that it may",
-        )
-    return bundle.whole()
 
 
 def configuration(bundle: Bundle2 | Glimpse, served: Served) -> str:
@@ -194,24 +179,36 @@ output [
 {tail}"""
 
 
-def configuration_at_host(bundle: Bundle, served: Served) -> str:
-    """The text of config.pbtxt for a host that runs the model and has no key.
-
-    It takes normalized pixels and gives scores.
+def configuration_at_host(model: HostModel, served: Served) -> str:
+    """Return the text of config.pbtxt for a host without a key.
 
     Raises:
-        OptionError: The bundle has a tensor of a type that Triton does not know.
+        OptionError: The model has a tensor of a type that Triton does not know.
     """
-    image = image_of(bundle.manifest)
-    if image is None:
-        raise AssertionError("a bundle of format 1 takes images")
-    tensors = _input(_of_one(prepared_input(image)))
-    tensors += "".join(
-        _output(_of_one(Tensor2(name=one.name, datatype=one.datatype, shape=one.shape)))
-        for one in bundle.manifest.outputs
-    )
-    head = f"{_head(served)}max_batch_size: {served.max_batch}\n"
+    tensors = "".join(_input(_of_one(one)) for one in model.inputs)
+    tensors += "".join(_output(_of_one(one)) for one in model.outputs)
+    batch = max(served.max_batch, model.batch)
+    head = f"{_head(served)}max_batch_size: {batch}\n"
     return f"{head}{tensors}{_batching(served)}\n{_tail(served)}"
+
+
+def _refuse_backbone(bundle: Bundle2 | Glimpse, backbone: Path | None) -> None:
+    """Refuse the key at a server that should run a public half.
+
+    Raises:
+        BundleError: The bundle is a private half, or a backbone is given in vain.
+    """
+    if backbone_of(bundle.manifest) is not None:
+        raise BundleError(
+            f"{bundle.name} is the private half of a split model: the server runs the "
+            "public one, and the key stays at the client",
+            hint="give --key-at client",
+        )
+    if backbone is not None:
+        raise BundleError(
+            f"--backbone {backbone}: {bundle.name} is a whole model",
+            hint="leave it out",
+        )
 
 
 def _of_one(tensor: Tensor2) -> Tensor2:

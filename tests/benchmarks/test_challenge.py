@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlguard.recipe import dump_recipe
 from tests.audits import make_run
 from tests.benchmarks.conftest import BENCHMARKS
+from tests.splits import public_weights, split_recipe
 
 LAYERS = "stages.0.branch.2,stages.2.branch.2"
 
@@ -126,6 +128,33 @@ def test_masks_that_are_no_masks_are_refused(challenge, made, entry) -> None:
     mask.unlink()
     with pytest.raises(SystemExit, match="for every test image"):
         challenge.main(["score", str(made), str(entry)])
+
+
+def test_the_split_track_gives_out_what_a_host_has(
+    challenge, tmp_path, monkeypatch
+) -> None:
+    weights, made, out = public_weights(tmp_path), tmp_path / "made", tmp_path / "entry"
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(dump_recipe(split_recipe(weights, "data.shapes_images=[8,4,3]")))
+    given = ["--ancestor", str(weights)]
+    challenge.main(["split", str(made), "--recipe", str(recipe), *given])
+    names = {path.name for path in (made / "split").iterdir()}
+    assert names == {"private.mlgb", "backbone.onnx", "recipe.toml"}
+    thief = importlib.import_module("split_thief")
+    monkeypatch.setattr(thief, "STEPS", {"slices": 2, "whole": 1, "traffic": 1})
+    labels = ["--track", "split", "--labels", "4", *given]
+    challenge.main(["controls", str(made), *labels])
+    challenge.main(
+        ["attack", str(made), *labels, "--attack", "traffic", "--out", str(out)]
+    )
+    challenge.main(["score", str(made), str(out)])
+    (row,) = json.loads((made / "leaderboard.json").read_text())["entries"]
+    assert (row["track"], row["name"]) == ("split", "traffic on the public backbone")
+    more = ["--attack", "public-ancestor", "--out", str(tmp_path / "none")]
+    with pytest.raises(SystemExit, match="no attack on track split"):
+        challenge.main(["attack", str(made), *labels, *more])
+    with pytest.raises(SystemExit, match="a challenge without this track"):
+        challenge.main(["split", str(made), "--recipe", str(recipe), *given])
 
 
 def test_other_images_and_a_filled_folder_are_refused(

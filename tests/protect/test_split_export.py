@@ -3,7 +3,6 @@
 import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -57,29 +56,19 @@ from tests.grants.people import HOSPITAL, OWNER
 from tests.issuing.files import JUNE_TERMS
 from tests.runs import KEY, OTHER_KEY, small_run
 from tests.runtime.oip_server import Host, answer_of, host
-from tests.splits import MAPS, OVERRIDES, public_weights, split_recipe
-
-
-@dataclass(frozen=True)
-class Exported:
-    run: Run
-    bundle: Path
-    backbone: Path
-
-    def session(self, **options) -> Session:
-        return Session.open(self.bundle, KEY, backbone=self.backbone, **options)
+from tests.splits import (
+    MAPS,
+    OVERRIDES,
+    Exported,
+    exported,
+    public_weights,
+    split_recipe,
+)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    folder = tmp_path_factory.mktemp("halves")
-    recipe = split_recipe(public_weights(folder / "public"))
-    job = Job(folder / "run", recipe, DataFolder(None), device="cpu")
-    run = job.protect(KEY, key_name="acme")
-    report = export_run(run, KEY, folder / "acme.mlgb")
-    assert report.agreement == 1
-    assert report.backbone == folder / "backbone.onnx"
-    return Exported(run, folder / "acme.mlgb", report.backbone)
+    return exported(tmp_path_factory.mktemp("halves"))
 
 
 def images(*sides: int, count: int = 3) -> np.ndarray:
@@ -207,6 +196,40 @@ def test_predict_takes_a_file_or_an_address(
         np.testing.assert_array_equal(found, made.session().predict(shown[None])[0])
     with pytest.raises(BundleError, match="private half"):
         predict.predict(made.bundle, given, key="acme", out=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_predict_shows_a_host_its_token(
+    made: Exported, served: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "read_model_key", lambda *_, **__: KEY)
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    token, there = tmp_path / "token", f"{served.url}/v2/models/acme"
+    token.write_text("s3cret-T0ken\n")
+
+    def ask(name: str, **options: object) -> None:
+        given = {"backbone": there, "backbone_token": token} | options
+        images = [tmp_path / "a.png"]
+        predict.predict(made.bundle, images, key="acme", out=tmp_path / name, **given)
+
+    ask("masks")
+    assert {headers["Authorization"] for _, headers, _ in served.asked} == {
+        "Bearer s3cret-T0ken"
+    }
+    for options, words in (
+        ({"backbone": str(made.backbone)}, "are for a host: give its address"),
+        ({"backbone_token": tmp_path / "none"}, "cannot read the token in"),
+        ({"backbone_ca": token}, "ca_file: cannot read"),
+    ):
+        if "backbone_ca" in options:
+            options["backbone"] = there.replace("http:", "https:")
+        with pytest.raises(OptionError, match=words) as refusal:
+            ask("none", **options)
+        assert "s3cret" not in str(refusal.value)
+    token.write_text("two words")
+    with pytest.raises(OptionError, match="without spaces") as refusal:
+        ask("none")
+    assert "two words" not in str(refusal.value)
     assert not (tmp_path / "none").exists()
 
 

@@ -23,7 +23,7 @@ from mlguard.bundle import (
     glimpse_bundle,
     write_bundle2,
 )
-from mlguard.bundle.backbone import IMAGES, probe_image, probe_of
+from mlguard.bundle.backbone import FILE, IMAGES, probe_image, probe_of
 from mlguard.canonical import canonical
 from mlguard.errors import (
     MalformedRun,
@@ -48,7 +48,6 @@ from mlguard.runtime.providers import load_graph, run_feeds
 from mlguard.transforms import TransformSet
 from mlguard.validation import problems_of
 
-BACKBONE = "backbone.onnx"  # beside the bundle, unless said otherwise
 NOTE = "mlguard.backbone"  # in the backbone's metadata
 PUBLIC = "public weights alone; nothing in this file is secret, or was trained further"
 
@@ -90,7 +89,7 @@ def export_halves(
         BundleError: The model does not fit into a bundle.
         OutputError: There is no space, or a folder is not writable.
     """
-    place = out.parent / BACKBONE if backbone is None else backbone
+    place = out.parent / FILE if backbone is None else backbone
     halves = cut(run, model)
     new = not _is_there(place, halves.facts.sha256)
     subkeys = protection_of(run).subkeys(key)
@@ -289,7 +288,7 @@ def _take_images(host: onnx.ModelProto, normalization: Normalization) -> None:
 
 
 def _probed(content: bytes, model: Sliced) -> tuple[BackboneMap, ...]:
-    session = load_graph(content, name=BACKBONE)
+    session = load_graph(content, name=FILE)
     maps = model.backbone.maps
     found = run_feeds(session, [one.name for one in maps], {IMAGES: probe_image()})
     return tuple(

@@ -1,0 +1,127 @@
+"""The thief of a split model's host, and whoever has the same labels and no host.
+
+He has the public weights, the host's memory and traffic, and some labelled images. What
+he can do with the first two is open to everybody, for the host's memory is a download:
+
+slices   trains slices of his own beside the public backbone
+whole    trains everything from the public weights
+traffic  as slices, and then on all images that the host has seen, where he is sure
+
+"slices" and "whole" are the control. "traffic" takes as many steps as "slices".
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mlguard.data import LabelledSet, open_split
+from mlguard.models import build_model, normalization_of
+from mlguard.models.split import GIGABYTE, Sliced
+from mlguard.recipe import Recipe
+
+STEPS = {"slices": 400, "whole": 200, "traffic": 200}  # the last after as many alone
+RATES = {"slices": (1e-3, 3e-3), "whole": (3e-4, 1e-3), "traffic": (1e-3, 3e-3)}
+CONTROLS = ("slices", "whole")
+BATCH = 16
+SURE = 0.9  # probability above which the thief believes himself
+
+
+@dataclass(frozen=True)
+class Thief:
+    """Trains without the private half.
+
+    Attributes:
+        recipe: Of the split model; it names the public weights.
+        data: The data set's folder; the labels are of its validation split.
+        host: What he trains beside, with slices that know nothing; None for the public
+            backbone, which everybody has.
+    """
+
+    recipe: Recipe
+    data: Path
+    host: Callable[[], Sliced] | None = None
+
+    def train(self, way: str, labels: int, rate: float) -> Sliced:
+        """Train in one way, with one learning rate."""
+        model = self.public_model() if self.host is None else self.host()
+        pool = stacked(self.split("validation"), labels)
+        if way == "whole":
+            model.thaw()
+            self.teach(model, pool, STEPS[way], rate)
+            return model
+        alone = STEPS["slices"] - STEPS["traffic"] * (way == "traffic")
+        with model.remembering(GIGABYTE):
+            self.teach(model, pool, alone, rate)
+            if way == "traffic":
+                seen = stacked(self.split("train"), None)[0]
+                both = torch.cat((pool[0], seen))
+                truth = torch.cat((pool[1], self.believed(model, seen)))
+                self.teach(model, (both, truth), STEPS[way], rate)
+        return model
+
+    def public_model(self) -> Sliced:
+        """Return what the host's memory holds, and slices that know nothing."""
+        torch.manual_seed(1000 + self.recipe.train.seed)
+        model = build_model(self.recipe.model, self.recipe.data.classes)
+        assert isinstance(model, Sliced)
+        return model
+
+    def split(self, name: str) -> LabelledSet:
+        seed = self.recipe.train.seed
+        return open_split(self.recipe.data, self.data, name, seed=seed)
+
+    def teach(
+        self, model: Sliced, pool: tuple[Tensor, Tensor], steps: int, rate: float
+    ) -> None:
+        images, masks = pool
+        draws = torch.Generator().manual_seed(self.recipe.train.seed)
+        learned = [one for one in model.parameters() if one.requires_grad]
+        optimizer = torch.optim.AdamW(learned, lr=rate, weight_decay=1e-2)
+        normalization = normalization_of(self.recipe.model)
+        model.train()
+        for step in range(steps):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * (1 - step / steps)
+            rows = torch.randint(len(images), (BATCH,), generator=draws)
+            flip = torch.randint(2, (BATCH,), generator=draws).bool()
+            shown, truth = mirrored(images[rows], flip), mirrored(masks[rows], flip)
+            logits = model(normalization(shown.float() / 255))
+            ignored = self.recipe.data.ignore_index
+            loss = F.cross_entropy(logits, truth.long(), ignore_index=ignored)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        model.eval()
+
+    @torch.inference_mode()
+    def believed(self, model: Sliced, images: Tensor) -> Tensor:
+        """Return the thief's own answers, and nothing where he is not sure."""
+        normalization = normalization_of(self.recipe.model)
+        found = []
+        for part in images.split(BATCH):
+            chances = model(normalization(part.float() / 255)).softmax(1)
+            sure, classes = chances.max(1)
+            unknown = self.recipe.data.ignore_index
+            found.append(classes.masked_fill(sure < SURE, unknown).to(torch.uint8))
+        return torch.cat(found)
+
+
+def stacked(images: LabelledSet, number: int | None) -> tuple[Tensor, Tensor]:
+    count = len(images) if number is None else number
+    if count > len(images):
+        raise SystemExit(f"{count} labels: there are {len(images)} images")
+    # spread over the split: neighbours are frames of one film
+    rows = np.linspace(0, len(images) - 1, count).round().astype(int)
+    pairs = [images[int(row)] for row in rows]
+    return torch.stack([a for a, _ in pairs]), torch.stack([b for _, b in pairs])
+
+
+def mirrored(batch: Tensor, flip: Tensor) -> Tensor:
+    batch = batch.clone()
+    batch[flip] = batch[flip].flip(-1)
+    return batch
