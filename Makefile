@@ -13,8 +13,8 @@ GUARD  := $(BIN)/mlguard
 WHEEL  := .wheel
 FEWER  := --set train.epochs=1 --set data.shapes_images=[64,8,8]
 
-.PHONY: help bench demo commands wheel test check coverage test-oldest docs docs-serve fuzz \
-  release setup clean
+.PHONY: help bench demo commands wheel test check coverage test-oldest docs docs-serve man \
+  fuzz release setup clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sort | awk -F ':.*## ' '{printf "%-13s %s\n", $$1, $$2}'
@@ -73,7 +73,7 @@ coverage: $(VENV)/.dev ## of keystore, bundle and runtime, by their own tests, w
 test-oldest: ## the quick tests with the oldest versions that pyproject.toml allows
 	rm -rf .oldest
 	$(PYTHON) -m venv .oldest
-	.oldest/bin/python -m pip install --quiet --constraint .ci/oldest.txt --editable '.[cpu,onnx]' \
+	.oldest/bin/python -m pip install --quiet --constraint .ci/oldest.txt --editable '.[cpu,onnx,pkcs11,sql]' \
 	  pytest hypothesis safetensors
 	OMP_NUM_THREADS=1 .oldest/bin/python -m pytest -q -p no:cacheprovider $(OLDEST)
 
@@ -83,10 +83,13 @@ docs: $(VENV)/.dev ## the site, into build/site
 docs-serve: docs ## and show it on http://127.0.0.1:8000
 	cd build/site && ../../$(BIN)/python -m http.server --bind 127.0.0.1 8000
 
+man: $(VENV)/.dev ## a man page for each command, into build/man
+	$(BIN)/python docs/_site/man.py build/man
+
 fuzz: $(VENV)/.dev ## feed broken files to every parser for SECONDS (60) each
 	$(BIN)/python -m tests.fuzzing $(or $(SECONDS),60)
 
-release: $(VENV)/.dev wheel ## wheel, source, checks and a bill of materials, into dist/
+release: $(VENV)/.dev man wheel ## wheel, source, checks and a bill of materials, into dist/
 	rm -rf dist
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt build twine cyclonedx-bom
 	$(BIN)/python -m build --outdir dist

@@ -191,7 +191,17 @@ class FileStorage(Storage):
         try:
             yield
         finally:
+            self._unlock()
+
+    def _unlock(self) -> None:
+        try:
             self._lock.release()
+        except OSError as error:
+            # An older filelock raises what closing the file says once it is unlocked.
+            if self._lock.is_locked:
+                raise KeystoreNotWritable(
+                    f"cannot unlock {self._path}: {_reason(error)}"
+                ) from None
 
     def _make_lock_file(self) -> None:
         # filelock takes a place where no file can be made for one in use, and waits.

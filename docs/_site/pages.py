@@ -81,8 +81,7 @@ def examples_in(root: Path) -> dict[str, list[tuple[str, str]]]:
 def _commands(root: Path) -> dict[str, str]:
     tree = typer.main.get_command(app)
     found = list(leaves(tree))
-    names = [path for path, _ in found]
-    examples = examples_in(root)
+    examples = examples_of(root, [path for path, _ in found])
     rows = [
         f"| [`mlguard {path}`]({path.replace(' ', '-')}.md) | {_first_line(command)} |"
         for path, command in found
@@ -95,15 +94,23 @@ def _commands(root: Path) -> dict[str, str]:
     )
     pages = {"reference/cli/index.md": head + "\n".join(rows) + "\n"}
     for path, command in found:
-        shown = [
+        name = f"reference/cli/{path.replace(' ', '-')}.md"
+        pages[name] = _command(path, command, examples[path])
+    return pages
+
+
+def examples_of(root: Path, names: list[str]) -> dict[str, list[tuple[str, str]]]:
+    """Command lines on our pages, each with its page, by the command they call."""
+    found = examples_in(root)
+    return {
+        path: [
             (line, place)
-            for place, lines in examples.items()
+            for place, lines in found.items()
             for whole, line in lines
             if _is_of(whole, path, names)
         ]
-        name = f"reference/cli/{path.replace(' ', '-')}.md"
-        pages[name] = _command(path, command, shown)
-    return pages
+        for path in names
+    }
 
 
 def _first_line(command: Any) -> str:
@@ -142,7 +149,9 @@ def _command(path: str, command: Any, shown: list[tuple[str, str]]) -> str:
         variable = f" Variable: `{option.envvar}`." if option.envvar else ""
         needed = " **Needed.**" if option.required else ""
         told = _cell(option.help or "") + variable + needed
-        text.append(f"| {names} | {told} | {_default(option)} |")
+        default = default_of(option)
+        shown_default = f"`{default}`" if default else ""
+        text.append(f"| {names} | {told} | {shown_default} |")
     if shown:
         text += ["", "## Examples", ""]
         seen: set[str] = set()
@@ -158,13 +167,17 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-def _default(option: Any) -> str:
+def default_of(option: Any) -> str:
+    """The value of an option that is not given, as text; empty if there is none."""
     value = option.default
     if option.required or option.show_default is False or value in (None, False, ()):
         return ""
     if callable(value) or isinstance(value, Path):
-        return ""  # a place in the home folder of whoever builds this page
-    return f"`{getattr(value, 'value', value)}`"
+        return ""
+    if value is True:
+        return str(option.opts[0])
+    # A place is shown as everybody's, not in the home of whoever builds this page.
+    return str(getattr(value, "value", value)).replace(str(Path.home()), "~")
 
 
 # Recipes

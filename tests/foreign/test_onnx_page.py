@@ -71,6 +71,19 @@ def test_from_a_file_to_a_customers_prediction(
     assert agreement > 0.9  # his weights carry his mark
 
 
+def test_the_first_block_of_the_readme_prints_what_it_says(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = (PAGE.parents[2] / "README.md").read_text()
+    (block,) = re.findall(r"^```text\n(.*?)^```", readme, re.S | re.M)
+    for part in block.split("$ mlguard ")[1:]:
+        command, *shown = part.splitlines()
+        assert run(shlex.split(command)) == 0
+        printed = capsys.readouterr().out
+        for line in shown:  # names, sizes and ids differ
+            assert line.split()[0] in printed
+
+
 def test_the_example_runs(home: Path) -> None:
     assert run(["keygen", "acme"]) == 0
     line = ["export", "model.onnx", "--key", "acme", "--out", "acme.mlgb"]

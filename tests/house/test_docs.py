@@ -104,3 +104,44 @@ def test_commands_and_their_options_exist(page: Path) -> None:
 
 def test_readme_names_the_five_commands() -> None:
     assert {line.split()[0] for line in commands_of(PAGES[0])} >= FIVE
+
+
+# Pages for somebody who wants to do something; others explain, or list.
+DOING = (
+    "README.md",
+    "docs/tutorial.md",
+    "docs/audit.md",
+    "docs/bind.md",
+    "docs/challenge.md",
+    "docs/data.md",
+    "docs/deploy.md",
+    "docs/reproduce.md",
+    "docs/split.md",
+    "docs/customers",
+    "docs/deploy",
+    "docs/keystore",
+    "docs/models",
+)
+PROSE_FIRST = 110  # words before the first thing to type; less than half a screen
+TYPED = re.compile(r"^(?:```|    \S)", re.M)
+
+
+def words_first(text: str) -> int:
+    """How many words stand before the first block of commands or code."""
+    block = TYPED.search(text)
+    return len(text[: block.start() if block else None].split())
+
+
+def doing() -> list[Path]:
+    return [page for page in PAGES if str(page.relative_to(ROOT)).startswith(DOING)]
+
+
+def test_a_page_for_doing_begins_with_what_to_type() -> None:
+    assert len(doing()) > 25
+    long = {page.name: words_first(page.read_text()) for page in doing()}
+    assert {name: n for name, n in long.items() if n > PROSE_FIRST} == {}
+
+
+def test_a_screen_of_prose_would_be_seen() -> None:
+    assert words_first("word " * 200 + "\n\n    mlguard keygen acme\n") == 200
+    assert words_first("# A page\n\n```sh\nmlguard doctor\n```\n") == 3

@@ -27,6 +27,7 @@ from keystore import (
 from keystore.storage import Revision, RevisionChanged
 from tests.keystore.databases import PASSWORD, Postgres
 
+pytest.importorskip("sqlalchemy", reason="a keystore in a database, the extra `sql`")
 SECRET = b"\x07" * 32
 ROOT = Path(__file__).parents[2]
 WRITER = """
