@@ -313,8 +313,8 @@ def table(cells: Cells, options: argparse.Namespace) -> str:
         number = f"{cell['private_parameters']:,}"
         lines.append(f"| {share} | {part} | {cell['score']:.3f} | {ratio} | {number} |")
     for title, way, share in (("traffic", "traffic", "20"), (PRIVATE, PRIVATE, WHOLE)):
-        heads = ["labels", "slices", "whole", title, "stolen value"]
-        lines += ["", f"| {' | '.join(heads)} |", "|-|-|-|-|-|"]
+        heads = ["labels", *CONTROLS, title, "stolen value"]
+        lines += ["", f"| {' | '.join(heads)} |", "|-" * len(heads) + "|"]
         for labels in options.labels:
             names = [f"{where}/thief/{labels}/{one}" for one in (*CONTROLS, way)]
             if all(name in found for name in names):
@@ -339,8 +339,8 @@ def table(cells: Cells, options: argparse.Namespace) -> str:
 def stolen_value(bench: "Bench", labels: int, way: str) -> str:
     """What a way of attack adds to the same labels, with its 95 % interval.
 
-    The control is the better of training slices and training everything from the
-    public weights; the attack is the best of these and of its own way.
+    The control is the best of what is open to everybody; the attack is the best of
+    these and of its own way.
     """
     task = bench.split("test").task
 

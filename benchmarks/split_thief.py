@@ -1,13 +1,15 @@
 """The thief of a split model's host, and whoever has the same labels and no host.
 
-He has the public weights, the host's memory and traffic, and some labelled images. What
-he can do with the first two is open to everybody, for the host's memory is a download:
+He has the public weights, the host's memory and traffic, some labelled images, and
+others of his own without labels. The host's memory is a download, so all but the
+traffic is open to everybody, and is the control:
 
-slices   trains slices of his own beside the public backbone
-whole    trains everything from the public weights
-traffic  as slices, and then on all images that the host has seen, where he is sure
+slices      trains slices of his own beside the public backbone
+whole       trains everything from the public weights
+unlabelled  as slices, and then on his other images too, where he is sure
+traffic     as slices, and then on all images that the host has seen, where he is sure
 
-"slices" and "whole" are the control. "traffic" takes as many steps as "slices".
+The last two take as many steps as the first.
 """
 
 from collections.abc import Callable
@@ -24,9 +26,10 @@ from mlguard.models import build_model, normalization_of
 from mlguard.models.split import GIGABYTE, Sliced
 from mlguard.recipe import Recipe
 
-STEPS = {"slices": 400, "whole": 200, "traffic": 200}  # the last after as many alone
-RATES = {"slices": (1e-3, 3e-3), "whole": (3e-4, 1e-3), "traffic": (1e-3, 3e-3)}
-CONTROLS = ("slices", "whole")
+STEPS = {"slices": 400, "whole": 200, "unlabelled": 200, "traffic": 200}
+RATES = {way: (1e-3, 3e-3) for way in STEPS} | {"whole": (3e-4, 1e-3)}
+CONTROLS = ("slices", "whole", "unlabelled")
+MORE = {"unlabelled": "validation", "traffic": "train"}  # where images are from
 BATCH = 16
 SURE = 0.9  # probability above which the thief believes himself
 
@@ -54,11 +57,11 @@ class Thief:
             model.thaw()
             self.teach(model, pool, STEPS[way], rate)
             return model
-        alone = STEPS["slices"] - STEPS["traffic"] * (way == "traffic")
+        alone = STEPS["slices"] - (STEPS[way] if way in MORE else 0)
         with model.remembering(GIGABYTE):
             self.teach(model, pool, alone, rate)
-            if way == "traffic":
-                seen = stacked(self.split("train"), None)[0]
+            if way in MORE:
+                seen = stacked(self.split(MORE[way]), None)[0]
                 both = torch.cat((pool[0], seen))
                 truth = torch.cat((pool[1], self.believed(model, seen)))
                 self.teach(model, (both, truth), STEPS[way], rate)

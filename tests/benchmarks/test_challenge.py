@@ -141,7 +141,7 @@ def test_the_split_track_gives_out_what_a_host_has(
     names = {path.name for path in (made / "split").iterdir()}
     assert names == {"private.mlgb", "backbone.onnx", "recipe.toml"}
     thief = importlib.import_module("split_thief")
-    monkeypatch.setattr(thief, "STEPS", {"slices": 2, "whole": 1, "traffic": 1})
+    monkeypatch.setattr(thief, "STEPS", {**dict.fromkeys(thief.STEPS, 1), "slices": 2})
     labels = ["--track", "split", "--labels", "4", *given]
     challenge.main(["controls", str(made), *labels])
     challenge.main(
