@@ -40,9 +40,33 @@ Classifier = Literal[
 ]
 CLASSIFIERS: tuple[str, ...] = get_args(Classifier)
 SLICED = ("sliced_segmenter", "sliced_classifier")  # in two halves
-# Encoders of torchvision with public weights; docs/split.md.
+# Encoders of torchvision with public weights, whose maps have ceil(side / stride) rows
+# and columns; docs/split.md.
 Backbone = Literal[
-    "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "resnet18", "resnet50"
+    "efficientnet_b0",
+    "efficientnet_b1",
+    "efficientnet_b2",
+    "efficientnet_b3",
+    "efficientnet_b4",
+    "efficientnet_v2_s",
+    "mnasnet0_5",
+    "mnasnet1_0",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
+    "regnet_x_400mf",
+    "regnet_x_1_6gf",
+    "regnet_y_400mf",
+    "regnet_y_1_6gf",
+    "regnet_y_3_2gf",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnext50_32x4d",
+    "shufflenet_v2_x0_5",
+    "shufflenet_v2_x1_0",
+    "wide_resnet50_2",
 ]
 # Keys of models protected here are never integer seeds, so this attack is off by
 # default.
