@@ -65,16 +65,33 @@ class FilePairs:
             DatasetError: A file is missing or damaged, or the two do not match.
         """
         paths = self._paths[index]
-        image_bytes, mask_bytes = read_file(paths.image), read_file(paths.mask)
-        image = decode_image(image_bytes, paths.image)
-        mask = decode_mask(mask_bytes, paths.mask)
-        turned = _turned_by(image_bytes, paths.image)
-        if image.shape[:2] != mask.shape:
-            raise _unlike(image, mask, paths, turned)
-        _check_values(mask, paths.mask, self._spec)
-        digest = hashlib.sha256(hashlib.sha256(image_bytes).digest() + mask_bytes)
-        only_image = turned != UPRIGHT and _turned_by(mask_bytes, paths.mask) == UPRIGHT
-        return Pair(image, mask, digest.digest(), turned=only_image)
+        image, mask = read_file(paths.image), read_file(paths.mask)
+        return decode_pair(image, mask, paths, self._spec)
+
+
+def decode_pair(
+    image_bytes: bytes, mask_bytes: bytes, paths: PairPaths, spec: recipe.Data
+) -> Pair:
+    """Decode an image and its mask.
+
+    Args:
+        image_bytes: The image's file.
+        mask_bytes: The mask's.
+        paths: What messages call them.
+        spec: The recipe's [data].
+
+    Raises:
+        DatasetError: One is damaged, or the two do not match.
+    """
+    image = decode_image(image_bytes, paths.image)
+    mask = decode_mask(mask_bytes, paths.mask)
+    turned = _turned_by(image_bytes, paths.image)
+    if image.shape[:2] != mask.shape:
+        raise _unlike(image, mask, paths, turned)
+    _check_values(mask, paths.mask, spec)
+    digest = hashlib.sha256(hashlib.sha256(image_bytes).digest() + mask_bytes)
+    only_image = turned != UPRIGHT and _turned_by(mask_bytes, paths.mask) == UPRIGHT
+    return Pair(image, mask, digest.digest(), turned=only_image)
 
 
 def decode_image(content: bytes, path: Path) -> NDArray[np.uint8]:

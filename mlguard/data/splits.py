@@ -18,6 +18,7 @@ from mlguard.data.files import FilePairs
 from mlguard.data.folder import folder_ids, folder_pairs
 from mlguard.data.labelled import LabelledSet, Source
 from mlguard.data.shapes import ShapesSource, shapes_ids
+from mlguard.data.shards import ShardPairs, shard_ids
 from mlguard.data.voc import voc_ids, voc_pairs
 from mlguard.errors import DatasetError
 
@@ -103,6 +104,8 @@ def _reader(spec: recipe.Data, root: Path, *, download: bool) -> Callable[[str],
             return partial(cifar10_ids, root, download=download)
         case "imagefolder" | "imagenet":
             return partial(class_file_ids, root, spec=spec)
+        case "shards":
+            return partial(shard_ids, root)
         case _:
             return partial(folder_ids, root)
 
@@ -115,6 +118,8 @@ def _files(spec: recipe.Data, root: Path, name: str, ids: Ids) -> Source:
             return Cifar10Source(root, ids)
         case "imagefolder" | "imagenet":
             return ClassFiles(root / name, ids, spec)
+        case "shards":
+            return ShardPairs(root, name, ids, spec)
         case _:
             return FilePairs(folder_pairs(root, ids), spec)
 

@@ -17,7 +17,9 @@ from mlguard.rules import BYTE_MAX, MAX_CLASSES, TaskName
 
 MAX_SEGMENTED = BYTE_MAX  # a mask is one byte a pixel, and one value is ignored
 
-Kind = Literal["voc", "folder", "shapes", "cifar10", "imagefolder", "imagenet"]
+Kind = Literal[
+    "voc", "folder", "shards", "shapes", "cifar10", "imagefolder", "imagenet"
+]
 CLASSIFIED = ("cifar10", "imagefolder", "imagenet")  # kinds whose images have one class
 
 
