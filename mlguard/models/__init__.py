@@ -3,6 +3,7 @@
 architectures/  what a recipe's `model.name` can name
 conditions/     what is done to images and feature maps when a model runs
 binding/        rewriting a trained model so that it computes the same under a key
+detectors.py    the network inside an object detector
 weights.py      the weights a model starts from, and their mean and std
 
 The room knows nothing of training, result files or audits.

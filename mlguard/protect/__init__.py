@@ -9,10 +9,19 @@ modules/     any other torch module, or a .pt2 file, as a bundle
 The room knows no keystore: it is handed a ModelKey.
 """
 
+from mlguard.models.binding import fold_permutations, layers_of
 from mlguard.protect.binding import Bound, bind_model, bound_recipe, rebind_run
 from mlguard.protect.device import new_accelerator, pick_device
 from mlguard.protect.evaluate import evaluate, predict_classes
-from mlguard.protect.modules import Answer, BoundModule, Pixels, bind, bind_program
+from mlguard.protect.modules import (
+    Answer,
+    BoundModule,
+    Pixels,
+    bind,
+    bind_program,
+    channel_permutations,
+    permuted,
+)
 from mlguard.protect.run_folder import Protection, Run, read_plain, read_run
 from mlguard.protect.training import DataFolder, Job, Training, named_recipe, train
 
@@ -30,9 +39,13 @@ __all__ = [
     "bind_model",
     "bind_program",
     "bound_recipe",
+    "channel_permutations",
     "evaluate",
+    "fold_permutations",
+    "layers_of",
     "named_recipe",
     "new_accelerator",
+    "permuted",
     "pick_device",
     "predict_classes",
     "read_plain",

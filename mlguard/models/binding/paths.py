@@ -19,6 +19,7 @@ from mlguard.errors import BindingError
 from mlguard.models.binding.forms import Form, averages, flattens, form_after
 from mlguard.models.binding.pieces import ChannelScale, LiftedStem
 from mlguard.models.binding.traced import Traced, ancestors, trace
+from mlguard.models.detectors import network_of
 from mlguard.transforms.blocks import CHANNELS
 
 # Layers and functions that treat every channel alike, whatever its values are. Exactly
@@ -155,7 +156,7 @@ def layers_of(model: nn.Module, size: tuple[int, int]) -> list[LayerFacts]:
         size: Height and width of the images in pixels.
 
     Raises:
-        BindingError: The model cannot be traced.
+        BindingError: The model cannot be traced, or not run at this size.
     """
     traced, shapes = trace(model), _shapes(model, size)
     seen: set[fx.Node] = set()
@@ -254,7 +255,13 @@ def _shapes(model: nn.Module, size: tuple[int, int]) -> dict[str, torch.Size]:
     try:
         parameter = next(model.parameters())
         with torch.inference_mode():
-            model.eval()(parameter.new_zeros(1, CHANNELS, *size))
+            network_of(model.eval())(parameter.new_zeros(1, CHANNELS, *size))
+    except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise BindingError(
+            f"the model does not run on an image of {size[0]} x {size[1]} pixels: "
+            f"{reason}"
+        ) from None
     finally:
         model.train(training)
         for hook in hooks:

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from mlguard.errors import BindingError
 from mlguard.models.architectures import WholePatches
 from mlguard.models.binding.pieces import ChannelScale, LiftedStem
+from mlguard.models.detectors import network_of
 
 # One node each, subclasses too: their insides are known or do not matter.
 LEAVES = (ChannelScale, LiftedStem, WholePatches, _NormBase, nn.Conv2d, nn.Linear)
@@ -154,12 +155,14 @@ def ancestors(node: object) -> set[fx.Node]:
 def trace(model: nn.Module) -> Traced:
     """Trace a model as it runs in eval mode, without changing it.
 
+    Of one of torchvision's detectors, its backbone and head are traced.
+
     Raises:
         BindingError: The model branches on the values of tensors.
     """
     tracer, training = _Tracer(), model.training
     try:
-        graph = tracer.trace(model.eval())
+        graph = tracer.trace(network_of(model.eval()))
     except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise BindingError(

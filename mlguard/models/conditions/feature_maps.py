@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mlguard.errors import RecipeError
+from mlguard.models.detectors import network_of
 
 LARGER = 512  # pixels per side; the number of channels does not depend on it
 UNKNOWN = "`mlguard layers RECIPE` lists the layers of a recipe's model"
@@ -18,7 +19,8 @@ def feature_channels(
     """Return how many channels the outputs of layers have, without computing anything.
 
     Args:
-        model: A model on any device; it is not changed.
+        model: A model on any device, or one of torchvision's detectors; it is not
+            changed.
         layers: Their names in the model.
         size: Height and width of an image, in pixels.
 
@@ -28,7 +30,7 @@ def feature_channels(
     """
     if not layers:
         return {}
-    hollow = copy.deepcopy(model).to("meta").eval()
+    hollow = copy.deepcopy(network_of(model)).to("meta").eval()
     named = dict(hollow.named_modules())
     outputs: dict[str, list[object]] = {name: [] for name in layers}
     problems = [
