@@ -33,8 +33,9 @@ class DetectorNetwork(nn.Module):
 
     def __init__(self, detector: nn.Module) -> None:
         super().__init__()
-        self.backbone = detector.backbone
-        self.head = None if isinstance(detector, GeneralizedRCNN) else detector.head
+        self.backbone = detector.get_submodule("backbone")
+        two_stages = isinstance(detector, GeneralizedRCNN)
+        self.head = None if two_stages else detector.get_submodule("head")
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Compute the scores and boxes of all anchors."""
