@@ -47,9 +47,8 @@ from mlguard.models import NO_KEY, feature_channels, keyed, normalization_of, re
 from mlguard.models.binding import find_stem
 from mlguard.models.conditions import cut, join
 from mlguard.protect.binding import fold
-from mlguard.protect.key_work import keyed_transforms
 from mlguard.protect.run_folder import Run, read_run
-from mlguard.transforms import TransformSet
+from mlguard.transforms import KeyedTransforms, TransformSet
 
 KEY = ModelKey(hashlib.sha256(b"mlguard: photographs; protects nothing").digest())
 PROTECTION_ID = bytes(16)
@@ -194,7 +193,10 @@ def transforms_of(
     channels = feature_channels(plain, spec.layers, (height, width))
     if integer_seed is not None:
         return published_transforms(spec, integer_seed, channels=channels)
-    return keyed_transforms(spec, channels).derive(subkeys)
+    keyed = KeyedTransforms.of(
+        spec.image_methods, spec.block_size, channels, signs=spec.signs
+    )
+    return keyed.derive(subkeys)
 
 
 @torch.no_grad()

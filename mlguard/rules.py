@@ -18,8 +18,9 @@ MAX_CLASSES: dict[TaskName, int] = {
 
 ImageMethod = Literal["shf", "np", "ffx", "orthogonal"]
 IMAGE_METHODS: tuple[ImageMethod, ...] = get_args(ImageMethod)
-CHANNELS_METHOD: Final = "channels"  # the one method that acts inside the model
+CHANNELS_METHOD: Final = "channels"  # permutes feature maps inside the model
 WEIGHTS_METHOD: Final = "weights"  # seals every weight; the model computes as it did
+PASSPORT_METHOD: Final = "passport"  # gives batch norms their scale and bias
 SPLIT_METHOD: Final = "split"  # what is private runs where the key is, and is sealed
 BLOCK_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # pixels; arXiv:2107.09362, table 1
 # Up to 16, all its sums stay below 2²⁴, so that float32 computes them exactly.

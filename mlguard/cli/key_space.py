@@ -49,4 +49,6 @@ def places_of(spec: recipe.Transform) -> str:
     number = len(spec.layers)
     if number:
         places.append(f"{number} layer{'s' * (number > 1)}")
+    if spec.keys_norms:
+        places.append("every batch norm after a convolution")
     return " and ".join(places)

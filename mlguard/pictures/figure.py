@@ -48,7 +48,7 @@ def transform_figure(image: Pixels, recipe: Recipe, key: ModelKey) -> bytes:
     if not methods:
         raise RecipeError(
             "transform.method",
-            ["the method channels does not change images, so there is no figure"],
+            [f"{'+'.join(spec.methods)} changes no image, so there is no figure"],
         )
     plain = _resized(image, recipe.data.size)
     sizes = block_sizes_for(*recipe.data.size, spec.block_size, methods)

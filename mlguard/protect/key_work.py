@@ -1,12 +1,13 @@
 """The model of a recipe, and a key's transforms of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 
 from torch import nn
 
-from mlguard import recipe
 from mlguard.errors import RunError
 from mlguard.models import build_model, feature_channels, rewrite
+from mlguard.models.binding import keyed_norms
 from mlguard.models.split import Sliced
 from mlguard.recipe import Recipe
 from mlguard.transforms import KeyedTransforms
@@ -87,31 +88,22 @@ def key_space_of(
 
     Raises:
         RecipeError: The model lacks a layer that the recipe names.
+        BindingError: The model has no batch norm that the method passport could act on.
     """
-    keyed = keyed_transforms(recipe.transform, channels_of(recipe, build))
-    return keyed.key_space(shown=shown)
+    return keyed_transforms(recipe, build).key_space(shown=shown)
 
 
-def channels_of(recipe: Recipe, build: Build | None = None) -> dict[str, int]:
-    """Return the number of channels of each layer whose output the key permutes.
+def keyed_transforms(recipe: Recipe, build: Build | None = None) -> KeyedTransforms:
+    """Return the keyed transforms of the protected model of a recipe.
 
-    Raises:
-        RecipeError: The model lacks a layer that the recipe names.
+    Args and raises: as in `key_space_of`.
     """
-    layers = recipe.transform.layers
-    if not layers:
-        return {}
-    return feature_channels(blank_model(recipe, build), layers, recipe.data.size)
-
-
-def keyed_transforms(
-    spec: recipe.Transform, channels: Mapping[str, int]
-) -> KeyedTransforms:
-    """Return the keyed transforms of one protected model.
-
-    Args:
-        spec: The recipe's [transform] section.
-        channels: How many channels the output of each of the section's layers has.
-    """
-    methods = spec.image_methods
-    return KeyedTransforms.of(methods, spec.block_size, channels, signs=spec.signs)
+    spec = recipe.transform
+    methods, size = spec.image_methods, spec.block_size
+    if not spec.layers and not spec.keys_norms:
+        return KeyedTransforms(methods, size)
+    model = blank_model(recipe, build)
+    channels = feature_channels(model, spec.layers, recipe.data.size)
+    keyed = KeyedTransforms.of(methods, size, channels, signs=spec.signs)
+    norms = keyed_norms(model) if spec.keys_norms else ()
+    return replace(keyed, norms=norms)

@@ -268,6 +268,24 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _passports(self) -> Self:
+        if not self.transform.keys_norms:
+            return self
+        if self.data.task != "classification":
+            raise ValueError(
+                "transform.method: passport is for classification, and data.kind "
+                f"{self.data.kind} is for {self.data.task}"
+            )
+        if self.model.batch_norm == "folded":
+            raise ValueError(
+                "model.batch_norm: folded leaves no batch norm, and passport gives "
+                "batch norms their scale and bias"
+            )
+        if self.lock.weight or self.lock.distill:
+            raise ValueError("lock: it does not go with the method passport")
+        return self
+
+    @model_validator(mode="after")
     def _of_one_task(self) -> Self:
         classifies = self.data.task == "classification"
         if (self.model.name in CLASSIFIERS) != classifies:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from mlguard.recipe.fields import Layer, Section
 from mlguard.rules import (
     CHANNELS_METHOD,
+    PASSPORT_METHOD,
     SPLIT_METHOD,
     WEIGHTS_METHOD,
     ImageMethod,
@@ -16,7 +17,7 @@ from mlguard.rules import (
 
 MAX_LAYERS = 256
 
-Method = Literal[ImageMethod, "channels", "weights", "split"]
+Method = Literal[ImageMethod, "channels", "passport", "weights", "split"]
 
 
 class Transform(Section):
@@ -39,6 +40,7 @@ class Transform(Section):
             method
             for method in self.methods
             if method != CHANNELS_METHOD
+            and method != PASSPORT_METHOD
             and method != WEIGHTS_METHOD
             and method != SPLIT_METHOD
         )
@@ -54,6 +56,11 @@ class Transform(Section):
         return SPLIT_METHOD in self.methods
 
     @property
+    def keys_norms(self) -> bool:
+        """Whether the key gives the batch norms their scale and bias."""
+        return PASSPORT_METHOD in self.methods
+
+    @property
     def image_block_size(self) -> int:
         """M, in pixels; 1 if no method works on images."""
         return self.block_size if self.image_methods else 1
@@ -66,6 +73,10 @@ class Transform(Section):
             raise ValueError(
                 "method: split leaves nothing of the owner's where other methods act, "
                 "and seals the rest, so it stands alone"
+            )
+        if self.keys_norms and len(self.methods) > 1:
+            raise ValueError(
+                "method: passport is a baseline to compare with, so it stands alone"
             )
         if WEIGHTS_METHOD in self.methods[:-1]:
             raise ValueError(

@@ -21,6 +21,7 @@ from mlguard.transforms.methods import (
 )
 from mlguard.transforms.negative_positive import NegativePositive
 from mlguard.transforms.orthogonal import Orthogonal
+from mlguard.transforms.passports import KeyedNorm, Passport
 from mlguard.transforms.pixel_shuffle import PixelShuffle
 from mlguard.transforms.transform_set import TransformSet
 
@@ -34,9 +35,11 @@ __all__ = [
     "FormatPreserving",
     "Inverse",
     "KeyedLayer",
+    "KeyedNorm",
     "KeyedTransforms",
     "NegativePositive",
     "Orthogonal",
+    "Passport",
     "PixelShuffle",
     "Transform",
     "TransformSet",

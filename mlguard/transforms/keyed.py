@@ -11,6 +11,7 @@ from typing import NamedTuple, Self
 from mlguard.keys import ModelSubkeys
 from mlguard.transforms.channels import ChannelPermutation, channels_key_space
 from mlguard.transforms.methods import derive_transform, key_space_bits
+from mlguard.transforms.passports import KeyedNorm, Passport, passport_key_space
 from mlguard.transforms.transform_set import TransformSet
 
 
@@ -37,6 +38,7 @@ class KeyedTransforms:
             not act on images.
         block_size: M, in pixels, of the methods.
         layers: The layers whose outputs the key permutes.
+        norms: The batch norms whose scale and bias the key gives.
 
     Example:
         >>> round(KeyedTransforms(("shf",), 4).key_space(), 1)
@@ -46,6 +48,7 @@ class KeyedTransforms:
     methods: tuple[str, ...] = ()
     block_size: int = 1
     layers: tuple[KeyedLayer, ...] = ()
+    norms: tuple[KeyedNorm, ...] = ()
 
     @classmethod
     def of(
@@ -74,7 +77,8 @@ class KeyedTransforms:
             subkeys: The subkeys of the protected model.
 
         Raises:
-            ValueError: As in `derive_transform` and `ChannelPermutation.derive`.
+            ValueError: As in `derive_transform`, `ChannelPermutation.derive` and
+                `Passport.derive`.
         """
         image = None
         if self.methods:
@@ -83,7 +87,8 @@ class KeyedTransforms:
             ChannelPermutation.derive(subkeys, one.layer, one.channels, signs=one.signs)
             for one in self.layers
         )
-        return TransformSet(image, tuple(channels))
+        passports = (Passport.derive(subkeys, one) for one in self.norms)
+        return TransformSet(image, tuple(channels), tuple(passports))
 
     def key_space(self, *, shown: bool = False) -> float:
         """Return the effective key space, in bits. Needs no key.
@@ -98,9 +103,10 @@ class KeyedTransforms:
         image = 0.0
         if self.methods and not shown:
             image = key_space_bits(self.methods, self.block_size)
-        return image + sum(
+        maps = sum(
             channels_key_space(one.channels, signs=one.signs) for one in self.layers
         )
+        return image + maps + sum(map(passport_key_space, self.norms))
 
 
 def derive_channels(

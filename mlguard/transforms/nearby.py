@@ -16,6 +16,7 @@ from mlguard.transforms import (
     FormatPreserving,
     NegativePositive,
     Orthogonal,
+    Passport,
     PixelShuffle,
     Transform,
     TransformSet,
@@ -42,7 +43,11 @@ def nearby(
         _nearby_channels(one, share, subkeys=subkeys, use=f"{use}/{one.layer}")
         for one in transforms.channels
     )
-    return TransformSet(image, tuple(channels))
+    passports = (
+        _nearby_passport(one, share, subkeys=subkeys, use=f"{use}/{one.where.layer}")
+        for one in transforms.passports
+    )
+    return TransformSet(image, tuple(channels), tuple(passports))
 
 
 def _nearby_image(
@@ -121,6 +126,17 @@ def _nearby_channels(
     return ChannelPermutation(
         permutation_.layer, order[moves], None if signs is None else signs[moves]
     )
+
+
+def _nearby_passport(
+    passport: Passport, share: float, *, subkeys: ModelSubkeys, use: str
+) -> Passport:
+    """Change a share of the signs, of the scale and of the bias alike."""
+    length = passport.where.length
+    number = max(1, round(share * length)) if share > 0 else 0
+    flips = np.ones(length, dtype=np.float32)
+    flips[permutation(subkeys.derive(use), length)[:number]] = -1
+    return Passport(passport.where, passport.scale * flips, passport.bias * flips)
 
 
 def _entries(transforms: TransformSet) -> list[NDArray[np.int64]]:

@@ -37,7 +37,7 @@ from mlguard.protect.export import (
     parity,
 )
 from mlguard.protect.export import graph as export_graph
-from mlguard.protect.key_work import channels_of, keyed_transforms
+from mlguard.protect.key_work import keyed_transforms
 from mlguard.recipe import Recipe, parse_recipe
 from mlguard.runtime import Session
 from mlguard.transforms import TransformSet, derive_transform
@@ -71,8 +71,7 @@ def recipe(*overrides: str) -> Recipe:
 
 
 def transforms(*overrides: str) -> TransformSet:
-    spec = recipe(*overrides)
-    keyed = keyed_transforms(spec.transform, channels_of(spec))
+    keyed = keyed_transforms(recipe(*overrides))
     return keyed.derive(KEY.for_model(PROTECTION_ID))
 
 

@@ -8,6 +8,7 @@ to make a failing test pass: `git diff` on the JSON must show only added lines.
 
 import hashlib
 import hmac
+import math
 import struct
 from pathlib import Path
 
@@ -26,6 +27,7 @@ BLOCK_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CHAINS = ("shf", "np", "ffx", "np+shf+ffx", "ffx+shf", "shf+np")
 
 Image = list[list[list[int]]]  # channel, row, column
+Shape = tuple[int, ...]  # of a convolution's weights
 
 
 def ffx(password: bytes, value: int) -> int:
@@ -164,6 +166,34 @@ def case(comment: str, chain: str, secret: str, model: str, size: int) -> dict:
     }
 
 
+def passport(comment: str, secret: str, model: str, layer: str, shape: Shape) -> dict:
+    """Section 11, with weights whose sums are exact: whole numbers of sixteenths."""
+    outputs, *rest = shape
+    length = math.prod(rest)
+    uses = (f"passport-{part}/{layer}/l={length}" for part in ("scale", "bias"))
+    keys = (subkey(bytes.fromhex(secret), bytes.fromhex(model), use) for use in uses)
+    signs = [coin_flips(key, length) for key in keys]
+    filters = [
+        [((31 * o + 7 * i + o * i) % 256 - 128) / 16 for i in range(length)]
+        for o in range(outputs)
+    ]
+    scale, bias = (
+        [sum(w * s for w, s in zip(one, each, strict=True)) for one in filters]
+        for each in signs
+    )
+    return {
+        "comment": comment,
+        "secret": secret,
+        "protection_id": model,
+        "layer": layer,
+        "shape": list(shape),
+        "scale_signs": signs[0],
+        "bias_signs": signs[1],
+        "scale": scale,
+        "bias": bias,
+    }
+
+
 def vectors() -> dict[str, list[dict]]:
     """Every case, by kind."""
     passwords = [("the published check", b"password".hex()), ("a subkey", COUNTING)]
@@ -188,6 +218,13 @@ def vectors() -> dict[str, list[dict]]:
         + [
             case(f"orthogonal, blocks of {size}", "orthogonal", COUNTING, MODEL, size)
             for size in (2, 4, 8, 16)
+        ],
+        "passports": [
+            passport("a convolution", COUNTING, MODEL, "stem.0", (4, 3, 3, 3)),
+            passport("of groups", COUNTING, MODEL, "features.1", (8, 1, 3, 3)),
+            passport("another layer", COUNTING, MODEL, "layer1.0", (4, 3, 3, 3)),
+            passport("another key", ONES, MODEL, "stem.0", (4, 3, 3, 3)),
+            passport("another model", COUNTING, "ff" * 16, "stem.0", (4, 3, 3, 3)),
         ],
     }
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlguard.audit.attacks.base import Scene
-from mlguard.audit.attacks.reasons import FFX_IN_NO_WEIGHT, NOTHING_KEYED
+from mlguard.audit.attacks.reasons import FFX_IN_NO_WEIGHT, nothing_moved
 from mlguard.audit.attacks.search.assignment import Order, assign, cosines
 from mlguard.audit.attacks.search.guesses import GuessSpace
 from mlguard.audit.attacks.stem.stems import block_columns, stem_weight
@@ -64,8 +64,8 @@ class Places:
         """
         matched: list[Match | Rotation] = []
         unmatched = []
-        if not scene.spec.layers and not scene.spec.image_methods:
-            unmatched.append(NOTHING_KEYED)
+        if why := nothing_moved(scene.spec):
+            unmatched.append(why)
         for layer in scene.spec.layers:
             pair = channel_columns(scene, public, layer)
             if isinstance(pair, str):

@@ -12,16 +12,18 @@ from mlguard.audit.attacks.training.adapters import Adapters, too_large
 from mlguard.audit.attacks.training.learning import Lesson, Trained, best_of_trained
 from mlguard.audit.findings import Budget, Outcome, share_of
 from mlguard.models import NO_KEY, last_layers, norms_after, readers
+from mlguard.models.binding import keyed_norms
 
-EVERYTHING = "everything"
+EVERYTHING, NORMS = "everything", "scale and bias"
 
 
 @dataclass(frozen=True)
 class Retraining(Attack):
     """Fine-tune everything or a part, or learn a matrix wherever the key acts.
 
-    The parts are the stem (the first layer and its norm), the head (the last layer) and
-    the readers (the layers that mix a feature map that the key permutes).
+    The parts are the stem (the first layer and its norm), the head (the last layer),
+    the readers (the layers that mix a feature map that the key permutes), and the scale
+    and bias of the batch norms that have a passport.
 
     Adversary: has the weights and this code, and a few labelled images; no key.
     Budget:    `steps` steps of 16 images for each learning rate; the best rate counts,
@@ -162,4 +164,6 @@ def parts_of(scene: Scene) -> dict[str, tuple[str, ...]]:
             )
         ),
     }
+    if scene.spec.keys_norms:
+        parts[NORMS] = tuple(one.norm for one in keyed_norms(model))
     return {name: layers for name, layers in parts.items() if layers}

@@ -57,8 +57,9 @@ class WithoutKey(Attack):
 
     def impossible(self, scene: Scene) -> str:
         """Return why it cannot run on this model; empty if it can."""
-        keyed_inside = scene.spec.layers and not scene.spec.image_methods
-        return NO_IMAGE_METHOD if keyed_inside else ""
+        spec = scene.spec
+        inside = (spec.layers or spec.keys_norms) and not spec.image_methods
+        return NO_IMAGE_METHOD if inside else ""
 
     def variants(self, scene: Scene) -> Sequence[Group]:
         """Return every form for the methods of a scene."""

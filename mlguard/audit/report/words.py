@@ -2,7 +2,6 @@
 
 from mlguard.audit.findings import (
     SEALED,
-    SEALING,
     Access,
     AttackFinding,
     AttackSection,
@@ -12,7 +11,7 @@ from mlguard.audit.findings import (
 )
 from mlguard.audit.report.audit_report import AuditReport
 from mlguard.audit.report.gallery import Gallery
-from mlguard.rules import CHANNELS_METHOD
+from mlguard.rules import IMAGE_METHODS
 
 NOTHING = "–"  # stands where a number does not exist
 SPACE = "\N{NO-BREAK SPACE}"  # between a number and its unit
@@ -160,7 +159,7 @@ def subject_line(report: AuditReport) -> str:
     """Return the model, in a few words."""
     subject = report.subject
     methods = " + ".join(subject.methods)
-    of_images = set(subject.methods) - {CHANNELS_METHOD, SEALING}
+    of_images = set(subject.methods) & set(IMAGE_METHODS)
     places = [f"M = {subject.block_size}"] if of_images else []
     if subject.layers:
         places.append(f"the outputs of {', '.join(subject.layers)}")

@@ -71,7 +71,9 @@ class ModelGraph:
         self._compare(model, size)
 
     def takes(self, condition: Condition) -> bool:
-        """Whether a condition permutes feature maps as a key does, and no others."""
+        """Whether a condition permutes feature maps as a key does, and no more."""
+        if condition.passports:
+            return False
         slots = _slots(condition)
         return set(slots) <= set(self._identity) and set(condition.features) == {
             one.layer for one in _channels(condition)

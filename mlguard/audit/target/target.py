@@ -70,7 +70,7 @@ class Target:
     def key_space_bits(self) -> float:
         """The key space in bits, without what the model itself reveals."""
         correct = self.transforms.correct
-        if self.sealed and correct.image is None and not correct.channels:
+        if self.sealed and correct.empty:
             return SECRET_BITS  # bits of the key that everything is sealed under
         return correct.channel_bits if self.shown_by_weights else correct.key_space_bits
 

@@ -57,7 +57,7 @@ class AuditTransforms:
             subkeys: The subkeys of the audited model under its correct key.
             settings: The number of keys of each kind.
         """
-        if correct.image is None and not correct.channels:
+        if correct.empty:
             return cls(correct, [], [])  # no key does anything
         incorrect = [
             derive(incorrect_key(subkeys, index).for_model(subkeys.protection_id))

@@ -38,9 +38,9 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
         norm = traced.module(node)
         if not _is_plain(norm):
             continue
-        name, convolution = str(node.target), _convolution_before(traced, node)
-        if convolution is not None:
-            _fold(convolution, norm)
+        name, before = str(node.target), convolution_before(traced, node)
+        if before is not None:
+            _fold(traced.module(before), norm)
             model.set_submodule(name, nn.Identity())
         elif traced.runs_once(node):
             model.set_submodule(name, _scale_of(norm))
@@ -64,8 +64,11 @@ def _is_plain(layer: nn.Module | None) -> TypeGuard[nn.BatchNorm2d]:
     return type(layer) is nn.BatchNorm2d
 
 
-def _convolution_before(traced: Traced, node: fx.Node) -> nn.Conv2d | LiftedStem | None:
-    """Return the convolution that a norm reads, if nothing else reads it."""
+def convolution_before(traced: Traced, node: fx.Node) -> fx.Node | None:
+    """Return the convolution that a norm reads, or the lifted stem.
+
+    None if something else reads it too, or one of the two runs several times.
+    """
     before = node.args[0] if node.args else None
     if not isinstance(before, fx.Node):
         return None
@@ -73,10 +76,11 @@ def _convolution_before(traced: Traced, node: fx.Node) -> nn.Conv2d | LiftedStem
     once = traced.runs_once(node) and layer is not None and traced.runs_once(before)
     if not (alone and once and type(layer) in (nn.Conv2d, LiftedStem)):
         return None
-    return layer  # type: ignore[return-value]
+    return before
 
 
-def _fold(layer: nn.Conv2d | LiftedStem, norm: nn.BatchNorm2d) -> None:
+def _fold(layer: nn.Module | None, norm: nn.BatchNorm2d) -> None:
+    assert isinstance(layer, nn.Conv2d | LiftedStem)
     scale, offset = _line_of(norm)
     if isinstance(layer, LiftedStem):
         each = layer.ratio**2  # outputs of a block, one channel of windows for each

@@ -20,6 +20,7 @@ from mlguard.models.conditions.image_transforms import (
     plain,
     torch_transform,
 )
+from mlguard.models.conditions.passports import TorchPassport, scaled_norms
 from mlguard.models.weights import Normalization
 from mlguard.transforms import ChannelPermutation, TransformSet
 
@@ -34,12 +35,14 @@ class Condition:
         image: A function of uint8 images (N, 3, H, W) to float32 images in [0, 1].
         features: For each layer, by its name in the model, a function of its output (N,
             C, H, W), applied before any other layer reads it.
+        passports: What gives batch norms their scale and bias.
         transforms: The transforms of a key, which can fill the key slots of a graph;
             None if the condition comes from no key.
     """
 
     image: Change = plain
     features: Mapping[str, Change] = field(default_factory=dict)
+    passports: tuple[TorchPassport, ...] = ()
     transforms: TransformSet | None = None
 
 
@@ -57,6 +60,7 @@ def keyed(transforms: TransformSet, device: Device = "cpu") -> Condition:
     return Condition(
         plain if image is None else torch_transform(image, device),
         {one.layer: TorchChannels(one, device) for one in transforms.channels},
+        tuple(TorchPassport(one, device) for one in transforms.passports),
         transforms,
     )
 
@@ -75,7 +79,7 @@ def blended(condition: Condition, share: float) -> Condition:
     def image(images: Tensor) -> Tensor:
         return torch.lerp(plain(images), condition.image(images), share)
 
-    return Condition(image, condition.features)
+    return Condition(image, condition.features, condition.passports)
 
 
 def output_of(
@@ -92,7 +96,11 @@ def output_of(
     """
     pixels = normalization(condition.image(images))
     pixels = pixels.contiguous(memory_format=torch.channels_last)
-    with changed_features(model, condition.features):
+    layers = dict(named_layers(model)) if condition.passports else {}
+    with (
+        changed_features(model, condition.features),
+        scaled_norms(layers, condition.passports),
+    ):
         output: Output = model(pixels)
     return output
 

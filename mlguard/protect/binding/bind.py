@@ -137,6 +137,8 @@ def rebind_run(
         OutputError: There is no space, or the folder is not writable.
     """
     refuse_filled_folder(out)
+    if run.recipe.transform.keys_norms:
+        raise _trained(run)
     was, run = run.transform(old), run.unlocked(old)
     model, normalization = run.load_model(), normalization_of(run.recipe.model)
     expected = answers(model, keyed(was), run.recipe)
@@ -164,10 +166,14 @@ def _unfold_old(model: nn.Module, was: TransformSet, run: Run) -> None:
     except BindingError:
         if run_folder.BOUND in run.provenance:
             raise
-        raise BindingError(
-            f"{run.path} was trained under its key, and the key is not folded into it",
-            hint="train it again under the new key, or train a plain model and bind it",
-        ) from None
+        raise _trained(run) from None
+
+
+def _trained(run: Run) -> BindingError:
+    return BindingError(
+        f"{run.path} was trained under its key, and the key is not folded into it",
+        hint="train it again under the new key, or train a plain model and bind it",
+    )
 
 
 def _write(

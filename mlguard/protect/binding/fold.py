@@ -34,7 +34,7 @@ from mlguard.protect.export import example_images
 from mlguard.protect.key_work import blank_model
 from mlguard.protect.run_folder import Run
 from mlguard.recipe import Recipe, dump_recipe, parse_recipe
-from mlguard.rules import CHANNELS_METHOD, WEIGHTS_METHOD
+from mlguard.rules import CHANNELS_METHOD, PASSPORT_METHOD, WEIGHTS_METHOD
 from mlguard.transforms import TransformSet
 
 IMAGES = 2  # compared
@@ -67,6 +67,12 @@ def bound_recipe(
     if layers and CHANNELS_METHOD not in chosen:
         sealed = WEIGHTS_METHOD in chosen
         chosen.insert(len(chosen) - sealed, CHANNELS_METHOD)
+    if PASSPORT_METHOD in chosen:
+        raise BindingError(
+            "passport cannot be folded into a trained model: its weights give scale "
+            "and bias only after training under the key",
+            hint="train it with `mlguard protect`, or bind by the method weights",
+        )
     on_images = bool(set(chosen) - {CHANNELS_METHOD, WEIGHTS_METHOD})
     if plain.recipe.model.stem == "blocks" and not on_images:
         raise BindingError(

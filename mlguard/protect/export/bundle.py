@@ -82,10 +82,10 @@ def export_run(
 
     Raises:
         OutputExists: Something is already there, or was put there in the meantime.
-        RunError: The run's method seals every weight, and no seal was asked for; or
-            a model of its owner's does not take images of any size; or a backbone was
-            asked for, and the model is whole; or fewer bits, and it is not sealed, or
-            is split.
+        RunError: The run's method is passport; or it seals every weight, and no seal
+            was asked for; or a model of its owner's does not take images of any size;
+            or a backbone was asked for, and the model is whole; or fewer bits, and it
+            is not sealed, or is split.
         WeightsError: The backbone of a split model is not the public one.
         MalformedRun: The run is a baseline, which has no key; or its weights are
             missing, damaged or of another model.
@@ -159,10 +159,18 @@ def check_exportable(run: Run, out: Path) -> Protection:
         OutputExists: Something is already at `out`.
         MalformedRun: The run is a baseline, which has no key.
         OutputError: The folder of `out` does not exist.
+        RunError: Its method is passport, which no bundle has.
     """
     refuse_existing(out)
     if not out.absolute().parent.is_dir():
         raise OutputError(f"cannot write {out}: there is no folder {out.parent}")
+    if run.recipe.transform.keys_norms:
+        raise RunError(
+            f"{run.path} was trained under passports, which no bundle has: the method "
+            "is a baseline to compare with",
+            hint="measure it with `mlguard audit`; to ship a model, use the method "
+            "weights",
+        )
     return protection_of(run)
 
 

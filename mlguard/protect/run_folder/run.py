@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mlguard.errors import MalformedRun, RunError, TamperedRun
 from mlguard.files import sha256_of
 from mlguard.keys import ModelKey, ModelSubkeys
-from mlguard.protect.key_work import Build, channels_of, keyed_transforms
+from mlguard.protect.key_work import Build, keyed_transforms
 from mlguard.protect.run_folder.kept import Keeper, is_hidden, is_kept
 from mlguard.protect.run_folder.names import (
     BASELINE,
@@ -43,7 +43,7 @@ from mlguard.protect.run_folder.weights import (
     weights_limit,
 )
 from mlguard.recipe import Recipe
-from mlguard.transforms import TransformSet
+from mlguard.transforms import KeyedTransforms, TransformSet
 
 
 @dataclass(frozen=True)
@@ -228,8 +228,7 @@ class Run:
         Raises:
             RecipeError: The model lacks a layer that the recipe names.
         """
-        keyed = keyed_transforms(self.recipe.transform, self._channels)
-        return keyed.derive(subkeys)
+        return self._keyed.derive(subkeys)
 
     def feature_channels(self) -> dict[str, int]:
         """Return the number of channels of each layer whose output the key permutes.
@@ -237,7 +236,7 @@ class Run:
         Raises:
             RecipeError: The model lacks a layer that the recipe names.
         """
-        return dict(self._channels)
+        return {one.layer: one.channels for one in self._keyed.layers}
 
     @property
     def old_proof(self) -> bool:
@@ -257,8 +256,8 @@ class Run:
         return weights_limit(self.recipe, self.build)
 
     @cached_property
-    def _channels(self) -> dict[str, int]:
-        return channels_of(self.recipe, self.build)  # builds the model
+    def _keyed(self) -> KeyedTransforms:
+        return keyed_transforms(self.recipe, self.build)  # builds the model
 
 
 def is_finished(path: Path) -> bool:

@@ -21,12 +21,11 @@ from mlguard.errors import (
 from mlguard.files import PRIVATE_FOLDER, prepare_output_folder, refuse_filled_folder
 from mlguard.keys import ModelKey, ModelSubkeys, TrainingSecret, new_protection_id
 from mlguard.models import normalization_of
-from mlguard.models.binding import fold_permutations
+from mlguard.models.binding import fold_permutations, leave_norms_to
 from mlguard.protect import run_folder
 from mlguard.protect.device import new_accelerator
 from mlguard.protect.key_work import (
     Build,
-    channels_of,
     check_normalization,
     keyed_transforms,
     name_of,
@@ -125,8 +124,7 @@ class Job:
         subkeys = protection.subkeys(key)
         if begun and self._is_done(begun, subkeys, RUN):
             return run_folder.read_run(self.path, build=self.build)
-        channels = channels_of(self.recipe, self.build)
-        keyed_by = keyed_transforms(self.recipe.transform, channels)
+        keyed_by = keyed_transforms(self.recipe, self.build)
         lock = self._lock(subkeys, keyed_by.derive)
         derived = keyed_by.derive(subkeys)
         return self._train(Terms(key, protection, subkeys, derived, lock), begun)
@@ -221,6 +219,7 @@ class Job:
         with SecretWeights(secret):
             model = new_model(self.recipe, self.build)
         fold_permutations(model, terms.transforms.channels)
+        leave_norms_to(model, terms.transforms)
         seals = self.recipe.transform.seals and not self.keep_plain
         keeper = terms.keeper(secret, seals=seals)
         unfinished = Unfinished(self.path, keeper, terms.proving)

@@ -13,7 +13,7 @@ from mlguard.audit.attacks.ancestor.maps import Matrix, inverse
 from mlguard.audit.attacks.base import Scene
 from mlguard.audit.attacks.places import channel_columns, stem_columns
 from mlguard.audit.attacks.public_ancestor import public_weights
-from mlguard.audit.attacks.reasons import NOTHING_KEYED
+from mlguard.audit.attacks.reasons import nothing_moved
 from mlguard.audit.attacks.training.adapters import BlockAdapter, FeatureAdapter
 from mlguard.models import Condition
 from mlguard.models.conditions import Change, plain
@@ -46,8 +46,8 @@ def sites_of(scene: Scene) -> Sites:
     """Find the places where the key acts, and their columns."""
     public = scene.once(public_weights)
     compared, unmatched = [], []
-    if not scene.spec.layers and not scene.spec.image_methods:
-        unmatched.append(NOTHING_KEYED)
+    if why := nothing_moved(scene.spec):
+        unmatched.append(why)
     found = {one: channel_columns(scene, public, one) for one in scene.spec.layers}
     if scene.spec.image_methods:
         found[IMAGE] = stem_columns(scene, public)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mlguard.audit.attacks.base import Scene
-from mlguard.audit.attacks.reasons import NOTHING_KEYED
+from mlguard.audit.attacks.reasons import nothing_moved
 from mlguard.audit.attacks.search.assignment import assign
 from mlguard.models import Condition
 from mlguard.models.conditions import cut, join, plain
@@ -130,8 +130,8 @@ def _signed_permutation(matrix: Tensor) -> Tensor:
 def too_large(scene: Scene) -> str:
     """Return why there are no adapters for a scene; empty if there are."""
     spec = scene.spec
-    if not spec.image_methods and not spec.layers:
-        return NOTHING_KEYED
+    if why := nothing_moved(spec):
+        return why
     if spec.image_methods and block_length(spec.block_size) > MAX_LENGTH:
         return f"too large a matrix for {spec.block_size}×{spec.block_size} blocks"
     for layer, channels in feature_maps(scene).items():
