@@ -260,11 +260,8 @@ class Recipe(Section):
             raise ValueError(
                 "model.weights: split needs the public weights of model.backbone"
             )
-        if splits and self.lock.weight:
-            raise ValueError(
-                "lock.weight: expected 0, for without the key there is nothing that "
-                "could answer; lock.distill may stay"
-            )
+        if splits and (self.lock.weight or self.lock.distill):
+            raise ValueError("lock: without the key there is nothing that could answer")
         return self
 
     @model_validator(mode="after")

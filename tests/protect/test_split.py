@@ -11,7 +11,6 @@ from mlguard.errors import RecipeError, RunError, WrongKey
 from mlguard.models.split import Memory
 from mlguard.protect import DataFolder, Job, Run, read_run
 from mlguard.protect.training import Epoch, Step
-from mlguard.protect.training.lock_loss import apart
 from mlguard.recipe import read_recipe
 from tests.runs import KEY, OTHER_KEY, PowerCut, small_recipe
 from tests.splits import public_weights, split_recipe
@@ -83,21 +82,6 @@ def test_memory_changes_nothing_but_the_time(
 ) -> None:
     found = tensors(trained(tmp_path / "run", weights, "train.cache_gb=0"))
     assert all(torch.equal(value, found[name]) for name, value in tensors(run).items())
-
-
-def test_slices_learn_from_the_whole_model(weights: Path, tmp_path: Path) -> None:
-    whole = job(tmp_path / "whole", weights).train_baseline()
-    teacher = f"lock.teacher={whole.path / 'model.safetensors'}"
-    shown = torch.rand(4, 3, 32, 32, generator=torch.manual_seed(0))
-
-    def distance(*overrides: str) -> float:
-        path = tmp_path / str(len(overrides))
-        own = trained(path, weights, "train.epochs=6", *overrides)
-        with torch.inference_mode():
-            answers = own.unlocked(KEY).load_model().eval()(shown)
-            return float(apart(answers, whole.load_model()(shown)))
-
-    assert distance("lock.distill=20.0", teacher) < 0.8 * distance()
 
 
 def test_every_view_is_computed_once(
