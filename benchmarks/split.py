@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from split_thief import CONTROLS, RATES, Thief
+from split_thief import CONTROLS, RATES, Thief, spread
 from torch import Tensor, nn
 
 from mlguard.audit.findings import image_draws
@@ -221,7 +221,8 @@ class Bench:
             self.recipe, self.options.data, self.private_host if private else None
         )
         way = "slices" if private else way
-        tried = [self.score(thief.train(way, labels, rate)) for rate in RATES[way]]
+        pool = spread(self.split("validation"), labels)
+        tried = [self.score(thief.train(way, pool, rate)) for rate in RATES[way]]
         task = self.split("test").task
         best = max(tried, key=task.score_of)
         self.keep(f"thief-{labels}-{PRIVATE if private else way}", best)

@@ -31,6 +31,7 @@ RATES = {way: (1e-3, 3e-3) for way in STEPS} | {"whole": (3e-4, 1e-3)}
 CONTROLS = ("slices", "whole", "unlabelled")
 MORE = {"unlabelled": "validation", "traffic": "train"}  # where images are from
 BATCH = 16
+Pool = tuple[Tensor, Tensor]  # images (N, 3, H, W) uint8 and masks (N, H, W)
 SURE = 0.9  # probability above which the thief believes himself
 
 
@@ -49,10 +50,9 @@ class Thief:
     data: Path
     host: Callable[[], Sliced] | None = None
 
-    def train(self, way: str, labels: int, rate: float) -> Sliced:
-        """Train in one way, with one learning rate."""
+    def train(self, way: str, pool: Pool, rate: float) -> Sliced:
+        """Train in one way, on the labels of a pool, with one learning rate."""
         model = self.public_model() if self.host is None else self.host()
-        pool = stacked(self.split("validation"), labels)
         if way == "whole":
             model.thaw()
             self.teach(model, pool, STEPS[way], rate)
@@ -61,9 +61,10 @@ class Thief:
         with model.remembering(GIGABYTE):
             self.teach(model, pool, alone, rate)
             if way in MORE:
-                seen = stacked(self.split(MORE[way]), None)[0]
-                both = torch.cat((pool[0], seen))
-                truth = torch.cat((pool[1], self.believed(model, seen)))
+                seen = self.split(MORE[way])
+                shown = torch.stack([seen[row][0] for row in range(len(seen))])
+                both = torch.cat((pool[0], shown))
+                truth = torch.cat((pool[1], self.believed(model, shown)))
                 self.teach(model, (both, truth), STEPS[way], rate)
         return model
 
@@ -78,9 +79,7 @@ class Thief:
         seed = self.recipe.train.seed
         return open_split(self.recipe.data, self.data, name, seed=seed)
 
-    def teach(
-        self, model: Sliced, pool: tuple[Tensor, Tensor], steps: int, rate: float
-    ) -> None:
+    def teach(self, model: Sliced, pool: Pool, steps: int, rate: float) -> None:
         images, masks = pool
         draws = torch.Generator().manual_seed(self.recipe.train.seed)
         learned = [one for one in model.parameters() if one.requires_grad]
@@ -114,12 +113,11 @@ class Thief:
         return torch.cat(found)
 
 
-def stacked(images: LabelledSet, number: int | None) -> tuple[Tensor, Tensor]:
-    count = len(images) if number is None else number
-    if count > len(images):
-        raise SystemExit(f"{count} labels: there are {len(images)} images")
-    # spread over the split: neighbours are frames of one film
-    rows = np.linspace(0, len(images) - 1, count).round().astype(int)
+def spread(images: LabelledSet, labels: int) -> Pool:
+    """Images and masks from all over a split: neighbours are frames of one film."""
+    if labels > len(images):
+        raise SystemExit(f"{labels} labels: there are {len(images)} images")
+    rows = np.linspace(0, len(images) - 1, labels).round().astype(int)
     pairs = [images[int(row)] for row in rows]
     return torch.stack([a for a, _ in pairs]), torch.stack([b for _, b in pairs])
 
