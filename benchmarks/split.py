@@ -52,8 +52,11 @@ SHARES = {  # of the multiply-adds at the client, in %: widths of its slices, an
 WHOLE = "whole"
 ROUNDS = 201  # of timing; the halves run in turns
 LABELS = (1, 4, 16, 64, 101)  # the thief's, of the validation images
-PRIVATE = "private backbone"  # slices of his own beside the owner's trained backbone
-WAYS = (*CONTROLS, "traffic", PRIVATE)
+PRIVATE = {  # beside the owner's trained backbone
+    "private backbone": "slices",
+    "private backbone, unlabelled": "unlabelled",
+}
+WAYS = (*RATES, *PRIVATE)
 BATCH = 16
 
 
@@ -216,16 +219,14 @@ class Bench:
 
     def thief(self, labels: int, way: str) -> dict[str, Any]:
         """The best that a thief gets in one way, over his learning rates."""
-        private = way == PRIVATE
-        thief = Thief(
-            self.recipe, self.options.data, self.private_host if private else None
-        )
-        way = "slices" if private else way
+        host = self.private_host if way in PRIVATE else None
+        thief, name = Thief(self.recipe, self.options.data, host), way
+        way = PRIVATE.get(way, way)
         pool = spread(self.split("validation"), labels)
         tried = [self.score(thief.train(way, pool, rate)) for rate in RATES[way]]
         task = self.split("test").task
         best = max(tried, key=task.score_of)
-        self.keep(f"thief-{labels}-{PRIVATE if private else way}", best)
+        self.keep(f"thief-{labels}-{name}", best)
         return {"score": task.score_of(best), "tried": [*map(task.score_of, tried)]}
 
     def private_host(self) -> Sliced:
@@ -313,14 +314,14 @@ def table(cells: Cells, options: argparse.Namespace) -> str:
         ratio = f"{cell['score'] / whole['score']:.1%}" if whole else ""
         number = f"{cell['private_parameters']:,}"
         lines.append(f"| {share} | {part} | {cell['score']:.3f} | {ratio} | {number} |")
-    for title, way, share in (("traffic", "traffic", "20"), (PRIVATE, PRIVATE, WHOLE)):
-        heads = ["labels", *CONTROLS, title, "stolen value"]
+    for ways, share in ((("traffic",), "20"), (tuple(PRIVATE), WHOLE)):
+        heads = ["labels", *CONTROLS, *ways, "stolen value"]
         lines += ["", f"| {' | '.join(heads)} |", "|-" * len(heads) + "|"]
         for labels in options.labels:
-            names = [f"{where}/thief/{labels}/{one}" for one in (*CONTROLS, way)]
+            names = [f"{where}/thief/{labels}/{one}" for one in (*CONTROLS, *ways)]
             if all(name in found for name in names):
                 scores = " | ".join(f"{found[name]['score']:.3f}" for name in names)
-                worth = stolen_value(Bench(options, share), labels, way)
+                worth = stolen_value(Bench(options, share), labels, ways)
                 lines.append(f"| {labels} | {scores} | {worth} |")
     lines += [
         "",
@@ -337,11 +338,11 @@ def table(cells: Cells, options: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
-def stolen_value(bench: "Bench", labels: int, way: str) -> str:
-    """What a way of attack adds to the same labels, with its 95 % interval.
+def stolen_value(bench: "Bench", labels: int, ways: tuple[str, ...]) -> str:
+    """What ways of attack add to the same labels, with its 95 % interval.
 
     The control is the best of what is open to everybody; the attack is the best of
-    these and of its own way.
+    these and of the ways.
     """
     task = bench.split("test").task
 
@@ -349,7 +350,7 @@ def stolen_value(bench: "Bench", labels: int, way: str) -> str:
         files = [bench.folder / f"thief-{labels}-{way}.npz" for way in ways]
         return max((np.load(file)["counts"] for file in files), key=task.score_of)
 
-    attack, control = best(*CONTROLS, way), best(*CONTROLS)
+    attack, control = best(*CONTROLS, *ways), best(*CONTROLS)
     path = bench.folder / f"accuracy-{bench.share}.npz"
     if not path.exists():
         return "the correct key is not measured"
