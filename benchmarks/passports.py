@@ -23,7 +23,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from split import Cells, mirrored
+from split import Cells
+from split_thief import mirrored
 from torch import Tensor, nn
 
 from mlguard.audit.attacks import Pool
