@@ -325,6 +325,7 @@ def train(
     epochs: int,
     seed: int,
     kept: Path,
+    most: int | None = None,
 ) -> None:
     """Train a detector, or go on with it, or take what was trained.
 
@@ -335,6 +336,7 @@ def train(
         epochs: How often every image is shown, in a view drawn each time.
         seed: Of the draws.
         kept: The file of weights after the last epoch.
+        most: The epoch to stop after, for now; None for all.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY)
     done = 0
@@ -346,7 +348,7 @@ def train(
     if views is None:
         return
     model.to(memory_format=torch.channels_last)
-    for epoch in range(done, epochs):
+    for epoch in range(done, most or epochs):
         loss = _epoch(model, optimizer, views, permutations, epoch, epochs, seed)
         state = {
             "epochs": epoch + 1,
