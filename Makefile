@@ -47,6 +47,8 @@ wheel: ## the demo's commands, on fewer images, with a wheel in an empty environ
 # One thread for each process: two processes with two threads each wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 COVERED := 92 # per cent of the lines of keystore, bundle and runtime; measured: 94
+COVER  := --cov=keystore --cov=mlguard.bundle --cov=mlguard.runtime --cov-report=term \
+  --cov-fail-under=$(COVERED)
 OLDEST := tests/bundle tests/sealing tests/signing tests/grants tests/keystore tests/runtime tests/issuing \
   -o addopts='--strict-markers -m "not slow and not trains"'
 # What a developer changes most: no training, no browser, no audit.
@@ -61,14 +63,12 @@ lint: $(VENV)/.dev ## formatting, lint and types
 check: lint ## lint, types and the quick tests; under 90 s on two quiet cores
 	$(PYTEST) -n 2 --dist worksteal -q -m 'not slow and not gpu and not interop and not trains' $(QUICK)
 
-test: lint ## what CI runs: lint, types and the whole suite, in two processes
-	$(PYTEST) -n 2 --dist loadfile
+test: lint ## what CI runs: lint, types and the whole suite; MEASURE=1 with its coverage
+	$(PYTEST) -n 2 --dist loadfile $(if $(MEASURE),$(COVER))
 
 coverage: $(VENV)/.dev ## of keystore, bundle and runtime, by their own tests, with a floor
 	$(PYTEST) -n 2 --dist loadfile -q tests/keystore tests/bundle tests/runtime \
-	  tests/sealing tests/issuing \
-	  --cov=keystore --cov=mlguard.bundle --cov=mlguard.runtime \
-	  --cov-report=term --cov-fail-under=$(COVERED)
+	  tests/sealing tests/issuing $(COVER)
 
 test-oldest: ## the quick tests with the oldest versions that pyproject.toml allows
 	rm -rf .oldest

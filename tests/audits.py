@@ -20,6 +20,7 @@ from mlguard.audit.findings.attacks import (
 )
 from mlguard.audit.findings.audited import AuditedModel, Machine, Material
 from mlguard.audit.findings.bootstrap import find
+from mlguard.audit.findings.budgets import Budget
 from mlguard.audit.findings.conditions import Measured, NearbyCounts, NearbyPoint
 from mlguard.audit.findings.flags import flags_of
 from mlguard.audit.findings.numbers import Findings
@@ -73,6 +74,25 @@ VERDICTS = tuple(
 )
 
 LIMITS = limits_of(AuditSettings())
+
+# The least that every attack can be played with.
+TINY = Budget(
+    search_images=2,
+    unlabelled=2,
+    guesses=20,
+    starts=2,
+    labelled=(1, 2),
+    steps=2,
+    rates=(1e-3,),
+    adapter_rates=(1e-2,),
+)
+PATIENT = dataclasses.replace(
+    TINY,
+    initial_seeds=3,
+    patient_labelled=(1, 4),
+    patient_steps=2,
+    patient_rates=(1e-3, 1e-2),
+)
 
 RECIPE = """
 recipe = 1

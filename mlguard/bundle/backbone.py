@@ -65,7 +65,7 @@ class BackboneFacts(Part):
     def _named_once(self) -> Self:
         names = [one.name for one in self.maps]
         if len(set(names)) != len(names) or IMAGES in names:
-            raise ValueError("maps name one twice")
+            raise ValueError("a map is named twice")
         return self
 
 

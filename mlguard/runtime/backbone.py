@@ -172,10 +172,12 @@ def read_backbone(path: Path, facts: BackboneFacts) -> bytes:
             f"cannot read the backbone {path}: {error.strerror or error}",
             hint=f"give the {FILE} that was exported with the bundle, with --backbone",
         ) from None
-    if hashlib.sha256(content).hexdigest() != facts.sha256:
+    found = hashlib.sha256(content).hexdigest()
+    if found != facts.sha256:
         raise WrongBackbone(
-            f"{path} is not the backbone of this bundle: that is {facts.architecture} "
-            f"with {facts.weights}, its file has the SHA-256 {facts.sha256}",
+            f"{path} is not the backbone of this bundle: expected "
+            f"{facts.architecture} with {facts.weights}, SHA-256 {facts.sha256}, got a "
+            f"file with SHA-256 {found}",
             hint=f"take the {FILE} that was exported with the bundle",
         )
     return content
@@ -197,8 +199,8 @@ def maps_tensors(facts: BackboneFacts) -> tuple[Tensor2, ...]:
 def no_backbone(facts: BackboneFacts, *, name: str) -> BundleError:
     """Return the refusal of a private half without its backbone."""
     return BundleError(
-        f"{name} is the private half of a model, beside {facts.architecture} with "
-        f"{facts.weights}, which is not there",
+        f"{name} is the private half of a model: it needs the public half, "
+        f"{facts.architecture} with {facts.weights}, and none was given",
         hint=f"give its {FILE}, or the address of a host that runs it, with "
         "--backbone or `Session.open(…, backbone=…)`",
     )

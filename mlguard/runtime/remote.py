@@ -227,7 +227,10 @@ class Remote:
         _, answer = self._ask("GET", self.endpoint.path())
         name = self.endpoint.shown
         if len(answer) > MAX_HEADER_BYTES:
-            raise RemoteError(f"{name}: its description has {len(answer)} bytes")
+            raise RemoteError(
+                f"{name}: its description has {len(answer)} bytes, the limit is "
+                f"{MAX_HEADER_BYTES}"
+            )
         model = parse(Model, answer, name=name)
         if problem := same_model(model, self._inputs, self._outputs):
             raise RemoteError(

@@ -30,11 +30,6 @@ from tests.audits import (
 METHODS = ("np", "ffx")  # a mask twice, and a table
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return make_run(tmp_path_factory.mktemp("audit") / "run", baseline=True)
-
-
 def images_of(run: Run) -> LabelledSet:
     return open_split(run.recipe.data, None, "test", seed=0)
 

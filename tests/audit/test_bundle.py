@@ -15,7 +15,7 @@ from mlguard.audit import read_report, render_page, report_table, write_report
 from mlguard.audit.attacks import Leaks, Pool, Scene
 from mlguard.audit.attacks.base import SplitReferee
 from mlguard.audit.attacks.integer_seeds import IntegerSeeds, published_transforms
-from mlguard.audit.findings.budgets import BUDGETS, Budget
+from mlguard.audit.findings.budgets import BUDGETS
 from mlguard.audit.log import read_log
 from mlguard.audit.report import conclude
 from mlguard.audit.report.junit import junit_xml
@@ -36,6 +36,7 @@ from tests.audits import (
     KEY,
     OTHER_KEY,
     SECRET,
+    TINY,
     Pairs,
     audit_run,
     audit_target,
@@ -44,16 +45,6 @@ from tests.audits import (
 )
 from tests.bundles import keyed_bundle, small_bundle
 
-TINY = Budget(
-    search_images=2,
-    unlabelled=2,
-    guesses=20,
-    starts=2,
-    labelled=(1, 2),
-    steps=2,
-    rates=(1e-3,),
-    adapter_rates=(1e-2,),
-)
 LAYERS = "transform.layers=['stages.0.branch.2', 'stages.2.branch.2']"
 METHODS = {
     "shf": (),
@@ -71,12 +62,8 @@ WEIGHTS = {
     "patient-retraining",
     *ANCESTOR_ATTACKS,
 }
+pytestmark = pytest.mark.usefixtures("tiny_budget")
 ROUNDING = 0.002  # of a score: few pixels are so near to a tie
-
-
-@pytest.fixture(autouse=True)
-def _tiny_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BUDGETS, "quick", TINY)
 
 
 @pytest.fixture(scope="module", params=METHODS)

@@ -27,8 +27,7 @@ from mlguard.models import NO_KEY
 from mlguard.protect import read_run
 from mlguard.recipe import Audit as Settings
 from mlguard.transforms import TransformSet
-from tests.audit.attacks.test_contract import TINY
-from tests.audits import KEY, PROTECTION_ID, audit_run, images, report, run_all
+from tests.audits import KEY, PATIENT, PROTECTION_ID, audit_run, images, report, run_all
 from tests.planted import Noise, np_transform, scene_of
 from tests.protect.test_bind import bound, plain_run
 from tests.runs import KEY as BIND_KEY
@@ -131,7 +130,7 @@ def scene() -> Scene:
 
 
 def test_whoever_has_the_memory_runs_the_model_and_that_is_an_attack() -> None:
-    attack = ATTACKS["without-key"].within(TINY, seed=0)
+    attack = ATTACKS["without-key"].within(PATIENT, seed=0)
     (outcome,) = run_all(attack, scene())
     assert (outcome.variant, outcome.rung) == ("the opened model", "T2")
     expected = scene().referee(scene().stolen.model, NO_KEY)
@@ -144,11 +143,11 @@ def test_every_other_attack_on_a_key_says_that_there_is_nothing_to_find(
 ) -> None:
     model = recipe.Model(name="fcn_small")
     made = dataclasses.replace(scene(), model=model, build=Noise)
-    assert ATTACKS[name].within(TINY, seed=0).impossible(made)
+    assert ATTACKS[name].within(PATIENT, seed=0).impossible(made)
 
 
 def test_retraining_needs_no_key_and_says_what_it_leaves_out() -> None:
-    attack = ATTACKS["retraining"].within(TINY, seed=0)
+    attack = ATTACKS["retraining"].within(PATIENT, seed=0)
     assert not attack.impossible(scene())
     assert "the key does nothing" in " ".join(attack.left_out(scene()))
     assert {one.variant for one in run_all(attack, scene())} >= {"everything"}

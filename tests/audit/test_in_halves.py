@@ -17,8 +17,7 @@ from mlguard.models import normalization_of
 from mlguard.models.split import Sliced
 from mlguard.protect import DataFolder, Job, Run
 from mlguard.recipe import Audit as Settings
-from tests.audit.attacks.test_contract import TINY
-from tests.audits import audit_run
+from tests.audits import PATIENT, audit_run
 from tests.planted import Noise
 from tests.runs import KEY
 from tests.splits import public_weights, split_recipe
@@ -40,7 +39,7 @@ def audited(run: Run) -> AuditReport:
     )
     settings = Settings(budget="quick", attacks=("retraining", "without-key"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(BUDGETS, "quick", replace(TINY, steps=20))
+        patch.setitem(BUDGETS, "quick", replace(PATIENT, steps=20))
         return audit_run(
             run,
             KEY,

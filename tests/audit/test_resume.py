@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from mlguard.audit.attacks import base
 from mlguard.audit.attacks.controls import Controls
-from mlguard.audit.findings.budgets import BUDGETS, Budget
+from mlguard.audit.findings.budgets import BUDGETS
 from mlguard.audit.log import AuditLog, read_log
 from mlguard.audit.measure import counting as measuring
 from mlguard.audit.report import conclude
@@ -20,25 +20,11 @@ from mlguard.errors import ReportError
 from mlguard.models import build_model
 from mlguard.protect.run_folder import Run
 from tests.audit.test_audit_run import secrets_of
-from tests.audits import KEY, audit_run, make_run, recipe
+from tests.audits import KEY, TINY, audit_run, make_run, recipe
 
-TINY = Budget(
-    search_images=2,
-    unlabelled=2,
-    guesses=20,
-    starts=2,
-    labelled=(1, 2),
-    steps=2,
-    rates=(1e-3,),
-    adapter_rates=(1e-2,),
-)
+pytestmark = pytest.mark.usefixtures("tiny_budget")
 ATTACKS = ("hill-climbing", "known-plaintext", "retraining")
 CLAIM = "audit.max_leakage=0.5"
-
-
-@pytest.fixture(autouse=True)
-def _tiny_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BUDGETS, "quick", TINY)
 
 
 @pytest.fixture(scope="module")

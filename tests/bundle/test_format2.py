@@ -273,5 +273,5 @@ def test_a_private_half_says_what_it_stands_beside(tmp_path: Path) -> None:
     assert describe(found)["methods"] == ["split"]
     session = Session.open(path, KEY)
     assert [one.name for one in session.inputs] == ["images", "features.2"]
-    with pytest.raises(BundleError, match="private half of a model, beside mobilenet"):
+    with pytest.raises(BundleError, match="needs the public half, mobilenet"):
         session.predict(np.zeros((1, 3, 8, 8), np.uint8))

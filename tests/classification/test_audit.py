@@ -9,28 +9,19 @@ import pytest
 from rich.console import Console
 
 from mlguard.audit import read_report, render_page, report_table, write_report
-from mlguard.audit.findings.budgets import BUDGETS, Budget
+from mlguard.audit.findings.budgets import BUDGETS
 from mlguard.audit.report.schema import dump_report, parse_report
 from mlguard.audit.run import Adversary, Audit
 from mlguard.data import open_split
 from mlguard.errors import DatasetError
 from mlguard.protect import Run
 from mlguard.recipe import BY_DEFAULT
-from tests.audits import SECRET, audit_run
+from tests.audits import SECRET, TINY, audit_run
 from tests.classification.conftest import KEY
 from tests.images import CLASSES
 
 SEGMENTED = re.compile(r"IoU|mask\b|masks\b|pixels? accuracy|labelled pixels", re.I)
-TINY = Budget(
-    search_images=2,
-    unlabelled=2,
-    guesses=20,
-    starts=1,
-    labelled=(2,),
-    steps=2,
-    rates=(1e-3,),
-    adapter_rates=(1e-2,),
-)
+FEWER = dataclasses.replace(TINY, starts=1, labelled=(2,))
 
 
 def audit(run: Run, pictures: Path, split: str = "test", **changes: object) -> Audit:
@@ -52,7 +43,7 @@ def audit(run: Run, pictures: Path, split: str = "test", **changes: object) -> A
 @pytest.fixture(scope="module")
 def audited(run: Run, pictures: Path) -> Audit:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(BUDGETS, "quick", TINY)
+        patch.setitem(BUDGETS, "quick", FEWER)
         return audit(run, pictures, budget="quick", max_leakage=0.5)
 
 

@@ -132,3 +132,14 @@ def test_files_read_from_pages_are_those_of_the_pages() -> None:
     assert stale == [], (
         f"these pages were changed: python benchmarks/page_numbers.py {' '.join(stale)}"
     )
+
+
+DIGEST = re.compile(r"`([0-9a-f]{10,63})…`")
+
+
+def test_digests_on_the_demos_page_are_those_of_its_file() -> None:
+    """A page that is measured again names what was measured."""
+    text = (RESULTS / "demo.md").read_text()
+    found, raw = DIGEST.findall(text), (RESULTS / "demo.json").read_text()
+    assert len(found) > 1
+    assert [digest for digest in found if digest not in raw] == []

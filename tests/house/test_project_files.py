@@ -31,6 +31,13 @@ def test_hooks_run_what_ci_runs() -> None:
     assert {repo["repo"] for repo in config["repos"]} == {"local"}
 
 
+def test_ci_measures_what_tests_reach_and_has_a_floor() -> None:
+    assert "make test MEASURE=1" in (ROOT / ".ci" / "run").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    assert "$(if $(MEASURE),$(COVER))" in makefile
+    assert "--cov-fail-under=$(COVERED)" in makefile
+
+
 def test_help_names_every_target_for_people() -> None:
     makefile = (ROOT / "Makefile").read_text()
     told = re.findall(r"^([a-z-]+):.*## ", makefile, re.M)

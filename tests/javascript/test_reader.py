@@ -138,4 +138,4 @@ def test_a_private_half_is_refused_by_name(tmp_path: Path) -> None:
     bundle = tmp_path / "half.mlgb"
     bundle.write_bytes(half2_bytes())
     Session.open(bundle, KEY)
-    assert "private half of a model, beside mobilenet_v2" in answer(bundle, KEY)
+    assert "needs the public half, mobilenet_v2" in answer(bundle, KEY)

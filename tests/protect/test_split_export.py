@@ -274,7 +274,7 @@ def test_another_file_in_the_backbones_place_is_left(
     facts = glimpse_bundle(made.bundle).manifest.backbone
     cut = halves.Halves(made.backbone.read_bytes(), onnx.ModelProto(), facts)
     monkeypatch.setattr(halves, "cut", lambda run, model: cut)
-    with pytest.raises(OutputExists, match="another file than the backbone"):
+    with pytest.raises(OutputExists, match="is not the backbone of this run"):
         export_run(made.run, KEY, tmp_path / "a.mlgb")
     assert (tmp_path / "backbone.onnx").read_text() == "mine"
     assert not (tmp_path / "a.mlgb").exists()

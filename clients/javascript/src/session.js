@@ -79,7 +79,7 @@ export function refuseOthers({ format, manifest }) {
   const { image, task, backbone } = manifest;
   if (backbone) {
     throw new BundleError(
-      `this is the private half of a model, beside ${backbone.architecture} with ${backbone.weights}; run() takes pixels and its maps`,
+      `this is the private half of a model: it needs the public half, ${backbone.architecture} with ${backbone.weights}; run() takes pixels and its maps`,
     );
   }
   const simple = image && task && task.name !== "detection" && task.stride === 1

@@ -173,10 +173,10 @@ def check_public(run: Run, model: Sliced) -> str:
     expected, found = public.sha256(), model.backbone.sha256()
     if found != expected:
         raise WeightsError(
-            f"the backbone of {run.path} is not the public one: its weights have the "
-            f"SHA-256 {found}, those of {spec.weights} have {expected}",
-            hint="nothing was written: what differs was trained, or belongs to "
-            "somebody; put back the weights that the run was trained beside",
+            f"the backbone of {run.path} is not the public one: expected the "
+            f"weights {spec.weights}, SHA-256 {expected}, got SHA-256 {found}",
+            hint="nothing was written, for what differs may be private; restore the "
+            "run's own files, or train it again",
         )
     return expected
 
@@ -308,7 +308,7 @@ def _is_there(place: Path, digest: str) -> bool:
         return False
     if sha256_of(place) != digest:
         raise OutputExists(
-            f"{place} is there already, and is another file than the backbone",
+            f"{place} exists, and is not the backbone of this run",
             hint="give another place with --backbone",
         )
     return True

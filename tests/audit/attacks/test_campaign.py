@@ -9,7 +9,6 @@ from mlguard import recipe
 from mlguard.audit import report_folder, write_report
 from mlguard.audit.attacks import ATTACKS
 from mlguard.audit.attacks.campaign import check_names, run_attacks
-from mlguard.audit.findings.budgets import BUDGETS, Budget
 from mlguard.audit.log import AuditLog
 from mlguard.audit.run import Adversary, Audit
 from mlguard.data import open_split
@@ -21,26 +20,7 @@ from tests.audit.test_audit_run import secrets_of
 from tests.audits import KEY, SECRET, audit_run, make_run, started
 from tests.planted import Noise, np_transform, scene_of
 
-TINY = Budget(
-    search_images=2,
-    unlabelled=2,
-    guesses=20,
-    starts=2,
-    labelled=(1, 2),
-    steps=2,
-    rates=(1e-3,),
-    adapter_rates=(1e-2,),
-)
-
-
-@pytest.fixture(autouse=True)
-def _tiny_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BUDGETS, "quick", TINY)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return make_run(tmp_path_factory.mktemp("attacks") / "run", baseline=True)
+pytestmark = pytest.mark.usefixtures("tiny_budget")
 
 
 def audit(run: Run, adversary: str | None = "validation", **changes: object) -> Audit:

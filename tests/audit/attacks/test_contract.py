@@ -9,9 +9,9 @@ import torch
 
 from mlguard.audit.attacks import ATTACKS, Attack, Scene
 from mlguard.audit.attacks.base import Variant
-from mlguard.audit.findings import Budget, Outcome
+from mlguard.audit.findings import Outcome
 from mlguard.recipe import Model
-from tests.audits import run_all
+from tests.audits import PATIENT, run_all
 from tests.planted import (
     Noise,
     PlantedFeatures,
@@ -26,21 +26,7 @@ from tests.planted import (
     with_ancestor,
 )
 
-TINY = Budget(
-    search_images=2,
-    unlabelled=2,
-    guesses=20,
-    starts=2,
-    labelled=(1, 2),
-    steps=2,
-    rates=(1e-3,),
-    adapter_rates=(1e-2,),
-    initial_seeds=3,
-    patient_labelled=(1, 4),
-    patient_steps=2,
-    patient_rates=(1e-3, 1e-2),
-)
-WIDE = dataclasses.replace(TINY, guesses=2000)  # than the keys of the smallest space
+WIDE = dataclasses.replace(PATIENT, guesses=2000)  # than the keys of the smallest space
 
 
 def images(folder: Path) -> Scene:
@@ -90,7 +76,7 @@ CASES = [(kind, scene) for kind in ATTACKS.values() for scene in SCENES]
 
 def case_of(kind: type[Attack], scene: str, folder: Path) -> tuple[Attack, Scene]:
     made = SCENES[scene](folder)
-    attack = kind.within(WIDE if kind.name == "exhaustive" else TINY, seed=0)
+    attack = kind.within(WIDE if kind.name == "exhaustive" else PATIENT, seed=0)
     if why := attack.impossible(made):
         pytest.skip(why)
     return attack, made
@@ -147,7 +133,7 @@ def test_a_group_alone_gives_what_it_gives_among_others(
 def test_every_attack_is_tried_in_some_scene_or_has_tests_of_its_own(
     kind: type[Attack], tmp_path: Path
 ) -> None:
-    attack = kind.within(WIDE if kind.name == "exhaustive" else TINY, seed=0)
+    attack = kind.within(WIDE if kind.name == "exhaustive" else PATIENT, seed=0)
     possible = [
         name for name in SCENES if not attack.impossible(SCENES[name](tmp_path))
     ]
