@@ -194,7 +194,7 @@ def same_model(
             )
             if one.datatype != about.datatype or not fits:
                 return (
-                    f"its model {verb} {about.name!r} as {one.datatype} of "
+                    f"its model {verb} {about.name!r} as {_word(one.datatype)} of "
                     f"{one.shape}, expected {about.datatype} of {_shape(about)}"
                 )
     extra = {one.name for one in model.inputs} - {one.name for one in inputs}
@@ -233,8 +233,8 @@ def _taken(
     dtype = numpy_type(one.datatype)
     if dtype is None or misfit(about, dtype, one.shape):
         raise RemoteError(
-            f"{name} gives {one.name!r} as {one.datatype} of {one.shape}, expected "
-            f"{about.datatype} of {_shape(about)}"
+            f"{name} gives {one.name!r} as {_word(one.datatype)} of {one.shape}, "
+            f"expected {about.datatype} of {_shape(about)}"
         )
     size = one.parameters.binary_data_size
     if size != math.prod(one.shape) * dtype.itemsize or size > len(body) - at:
@@ -242,7 +242,12 @@ def _taken(
             f"{name} gives {one.name!r} of {one.shape} in {size} bytes, but sent "
             f"{len(body) - at}"
         )
-    array = np.frombuffer(body, dtype, math.prod(one.shape), at).reshape(one.shape)
+    try:
+        array = np.frombuffer(body, dtype, math.prod(one.shape), at).reshape(one.shape)
+    except ValueError:  # empty, and yet beyond what numpy lays out
+        raise RemoteError(
+            f"{name} gives {one.name!r} of {one.shape}, which is too large"
+        ) from None
     if not finite(array):
         raise RemoteError(f"{name} gives {one.name!r} with numbers that are not finite")
     return array
@@ -250,3 +255,8 @@ def _taken(
 
 def _shape(about: Tensor2) -> str:
     return "any shape" if about.shape is None else str(list(about.shape))
+
+
+def _word(said: str) -> str:
+    """Return a word of a server's on one line of printable characters."""
+    return ascii(said)[1:-1]

@@ -216,7 +216,8 @@ class Remote:
             "Inference-Header-Content-Length": str(len(header)),
         }
         size, answer = self._ask("POST", self.endpoint.path("/infer"), body, more)
-        return decode(answer, size, self._outputs, name=self.endpoint.shown)
+        with self._without_token():
+            return decode(answer, size, self._outputs, name=self.endpoint.shown)
 
     def check(self) -> None:
         """Ask for the model's description, and refuse one with other tensors.
@@ -231,12 +232,27 @@ class Remote:
                 f"{name}: its description has {len(answer)} bytes, the limit is "
                 f"{MAX_HEADER_BYTES}"
             )
-        model = parse(Model, answer, name=name)
-        if problem := same_model(model, self._inputs, self._outputs):
+        with self._without_token():
+            model = parse(Model, answer, name=name)
+            if problem := same_model(model, self._inputs, self._outputs):
+                raise RemoteError(
+                    f"{name}: {problem}",
+                    hint="is this the model that belongs to this file?",
+                )
+
+    @contextlib.contextmanager
+    def _without_token(self) -> Iterator[None]:
+        """Leave a server's words out of a refusal where they repeat the token."""
+        token = self.endpoint.token
+        try:
+            yield
+        except RemoteError as refusal:
+            if not token or token not in str(refusal):
+                raise
             raise RemoteError(
-                f"{name}: {problem}",
-                hint="is this the model that belongs to this file?",
-            )
+                f"{self.endpoint.shown}: its answer is not this model's, and repeats "
+                "the token"
+            ) from None
 
     def _ask(
         self,
@@ -361,7 +377,9 @@ def _until(end: float, connection: http.client.HTTPConnection) -> Iterator[None]
     def cut() -> None:
         if connection.sock is not None:
             with contextlib.suppress(OSError):
-                connection.sock.shutdown(socket.SHUT_RDWR)
+                # Not SSLSocket's own: it drops TLS first, and until the socket is shut
+                # the thread that sends would go on in the clear.
+                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
 
     timer = threading.Timer(left, cut)
     timer.daemon = True

@@ -167,6 +167,10 @@ def damaged(edit: Callable[[dict], None]) -> tuple[dict[str, str], bytes]:
         (*damaged(lambda y: y.pop("parameters")), "parameters"),
         (*damaged(lambda y: y.update(shape="23")), "shape"),
         (*damaged(lambda y: y.update(datatype="BYTES")), "as BYTES"),
+        (
+            *damaged(lambda y: y.update(datatype="B\x1b[2J\nok")),
+            r"as B\\x1b\[2J\\nok of",
+        ),
     ],
 )
 def test_what_is_no_answer_is_refused(
@@ -175,6 +179,36 @@ def test_what_is_no_answer_is_refused(
     served.reply = [(200, headers, body)]
     with pytest.raises(RemoteError, match=said):
         ask(served.url)
+
+
+def test_an_empty_tensor_of_impossible_axes_is_refused() -> None:
+    wide = Tensor2(name="y", datatype="FP16", shape=(-1, -1, -1))
+    header = json.loads(GOOD[1][:HEADER])
+    header["outputs"] = [
+        header["outputs"][0]
+        | {"shape": [0, 1 << 40, 1 << 40], "parameters": {"binary_data_size": 0}}
+    ]
+    text = json.dumps(header).encode()
+    with pytest.raises(RemoteError, match="which is too large"):
+        decode(bytearray(text), len(text), [wide], name="host")
+
+
+@pytest.mark.parametrize("field", ["name", "datatype"])
+def test_a_server_that_repeats_the_token_is_not_quoted(
+    served: Host, field: str
+) -> None:
+    served.reply = [(200, *damaged(lambda y: y.update({field: f"Bearer {TOKEN}"})))]
+    with pytest.raises(RemoteError) as refusal:
+        ask(served.url, token=TOKEN)
+    assert TOKEN not in str(refusal.value)
+    one = Tensor2(name="x", datatype="FP32", shape=(-1, 3))
+    served.inputs = [one, one.model_copy(update={"name": TOKEN})]
+    with (
+        remote(served.url, token=TOKEN) as model,
+        pytest.raises(RemoteError) as refusal,
+    ):
+        model.check()
+    assert TOKEN not in str(refusal.value)
 
 
 @given(st.binary(max_size=300), st.integers(-2, 400))
@@ -386,6 +420,28 @@ def test_a_certificate_is_checked(certificate: tuple[Path, Path]) -> None:
             ask(served.url)
         assert served.asked == []
         assert ask(served.url, ca_file=certificate[0])["count"] == 2
+
+
+def test_nothing_is_sent_in_the_clear_when_the_time_is_over(
+    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    plainly: list[object] = []
+    # Where a socket drops TLS before it is shut, its other thread sends on without.
+    monkeypatch.setattr(ssl.SSLSocket, "shutdown", lambda *at: plainly.append(at))
+    ready = threading.Event()
+
+    def slow(_: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        ready.wait(10)
+        return answers()
+
+    with host(slow, [X], [Y, COUNT], tls=context) as served:
+        model = remote(served.url, ca_file=certificate[0], timeout_s=0.5, retries=0)
+        with pytest.raises(RemoteError, match="no answer within"):
+            model.infer({"x": ROWS})
+        assert plainly == []
+        ready.set()
 
 
 def test_authorities_that_cannot_be_read(tmp_path: Path) -> None:
