@@ -76,6 +76,10 @@ class FileStorage(Storage):
             words.append("every user of this machine can write to it")
         if folder.st_mode & 0o002 and not folder.st_mode & stat.S_ISVTX:
             words.append("every user of this machine can replace it in its folder")
+        if folder.st_uid not in (user_id(), 0):
+            words.append(
+                f"another user (uid {folder.st_uid}) owns its folder and can replace it"
+            )
         return tuple(words)
 
     def exists(self) -> bool:

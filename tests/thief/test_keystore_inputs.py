@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from keystore import Identity, IdentityError, Keystore, write_private
+from keystore import (
+    Identity,
+    IdentityError,
+    Keystore,
+    KeystoreError,
+    write_private,
+)
 from keystore.textform import KEY_1, to_text
 from mlguard.cli.app import run
 
@@ -80,6 +86,25 @@ def test_a_store_of_another_owner_is_not_taken_without_a_word(
 ) -> None:
     os.chown(path, 4711, -1)
     assert "belongs to another user (uid 4711)" in typed(capsys, "keys", "list")[1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder away")
+def test_a_store_in_a_folder_of_another_owner_is_not_taken_without_a_word(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.chown(path.parent, 4711, -1)
+    said = "another user (uid 4711) owns its folder and can replace it"
+    assert said in typed(capsys, "keys", "list")[1]
+
+
+def test_a_link_in_the_place_of_the_lock_empties_no_file(tmp_path: Path) -> None:
+    mine, place = tmp_path / "mine.txt", tmp_path / "keystore"
+    mine.write_text("precious")
+    (tmp_path / "keystore.lock").symlink_to(mine)
+    with pytest.raises(KeystoreError, match="cannot lock"):
+        Keystore.create(place, OWNER)
+    assert mine.read_text() == "precious"
+    assert not place.exists()
 
 
 def test_a_library_that_the_environment_names_is_not_loaded_unless_it_is_the_systems(
