@@ -64,10 +64,12 @@ def align(leak: Matrix, original: Matrix) -> Aligned:
         if (better := likeness(matched, original)) > alike:
             values, alike = matched, better
     kept = (values != 0) | (original == 0)
-    rows, columns = _scales(values, original, kept)
+    # Balanced, so that no channel decides the scales of others by its size.
+    even = balanced(values)
+    rows, columns = _scales(even, original, kept)
     scale = rows[:, None, None] * columns[:, None]
     known = np.abs(scale) > TINY
-    scaled = np.divide(values, scale, out=original.copy(), where=known)
+    scaled = np.divide(even, scale, out=original.copy(), where=known)
     return Aligned(scaled, kept & known, alike)
 
 

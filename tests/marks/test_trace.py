@@ -48,6 +48,10 @@ LEAKS: dict[str, Callable[[Weights], Weights]] = {
     "among others": lambda w: weights(8) | w | {"text": np.zeros((3, 0), "f4")},
     "a part of it": lambda w: {"head.weight": w["head.weight"]},
     "numbers that are none": lambda w: {n: spoiled(one) for n, one in w.items()},
+    # In a channel that is switched off, a thief may write what he likes.
+    "a huge number in each": lambda w: written(w, slice(1, 2)),
+    "a huge row in each": lambda w: written(w, slice(None)),
+    "half a row in each": lambda w: written(w, slice(0, None, 2), 4.0),
 }
 
 
@@ -55,6 +59,16 @@ def spoiled(values: np.ndarray) -> np.ndarray:
     values = values.copy()
     values.reshape(-1)[:3] = np.nan, np.inf, -np.inf
     return values
+
+
+def written(given: Weights, part: slice, size: float = 1e6) -> Weights:
+    """Weights with numbers of a thief's in a part of one row of each tensor."""
+    draw, found = np.random.default_rng(5), {}
+    for name, one in given.items():
+        found[name] = one.copy()
+        row = found[name][3:4].reshape(-1)  # a view
+        row[part] = draw.normal(0, size, row[part].shape)
+    return found
 
 
 @pytest.mark.parametrize("leak", LEAKS.values(), ids=LEAKS)
