@@ -29,20 +29,19 @@ import numpy as np
 import torch
 from average_precision import mean_average_precision
 from boxes import LEAST, Boxes
-from detector_data import VIEWS, Sample, read_samples, views_for_training
+from detector_data import Sample, read_samples, views_for_training
 from detector_model import (
     Target,
     Views,
     detect,
-    learning,
-    losses_of,
     new_detector,
     views_of,
 )
+from detector_train import Permutations, finished, train
 from scipy.optimize import linear_sum_assignment
+from split import Cells
 from torchvision.models.detection.ssd import SSD
 
-from mlguard.files import atomic_write
 from mlguard.keys import ModelKey, ModelSubkeys
 from mlguard.models import readers
 from mlguard.protect import (
@@ -62,11 +61,9 @@ ALL = (ONE, f"{BLOCKS}16", LATER)
 TRAINED = {"trained, map 13": (ONE,), "trained, three maps": ALL}
 BOUND = {"bound, map 13": (ONE,), "bound, map 17": (LATER,), "bound, three maps": ALL}
 PLAIN = "plain"
-BATCH, RATE, DECAY, WARM = 32, 1e-3, 1e-2, 0.1
 SHOWN = 20  # images whose boxes are compared with a bundle's
 FIELDS = ("boxes", "labels", "scores")  # torchvision's names
 PIXEL, SCORE = 0.05, 1e-3  # what rounding may differ by
-Permutations = tuple[ChannelPermutation, ...]
 
 
 def main() -> None:
@@ -106,20 +103,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="the file of cells")
     parser.add_argument("--table", action="store_true", help="print what was measured")
     return parser.parse_args()
-
-
-class Cells:
-    """The file of what was measured."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.found: dict[str, Any] = {}
-        if path.exists():
-            self.found = json.loads(path.read_text())
-
-    def add(self, name: str, cell: dict[str, Any]) -> None:
-        self.found[name] = cell
-        atomic_write(self.path, (json.dumps(self.found, indent=1) + "\n").encode())
 
 
 def pieces(bench: "Bench") -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
@@ -249,7 +232,7 @@ class Bench:
         kept = options.work / f"{name}.pt"
         train(
             model,
-            self.views() if not _finished(kept, options.epochs) else None,
+            self.views() if not finished(kept, options.epochs) else None,
             self.permutations(layers),
             epochs=options.epochs,
             seed=options.seed,
@@ -317,82 +300,6 @@ class Bench:
         return self._kept[name]
 
 
-def train(
-    model: SSD,
-    views: Views | None,
-    permutations: Permutations,
-    *,
-    epochs: int,
-    seed: int,
-    kept: Path,
-    most: int | None = None,
-) -> None:
-    """Train a detector, or go on with it, or take what was trained.
-
-    Args:
-        model: As it starts.
-        views: Of every image, V rows in a row, V the same for all; None if finished.
-        permutations: In force while it is trained.
-        epochs: How often every image is shown, in a view drawn each time.
-        seed: Of the draws.
-        kept: The file of weights after the last epoch.
-        most: The epoch to stop after, for now; None for all.
-    """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY)
-    done = 0
-    if kept.exists():
-        state = torch.load(kept, weights_only=True)
-        done = state["epochs"]
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-    if views is None:
-        return
-    model.to(memory_format=torch.channels_last)
-    for epoch in range(done, most or epochs):
-        loss = _epoch(model, optimizer, views, permutations, epoch, epochs, seed)
-        state = {
-            "epochs": epoch + 1,
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-        }
-        torch.save(state, kept.with_suffix(".part"))
-        kept.with_suffix(".part").replace(kept)
-        print(f"{kept.stem}: epoch {epoch + 1}, loss {loss:.3f}", flush=True)
-
-
-def _epoch(
-    model: SSD,
-    optimizer: torch.optim.Optimizer,
-    views: Views,
-    permutations: Permutations,
-    epoch: int,
-    epochs: int,
-    seed: int,
-) -> float:
-    draws = torch.Generator().manual_seed(1000 * seed + epoch)
-    images = len(views.targets) // VIEWS
-    rows = torch.randperm(images, generator=draws) * VIEWS
-    rows = rows + torch.randint(VIEWS, (images,), generator=draws)
-    batches = [part for part in rows.split(BATCH) if len(part) > 1]  # batch norms
-    losses = []
-    learning(model)
-    with permuted(model, permutations):
-        for step, part in enumerate(batches):
-            progress = (epoch + step / len(batches)) / epochs
-            for group in optimizer.param_groups:
-                group["lr"] = RATE * min(progress / WARM, (1 - progress) / (1 - WARM))
-            features = views.features[part].float()
-            features = features.contiguous(memory_format=torch.channels_last)
-            targets: list[Target] = [views.targets[row] for row in part.tolist()]
-            loss = losses_of(model, features, targets, views.side)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-            optimizer.step()
-            losses.append(float(loss.detach()))
-    return float(np.mean(losses))
-
-
 def paired(model: SSD, public: SSD, layer: str) -> ChannelPermutation:
     """The order that makes a layer's readers most like the public weights'.
 
@@ -451,12 +358,6 @@ def _key(name: str) -> ModelKey:
 
 def _subkeys(name: str) -> ModelSubkeys:
     return _key(name).for_model(bytes(range(16)))
-
-
-def _finished(kept: Path, epochs: int) -> bool:
-    if not kept.exists():
-        return False
-    return bool(torch.load(kept, weights_only=True)["epochs"] >= epochs)
 
 
 def _boxes(found: Target, scale: float) -> Boxes:

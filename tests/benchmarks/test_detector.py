@@ -91,11 +91,9 @@ def test_public_weights_read_off_an_order_that_was_folded_in() -> None:
     assert np.array_equal(read.order, orders[0].order)
 
 
-@pytest.mark.interop
 def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path) -> None:
-    pytest.importorskip("pycocotools")
     parts = importlib.import_module("detector_model")
-    train = importlib.import_module("detector").train
+    train = importlib.import_module("detector_train").train
     images = [torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8) for _ in range(4)]
     box = {"boxes": torch.tensor([[4.0, 4, 40, 40]]), "labels": torch.tensor([1])}
     views = parts.views_of(parts.new_detector(3, 64, None, 0), images, [box] * 4)
