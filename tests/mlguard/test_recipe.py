@@ -65,7 +65,7 @@ def test_every_problem_is_reported_at_once() -> None:
         parse_recipe(text, name="bad")
     assert refusal.value.problems == (
         "transform.method: Input should be 'shf', 'np', 'ffx', 'orthogonal', "
-        "'channels', 'weights' or 'split', got 'rot13'",
+        "'channels', 'passport', 'weights' or 'split', got 'rot13'",
         "train.epochs: Field required",
         "train.epocs: unknown field",
     )
