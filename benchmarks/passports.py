@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True, help="public ones")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=64, help="of the owner")
     parser.add_argument("--rate", type=float, default=3e-4, help="of the owner")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--only", default="", help="cells whose name has this")
@@ -89,7 +90,8 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.folder = options.work / f"seed-{options.seed}"
+        self.name = f"{options.epochs} epochs of {options.batch}, seed {options.seed}"
+        self.folder = options.work / self.name.replace(" ", "-")
         self.data = DataFolder(options.data)
 
     @cached_property
@@ -101,6 +103,7 @@ class Bench:
             f"model.mean={HALF}",
             f"model.std={HALF}",
             f"train.epochs={self.options.epochs}",
+            f"train.batch={self.options.batch}",
             f"train.learning_rate={self.options.rate}",
             f"train.seed={self.options.seed}",
         ]
@@ -138,7 +141,7 @@ class Bench:
             )
         cells["baseline"] = self.baseline
         for name, measure in cells.items():
-            yield f"seed {self.options.seed}/{name}", measure
+            yield f"{self.name}/{name}", measure
 
     def keys(self) -> dict[str, Any]:
         """The correct key, none, incorrect and nearly correct ones."""
