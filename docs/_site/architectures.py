@@ -5,10 +5,11 @@ starts from, and what can be bound. All of it is asked of the code that builds, 
 and binds; models are built without memory for their weights. Takes a minute.
 """
 
+import re
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from unittest.mock import patch
 
 import torch
@@ -25,6 +26,7 @@ from mlguard.models.binding.stem import form_of_stem  # noqa: E402
 from mlguard.models.split.backbones import Backbone  # noqa: E402
 from mlguard.recipe import Model, recipe_text, shipped_recipes  # noqa: E402
 from mlguard.recipe.sections import CLASSIFIERS  # noqa: E402
+from mlguard.recipe.sections import Backbone as BackboneName  # noqa: E402
 from mlguard.transforms import BLOCK_SIZES  # noqa: E402
 
 PAGE = ROOT / "docs" / "reference" / "architectures.md"
@@ -47,13 +49,9 @@ PUBLIC = [  # models of torchvision whose weights an architecture may start from
     "lraspp_mobilenet_v3_large",
 ]
 SEGMENTING = ("fcn", "deeplabv3", "lraspp")
-BACKBONES = {  # of split models, each with the layers that halve its resolution last
-    "mobilenet_v2": ["features.3", "features.6", "features.13", "features.18"],
-    "mobilenet_v3_large": ["features.3", "features.6", "features.12", "features.16"],
-    "efficientnet_b0": ["features.2", "features.3", "features.5", "features.8"],
-    "resnet18": ["layer1", "layer2", "layer3", "layer4"],
-    "resnet50": ["layer1", "layer2", "layer3", "layer4"],
-}
+# Parts of an encoder whose outputs are worth sending, in torchvision's names.
+PARTS = re.compile(r"(features|layers|trunk_output)\.\w+|layer\d|stage\d|conv5")
+SENT = (4, 8, 16, 32)  # strides in pixels
 HEAD = """\
 # Architectures
 
@@ -105,7 +103,7 @@ def page() -> str:
     with torch.device("meta"):
         candidates = {name: _tensors(name) for name in PUBLIC}
         rows = [row(name, candidates) for name in ARCHITECTURES]
-        split = [backbone_row(name, maps) for name, maps in BACKBONES.items()]
+    split = [backbone_row(name) for name in get_args(BackboneName)]
     return "\n".join([HEAD, ROWS, *rows, "", NOTE, HALVES, *split, ""])
 
 
@@ -127,11 +125,27 @@ def row(name: str, candidates: dict[str, dict[str, torch.Tensor]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def backbone_row(name: str, maps: list[str]) -> str:
-    """One public half."""
-    half = Backbone(name, maps)
+def backbone_row(name: str) -> str:
+    """One public half, with the last map of each usual stride."""
+    half = Backbone(name, _maps(name))
     shown = ", ".join(f"`{m.name}` ({m.channels}, {m.stride})" for m in half.maps)
     return f"| `{name}` | {_millions(half)} | {_enum(name)} | {shown} |"
+
+
+def _maps(name: str) -> list[str]:
+    found: dict[int, str] = {}
+    whole = get_model(name, weights=None).eval()
+    for layer, module in whole.named_modules():
+        if PARTS.fullmatch(layer):
+            module.register_forward_hook(
+                lambda _, __, out, layer=layer: (
+                    found.__setitem__(SIZE[0] // out.shape[2], layer)
+                    if out.ndim == 4
+                    else None
+                )
+            )
+    whole(torch.zeros(1, 3, *SIZE))
+    return [layer for stride, layer in sorted(found.items()) if stride in SENT]
 
 
 def _millions(model: nn.Module) -> str:

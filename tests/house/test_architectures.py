@@ -2,13 +2,18 @@
 
 import importlib.util
 import re
+import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
 from mlguard.models import ARCHITECTURES
+from mlguard.recipe import recipe_text, shipped_recipes
+from mlguard.recipe.sections import Backbone
 
+pytestmark = pytest.mark.trains  # nothing is trained; `make check` can do without it
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "architectures.md"
 ROWS = {
@@ -36,3 +41,15 @@ def test_a_row_is_what_the_program_writes(name: str) -> None:
     spec.loader.exec_module(maker)
     with torch.device("meta"):
         assert maker.row(name, {}) == ROWS[name]
+
+
+def test_every_recipe_stands_beside_its_architecture() -> None:
+    for recipe in shipped_recipes():
+        name = tomllib.loads(recipe_text(recipe))["model"]["name"]
+        assert name not in ROWS or f"[{recipe}](" in ROWS[name]
+
+
+def test_every_backbone_has_its_row() -> None:
+    rows = PAGE.read_text().partition("## Backbones")[2]
+    names = re.findall(r"^\| `(?!model)(\w+)`", rows, re.M)
+    assert names == list(get_args(Backbone))
