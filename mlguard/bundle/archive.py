@@ -44,7 +44,12 @@ Member = tuple[str, int, int]  # name, checksum, size in bytes
 
 
 def pack(members: Mapping[str, bytes]) -> bytes:
-    """Return the file's bytes.
+    """Return the file's bytes. Raises as `parts_of`."""
+    return b"".join(parts_of(members))
+
+
+def parts_of(members: Mapping[str, bytes]) -> list[bytes]:
+    """Return the file's bytes in parts, the members as they were given.
 
     Raises:
         ValueError: The members are not those of PLACES, or one is too large.
@@ -61,7 +66,7 @@ def pack(members: Mapping[str, bytes]) -> bytes:
             )
         facts.append((name, zlib.crc32(content), len(content)))
         parts += [_local_header(*facts[-1]), content]
-    return b"".join([*parts, _directory(facts)])
+    return [*parts, _directory(facts)]
 
 
 def unpack(file: BinaryIO, size: int, *, name: str) -> dict[str, bytes]:

@@ -6,6 +6,7 @@ sealed model.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +19,7 @@ from mlguard.bundle.archive import (
     MODEL,
     PREPROCESS,
     SEALED_MODEL,
-    pack,
+    parts_of,
     unpack,
 )
 from mlguard.bundle.graph_limits import GraphFacts, check_graph
@@ -40,7 +41,7 @@ from mlguard.bundle.proofs import (
 )
 from mlguard.bundle.sealing import OVERHEAD_BYTES, seal, unseal
 from mlguard.errors import BundleError, MalformedBundle, TamperedBundle
-from mlguard.files import write_new
+from mlguard.files import fill_new
 from mlguard.keys import ModelSubkeys
 
 
@@ -111,8 +112,12 @@ class Bundle:
 
     def to_bytes(self) -> bytes:
         """Return the bytes of the file."""
+        return b"".join(self.parts())
+
+    def parts(self) -> list[bytes]:
+        """Return the bytes of the file in parts, none of them copied."""
         members = {MANIFEST: self.manifest.to_bytes(), PREPROCESS: self.preprocess}
-        return pack(members | {self.manifest.model_member: self.stored})
+        return parts_of(members | {self.manifest.model_member: self.stored})
 
 
 def make_bundle(
@@ -148,6 +153,7 @@ def make_bundle(
     stored = model
     if sealed:
         stored = seal(model, subkeys, preprocess_sha256=beside.sha256)
+        del model
     image = selftest_image(facts.transform.block_size)
     transform = facts.keyed.derive(subkeys).image
     values = image.astype(np.int32) if transform is None else transform.values(image)
@@ -170,14 +176,22 @@ def make_bundle(
     return Bundle(name, manifest, preprocess, stored, slots)
 
 
-def write_bundle(path: Path, bundle: Bundle) -> None:
+def write_bundle(
+    path: Path, bundle: Bundle, *, check: Callable[[Path], object] | None = None
+) -> None:
     """Write a bundle completely or not at all, and never overwrite a file.
+
+    Args:
+        path: The bundle to write.
+        bundle: Its contents.
+        check: Called with the finished file before it gets its name; if it raises, no
+            file is left behind.
 
     Raises:
         OutputExists: Something is already at the path.
         OutputError: There is no space, or the folder is not writable.
     """
-    write_new(path, bundle.to_bytes())
+    fill_new(path, lambda file: file.writelines(bundle.parts()), check=check)
 
 
 def parse_bundle(file: BinaryIO, size: int, *, name: str) -> Bundle:

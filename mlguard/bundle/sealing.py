@@ -8,11 +8,15 @@ specification is docs/spec/bundle-v1.md, section 5.
 """
 
 import hmac
+import io
 import os
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import GCM
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -25,6 +29,7 @@ INFO = b"mlguard/bundle/v1/model"
 ASSOCIATED = b"mlguard.bundle/1\0model.onnx\0"
 SALT_BYTES, COMMITMENT_BYTES, TAG_BYTES = 32, 32, 16
 OVERHEAD_BYTES = SALT_BYTES + COMMITMENT_BYTES + TAG_BYTES
+CHUNK_BYTES = 1 << 20  # encrypted at a time
 NONCE = bytes(12)  # safe: every salt gives a key that is used once
 
 
@@ -42,8 +47,15 @@ def seal(model: bytes, subkeys: ModelSubkeys, *, preprocess_sha256: str) -> byte
     salt = os.urandom(SALT_BYTES)
     one_time, commitment = _derive(subkeys, salt)
     associated = _associated(subkeys, preprocess_sha256)
-    ciphertext = AESGCM(one_time).encrypt(NONCE, model, associated)
-    return b"".join((salt, commitment, ciphertext))
+    encryptor = Cipher(AES256(one_time), GCM(NONCE)).encryptor()
+    encryptor.authenticate_additional_data(associated)
+    sealed = io.BytesIO()  # grows in place: the model is not there a third time
+    sealed.write(salt + commitment)
+    plain = memoryview(model)
+    for start in range(0, len(plain), CHUNK_BYTES):
+        sealed.write(encryptor.update(plain[start : start + CHUNK_BYTES]))
+    sealed.write(encryptor.finalize() + encryptor.tag)
+    return sealed.getvalue()
 
 
 def unseal(

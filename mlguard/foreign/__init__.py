@@ -8,7 +8,7 @@ from mlguard.foreign.about import About, read_about
 from mlguard.foreign.bundle import Exported, export_file, model_of
 from mlguard.foreign.lift import Lifted, lift_file, lift_model
 from mlguard.foreign.scrub import scrub
-from mlguard.foreign.take import Uncovered
+from mlguard.foreign.take import Uncovered, point_outside
 
 __all__ = [
     "About",
@@ -19,6 +19,7 @@ __all__ = [
     "lift_file",
     "lift_model",
     "model_of",
+    "point_outside",
     "read_about",
     "scrub",
 ]

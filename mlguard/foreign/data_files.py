@@ -5,6 +5,7 @@ and only to regular files.
 """
 
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -111,3 +112,21 @@ class DataFiles:
                 f"{text[:40]!r}"
             )
         return int(text)
+
+
+class HeldData(DataFiles):
+    """The data of one model's tensors in memory, in no file.
+
+    Args:
+        held: The bytes of each; a tensor's location is its number.
+        name: The model's name in a refusal.
+    """
+
+    def __init__(self, held: Sequence[Any], name: str) -> None:
+        super().__init__(None, name)
+        self._held = held
+
+    def read(self, tensor: TensorProto) -> Any:
+        """Return the bytes of a tensor, not copied."""
+        (location,) = (e.value for e in tensor.external_data if e.key == "location")
+        return self._held[int(location)]

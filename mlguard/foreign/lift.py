@@ -15,7 +15,7 @@ from onnx import ModelProto
 from mlguard.engine import ORT_ERRORS, onnxruntime
 from mlguard.errors import ModelFileError
 from mlguard.foreign.compare import Comparison, compare
-from mlguard.foreign.data_files import DataFiles
+from mlguard.foreign.data_files import DataFiles, HeldData
 from mlguard.foreign.inputs import check_names, drop_unused, settle_inputs
 from mlguard.foreign.move import external_names, move_tensors
 from mlguard.foreign.read import check_original, read_model, serialized
@@ -127,6 +127,7 @@ def lift_model(
     *,
     name: str,
     folder: Path | None = None,
+    held: Sequence[Any] | None = None,
     freeze_inputs: bool = False,
     original: Path | bytes | None = None,
     example: Mapping[str, Any] | None = None,
@@ -138,6 +139,7 @@ def lift_model(
         model: The model; its tensors are removed.
         name: Its name in a refusal.
         folder: The folder of its data files.
+        held: Data of its tensors that is in memory; the location of each is its number.
         freeze_inputs: Whether to turn default values of inputs into constants.
         original: The same model, for the comparison; None leaves that to the caller.
         example: As in `lift_file`.
@@ -148,7 +150,8 @@ def lift_model(
         ParityError: With its weights outside, the model answers differently.
     """
     try:
-        emptied = _emptied(model, DataFiles(folder, name), freeze_inputs, smallest)
+        files = DataFiles(folder, name) if held is None else HeldData(held, name)
+        emptied = _emptied(model, files, freeze_inputs, smallest)
     except UnicodeDecodeError:
         raise ModelFileError(
             f"{name}: a name in the model is not UTF-8",

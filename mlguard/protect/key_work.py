@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
 from torch import nn
 
 from mlguard.errors import RunError
@@ -73,6 +74,16 @@ def blank_model(recipe: Recipe, build: Build | None = None) -> nn.Module:
     if not data.classes:  # the data has yet to name them, and any number serves
         data = data.model_copy(update={"class_names": ("any", "other")})
     return new_model(recipe.model_copy(update={"model": spec, "data": data}), build)
+
+
+def hollow_model(recipe: Recipe, build: Build | None = None) -> nn.Module:
+    """Return the model of a recipe whose tensors have shapes and no numbers.
+
+    It is made at once and takes no memory. A model of one's own may not know how, and
+    gets random weights.
+    """
+    with torch.device("cpu" if build else "meta"):
+        return blank_model(recipe, build)
 
 
 def key_space_of(

@@ -83,6 +83,8 @@ class Session:
         self.image: ImageFacts | None = opened.parts.image
         self.task: TaskFacts | None = opened.parts.task
         self._graph = _joined(opened)
+        # The joined graph has the model in it: no second copy while it is loaded.
+        opened = replace(opened, parts=replace(opened.parts, model=b""))
         self._load(opened, how)
         self._backbone = _beside(opened, backbone, how)
 

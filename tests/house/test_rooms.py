@@ -85,7 +85,7 @@ MAY_IMPORT = {
     | {"mlguard.recipe", "mlguard.tasks", "mlguard.keys", "mlguard.transforms"}
     | {"mlguard.data", "mlguard.models", "mlguard.bundle", "mlguard.runtime"}
     | {"mlguard.sealing", "mlguard.installed"}
-    | {"mlguard.foreign"}
+    | {"mlguard.foreign", "mlguard.weights"}
     | {"accelerate", "matplotlib", "onnx", "pydantic", "safetensors"}
     | {"google.protobuf"}  # what onnx graphs are; comes with onnx
     | {"mlguard.engine", "onnxruntime.quantization", "onnxruntime.transformers"},

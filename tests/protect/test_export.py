@@ -9,7 +9,6 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-from google.protobuf.message import EncodeError
 from onnx import ModelProto
 from torch import Tensor, nn
 
@@ -34,6 +33,7 @@ from mlguard.protect.export import (
     check_parity,
     export_run,
     facts_of,
+    light,
     parity,
 )
 from mlguard.protect.export import graph as export_graph
@@ -230,7 +230,7 @@ def test_facts_that_no_manifest_holds_are_refused(tmp_path: Path) -> None:
 def without_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, check=None) -> None:
     """Let `export_run` write some bundle; `check` runs where parity would."""
     bundle = own_bundle(tmp_path, own_model())
-    monkeypatch.setattr(export, "bundle_model", lambda *_, **__: bundle)
+    monkeypatch.setattr(export, "bundle_graph", lambda *_, **__: bundle)
     report = parity.ParityReport(
         shapes=(), unit="pixels", agreement=1, difference=0, largest_logit=1
     )
@@ -240,7 +240,7 @@ def without_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, check=None) ->
             check()
         return report
 
-    monkeypatch.setattr(export, "check_parity", checked)
+    monkeypatch.setattr(export, "compare_logits", checked)
 
 
 def test_what_appears_during_the_export_is_not_overwritten(
@@ -349,12 +349,9 @@ def test_what_torch_cannot_export_is_refused(tmp_path: Path) -> None:
 def test_what_is_larger_than_protocol_buffers_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Told by a stand-in: a graph of 2 GiB would take its time."""
+    """Told by a smaller limit: a graph of 2 GiB would take its time."""
 
-    def refuse(**_: object) -> bytes:
-        raise EncodeError("Failed to serialize proto")
-
-    monkeypatch.setattr(export_graph, "scrub", lambda _: Mock(SerializeToString=refuse))
+    monkeypatch.setattr(light, "MAX_BYTES", 1000)
     with pytest.raises(BundleError, match="larger than 2 GiB"):
         own_bundle(tmp_path, own_model())
 

@@ -137,7 +137,7 @@ def test_a_model_whose_feature_maps_are_permuted_is_not_rounded(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     maps = (FeatureMapFacts(layer="encoder.2", channels=16, signs=False),)
-    place = "mlguard.protect.export.sealed.feature_maps_of"
+    place = "mlguard.protect.export.bundle.feature_maps_of"
     monkeypatch.setattr(place, lambda _: maps)
     out = tmp_path / "it.mlgb"
     with pytest.raises(RunError, match="the key permutes feature maps of this model"):

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mlguard.errors import BindingError, OutputError, OutputExists
 from mlguard.files import (
     PRIVATE_FOLDER,
+    atomic_fill,
     atomic_write,
     prepare_output_folder,
     read_bounded,
@@ -30,7 +30,7 @@ from mlguard.models import NO_KEY, keyed, normalization_of, rewrite
 from mlguard.models.binding import norms_with_statistics
 from mlguard.protect import run_folder
 from mlguard.protect.binding.fold import answers, compare, fold, stem_form, unfold
-from mlguard.protect.key_work import blank_model
+from mlguard.protect.key_work import hollow_model
 from mlguard.protect.run_folder import (
     Keeper,
     Protection,
@@ -209,8 +209,7 @@ def _write(
 
 def _check_form(model: nn.Module, draft: Run) -> None:
     """Refuse a model that its own recipe does not build: nobody could load it."""
-    with torch.device("cpu" if draft.build else "meta"):
-        blank = blank_model(draft.recipe, draft.build)
+    blank = hollow_model(draft.recipe, draft.build)
     problem = run_folder.load_tensors(blank, model.state_dict(), assign=True)
     if problem:
         raise BindingError(f"the recipe does not build a model of this form: {problem}")
@@ -267,5 +266,5 @@ def _write_twin(plain: Run, twin: Path, subkeys: ModelSubkeys, *, seals: bool) -
         sealed = Keeper(subkeys, run_folder.TWIN, hidden=True)
         return _write_weights(twin, plain.read_tensors(), sealed)
     # Not a link: training on into the same file would change every twin.
-    weights = plain.read_weights()
-    return atomic_write(twin / run_folder.MODEL, weights, mode=run_folder.PRIVATE)
+    place = twin / run_folder.MODEL
+    return atomic_fill(place, plain.copy_weights, mode=run_folder.PRIVATE)

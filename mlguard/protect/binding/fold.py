@@ -31,7 +31,7 @@ from mlguard.models.binding import (
     side_of_patch,
 )
 from mlguard.protect.export import example_images
-from mlguard.protect.key_work import blank_model
+from mlguard.protect.key_work import hollow_model
 from mlguard.protect.run_folder import Run
 from mlguard.recipe import Recipe, dump_recipe, parse_recipe
 from mlguard.rules import CHANNELS_METHOD, PASSPORT_METHOD, WEIGHTS_METHOD
@@ -81,7 +81,7 @@ def bound_recipe(
             hint="add a method on images, such as orthogonal,channels",
         )
     named = layers or (spec.layers if CHANNELS_METHOD in chosen else ())
-    blank = blank_model(plain.recipe, plain.build)
+    blank = hollow_model(plain.recipe, plain.build)
     _check_names(blank, named)
     changes: dict[str, Any] = {
         "transform.method": chosen,
@@ -101,7 +101,7 @@ def bound_recipe(
     name = f"of {plain.weights}, bound,"
     recipe = parse_recipe(dump_recipe(plain.recipe), name=name, overrides=overrides)
     _check_images(blank, recipe)
-    _check_layers(blank_model(recipe, plain.build), recipe)
+    _check_layers(hollow_model(recipe, plain.build), recipe)
     return recipe
 
 
@@ -152,7 +152,7 @@ def stem_form(plain: Run, recipe: Recipe) -> StemForm | None:
     """
     if not recipe.transform.image_methods:
         return None
-    model = blank_model(plain.recipe, plain.build)
+    model = hollow_model(plain.recipe, plain.build)
     return form_of_stem(model, recipe.transform.block_size)
 
 

@@ -9,10 +9,11 @@ from mlguard.protect.export.bundle import (
 from mlguard.protect.export.graph import (
     cause_of,
     export_graph,
+    export_light,
     export_open_graph,
-    serialized,
 )
 from mlguard.protect.export.halves import cut, private_model
+from mlguard.protect.export.light import LightGraph, serialized
 from mlguard.protect.export.parity import (
     MAX_DIFFERENCE,
     REFUSALS,
@@ -26,6 +27,7 @@ from mlguard.protect.export.slots import WithSlots, example_slots
 __all__ = [
     "MAX_DIFFERENCE",
     "REFUSALS",
+    "LightGraph",
     "ParityReport",
     "Rounding",
     "WithSlots",
@@ -37,6 +39,7 @@ __all__ = [
     "example_images",
     "example_slots",
     "export_graph",
+    "export_light",
     "export_open_graph",
     "export_run",
     "facts_of",

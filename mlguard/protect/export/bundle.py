@@ -18,6 +18,7 @@ from mlguard.bundle import (
     Facts,
     NormalizationFacts,
     Provenance,
+    glimpse_bundle,
     make_bundle,
     write_bundle,
 )
@@ -31,19 +32,22 @@ from mlguard.files import refuse_existing
 from mlguard.keys import ModelKey
 from mlguard.models import normalization_of
 from mlguard.models.split import Sliced
-from mlguard.protect.export.graph import export_graph, serialized
+from mlguard.protect.export.graph import close_slots, export_light
 from mlguard.protect.export.halves import export_halves
+from mlguard.protect.export.light import LightGraph, serialized
 from mlguard.protect.export.parity import (
     ParityReport,
-    check_parity,
+    compare_logits,
     refuse_fixed_sizes,
 )
 from mlguard.protect.export.precision import Rounding
 from mlguard.protect.export.sealed import (
     export_sealed,
     feature_maps_of,
+    refuse_rounding,
     transform_facts_of,
 )
+from mlguard.protect.export.traced import trace
 from mlguard.protect.run_folder import (
     PROVENANCE,
     RECIPE,
@@ -121,26 +125,43 @@ def export_run(
             hint="leave --backbone out",
         )
     seals = run.recipe.export.seal if sealed is None else sealed
-    if run.recipe.transform.seals or (seals and form > 1):
-        report = export_sealed(run, model, key, out, transform, rounding)
-        return timed(report, begun, out)
-    if rounding is not None:
+    second = run.recipe.transform.seals or (seals and form > 1)
+    if rounding is not None and not second:
         raise RunError(
             f"a bundle of {rounding.kind} is sealed, and of format 2",
             hint="leave out --precision, or --no-seal and --format 1",
         )
-    facts = facts_of(run)
-    bundle = bundle_model(
+    maps = feature_maps_of(run)
+    refuse_rounding(rounding, maps)
+    facts = None if second else facts_of(run)
+    traced = trace(
         model,
+        transform,
+        normalization,
+        opset=run.recipe.export.opset,
+        feature_maps=maps,
+    )
+    del model  # its weights are in the graph, and nowhere else
+    if facts is None:
+        report = export_sealed(run, traced, key, out, transform, rounding)
+        return timed(report, begun, out)
+    reports: list[ParityReport] = []
+
+    def check(written: Path) -> None:
+        bundle = glimpse_bundle(written)
+        reports.append(compare_logits(bundle, key, traced.expected))
+
+    close_slots(traced.graph.graph, maps)
+    made = bundle_graph(
+        traced.graph,
         facts,
         key,
         protection_id=protection.protection_id,
         name=str(out),
         sealed=seals,
     )
-    report = check_parity(bundle, key, model, transform, normalization)
-    write_bundle(out, bundle)
-    return timed(report, begun, out)
+    write_bundle(out, made, check=check)
+    return timed(reports[0], begun, out)
 
 
 def timed(report: ParityReport, begun: float, out: Path) -> ParityReport:
@@ -236,19 +257,40 @@ def bundle_model(
         ParityError: torch cannot export the model, or not as valid ONNX.
         BundleError: The model does not fit into a bundle.
     """
-    graph = export_graph(model, facts.opset, facts.feature_maps)
+    light = export_light(model, facts.opset, facts.feature_maps)
+    close_slots(light.graph, facts.feature_maps)
+    return bundle_graph(
+        light, facts, key, protection_id=protection_id, name=name, sealed=sealed
+    )
+
+
+def bundle_graph(
+    light: LightGraph,
+    facts: Facts,
+    key: ModelKey,
+    *,
+    protection_id: bytes,
+    name: str,
+    sealed: bool,
+) -> Bundle:
+    """Return a bundle of a graph, whose weights are emptied once they are in it.
+
+    Args and raises: as in `bundle_model`.
+    """
+    ir_version, model = light.graph.ir_version, light.to_bytes()
+    light.weights.clear()
     preprocess = build_preprocess_graph(
         facts.transform.methods,
         facts.transform.block_size,
         mean=facts.normalization.mean,
         std=facts.normalization.std,
         opset=facts.opset,
-        ir_version=graph.ir_version,
+        ir_version=ir_version,
     )
     return make_bundle(
         facts,
         preprocess=serialized(preprocess),
-        model=serialized(graph),
+        model=model,
         subkeys=key.for_model(protection_id),
         name=name,
         sealed=sealed,

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import onnx
 import torch
-from google.protobuf.message import EncodeError
 from torch import nn
 from torch.export import Dim
 
 from mlguard.bundle import FeatureMapFacts
-from mlguard.errors import BundleError, ParityError
+from mlguard.errors import ParityError
 from mlguard.foreign import scrub
+from mlguard.protect.export.light import LightGraph, light_graph
 from mlguard.protect.export.slot_folding import into_weights
 from mlguard.protect.export.slots import WithSlots, empty_slots, example_slots
 
@@ -26,11 +26,11 @@ def export_graph(
 ) -> onnx.ModelProto:
     """Export a model with free N, H and W, its key slots empty.
 
-    Args and raises: as in `export_open_graph`.
+    Args and raises: as in `export_light`.
     """
-    graph = export_open_graph(model, opset, feature_maps)
-    close_slots(graph, feature_maps)
-    return graph
+    light = export_light(model, opset, feature_maps)
+    close_slots(light.graph, feature_maps)
+    return light.to_proto()
 
 
 def close_slots(
@@ -44,9 +44,17 @@ def close_slots(
 def export_open_graph(
     model: nn.Module, opset: int, feature_maps: Sequence[FeatureMapFacts] = ()
 ) -> onnx.ModelProto:
+    """Export a model as `export_light`, with its weights in the graph."""
+    return export_light(model, opset, feature_maps).to_proto()
+
+
+def export_light(
+    model: nn.Module, opset: int, feature_maps: Sequence[FeatureMapFacts] = ()
+) -> LightGraph:
     """Export a model with free N, H and W, and remove the exporter's traces.
 
-    The permutations of feature maps are inputs of the graph.
+    The permutations of feature maps are inputs of the graph. Its weights are those of
+    the model, or of layers that the exporter joined; none is copied.
 
     Args:
         model: A model in eval mode, on the CPU, without any key.
@@ -77,33 +85,18 @@ def export_open_graph(
         raise ParityError(f"torch cannot export the model: {cause_of(error)}") from None
     if program is None:
         raise ParityError("torch returned no graph")
-    graph = scrub(program.model_proto)
-    _check(graph)
-    return graph
+    light = light_graph(program, scrub)
+    _check(light)
+    return light
 
 
-def _check(graph: onnx.ModelProto) -> None:
-    content = serialized(graph)  # not left to the checker, which does not refuse it
+def _check(light: LightGraph) -> None:
+    content = light.without_data()  # not left to the checker: it does not refuse it
     try:
         onnx.checker.check_model(content, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ParityError(f"torch exported invalid ONNX: {reason}") from None
-
-
-def serialized(graph: onnx.ModelProto) -> bytes:
-    """Return the bytes of a graph, always the same.
-
-    Raises:
-        BundleError: They exceed the limit of protocol buffers.
-    """
-    try:
-        return bytes(graph.SerializeToString(deterministic=True))
-    except (EncodeError, ValueError):  # protocol buffers end at 2 GiB
-        raise BundleError(
-            "the model is larger than 2 GiB, the limit of a bundle",
-            hint="choose an architecture with fewer parameters",
-        ) from None
 
 
 def cause_of(error: BaseException, *, limit: int = 300) -> str:

@@ -37,7 +37,8 @@ from mlguard.foreign import lift_model, model_of
 from mlguard.keys import ModelKey
 from mlguard.models import Normalization, normalization_of, read_weights
 from mlguard.models.split import Backbone, Sliced
-from mlguard.protect.export.graph import INPUT, export_open_graph, serialized
+from mlguard.protect.export.graph import INPUT, export_open_graph
+from mlguard.protect.export.light import serialized
 from mlguard.protect.export.parity import ParityReport, check_parity
 from mlguard.protect.export.sealed import about_run, origin_of
 from mlguard.protect.run_folder import RECIPE, Run, protection_of

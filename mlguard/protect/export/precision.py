@@ -24,7 +24,8 @@ from mlguard.errors import ParityError
 from mlguard.foreign import scrub
 from mlguard.models import Normalization, keyed
 from mlguard.protect.evaluate import batches
-from mlguard.protect.export.graph import INPUT, serialized
+from mlguard.protect.export.graph import INPUT
+from mlguard.protect.export.light import serialized
 from mlguard.runtime import Session
 from mlguard.transforms import TransformSet, pad_to_blocks
 

@@ -4,12 +4,12 @@ The other methods stay: a keyed transform of images before the graph, key slots 
 it. Then the weights are taken out (mlguard.foreign) and sealed one by one.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import onnx
 from pydantic import ValidationError
-from torch import nn
 
 from mlguard.bundle import (
     Bundle2,
@@ -36,12 +36,12 @@ from mlguard.protect.export.graph import (
     INPUT,
     OUTPUT,
     close_slots,
-    export_open_graph,
-    serialized,
 )
-from mlguard.protect.export.parity import ParityReport, check_parity
+from mlguard.protect.export.light import LightGraph, serialized
+from mlguard.protect.export.parity import ParityReport, compare_logits
 from mlguard.protect.export.precision import Rounding, cost_of, rounded
 from mlguard.protect.export.slots import example_slots
+from mlguard.protect.export.traced import Traced
 from mlguard.protect.run_folder import RECIPE, Run, protection_of, versions
 from mlguard.recipe import recipe_sha256
 from mlguard.runtime import Session
@@ -51,7 +51,7 @@ from mlguard.validation import problems_of
 
 def export_sealed(
     run: Run,
-    model: nn.Module,
+    traced: Traced,
     key: ModelKey,
     out: Path,
     transforms: TransformSet,
@@ -61,43 +61,38 @@ def export_sealed(
 
     Args:
         run: The run.
-        model: Its model.
+        traced: Its model, whose weights are emptied once they are written.
         key: The key that it was protected with.
         out: The bundle to write; it must not exist yet.
         transforms: The other transforms of the key.
         rounding: To fewer bits; None leaves all numbers as they are.
 
     Raises:
-        RunError: The key permutes feature maps of a model that is to be rounded.
-        ParityError: torch cannot export the model, or the bundle does not compute what
-            the model computes.
+        ParityError: The bundle does not compute what the model computes.
         BundleError: The model does not fit into a bundle.
         OutputError: There is no space, or the folder is not writable.
     """
-    normalization = normalization_of(run.recipe.model)
     reports: list[ParityReport] = []
 
     def check(written: Path) -> None:
+        weights.clear()  # they are in the file, and what it holds is read back
+        traced.graph.weights.clear()
         bundle = glimpse_bundle(written)
-        reports.append(check_parity(bundle, key, model, transforms, normalization))
+        reports.append(compare_logits(bundle, key, traced.expected))
 
     subkeys, name = protection_of(run).subkeys(key), str(out)
-    maps = feature_maps_of(run)
-    if rounding is not None and maps:
-        raise RunError(
-            "the key permutes feature maps of this model, which is not rounded to "
-            f"{rounding.kind}",
-            hint="leave out --precision, or bind it by another method",
-        )
-    graph = export_open_graph(model, run.recipe.export.opset, maps)
-    made = sealed_model(run, graph, name=name)
+    made = sealed_model(run, traced.graph, name=name)
+    weights = list(made.tensors)
     if rounding is None:
+        made = replace(made, tensors=weights)
         write_bundle2(out, made, subkeys, check=check)
         return reports[0]
     before = _in_memory(made, subkeys, name=name)
-    report = check_parity(before, key, model, transforms, normalization)
-    pixels = rounding.pixels(transforms, normalization)
-    made = sealed_model(run, rounded(graph, rounding.kind, pixels), name=name)
+    report = compare_logits(before, key, traced.expected)
+    graph = traced.graph.to_proto()
+    pixels = rounding.pixels(transforms, normalization_of(run.recipe.model))
+    graph = rounded(graph, rounding.kind, pixels)
+    made = sealed_model(run, LightGraph(graph, []), name=name)
     after = Session(_in_memory(made, subkeys, name=name), key)
     cost = cost_of(rounding.kind, Session(before, key), after, rounding.scored)
     facts = made.facts.model_copy(update={"precision": cost})
@@ -110,12 +105,26 @@ def _in_memory(made: Model2, subkeys: ModelSubkeys, *, name: str) -> Bundle2:
     return bundle2_of(content, name=name)
 
 
-def sealed_model(run: Run, graph: onnx.ModelProto, *, name: str) -> Model2:
+def refuse_rounding(rounding: Rounding | None, maps: Sequence[FeatureMapFacts]) -> None:
+    """Refuse fewer bits of a model whose feature maps the key permutes.
+
+    Raises:
+        RunError: It is such a one.
+    """
+    if rounding is not None and maps:
+        raise RunError(
+            "the key permutes feature maps of this model, which is not rounded to "
+            f"{rounding.kind}",
+            hint="leave out --precision, or bind it by another method",
+        )
+
+
+def sealed_model(run: Run, light: LightGraph, *, name: str) -> Model2:
     """Return the contents of a run's bundle.
 
     Args:
         run: The run.
-        graph: Its model, its key slots still inputs; left as it is.
+        light: Its model, its key slots still inputs; left as it is.
         name: The name of the bundle in a refusal.
 
     Raises:
@@ -123,8 +132,9 @@ def sealed_model(run: Run, graph: onnx.ModelProto, *, name: str) -> Model2:
         ModelFileError: The graph exceeds a bundle's limits.
     """
     maps, emptied = feature_maps_of(run), onnx.ModelProto()
-    emptied.CopyFrom(graph)
-    lifted, slots = lift_model(emptied, name=name), set(example_slots(maps))
+    emptied.CopyFrom(light.graph)
+    lifted = lift_model(emptied, name=name, held=light.weights)
+    slots = set(example_slots(maps))
     closed = onnx.load_model_from_string(lifted.graph)
     close_slots(closed, maps)
     lifted = replace(

@@ -21,7 +21,8 @@ from torch import Tensor
 from mlguard.errors import MalformedRun, TamperedRun, TamperedTensors, WrongKey
 from mlguard.files import atomic_write
 from mlguard.keys import ModelSubkeys, TrainingSecret
-from mlguard.protect.run_folder.weights import PRIVATE, contiguous, read_whole
+from mlguard.protect.run_folder.limits import read_whole
+from mlguard.protect.run_folder.weights import PRIVATE, contiguous
 from mlguard.sealing import (
     TAG_BYTES,
     FileKey,

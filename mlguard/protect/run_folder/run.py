@@ -1,11 +1,10 @@
 """Read a finished run, protected or plain."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from torch import Tensor, nn
 
@@ -14,6 +13,7 @@ from mlguard.files import sha256_of
 from mlguard.keys import ModelKey, ModelSubkeys
 from mlguard.protect.key_work import Build, keyed_transforms
 from mlguard.protect.run_folder.kept import Keeper, is_hidden, is_kept
+from mlguard.protect.run_folder.limits import check_size
 from mlguard.protect.run_folder.names import (
     BASELINE,
     BOUND,
@@ -35,13 +35,8 @@ from mlguard.protect.run_folder.proofs import (
 )
 from mlguard.protect.run_folder.secret import decisive
 from mlguard.protect.run_folder.setup import Protection, Setup, read_setup
-from mlguard.protect.run_folder.weights import (
-    check_size,
-    filled_model,
-    parse_tensors,
-    read_whole,
-    weights_limit,
-)
+from mlguard.protect.run_folder.tensor_files import hashed_file, tensors_of
+from mlguard.protect.run_folder.weights import filled_model, weights_limit
 from mlguard.recipe import Recipe
 from mlguard.transforms import KeyedTransforms, TransformSet
 
@@ -114,19 +109,23 @@ class Run:
                 f"cannot read {self.weights}: {error.strerror}"
             ) from None
 
-    def read_weights(self) -> bytes:
-        """Return the bytes of its weights file, read once.
+    def copy_weights(self, file: BinaryIO) -> None:
+        """Write the bytes of its weights file into another, read once.
 
         Raises:
             MalformedRun: It is missing, cannot be read or is too large.
             TamperedRun: It was changed after it was first read.
         """
-        data = read_whole(self.weights, self._limit)
-        found = hashlib.sha256(data).hexdigest()
+        with hashed_file(self.weights, self._limit) as own:
+            for chunk in own.chunks():
+                file.write(chunk)
+            self._hold(own.sha256())
+
+    def _hold(self, found: str) -> None:
+        """Refuse other weights than those that were first read."""
         # Where the property above keeps its value: nothing is read twice for it.
         if self.__dict__.setdefault("weights_sha256", found) != found:
             raise TamperedRun(f"{self.weights} was changed while it was in use")
-        return data
 
     def load_model(self) -> nn.Module:
         """Return the trained model, in eval mode, on the CPU.
@@ -145,15 +144,20 @@ class Run:
             MalformedRun: They are missing or damaged, or sealed and no key was given.
             TamperedRun: As in `load_model`.
         """
-        data = self.read_weights()
-        if not is_kept(data):
-            return parse_tensors(data, self.weights)
-        if self.keeper is None:
-            raise MalformedRun(
-                f"{self.weights} is sealed, and its key was not given",
-                hint="open the run with its key: `run.unlocked(key)`",
-            )
-        return self.keeper.parse(self.weights, data)[0]
+        with hashed_file(self.weights, self._limit) as file:
+            if is_kept(file.head):
+                data = b"".join(file.chunks())
+                self._hold(file.sha256())
+                if self.keeper is None:
+                    raise MalformedRun(
+                        f"{self.weights} is sealed, and its key was not given",
+                        hint="open the run with its key: `run.unlocked(key)`",
+                    )
+                return self.keeper.parse(self.weights, data)[0]
+            try:
+                return tensors_of(file)
+            finally:  # also of a damaged file: it may be another than the proved one
+                self._hold(file.sha256())
 
     def unlocked(self, key: ModelKey) -> "Run":
         """Return the run with its weights opened by the key, after `check`.

@@ -13,6 +13,7 @@ from torch import Tensor
 from mlguard.files import atomic_write, sha256_of
 from mlguard.keys import ModelSubkeys
 from mlguard.protect.run_folder.kept import Keeper
+from mlguard.protect.run_folder.limits import check_size
 from mlguard.protect.run_folder.names import (
     BEST,
     CHECKPOINT,
@@ -25,7 +26,7 @@ from mlguard.protect.run_folder.names import (
 from mlguard.protect.run_folder.proofs import check, claims_model, prove, read_proof
 from mlguard.protect.run_folder.run import is_finished
 from mlguard.protect.run_folder.setup import Setup, json_text, protection_text
-from mlguard.protect.run_folder.weights import PRIVATE, check_size, write_tensors
+from mlguard.protect.run_folder.weights import PRIVATE, write_tensors
 from mlguard.recipe import dump_recipe
 
 RESUMED = "resumed"  # in provenance.json: every session after the first

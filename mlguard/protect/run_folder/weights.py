@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor, nn
 
 from mlguard.errors import MalformedRun
-from mlguard.files import atomic_fill, read_bounded
-from mlguard.kinds import but_is
-from mlguard.protect.key_work import Build, blank_model
+from mlguard.files import atomic_fill
+from mlguard.protect.key_work import Build, hollow_model
+from mlguard.protect.run_folder.tensor_files import hashed_file, tensors_of
 from mlguard.recipe import Recipe
 
 PRIVATE = 0o600  # permission bits of all files that a run writes
@@ -46,24 +44,8 @@ def read_model(path: Path, recipe: Recipe, build: Build | None = None) -> nn.Mod
         MalformedRun: The file is missing, cannot be read, is damaged, or holds the
             weights of another model.
     """
-    data = read_whole(path, weights_limit(recipe, build))
-    return filled_model(parse_tensors(data, path), path, recipe, build)
-
-
-def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
-    """Parse the tensors of a safetensors file.
-
-    Raises:
-        MalformedRun: It is damaged, or not a safetensors file.
-    """
-    try:
-        return dict(load(data))
-    except (SafetensorError, ValueError, KeyError) as error:
-        if kind := but_is(data):
-            raise MalformedRun(f"{path} is not a safetensors file{kind}") from None
-        raise MalformedRun(
-            f"{path} is damaged, or not a safetensors file: {error}"
-        ) from None
+    with hashed_file(path, weights_limit(recipe, build)) as file:
+        return filled_model(tensors_of(file), path, recipe, build)
 
 
 def filled_model(
@@ -77,8 +59,7 @@ def filled_model(
     # Of a model without numbers the tensors become the numbers: none are there twice.
     # A model of one's own may not know how, and fills its own.
     assign = build is None
-    with torch.device("meta" if assign else "cpu"):
-        model = blank_model(recipe, build)
+    model = hollow_model(recipe, build)
     problem = load_tensors(model, tensors, assign=assign)
     if problem:
         raise MalformedRun(
@@ -179,46 +160,10 @@ def weights_limit(recipe: Recipe, build: Build | None = None) -> int:
 
     With it, a file that claims to be huge is refused before any of it is read.
     """
-    # A model without numbers is made at once; an own model may not support it.
-    with torch.device("cpu" if build else "meta"):
-        model = blank_model(recipe, build)
-    return HEADER_BYTES + WIDEST * size_of(model)
+    return HEADER_BYTES + WIDEST * size_of(hollow_model(recipe, build))
 
 
 def size_of(model: nn.Module) -> int:
     """Return how many bytes the tensors of a model take."""
     tensors: dict[str, Tensor] = model.state_dict()
     return sum(value.numel() * value.element_size() for value in tensors.values())
-
-
-def read_whole(path: Path, limit: int) -> bytes:
-    """Read an untrusted file of tensors.
-
-    Raises:
-        MalformedRun: It is missing, cannot be read, is larger, or is not a file.
-    """
-    check_size(path, limit)
-    try:
-        return read_bounded(path, limit)
-    except OSError as error:
-        raise MalformedRun(f"cannot read {path}: {error.strerror or error}") from None
-
-
-def check_size(path: Path, limit: int) -> None:
-    """Refuse a file before any of it is read.
-
-    Raises:
-        MalformedRun: It is missing or larger than the limit.
-    """
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        raise MalformedRun(f"{path}: no such file") from None
-    except OSError as error:
-        raise MalformedRun(f"cannot read {path}: {error.strerror or error}") from None
-    if size > limit:
-        raise MalformedRun(
-            f"{path} has {size} bytes, but the weights of this model have at most "
-            f"{limit}",
-            hint="use the recipe that belongs to the weights",
-        )
