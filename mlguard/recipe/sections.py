@@ -1,8 +1,9 @@
 """A whole recipe, and its sections after [data] and [transform]."""
 
+import re
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from mlguard.recipe.data import Data
 from mlguard.recipe.fields import (
@@ -68,6 +69,17 @@ Backbone = Literal[
     "shufflenet_v2_x1_0",
     "wide_resnet50_2",
 ]
+TIMM_NAME = re.compile(r"timm/[a-z0-9_]{1,100}")  # a model of timm, without a dot
+
+
+def _backbone(name: str) -> str:
+    if name not in get_args(Backbone) and not TIMM_NAME.fullmatch(name):
+        known = ", ".join(get_args(Backbone))
+        raise ValueError(f"expected timm/NAME, or one of {known}")
+    return name
+
+
+BackboneName = Annotated[str, AfterValidator(_backbone)]
 # Keys of models protected here are never integer seeds, so this attack is off by
 # default.
 BY_DEFAULT = tuple(name for name in ALL_ATTACKS if name != "integer-seeds")
@@ -94,7 +106,7 @@ class Model(Section):
     ]
     # Of a model in two halves: the public encoder, which layers' outputs it sends from
     # fine to coarse, and the channels of the private slices that read them.
-    backbone: Backbone | None = None
+    backbone: BackboneName | None = None
     maps: Annotated[tuple[Layer, ...], Field(max_length=MAX_MAPS)] = ()
     widths: Annotated[tuple[Width, ...], Field(max_length=MAX_MAPS)] = ()
     side: Annotated[int, Field(ge=0, le=MAX_WIDTH)] = 0  # channels on the image itself

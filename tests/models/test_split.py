@@ -1,6 +1,7 @@
 """A public backbone that never learns, and private slices beside it."""
 
 import copy
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
@@ -78,6 +79,50 @@ def hollow_backbone(name: str, maps: tuple[str, ...]) -> Backbone:
     """One without numbers, which take a while to draw; a RegNet computes with some."""
     with torch.device("cpu" if name.startswith("regnet") else "meta"):
         return Backbone(name, maps).to("meta").eval()
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize(
+    ("name", "maps"),
+    [
+        ("timm/resnet18", ("layer1", "layer4")),
+        ("timm/mobilenetv4_conv_small", ("blocks.0", "blocks.4")),
+    ],
+)
+def test_an_encoder_of_timm_is_one_too(name: str, maps: tuple[str, ...]) -> None:
+    pytest.importorskip("timm")
+    backbone = Backbone(name, maps)
+    assert [one.stride for one in backbone.maps] == [4, 32]
+    public = Backbone(name, maps).encoder.state_dict()
+    backbone.load_public(dict(public), source="x")
+    own = backbone.encoder.state_dict()
+    assert all(torch.equal(own[one], public[one]) for one in public)
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("timm/no_such_model", "model.backbone: timm .* has no model 'no_such_model'"),
+        ("timm/tf_efficientnet_b0", "torch.fx cannot trace timm/tf_efficientnet_b0"),
+        ("timm/convnext_atto", r"expected sides divided by its stride, 4, and rounded"),
+    ],
+)
+def test_an_encoder_of_timm_that_does_not_fit_is_refused(name: str, words: str) -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(RecipeError, match=words):
+        Backbone(name, ("blocks.0",) if "efficient" in name else ("stages.0",))
+
+
+def test_without_timm_its_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(RecipeError, match="needs the package timm: pip install timm"):
+        Backbone("timm/resnet18", ("layer1",))
+
+
+def test_maps_that_round_down_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"of \[65, 97\]; expected sides divided by"):
+        Backbone("vgg11", ("features.2",))
 
 
 def test_training_leaves_the_backbone_as_it_was_norms_and_all(weights: Path) -> None:

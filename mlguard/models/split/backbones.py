@@ -1,8 +1,8 @@
 """The public half: an encoder with public weights and named feature maps.
 
-Any encoder of torchvision that torch.fx can trace would work. A recipe can name those
-of `mlguard.recipe.Backbone`, whose maps have ceil(side / stride) rows and columns for
-images of every size.
+It is one of torchvision's, named in `mlguard.recipe.sections.Backbone`, or one of
+timm's that torch.fx can trace. Its maps have ceil(side / stride) rows and columns for
+images of every size; an encoder that rounds down is refused.
 """
 
 import copy
@@ -12,12 +12,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.fx.proxy import TraceError
 from torchvision.models import get_model
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from mlguard.errors import RecipeError, WeightsError
 
 PROBED = 256  # pixels a side; strides of up to as many are found
+ODD = (65, 97)  # pixels; no stride divides them
+TIMM = "timm/"
 COUNTED = "num_batches_tracked"  # says how long a norm was trained; some files leave it
 
 
@@ -40,7 +43,7 @@ class Backbone(nn.Module):
     """An encoder up to its last requested map, without the rest.
 
     Args:
-        name: Of `mlguard.recipe.Backbone`.
+        name: The encoder's, as a recipe has it: of torchvision, or timm/NAME.
         maps: Names of layers, from fine to coarse.
 
     Shape:
@@ -48,19 +51,22 @@ class Backbone(nn.Module):
         returns  a list of (N, C, ceil(H / stride), ceil(W / stride)) float32
 
     Raises:
-        RecipeError: A layer does not exist, does not return a feature map, or they are
+        RecipeError: There is no such encoder, or torch.fx cannot trace it; a layer does
+            not exist, or does not return a feature map of rounded-up sides; or they are
             not from fine to coarse.
     """
 
     def __init__(self, name: str, maps: Sequence[str]) -> None:
         super().__init__()
-        whole = get_model(name, weights=None)
+        whole = _whole(name)
         known = [layer for layer, _ in whole.named_modules()]
         if unknown := [layer for layer in maps if layer not in known]:
             some = ", ".join(one for one in known if one.count(".") == 1)[:300]
             raise _refused(f"{name} has no layer {unknown[0]!r}; it has {some}, …")
         try:
             self.encoder = create_feature_extractor(whole, {one: one for one in maps})
+        except TraceError:  # a ValueError as well
+            raise _refused(f"torch.fx cannot trace {name}; take another") from None
         except ValueError:
             raise _refused(f"{name} does not use all of {', '.join(maps)}") from None
         self.name, self._maps = name, tuple(maps)
@@ -116,11 +122,19 @@ class Backbone(nn.Module):
         hollow = copy.deepcopy(self).to("meta").eval()
         with torch.inference_mode():
             found = hollow(torch.empty(1, 3, PROBED, PROBED, device="meta"))
+            odd = hollow(torch.empty(1, 3, *ODD, device="meta"))
         facts = []
         for name, one in zip(self._maps, found, strict=True):
             if not isinstance(one, Tensor) or one.ndim != 4:
                 raise _refused(f"{name!r} of {self.name} gives no feature map")
             facts.append(MapFacts(name, one.shape[1], PROBED // one.shape[2]))
+        for about, one in zip(facts, odd, strict=True):
+            if one.shape[2:] != torch.Size(-(-side // about.stride) for side in ODD):
+                raise _refused(
+                    f"{about.name!r} of {self.name} has {list(one.shape[2:])} rows and "
+                    f"columns for an image of {list(ODD)}; expected sides divided by its "
+                    f"stride, {about.stride}, and rounded up"
+                )
         strides = [one.stride for one in facts]
         if strides != sorted(set(strides)):
             raise _refused(
@@ -130,5 +144,23 @@ class Backbone(nn.Module):
         return tuple(facts)
 
 
-def _refused(problem: str) -> RecipeError:
-    return RecipeError("model", [f"model.maps: {problem}"])
+def _whole(name: str) -> nn.Module:
+    """Build an encoder without weights."""
+    if not name.startswith(TIMM):
+        built: nn.Module = get_model(name, weights=None)
+        return built
+    try:
+        import timm
+    except ImportError:
+        raise _refused(
+            f"{name} needs the package timm: pip install timm", "backbone"
+        ) from None
+    short = name.removeprefix(TIMM)
+    if not timm.is_model(short):
+        raise _refused(f"timm {timm.__version__} has no model {short!r}", "backbone")
+    created: nn.Module = timm.create_model(short, pretrained=False)
+    return created
+
+
+def _refused(problem: str, field: str = "maps") -> RecipeError:
+    return RecipeError("model", [f"model.{field}: {problem}"])
