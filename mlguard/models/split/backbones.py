@@ -132,8 +132,8 @@ class Backbone(nn.Module):
             if one.shape[2:] != torch.Size(-(-side // about.stride) for side in ODD):
                 raise _refused(
                     f"{about.name!r} of {self.name} has {list(one.shape[2:])} rows and "
-                    f"columns for an image of {list(ODD)}; expected sides divided by its "
-                    f"stride, {about.stride}, and rounded up"
+                    f"columns for an image of {list(ODD)}; expected sides divided by "
+                    f"its stride, {about.stride}, and rounded up"
                 )
         strides = [one.stride for one in facts]
         if strides != sorted(set(strides)):
