@@ -55,6 +55,7 @@ MAY_IMPORT = {
     "mlguard.models": COMMON
     | {"mlguard.kinds"}
     | TORCH
+    | {"timm"}  # where it is installed
     | {"mlguard.recipe", "mlguard.transforms", "safetensors"},
     "mlguard.bundle": COMMON
     | {"mlguard.kinds"}
