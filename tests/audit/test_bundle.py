@@ -277,7 +277,8 @@ def test_the_key_of_images_runs_through_the_bundle_s_own_graph(bundle: Bundle) -
         raise AssertionError
 
     subkeys = KEY.for_model(bytes.fromhex(bundle.manifest.protection_id))
-    condition = Condition(never, {}, bundle.manifest.keyed.derive(subkeys))
+    derived = bundle.manifest.keyed.derive(subkeys)
+    condition = Condition(never, transforms=derived)
     assert box.run(images, condition).shape[0] == 1
 
 

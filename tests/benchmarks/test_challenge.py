@@ -44,7 +44,7 @@ def original(plain, tmp_path_factory) -> Path:
         main = importlib.import_module("challenge").main
         main(make.split())
         main(f"{attack} --ancestor {ancestor} --out {entry}".split())
-    for name in ("challenge", "challenge_score"):
+    for name in ("challenge", "challenge_score", "challenge_split", "split_thief"):
         del sys.modules[name]
     return folder
 

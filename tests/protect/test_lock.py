@@ -183,7 +183,7 @@ def test_a_ramp_changes_the_training_and_still_ends_at_the_key(tmp_path: Path) -
 def test_training_under_channels_is_training_without_them(tmp_path: Path) -> None:
     """The permutation is folded into the starting weights: nothing is lost."""
     layers = 'transform.layers=["stages.0.branch.2"]'
-    options = ("transform.method=channels", layers)
+    options = ("transform.method=channels", layers, "train.epochs=1")
     twin = small_baseline(tmp_path / "twin", *options).load_model()
     run = small_run(tmp_path / "run", *options)
     images = some_images()

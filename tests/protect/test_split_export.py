@@ -175,7 +175,9 @@ def test_the_page_runs(made: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_private_half_alone_takes_tensors_and_predicts_nothing(made: Exported) -> None:
     session = Session.open(made.bundle, KEY)
-    with pytest.raises(BundleError, match=r"private half .* beside mobilenet_v2"):
+    with pytest.raises(
+        BundleError, match=r"private half .* needs the public half, mobilenet_v2"
+    ):
         session.predict(images(32, 32))
     maps = LocalBackbone.open(made.backbone, session.manifest.backbone, Compute())
     shown = images(32, 32)
@@ -425,7 +427,7 @@ def test_facts_are_closed(made: Exported) -> None:
     facts = manifest.backbone
     twice = facts.model_copy(update={"maps": (facts.maps[0], facts.maps[0])})
     fewer = facts.model_copy(update={"maps": facts.maps[:1]})
-    for changed, words in ((twice, "backbone: maps name"), (fewer, "not the inputs")):
+    for changed, words in ((twice, "a map is named twice"), (fewer, "not the inputs")):
         spelled = manifest.model_copy(update={"backbone": changed}).to_bytes()
         with pytest.raises(MalformedBundle, match=words):
             parse_manifest2(spelled, name="x")
