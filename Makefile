@@ -63,8 +63,8 @@ lint: $(VENV)/.dev ## formatting, lint and types
 check: lint ## lint, types and the quick tests; under 90 s on two quiet cores
 	$(PYTEST) -n 2 --dist worksteal -q -m 'not slow and not gpu and not interop and not trains' $(QUICK)
 
-test: lint ## what CI runs: lint, types and the whole suite; MEASURE=1 with its coverage
-	$(PYTEST) -n 2 --dist loadfile $(if $(MEASURE),$(COVER))
+test: lint ## what CI runs: lint, types and the whole suite, in two processes
+	$(PYTEST) -n 2 --dist loadfile
 
 coverage: $(VENV)/.dev ## of keystore, bundle and runtime, by their own tests, with a floor
 	$(PYTEST) -n 2 --dist loadfile -q tests/keystore tests/bundle tests/runtime \
