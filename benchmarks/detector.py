@@ -16,10 +16,8 @@ Needs pycocotools (the extra `interop`).
 
 import argparse
 import hashlib
-import json
 import os
 import platform
-import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +27,7 @@ import numpy as np
 import torch
 from average_precision import mean_average_precision
 from boxes import LEAST, Boxes
+from cells import Cells
 from detector_data import Sample, read_samples, views_for_training
 from detector_model import (
     Target,
@@ -39,7 +38,6 @@ from detector_model import (
 )
 from detector_train import Permutations, finished, train
 from scipy.optimize import linear_sum_assignment
-from split import Cells
 from torchvision.models.detection.ssd import SSD
 
 from mlguard.keys import ModelKey, ModelSubkeys
@@ -74,13 +72,7 @@ def main() -> None:
         return
     torch.set_num_threads(options.threads)
     bench = Bench(options)
-    for name, measure in pieces(bench):
-        if name in cells.found or (options.only and options.only not in name):
-            continue
-        since = time.monotonic()
-        found = measure()
-        cells.add(name, found | {"seconds": round(time.monotonic() - since, 1)})
-        print(name, json.dumps(found)[:300], flush=True)
+    cells.fill(pieces(bench), only=options.only)
 
 
 def parse() -> argparse.Namespace:

@@ -13,8 +13,6 @@ Resumable; every cell is written when it is measured.
 import argparse
 import copy
 import hashlib
-import json
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from split import Cells
+from cells import Cells
 from split_thief import mirrored
 from torch import Tensor, nn
 
@@ -76,13 +74,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     cells, bench = Cells(options.out), Bench(options)
-    for name, measure in bench.pieces():
-        if name in cells.found or options.only not in name:
-            continue
-        since = time.monotonic()
-        found = measure()
-        cells.add(name, found | {"seconds": round(time.monotonic() - since, 1)})
-        print(name, json.dumps(found), flush=True)
+    cells.fill(bench.pieces(), only=options.only)
 
 
 class Bench:

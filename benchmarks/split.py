@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from cells import Cells
 from split_thief import CONTROLS, RATES, Thief, spread
 from torch import Tensor, nn
 
@@ -28,7 +29,6 @@ from mlguard.audit.findings import image_draws
 from mlguard.bundle import FileOwner, bundle2_bytes
 from mlguard.bundle.backbone import IMAGES
 from mlguard.data import LabelledSet, open_split
-from mlguard.files import atomic_write
 from mlguard.keys import ModelKey
 from mlguard.models import NO_KEY, normalization_of
 from mlguard.models.split import Backbone, Sliced, share_of
@@ -67,13 +67,7 @@ def main() -> None:
         print(table(cells, options))
         return
     torch.set_num_threads(options.threads)
-    for name, measure in pieces(options):
-        if name in cells.found or (options.only and options.only not in name):
-            continue
-        since = time.monotonic()
-        found = measure()
-        cells.add(name, found | {"seconds": round(time.monotonic() - since, 1)})
-        print(name, json.dumps(found)[:300], flush=True)
+    cells.fill(pieces(options), only=options.only)
 
 
 def parse() -> argparse.Namespace:
@@ -92,21 +86,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="the file of cells")
     parser.add_argument("--table", action="store_true", help="print what was measured")
     return parser.parse_args()
-
-
-class Cells:
-    """The file of what was measured."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.found: dict[str, Any] = {}
-        if path.exists():
-            self.found = json.loads(path.read_text())
-
-    def add(self, name: str, cell: dict[str, Any]) -> None:
-        self.found[name] = cell
-        text = json.dumps(dict(sorted(self.found.items())), indent=1) + "\n"
-        atomic_write(self.path, text.encode())
 
 
 def pieces(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:

@@ -44,19 +44,13 @@ def model_at_host(bundle: Bundle2 | Glimpse, backbone: Path | None = None) -> Ho
 
     Raises:
         BundleError: The model needs the key, or is sealed; or the backbone cannot be
-            read, or is not wanted.
+            read.
         WrongBackbone: The backbone is of another bundle.
         MalformedBundle: The file does not follow the specification.
     """
     if (facts := backbone_of(bundle.manifest)) is not None:
         content = read_backbone(backbone or Path(bundle.name).with_name(FILE), facts)
         return HostModel(content, (images_tensor(),), maps_tensors(facts), BATCH)
-    if backbone is not None:
-        raise BundleError(
-            f"{bundle.name} is a whole model and has no backbone, but {backbone} is "
-            "given",
-            hint="leave --backbone out",
-        )
     plain = _without_key(bundle)
     image = image_of(plain.manifest)
     if image is None:

@@ -104,11 +104,11 @@ def write_repository(
     """
     _check(served)
     given = glimpse_bundle(bundle)
+    _refuse_in_vain(given, served, backbone)
     if served.key_at == "client":
         plain = model_at_host(given, backbone)
         config = configuration_at_host(plain, served)
     else:
-        _refuse_backbone(given, backbone)
         config = configuration(given, served)
     folder = out / served.name
     version = folder / str(served.version)
@@ -192,19 +192,22 @@ def configuration_at_host(model: HostModel, served: Served) -> str:
     return f"{head}{tensors}{_batching(served)}\n{_tail(served)}"
 
 
-def _refuse_backbone(bundle: Bundle2 | Glimpse, backbone: Path | None) -> None:
-    """Refuse the key at a server that should run a public half.
+def _refuse_in_vain(
+    bundle: Bundle2 | Glimpse, served: Served, backbone: Path | None
+) -> None:
+    """Refuse a key where a public half runs, and a public half of a whole model.
 
     Raises:
-        BundleError: The bundle is a private half, or a backbone is given in vain.
+        BundleError: One is given in vain.
     """
-    if backbone_of(bundle.manifest) is not None:
+    splits = backbone_of(bundle.manifest) is not None
+    if splits and served.key_at == "server":
         raise BundleError(
             f"{bundle.name} is the private half of a split model: the server runs the "
             "public one, and the key stays at the client",
             hint="give --key-at client",
         )
-    if backbone is not None:
+    if backbone is not None and not splits:
         raise BundleError(
             f"--backbone {backbone}: {bundle.name} is a whole model",
             hint="leave it out",
