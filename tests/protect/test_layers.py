@@ -89,6 +89,7 @@ def test_a_bundle_written_under_the_key_answers_as_the_plain_model(
         done = bind(model, KEY, tmp_path / "keyed.mlgb", example=pixels)
     got = Session.open(done.path, KEY).run({"input": pixels.numpy()})["output"]
     assert np.allclose(got, expected, atol=1e-5)
+    assert keyed[0].order.tobytes() not in done.path.read_bytes(), "sealed"
 
 
 @pytest.mark.slow
