@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mlguard.bundle import glimpse_bundle
 from mlguard.errors import BindingError, OutputExists, ParityError, WrongKey
-from mlguard.protect import Answer, Pixels, bind
+from mlguard.protect import Answer, Pixels, bind, bind_program
 from mlguard.protect.modules import Sizes, find_sizes
 from mlguard.protect.modules.bind import compare
 from mlguard.runtime import Session
@@ -258,6 +258,35 @@ def test_boxes_that_rounding_chooses_are_refused_with_that_cause() -> None:
     apart = expected | {"scores": torch.linspace(0.1, 0.9, 9)}
     with pytest.raises(ParityError, match=r"got \(8, 4\)$"):
         compare(apart, got)
+
+
+class Table(nn.Module):
+    """One tensor of more than 2 GiB, and little to do with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.zeros((1 << 21) + 9, 1024, dtype=torch.int8))
+        self.rows[-1] = torch.arange(1024).remainder(100).to(torch.int8)
+
+    def forward(self, number: Tensor) -> Tensor:
+        return self.rows[number]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["module", "program"])
+def test_a_module_may_have_more_than_two_gibibytes(tmp_path: Path, kind: str) -> None:
+    module, last = Table().eval(), torch.tensor([len(Table().rows) - 1])
+    out = tmp_path / "x.mlgb"
+    if kind == "module":
+        done = bind(module, KEY, out, example=last)
+    else:
+        program = torch.export.export(module, (last,))
+        torch.export.save(program, tmp_path / "x.pt2")
+        done = bind_program(tmp_path / "x.pt2", KEY, out)
+    assert done.size_bytes > 1 << 31
+    session = Session.open(out, KEY)
+    (answer,) = session.run({session.inputs[0].name: last.numpy()}).values()
+    assert np.array_equal(answer, module(last).numpy())
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

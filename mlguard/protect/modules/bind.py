@@ -132,7 +132,8 @@ def _bind(
     if sizes.free and converted.free != wanted[0]:
         sizes = Sizes(0, "torch.export could not leave the sizes free")
     about = about_module(given, outputs, sizes, pixels=said[0], answer=said[1])
-    lifted = lift_model(converted.graph, name=str(out))
+    light = converted.graph
+    lifted = lift_model(light.graph, name=str(out), held=light.weights)
     model = model_of(lifted, about, name=str(out))
     subkeys = key.for_model(new_protection_id())
     differences: list[float] = []

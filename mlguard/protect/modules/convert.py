@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from mlguard.errors import ParityError
+from mlguard.foreign import scrub
 from mlguard.protect.export import cause_of
+from mlguard.protect.export.light import LightGraph, light_graph
 from mlguard.protect.modules.outputs import Flat
 
 Free = dict[str, tuple[int, ...]]  # axes of inputs that may have any size
@@ -32,12 +34,12 @@ class Converted:
     """A module as a graph.
 
     Attributes:
-        graph: The graph, with weights.
+        graph: The graph; its weights are the module's own, beside it.
         free: Axes that may have any size, by input.
         notes: torch's messages about what it could not do.
     """
 
-    graph: onnx.ModelProto
+    graph: LightGraph
     free: Free
     notes: tuple[str, ...] = ()
 
@@ -87,7 +89,7 @@ def _export(
     *,
     free: Free,
     opset: int,
-) -> onnx.ModelProto:
+) -> LightGraph:
     shapes = tuple(
         {axis: Dim.DYNAMIC for axis in free.get(name, ())} or None for name in example
     )
@@ -105,7 +107,7 @@ def _export(
         )
     if program is None:
         raise ParityError("torch gave no graph")
-    return program.model_proto
+    return light_graph(program, scrub)
 
 
 def _traced(
@@ -114,7 +116,7 @@ def _traced(
     outputs: Sequence[str],
     *,
     opset: int,
-) -> onnx.ModelProto:
+) -> LightGraph:
     file = io.BytesIO()
     with quiet():
         torch.onnx.export(
@@ -126,7 +128,7 @@ def _traced(
             input_names=list(example),
             output_names=list(outputs),
         )
-    return onnx.load_model_from_string(file.getvalue())
+    return LightGraph(onnx.load_model_from_string(file.getvalue()), [])
 
 
 TRACED_OPSET = 17  # the last opset that torch's older exporter supports

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
@@ -13,11 +12,12 @@ from torch.export import ExportedProgram
 from mlguard.bundle import write_bundle2
 from mlguard.errors import ModelFileError, ParityError
 from mlguard.files import refuse_existing
-from mlguard.foreign import About, lift_model, model_of
+from mlguard.foreign import About, Lifted, lift_model, model_of, scrub
 from mlguard.foreign.compare import guesses
 from mlguard.foreign.sessions import load
 from mlguard.keys import ModelKey, new_protection_id
 from mlguard.protect.export import REFUSALS, cause_of
+from mlguard.protect.export.light import LightGraph, light_graph
 from mlguard.protect.modules.bind import OPSET, BoundModule, compare
 from mlguard.protect.modules.convert import quiet
 from mlguard.protect.modules.outputs import flatten
@@ -51,9 +51,9 @@ def bind_program(
     """
     refuse_existing(out)
     program = read_program(path)
-    graph = _graph(program, opset, name=str(path))
-    given = _example(program, graph, name=str(path))
-    lifted = lift_model(graph, name=str(path))
+    light = _graph(program, opset, name=str(path))
+    lifted = lift_model(light.graph, name=str(path), held=light.weights)
+    given = _example(program, lifted, name=str(path))
     model = model_of(lifted, about or About(), name=str(path))
     subkeys = key.for_model(new_protection_id())
     differences: list[float] = []
@@ -76,7 +76,7 @@ def bind_program(
     )
 
 
-def _graph(program: ExportedProgram, opset: int, *, name: str) -> onnx.ModelProto:
+def _graph(program: ExportedProgram, opset: int, *, name: str) -> LightGraph:
     try:
         with quiet():
             made = torch.onnx.export(
@@ -92,15 +92,13 @@ def _graph(program: ExportedProgram, opset: int, *, name: str) -> onnx.ModelProt
         ) from None
     if made is None:
         raise ParityError(f"{name}: torch returned no graph")
-    return made.model_proto
+    return light_graph(made, scrub)
 
 
-def _example(
-    program: ExportedProgram, graph: onnx.ModelProto, *, name: str
-) -> dict[str, Any]:
+def _example(program: ExportedProgram, lifted: Lifted, *, name: str) -> dict[str, Any]:
     """Return random inputs of the program."""
     said = "no inputs"
-    for feeds in guesses(load(graph.SerializeToString())):
+    for feeds in guesses(load(lifted.graph, lifted.tensors)):
         try:
             _run(program, feeds)
         except REFUSALS as refusal:
