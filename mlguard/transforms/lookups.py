@@ -1,7 +1,7 @@
 """Reduce a chain of transforms to look-ups, and apply them fast in numpy.
 
-`Transform.values` defines a transform; here the same bits are computed a strip of block
-rows at a time, so that intermediate values stay in a core's cache. The torch back-end
+`Transform.values` defines a transform; here the same bits are computed some rows of
+blocks at a time, so that intermediate values stay in a core's cache. The torch back-end
 looks up in the same tables. docs/spec/transforms-v1.md, section 5.
 """
 
@@ -15,8 +15,8 @@ from mlguard.rules import BYTE_MAX
 from mlguard.transforms.blocks import CHANNELS, from_blocks, to_blocks
 
 BYTES = BYTE_MAX + 1  # entries of a table
-STRIP_VALUES = 1 << 17  # of one strip; with its tables about a core's cache
-MAX_SIZES = 8  # sizes of strips whose tables are kept
+STRIP_VALUES = 1 << 18  # of one strip; about a core's cache
+MAX_SIZES = 8  # widths of images whose tables are kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,9 @@ def spread(lookups: Lookups, block_size: int, height: int, width: int) -> Spread
 
 
 class Strips:
-    """Apply look-ups to images a strip at a time.
+    """Apply look-ups to images, some rows of blocks at a time.
+
+    All rows of blocks are alike, so the tables of one serve the whole image.
 
     Args:
         lookups: The look-ups of a transform.
@@ -109,17 +111,21 @@ class Strips:
         self._scale = np.float32(scale)
         self._fractions = lookups.tables.astype(np.float32).ravel() / self._scale
         self._bytes = lookups.inverts_only
-        self._spreads: dict[tuple[int, int], Spread] = {}
+        self._spreads: dict[int, Spread] = {}
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Transform and divide. Shape: (N, 3, H, W) uint8 to float32."""
-        height, width = images.shape[2:]
         shown = np.empty(images.shape, dtype=np.float32)
-        rows = self._rows(height, width)
+        height, width = images.shape[2:]
+        row = self._spread(width)
+        cut = (CHANNELS, height // self._block_size, self._block_size * width)
+        rows = min(cut[1], max(1, STRIP_VALUES // (CHANNELS * cut[2])))
+        room = _Room.of(row, rows)
         for image, result in zip(images, shown, strict=True):
-            for top in range(0, height, rows):
+            whole, into = image.reshape(cut), result.reshape(cut)
+            for top in range(0, cut[1], rows):
                 part = slice(top, top + rows)
-                self._strip(image[:, part], result[:, part])
+                self._strip(whole[:, part], row, room, into[:, part])
         return shown
 
     def __repr__(self) -> str:
@@ -128,35 +134,72 @@ class Strips:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a transform is key material and is never pickled")
 
-    def _rows(self, height: int, width: int) -> int:
-        """Return the rows of pixels in a strip: whole blocks."""
-        blocks = STRIP_VALUES // (CHANNELS * width * self._block_size)
-        return min(height, max(1, blocks) * self._block_size)
-
-    def _strip(self, pixels: NDArray[np.uint8], result: NDArray[np.float32]) -> None:
-        order, kinds = self._spread(*pixels.shape[1:])
-        if order is not None:
-            taken = np.ascontiguousarray(pixels).ravel()
-            # Nothing is clipped: but `raise` would write into a copy of the result.
-            pixels = np.take(taken, order, mode="clip").reshape(pixels.shape)
+    def _strip(
+        self,
+        pixels: NDArray[np.uint8],
+        row: Spread,
+        room: "_Room",
+        result: NDArray[np.float32],
+    ) -> None:
+        """Fill one strip. Shape of pixels and result: (3, rows of blocks, M·W)."""
+        rows = pixels.shape[1]
+        if row.order is not None:
+            np.copyto(room.pixels[:rows], pixels.transpose(1, 0, 2))
+            flat, taken = room.pixels[:rows], room.taken[:rows]
+            # Nothing is clipped: but `raise` would write into a copy.
+            flat = flat.reshape(rows, -1)
+            np.take(flat, row.order, 1, taken.reshape(rows, -1), mode="clip")
+            pixels = taken.transpose(1, 0, 2)
+        combined = room.combined[:, :rows]
         if self._bytes:
             # 255 - value is value ^ 255. Kinds are 0 or 255 here, made once.
-            np.divide(pixels ^ kinds.reshape(pixels.shape), self._scale, out=result)
+            np.bitwise_xor(pixels, row.kinds, out=combined)
+            np.divide(combined, self._scale, out=result)
             return
-        entries = pixels + kinds.reshape(pixels.shape)
-        result[:] = np.take(self._fractions, entries, mode="clip")
+        np.add(pixels, row.kinds, out=combined)
+        for entries, channel in zip(combined, result, strict=True):
+            np.copyto(room.entries[:rows], entries)
+            np.take(self._fractions, room.entries[:rows], out=channel, mode="clip")
 
-    def _spread(self, height: int, width: int) -> Spread:
-        key = (height, width)
-        if key not in self._spreads:
+    def _spread(self, width: int) -> Spread:
+        """Return the look-ups of one row of blocks, of images of a width."""
+        if width not in self._spreads:
             if len(self._spreads) >= MAX_SIZES:
                 self._spreads.clear()
-            made = spread(self._lookups, self._block_size, height, width)
-            self._spreads[key] = Spread(made.order, self._combined(made.kinds))
-        return self._spreads[key]
+            made = spread(self._lookups, self._block_size, self._block_size, width)
+            kinds = self._combined(made.kinds).reshape(CHANNELS, 1, -1)
+            self._spreads[width] = Spread(made.order, kinds)
+        return self._spreads[width]
 
     def _combined(self, kinds: NDArray[np.int64]) -> NDArray[Any]:
         """Return what a value is combined with: a byte, or a table's start."""
         if self._bytes:
             return BYTE_MAX * kinds.astype(np.uint8)
-        return kinds * BYTES
+        return (kinds * BYTES).astype(np.uint16)
+
+
+class _Room(NamedTuple):
+    """What the strips of one call are computed in, allocated once.
+
+    Attributes:
+        pixels: A strip, row of blocks after row, (rows, 3, M·W).
+        taken: The same in another order.
+        combined: Bytes, or entries of the tables, (3, rows, M·W).
+        entries: One channel of them, as numpy's look-up takes them.
+    """
+
+    pixels: NDArray[np.uint8]
+    taken: NDArray[np.uint8]
+    combined: NDArray[Any]
+    entries: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, row: Spread, rows: int) -> Self:
+        values, looked_up = row.kinds.shape[2], row.kinds.dtype != np.uint8
+        moved = (rows, CHANNELS, values) if row.order is not None else (0, 0, 0)
+        return cls(
+            np.empty(moved, np.uint8),
+            np.empty(moved, np.uint8),
+            np.empty((CHANNELS, rows, values), row.kinds.dtype),
+            np.empty((rows if looked_up else 0, values), np.int64),
+        )
