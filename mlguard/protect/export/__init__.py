@@ -13,7 +13,7 @@ from mlguard.protect.export.graph import (
     export_open_graph,
 )
 from mlguard.protect.export.halves import cut, private_model
-from mlguard.protect.export.light import LightGraph, serialized
+from mlguard.protect.export.light import LightGraph, light_graph, serialized
 from mlguard.protect.export.parity import (
     MAX_DIFFERENCE,
     REFUSALS,
@@ -43,6 +43,7 @@ __all__ = [
     "export_open_graph",
     "export_run",
     "facts_of",
+    "light_graph",
     "private_model",
     "serialized",
 ]

@@ -21,8 +21,7 @@ from torch.export import Dim
 
 from mlguard.errors import ParityError
 from mlguard.foreign import scrub
-from mlguard.protect.export import cause_of
-from mlguard.protect.export.light import LightGraph, light_graph
+from mlguard.protect.export import LightGraph, cause_of, light_graph
 from mlguard.protect.modules.outputs import Flat
 
 Free = dict[str, tuple[int, ...]]  # axes of inputs that may have any size

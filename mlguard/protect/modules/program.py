@@ -16,8 +16,7 @@ from mlguard.foreign import About, Lifted, lift_model, model_of, scrub
 from mlguard.foreign.compare import guesses
 from mlguard.foreign.sessions import load
 from mlguard.keys import ModelKey, new_protection_id
-from mlguard.protect.export import REFUSALS, cause_of
-from mlguard.protect.export.light import LightGraph, light_graph
+from mlguard.protect.export import REFUSALS, LightGraph, cause_of, light_graph
 from mlguard.protect.modules.bind import OPSET, BoundModule, compare
 from mlguard.protect.modules.convert import quiet
 from mlguard.protect.modules.outputs import flatten
