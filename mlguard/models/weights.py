@@ -23,7 +23,10 @@ from mlguard.models.positions import resampled
 # torchvision's files of vision transformers keep names from before its version 0.14.
 OLD_NAMES = {".mlp.linear_1.": ".mlp.0.", ".mlp.linear_2.": ".mlp.3."}
 POSITIONS = "encoder.pos_embedding"
-MIN_LOADED_SHARE = 0.5  # of the file's tensors; below this, it is another architecture
+# Below these shares it is another architecture: of all tensors of the file, and of
+# those in the parts that the model has; a deeper network has the same names, and more.
+MIN_LOADED_SHARE = 0.5
+MIN_LOADED_IN_PARTS = 0.9
 
 
 @dataclass(frozen=True)
@@ -93,20 +96,38 @@ def fitting_weights(model: nn.Module, spec: recipe.Model) -> dict[str, Tensor]:
     """
     tensors = read_weights(spec)
     own = model.state_dict()
-    renamed = {_own_name(name, own): value for name, value in tensors.items()}
+    names = {name: _own_name(name, own) for name in tensors}
+    renamed = {names[name]: value for name, value in tensors.items()}
     _fit_positions(renamed, own)
     fitting = {
         name: value.to(own[name].dtype)
         for name, value in renamed.items()
         if name in own and own[name].shape == value.shape
     }
-    if len(fitting) < MIN_LOADED_SHARE * len(tensors):
+    if not _is_alike({name: names[name] in fitting for name in names}):
         raise WeightsError(
             f"weights {spec.weights}: only {len(fitting)} of {len(tensors)} tensors "
             f"fit {spec.name}",
             hint="the weights must be of the same architecture as model.name",
         )
     return fitting
+
+
+def _is_alike(fits: dict[str, bool]) -> bool:
+    """Return whether weights are of a model's architecture, but for a head.
+
+    Args:
+        fits: Whether the model has a tensor of this name and shape.
+    """
+    shared = {_part(name) for name, one in fits.items() if one}
+    inside = [one for name, one in fits.items() if _part(name) in shared]
+    return sum(fits.values()) >= MIN_LOADED_SHARE * len(fits) and sum(
+        inside
+    ) >= MIN_LOADED_IN_PARTS * len(inside)
+
+
+def _part(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def read_weights(spec: recipe.Model) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision import models as torchvision_models
 
@@ -190,6 +190,22 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     path = encoder_file(tmp_path / "w.safetensors")
     with pytest.raises(WeightsError, match=r"only 0 of \d+ tensors fit fcn_small"):
         build_model(spec("fcn_small", weights=str(path), mean=HALF, std=HALF), 5)
+
+
+def test_weights_of_a_deeper_network_are_refused(tmp_path: Path) -> None:
+    """As ResNet-101's for ResNet-50: the same names and shapes, and more of them."""
+    tensors = load_file(encoder_file(tmp_path / "w.safetensors"))
+    deeper = {
+        name.replace("features.17.", f"features.{block}."): value.clone()
+        for block in range(19, 24)
+        for name, value in tensors.items()
+        if name.startswith("features.17.")
+    }
+    assert deeper
+    save_file(tensors | deeper, tmp_path / "deeper.safetensors")
+    given = spec(weights=str(tmp_path / "deeper.safetensors"), mean=HALF, std=HALF)
+    with pytest.raises(WeightsError, match=r"only \d+ of \d+ tensors fit"):
+        build_model(given, 5)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 64, b"PK\x03\x04 pickled zip"])
