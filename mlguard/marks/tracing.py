@@ -150,13 +150,22 @@ def gather(leak: Tensors, original: Tensors) -> Evidence:
     """Compare a leak with the original, before any customer's code is used."""
     own = {name: as_rows(one) for name, one in original.items() if markable(one)}
     aligned = lay(leak, own)
-    scores = {name: _scores(one, own[name]) for name, one in aligned.items()}
+    scores = {
+        name: np.sum([_scores(one, own[name]) for one in some], axis=0)
+        for name, some in aligned.items()
+    }
     laid = sum(own[name].size for name in aligned)
-    alike = sum(one.alike * own[name].size for name, one in aligned.items())
+    alike = sum(
+        max(one.alike for one in some) * own[name].size
+        for name, some in aligned.items()
+    )
     return Evidence(
         {name: one for name, one in scores.items() if one.any()},
         alike / max(laid, 1),
-        sum(int(one.kept.sum()) for one in aligned.values()),
+        sum(
+            int(np.any([one.kept for one in some], axis=0).sum())
+            for some in aligned.values()
+        ),
         sum(one.size for one in own.values()),
     )
 

@@ -45,6 +45,8 @@ LEAKS: dict[str, Callable[[Weights], Weights]] = {
         n: (np.rint(one / np.abs(one).max() * 127) + 128).astype(np.uint8)
         for n, one in w.items()
     },
+    "noisy copies under their names": lambda w: decoyed(w, "noisy"),
+    "many noisy copies, all renamed": lambda w: decoyed(w, *"abcdefgh"),
     "among others": lambda w: weights(8) | w | {"text": np.zeros((3, 0), "f4")},
     "a part of it": lambda w: {"head.weight": w["head.weight"]},
     "numbers that are none": lambda w: {n: spoiled(one) for n, one in w.items()},
@@ -59,6 +61,18 @@ def spoiled(values: np.ndarray) -> np.ndarray:
     values = values.copy()
     values.reshape(-1)[:3] = np.nan, np.inf, -np.inf
     return values
+
+
+def decoyed(given: Weights, *kinds: str) -> Weights:
+    """Noisy copies that nobody uses, the first under the true names; then the rest."""
+    found = {}
+    for seed, kind in enumerate(kinds):
+        for name, one in given.items():
+            noise = np.random.default_rng(seed).standard_normal(one.shape)
+            copy = (one + 0.7 * one.std() * noise).astype("f4")
+            found[f"{kind}.{name}" if len(kinds) > 1 else name] = copy
+    real = reordered(given)
+    return found | {f"used.{name}": one for name, one in real.items()}
 
 
 def written(given: Weights, part: slice, size: float = 1e6) -> Weights:
@@ -106,6 +120,13 @@ def test_everybody_whose_copy_was_mixed_is_named(middle: bool) -> None:
         n: (one.min(0) + one.max(0)) / 2 if middle else one.mean(0)
         for n, one in stacks.items()
     }
+    found = trace(leak, weights(), CUSTOMERS, SUBKEYS)
+    assert {one.customer for one in found.named} == {"Alice", "Bob"}
+
+
+def test_everybody_whose_copy_is_in_the_file_is_named() -> None:
+    copies = [embed(weights(), SUBKEYS, grant) for grant in (ALICE, BOB)]
+    leak = copies[0] | {f"second.{name}": one for name, one in copies[1].items()}
     found = trace(leak, weights(), CUSTOMERS, SUBKEYS)
     assert {one.customer for one in found.named} == {"Alice", "Bob"}
 
