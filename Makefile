@@ -11,10 +11,11 @@ BIN    := $(VENV)/bin
 DEMO   := demo
 GUARD  := $(BIN)/mlguard
 WHEEL  := .wheel
+TOOLS  := .tools
 FEWER  := --set train.epochs=1 --set data.shapes_images=[64,8,8]
 
 .PHONY: help bench demo commands wheel test check coverage test-oldest docs docs-serve man \
-  fuzz release setup clean
+  fuzz release sign setup clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sort | awk -F ':.*## ' '{printf "%-13s %s\n", $$1, $$2}'
@@ -89,12 +90,26 @@ man: $(VENV)/.dev ## a man page for each command, into build/man
 fuzz: $(VENV)/.dev ## feed broken files to every parser for SECONDS (60) each
 	$(BIN)/python -m tests.fuzzing $(or $(SECONDS),60)
 
-release: $(VENV)/.dev man wheel ## wheel, source, checks and a bill of materials, into dist/
-	rm -rf dist
-	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt build twine cyclonedx-bom
-	$(BIN)/python -m build --outdir dist
-	$(BIN)/python -m twine check --strict dist/*
-	$(BIN)/python -m cyclonedx_py environment $(WHEEL)/bin/python --output-file dist/mlguard.cdx.json
+# What is built is what is tried: the five commands run with the wheel in dist/.
+release: ## wheel, source, checks, bill of materials and signature, into dist/
+	rm -rf dist build/man $(WHEEL) $(TOOLS)
+	$(PYTHON) -m venv $(WHEEL)
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --constraint .ci/constraints.txt build twine cyclonedx-bom
+	$(WHEEL)/bin/python -m pip install --quiet --constraint .ci/constraints.txt '.[train]'
+	$(WHEEL)/bin/python docs/_site/man.py build/man
+	$(TOOLS)/bin/python -m build --outdir dist
+	$(TOOLS)/bin/python -m twine check --strict dist/*
+	$(WHEEL)/bin/python -m pip install --quiet --no-deps --force-reinstall dist/*.whl
+	$(MAKE) commands DEMO=$(WHEEL)/demo GUARD=$(WHEEL)/bin/mlguard SETTINGS='$(FEWER)'
+	$(TOOLS)/bin/python -m cyclonedx_py environment $(WHEEL)/bin/python --output-file dist/mlguard.cdx.json
+	if [ -n "$$MLGUARD_KEYSTORE" ]; then $(MAKE) sign; \
+	  else echo 'not signed: MLGUARD_KEYSTORE names no keystore with the signing key'; fi
+
+sign: ## sign what is in dist/ with the key of MLGUARD_KEYSTORE, and check it
+	$(WHEEL)/bin/python .ci/release.py sign dist
+	$(WHEEL)/bin/mlguard signer show > build/signer.pub
+	$(WHEEL)/bin/python .ci/release.py verify dist build/signer.pub
 
 # The quick set of measurements, into docs/results/bench.{json,md}.
 bench: $(VENV)/.train ## the quick set of measurements, under ten minutes
@@ -110,4 +125,4 @@ $(VENV)/.train $(VENV)/.dev: pyproject.toml .ci/constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(WHEEL) .oldest build dist
+	rm -rf $(VENV) $(DEMO) $(WHEEL) $(TOOLS) .oldest build dist
