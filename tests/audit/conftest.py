@@ -5,6 +5,9 @@ import pytest
 from mlguard.audit.findings.budgets import BUDGETS
 from mlguard.protect.run_folder import Run
 from tests.audits import TINY, make_run
+from tests.exports import exporter_is_asked_once
+
+__all__ = ["exporter_is_asked_once"]
 
 
 @pytest.fixture

@@ -8,7 +8,10 @@ from mlguard.keys import ModelKey
 from mlguard.protect import DataFolder, Job, Run, named_recipe
 from mlguard.protect.export import export_run
 from mlguard.recipe import Recipe, parse_recipe
+from tests.exports import exporter_is_asked_once
 from tests.images import write_class_folders
+
+__all__ = ["exporter_is_asked_once"]
 
 KEY = ModelKey(bytes(range(32)))
 RECIPE = """

@@ -2,6 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.exports import exporter_is_asked_once
+
+__all__ = ["exporter_is_asked_once"]
+
 
 @pytest.fixture(autouse=True)
 def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

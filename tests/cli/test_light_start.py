@@ -155,6 +155,9 @@ def test_commands_without_a_model_work_with_a_broken_runtime(
 
 
 def test_doctor_names_the_repair_of_a_broken_runtime(without_runtime: Path) -> None:
+    torch = without_runtime / "torch" / "__init__.py"  # which takes seconds to load
+    torch.parent.mkdir()
+    torch.write_text("raise ImportError")
     done = mlguard(without_runtime, "doctor", "--keystore", "none")
     assert (done.returncode, done.stderr) == (2, "")
     assert "PROBLEM: onnxruntime" in done.stdout

@@ -3,7 +3,9 @@
 In float64: untrained deep models enlarge the rounding of float32 without bound.
 """
 
+import copy
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -85,10 +87,15 @@ ORDINARY = [
 ]
 
 
-def architecture(name: str, seed: int = 0) -> nn.Module:
-    """One of ORDINARY, enlivened."""
+@cache
+def _made(name: str, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     return enlivened(ARCHITECTURES[name](CLASSES))
+
+
+def architecture(name: str, seed: int = 0) -> nn.Module:
+    """One of ORDINARY, enlivened; a copy, since drawing its weights takes longest."""
+    return copy.deepcopy(_made(name, seed))
 
 
 def patch_model(name: str) -> nn.Module:

@@ -99,9 +99,7 @@ def apart(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_bound_run_gives_the_plain_logits_and_a_bundle(
-    tmp_path: Path, way: str
-) -> None:
+def test_bound_run_gives_the_plain_logits(tmp_path: Path, way: str) -> None:
     done = bound(plain_run(tmp_path / "plain"), tmp_path / "bound", **WAYS[way])
     run, pictures = read_run(tmp_path / "bound"), images(32, 64)
     expected = logits(read_run(tmp_path / "plain"), NO_KEY, pictures)
@@ -110,6 +108,22 @@ def test_bound_run_gives_the_plain_logits_and_a_bundle(
     wrong = run.derive(OTHER_KEY.for_model(bytes(16)))
     assert apart(logits(run, keyed(wrong), pictures), expected) > 1e-2
     assert done.difference <= 1e-4 * done.largest_logit
+
+
+EXPORTED = ("np, shf in larger blocks", "everything")
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(way, marks=[] if way in EXPORTED else pytest.mark.slow)
+        for way in WAYS
+    ],
+)
+def test_bundle_of_a_bound_run_gives_the_plain_logits(tmp_path: Path, way: str) -> None:
+    bound(plain_run(tmp_path / "plain"), tmp_path / "bound", **WAYS[way])
+    run, pictures = read_run(tmp_path / "bound"), images(32, 64)
+    expected = logits(read_run(tmp_path / "plain"), NO_KEY, pictures)
     report = export_run(run, KEY, tmp_path / "acme.mlgb")
     assert report.agreement == 1
     session = Session(read_bundle(tmp_path / "acme.mlgb"), KEY, provider="cpu")

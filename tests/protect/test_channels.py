@@ -7,6 +7,7 @@ import onnx
 import pytest
 import torch
 
+from mlguard.audit.findings.budgets import BUDGETS
 from mlguard.audit.run import Adversary
 from mlguard.bundle import read_bundle
 from mlguard.data import open_split
@@ -19,7 +20,7 @@ from mlguard.protect.key_work import key_space_of
 from mlguard.runtime import Session
 from mlguard.runtime.providers import load_graph
 from mlguard.transforms.channels import order_slot, signs_slot
-from tests.audits import audit_run
+from tests.audits import TINY, audit_run
 from tests.runs import KEY, OTHER_KEY, small_recipe, small_run
 
 LAYERS = ("stages.0.branch.2", "stages.2.branch.2")
@@ -132,7 +133,10 @@ def test_the_manifest_names_the_layers_and_the_key_space(
         ).model_slots
 
 
-def test_an_audit_measures_and_attacks_feature_maps(run: Run) -> None:
+def test_an_audit_measures_and_attacks_feature_maps(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BUDGETS, "quick", TINY)
     data = run.recipe.data
     adversary = Adversary(open_split(data, None, "train", seed=0), "train")
     settings = run.recipe.audit.model_copy(

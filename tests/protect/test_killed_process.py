@@ -70,6 +70,10 @@ def trained(folder: Path, *launcher: str) -> Path:
     raise AssertionError(f"the training did not end in {STARTS} starts")
 
 
+def lines_of(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
 @pytest.mark.slow
 def test_a_killed_process_changes_nothing_of_the_result(tmp_path: Path) -> None:
     write_splits(tmp_path / "data")
@@ -78,7 +82,7 @@ def test_a_killed_process_changes_nothing_of_the_result(tmp_path: Path) -> None:
     assert (tmp_path / "two" / "killed").exists()
     whole = trained(tmp_path / "one")
     losses = [
-        [json.loads(line)["train_loss"] for line in (run / METRICS).open()]
+        [json.loads(line)["train_loss"] for line in lines_of(run / METRICS)]
         for run in (whole, killed)
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)

@@ -146,7 +146,7 @@ def test_run_killed_from_outside_is_resumed_to_the_same_weights(tmp_path: Path) 
         "import sys; from pathlib import Path; from tests.runs import small_baseline;"
         "path, *options = sys.argv[1:]; small_baseline(Path(path), *options)"
     )
-    options = ("train.checkpoint_s=1e-9", "train.epochs=40")
+    options = ("train.checkpoint_s=1e-9", "train.epochs=20")
     path = tmp_path / "killed"
     command = [sys.executable, "-c", script, str(path), *options]
     child = subprocess.Popen(command, cwd=ROOT)
@@ -414,9 +414,9 @@ def test_two_processes_of_torchrun_train_one_model(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from tests.runs import small_run;"
         "small_run(Path(sys.argv[1]))"
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    # A port of its own: another test may run at the same time.
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run(
-        [*command, str(script), str(tmp_path / "run")], env=environment, check=True
-    )
+    words = [*command, str(script), str(tmp_path / "run")]
+    subprocess.run([sys.executable, *words], env=environment, check=True)
     assert len(numbers(tmp_path / "run")) == 2

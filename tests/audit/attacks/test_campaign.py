@@ -9,6 +9,7 @@ from mlguard import recipe
 from mlguard.audit import report_folder, write_report
 from mlguard.audit.attacks import ATTACKS
 from mlguard.audit.attacks.campaign import check_names, run_attacks
+from mlguard.audit.findings.budgets import BUDGETS
 from mlguard.audit.log import AuditLog
 from mlguard.audit.run import Adversary, Audit
 from mlguard.data import open_split
@@ -17,7 +18,7 @@ from mlguard.protect.run_folder import Run
 from mlguard.rules import ALL_ATTACKS, ANCESTOR_ATTACKS
 from mlguard.tasks import Segmentation
 from tests.audit.test_audit_run import secrets_of
-from tests.audits import KEY, SECRET, audit_run, make_run, started
+from tests.audits import KEY, SECRET, TINY, audit_run, make_run, started
 from tests.planted import Noise, np_transform, scene_of
 
 pytestmark = pytest.mark.usefixtures("tiny_budget")
@@ -35,9 +36,11 @@ def audit(run: Run, adversary: str | None = "validation", **changes: object) -> 
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def audited(run: Run) -> Audit:
-    return audit(run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BUDGETS, "quick", TINY)
+        return audit(run)
 
 
 def test_every_attack_is_run_or_has_a_reason(audited: Audit) -> None:
