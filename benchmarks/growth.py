@@ -25,6 +25,7 @@ LEAST_S = 0.1  # of processor time for each point
 KEY = bytes(range(32))
 Point = tuple[int, float]  # size, seconds of processor time
 BARS = 30  # characters of the longest bar
+LARGEST = "GROWTH_LARGEST_MIB"  # tells a series' process about bundles
 
 
 def main() -> None:
@@ -33,7 +34,14 @@ def main() -> None:
     parser.add_argument("--series", default=";".join(SERIES))
     parser.add_argument("--print", type=Path, help="show what was measured before")
     parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--bundle", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--largest", default="4096", metavar="MIB", help="of all bundles"
+    )
     options = parser.parse_args()
+    if options.bundle:
+        make_bundle(int(options.bundle[0]), Path(options.bundle[1]))
+        return
     if options.one:
         print(json.dumps(alone(options.one)))
         return
@@ -43,7 +51,7 @@ def main() -> None:
     results: dict[str, Any] = {}
     for name in options.series.split(";"):
         command = [sys.executable, __file__, "--one", name]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"OMP_NUM_THREADS": "1", LARGEST: options.largest}
         done = subprocess.run(
             command, capture_output=True, text=True, env=environment, check=False
         )
@@ -238,40 +246,173 @@ def keystore_entries() -> Iterator[Point]:
             yield count, cpu_seconds(lambda p=path: Keystore.open(p, identity))
 
 
-def bundle_bytes() -> Iterator[Point]:
-    """Opening a sealed bundle of one matrix and running it, by bytes of weights."""
+def predict_batch() -> Iterator[Point]:
+    """The same, 128 × 128, by images at a time."""
     import numpy as np
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    from runtime import make
 
-    from mlguard.foreign import export_file
     from mlguard.keys import ModelKey
     from mlguard.runtime import Session
 
-    key = ModelKey(KEY)
+    with tempfile.TemporaryDirectory() as made:
+        make("lraspp_mobilenet_v3_large", 21, Path(made))
+        session = Session.open(Path(made) / "sealed.mlgb", ModelKey(KEY), threads=1)
+        session.predict(np.zeros((1, 3, 64, 64), np.uint8))
+        yield READY
+        for count in (1, 2, 4, 8, 16, 32, 64):
+            images = np.zeros((count, 3, 128, 128), np.uint8)
+            yield count, cpu_seconds(lambda x=images: session.predict(x))
+
+
+def training_batch() -> Iterator[Point]:
+    """A step of training FCN on MobileNetV2 under `shf`, 128 × 128, by images."""
+    import torch
+
+    from mlguard.keys import ModelKey
+    from mlguard.models import keyed
+    from mlguard.protect.key_work import blank_model
+    from mlguard.protect.training import cross_entropy_loss, new_optimizer
+    from mlguard.recipe import read_recipe
+    from mlguard.transforms import TransformSet, derive_transform
+
+    torch.set_num_threads(1)
+    recipe = read_recipe("demo", overrides=["model.name=fcn_mobilenet_v2"])
+    subkeys = ModelKey(KEY).for_model(bytes(16))
+    condition = keyed(TransformSet(derive_transform(("shf",), subkeys, 4)))
+    model = blank_model(recipe).train()
+    optimizer = new_optimizer(model, recipe.train)
+
+    def step(images: torch.Tensor, masks: torch.Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        output = model(condition.image(images) * 2 - 1)
+        loss = cross_entropy_loss(
+            output, masks, ignore_index=255, aux=recipe.train.aux_loss
+        )
+        loss.backward()
+        optimizer.step()
+
     yield READY
-    for mebibytes in (1, 4, 16, 64, 256):
+    for count in (2, 4, 8, 16, 32):
+        images = torch.randint(256, (count, 3, 128, 128), dtype=torch.uint8)
+        masks = torch.randint(recipe.data.classes, (count, 128, 128))
+        yield count, cpu_seconds(lambda x=images, y=masks: step(x, y))
+
+
+WIDTH = 16_384  # of the matrices of a bundle: 64 MiB each, or one that is smaller
+
+
+def bundle_sizes() -> list[int]:
+    """Bytes of weights: 1 MiB, 4, 16 and so on."""
+    largest = int(os.environ.get(LARGEST, "4096"))
+    return [4**power << 20 for power in range(12) if 4**power <= largest]
+
+
+def bundle_bytes() -> Iterator[Point]:
+    """Opening a sealed bundle of matrices, by bytes of weights."""
+    from mlguard.keys import ModelKey
+    from mlguard.runtime import Session
+
+    yield READY
+    for size in bundle_sizes():
         with tempfile.TemporaryDirectory() as made:
-            width = mebibytes << 8  # 1,024 numbers of four bytes in a column
-            weight = np.zeros((1024, width), np.float32)
-            node = helper.make_node("MatMul", ["x", "w"], ["y"])
-            graph = helper.make_graph(
-                [node],
-                "one",
-                [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1024])],
-                [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", width])],
-                [numpy_helper.from_array(weight, "w")],
-            )
-            opsets = [helper.make_opsetid("", 20)]
-            path, out = Path(made) / "one.onnx", Path(made) / "one.mlgb"
-            onnx.save(
-                helper.make_model(graph, opset_imports=opsets, ir_version=10), path
-            )
-            export_file(path, key, out)
-            del weight, graph
+            out = Path(made) / "some.mlgb"
+            command = [sys.executable, __file__, "--bundle", str(size), str(out)]
+            subprocess.run(command, check=True)  # elsewhere: memory is counted here
             begun = time.process_time()
-            Session.open(out, key, threads=1)
-            yield mebibytes << 20, time.process_time() - begun
+            Session.open(out, ModelKey(KEY), threads=1)
+            yield size, time.process_time() - begun
+
+
+def export_bytes() -> Iterator[Point]:
+    """Writing such a bundle from an ONNX file, compared with it, by the same."""
+    from mlguard.foreign import export_file
+    from mlguard.keys import ModelKey
+
+    yield READY
+    for size in bundle_sizes():
+        with tempfile.TemporaryDirectory() as made:
+            path = matrices(size, Path(made))
+            begun = time.process_time()
+            export_file(path, ModelKey(KEY), Path(made) / "some.mlgb")
+            yield size, time.process_time() - begun
+
+
+def make_bundle(size: int, out: Path) -> None:
+    """Write a bundle of a size in bytes, from a model beside it."""
+    from mlguard.foreign import export_file
+    from mlguard.keys import ModelKey
+
+    with tempfile.TemporaryDirectory(dir=out.parent) as made:
+        export_file(matrices(size, Path(made)), ModelKey(KEY), out)
+
+
+def matrices(size: int, folder: Path) -> Path:
+    """Write a model that multiplies by matrices of so many bytes together."""
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper
+
+    rows = min(1024, size // (4 * WIDTH))
+    count = size // (4 * WIDTH * rows)
+    draw = np.random.default_rng(0)
+    one = draw.standard_normal((rows, WIDTH), dtype=np.float32).tobytes()
+    tensors = []
+    with (folder / "weights").open("wb") as file:
+        for number in range(count):
+            tensor = TensorProto(
+                name=f"w{number}", data_type=TensorProto.FLOAT, dims=(rows, WIDTH)
+            )
+            tensor.data_location = TensorProto.EXTERNAL
+            where = {"location": "weights", "offset": file.tell(), "length": len(one)}
+            for key, value in where.items():
+                tensor.external_data.add(key=key, value=str(value))
+            tensors.append(tensor)
+            file.write(one)
+    names = [f"y{number}" for number in range(count)]
+    nodes = [
+        helper.make_node("MatMul", ["x", f"w{number}"], [name])
+        for number, name in enumerate(names)
+    ]
+    graph = helper.make_graph(
+        [*nodes, helper.make_node("Sum", names, ["y"])],
+        "matrices",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", rows])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", WIDTH])],
+        tensors,
+    )
+    opsets = [helper.make_opsetid("", 20)]
+    onnx.save(
+        helper.make_model(graph, opset_imports=opsets, ir_version=10),
+        folder / "model.onnx",
+    )
+    return folder / "model.onnx"
+
+
+def trace_customers() -> Iterator[Point]:
+    """Naming the customer whose copy of a model leaked, by customers."""
+    import numpy as np
+
+    from mlguard.keys import ModelKey
+    from mlguard.marks import embed, trace
+
+    draw = np.random.default_rng(0)
+    own = {
+        f"layers.{number}.weight": draw.standard_normal((128, 128, 3, 3), np.float32)
+        for number in range(4)
+    }
+    subkeys = ModelKey(KEY).for_model(bytes(16))
+    leak = embed(own, subkeys, (1).to_bytes(16, "big"))
+    yield READY
+    for count in (1, 10, 100, 1000):
+        customers = {
+            f"customer {n}": n.to_bytes(16, "big") for n in range(1, count + 1)
+        }
+        begun = time.process_time()
+        found = trace(leak, own, customers, subkeys)
+        taken = time.process_time() - begun
+        if [one.customer for one in found.named] != ["customer 1"]:
+            raise SystemExit("the customer whose copy it is was not named alone")
+        yield count, taken
 
 
 def ledger_customers() -> Iterator[Point]:
@@ -318,11 +459,15 @@ SERIES: dict[str, Callable[[], Iterator[Point]]] = {
     "transform, images": transform_batch,
     "transform, M": transform_blocks,
     "predict, pixels": predict_side,
+    "predict, images": predict_batch,
+    "training, images": training_batch,
     "score, classes": score_classes,
     "audit, keys": audit_keys,
     "keystore, keys": keystore_entries,
     "bundle, bytes": bundle_bytes,
+    "export, bytes": export_bytes,
     "ledger, issued files": ledger_customers,
+    "trace, customers": trace_customers,
 }
 
 if __name__ == "__main__":

@@ -17,10 +17,14 @@ def test_exponent_of_a_linear_series_is_one() -> None:
     assert "exponent 2.00" in growth.tables({"squares": squares})
 
 
-@pytest.mark.parametrize("name", ["score, classes", "ledger, issued files"])
+SHORT = ["score, classes", "ledger, issued files", "bundle, bytes", "export, bytes"]
+
+
+@pytest.mark.parametrize("name", SHORT)
 def test_a_series_goes_from_small_to_large(name, monkeypatch) -> None:
     growth = importlib.import_module("growth")
     monkeypatch.setattr(growth, "LEAST_S", 0.0)
+    monkeypatch.setenv(growth.LARGEST, "4")
     points = growth.alone(name)
     sizes = [point["size"] for point in points]
     assert sizes == sorted(set(sizes))
@@ -48,6 +52,14 @@ def test_a_part_that_fails_is_named_and_the_others_go_on(tmp_path, monkeypatch) 
     assert found["bad"]["ended"].startswith("failed: ")
     assert (found["good"]["ended"], found["good"]["found"]) == ("done", [1])
     assert "| a |" in page.read_text()
+
+
+@pytest.mark.parametrize("load", [0.4, 12.0])
+def test_a_page_says_when_the_machine_was_shared(load) -> None:
+    bench = importlib.import_module("bench")
+    facts = bench.machine() | {"load": load}
+    page = bench.page({"machine": facts, "parts": {}})
+    assert ("**The machine was shared**" in page) == (load > bench.QUIET)
 
 
 def test_a_page_is_read_with_its_tables_and_sentences(tmp_path) -> None:
