@@ -88,7 +88,7 @@ MAY_IMPORT = {
     | {"mlguard.data", "mlguard.models", "mlguard.bundle", "mlguard.runtime"}
     | {"mlguard.sealing", "mlguard.installed"}
     | {"mlguard.foreign", "mlguard.weights"}
-    | {"accelerate", "matplotlib", "onnx", "pydantic", "safetensors"}
+    | {"accelerate", "matplotlib", "onnx", "onnxscript", "pydantic", "safetensors"}
     | {"google.protobuf"}  # what onnx graphs are; comes with onnx
     | {"mlguard.engine", "onnxruntime.quantization", "onnxruntime.transformers"},
     "mlguard.audit": COMMON

@@ -1,5 +1,7 @@
 """A graph whose weights lie beside it: the same bytes, and no copies."""
 
+import gc
+
 import numpy as np
 import onnx
 import pytest
@@ -46,3 +48,26 @@ def test_it_is_checked_without_its_weights(light: LightGraph) -> None:
     bare = onnx.load_model_from_string(light.without_data())
     onnx.checker.check_model(bare, full_check=True)
     assert len(serialized(bare)) < light.weights[0].nbytes
+
+
+def joined() -> nn.Module:
+    """A convolution that the exporter joins with the batch norm behind it."""
+    layers = nn.Conv2d(3, 61, 5), nn.BatchNorm2d(61)
+    return nn.Sequential(*layers).eval()
+
+
+def held() -> int:
+    """How many tensors with the shape of its weight are in memory."""
+    gc.collect()
+    kinds = (torch.Tensor, nn.Parameter)
+    found = (one for one in gc.get_objects() if type(one) in kinds)
+    return sum(one.shape == (61, 3, 5, 5) for one in found)
+
+
+def test_nothing_holds_the_weights_of_a_model_that_is_gone() -> None:
+    model = joined()
+    assert held()
+    light = export_light(model, 20)
+    del model
+    assert light.weights
+    assert not held()

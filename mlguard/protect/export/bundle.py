@@ -34,7 +34,7 @@ from mlguard.models import normalization_of
 from mlguard.models.split import Sliced
 from mlguard.protect.export.graph import close_slots, export_light
 from mlguard.protect.export.halves import export_halves
-from mlguard.protect.export.light import LightGraph, serialized
+from mlguard.protect.export.light import LightGraph, return_freed, serialized
 from mlguard.protect.export.parity import (
     ParityReport,
     compare_logits,
@@ -142,6 +142,7 @@ def export_run(
         feature_maps=maps,
     )
     del model  # its weights are in the graph, and nowhere else
+    return_freed()
     if facts is None:
         report = export_sealed(run, traced, key, out, transform, rounding)
         return timed(report, begun, out)

@@ -4,6 +4,9 @@ torch's exporter gives a graph of its own kind, whose weights are those of the m
 protocol buffers they would be there twice, and at every copy and every check again.
 """
 
+import ctypes
+import gc
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +24,7 @@ from mlguard.runtime import wire
 
 MIN_BYTES = 1 << 12  # smaller tensors stay in the graph
 MAX_BYTES = (1 << 31) - 1  # protocol buffers end at 2 GiB
+OPSET = helper.make_opsetid("", 20)  # of the graph that takes another's place
 
 Bytes = NDArray[np.uint8]
 
@@ -136,7 +140,24 @@ def light_graph(
         if one.name in numbers:
             one.ClearField("raw_data")
             point_outside(one, str(numbers[one.name]))
+    _let_go()
     return LightGraph(scrub(proto), weights)
+
+
+def _let_go() -> None:
+    """Make onnxscript's rewriter let go of the model that it last looked at.
+
+    Its rules keep that graph, with every weight that they joined with another. A graph
+    of one operator takes its place.
+    """
+    from onnxscript import optimizer  # slow, and only torch's exporter needs it
+
+    given, made = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"
+    )
+    node = helper.make_node("Relu", ["x"], ["y"])
+    graph = helper.make_graph([node], "one", [given], [made])
+    optimizer.optimize(helper.make_model(graph, opset_imports=[OPSET]))
 
 
 class _Emptied:
@@ -149,6 +170,20 @@ class _Emptied:
 
     def tobytes(self) -> bytes:
         return b""
+
+
+def return_freed() -> None:
+    """Give memory that is no longer used back to the system, where glibc kept it.
+
+    A model's weights are freed in pieces that onnxruntime, which asks for large ones,
+    does not take.
+    """
+    gc.collect()
+    trim = (
+        getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    )
+    if trim is not None:
+        trim(0)
 
 
 def _bytes_of(tensor: Any) -> Bytes:

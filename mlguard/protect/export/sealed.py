@@ -37,7 +37,7 @@ from mlguard.protect.export.graph import (
     OUTPUT,
     close_slots,
 )
-from mlguard.protect.export.light import LightGraph, serialized
+from mlguard.protect.export.light import LightGraph, return_freed, serialized
 from mlguard.protect.export.parity import ParityReport, compare_logits
 from mlguard.protect.export.precision import Rounding, cost_of, rounded
 from mlguard.protect.export.slots import example_slots
@@ -77,6 +77,7 @@ def export_sealed(
     def check(written: Path) -> None:
         weights.clear()  # they are in the file, and what it holds is read back
         traced.graph.weights.clear()
+        return_freed()
         bundle = glimpse_bundle(written)
         reports.append(compare_logits(bundle, key, traced.expected))
 
