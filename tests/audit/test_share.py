@@ -111,7 +111,7 @@ def test_every_piece_of_work_is_dealt_to_exactly_one_process(size: int) -> None:
     assert rounds == work, "in the order in which one process alone does it"
 
 
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_outcomes_of_several_processes_are_those_of_one(size: int) -> None:
     settings = Settings(budget="quick", attacks=("without-key", "hill-climbing"))
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from keystore import Identity, Keystore, Passphrase, WorkFactor
+from keystore import Identity, Keystore, Passphrase
+from tests.cli.conftest import START
 from tests.keystore.conftest import postgres, soft_token  # noqa: F401
 from tests.keystore.databases import PASSWORD
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "keystore").glob("*.md"))
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.S | re.M)
-LIGHT = WorkFactor(memory_kib=8 * 1024, iterations=1, lanes=1)
 
 
 NEEDS: dict[str, Callable[[pytest.FixtureRequest], dict[str, str]]] = {
@@ -38,7 +39,7 @@ def commands_of(page: Path) -> list[str]:
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """What the pages take for granted: a store with "acme", and who may open it."""
-    store = Keystore.create(tmp_path / "keystore.mlgk", Passphrase("old", work=LIGHT))
+    store = Keystore.create(tmp_path / "keystore.mlgk", Passphrase("old"))
     store.add("acme", bytes(range(32)))
     store.add_use("acme", "run", "runs/acme")
     mine, recovery = Identity.generate(), Identity.generate()
@@ -51,7 +52,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
         (tmp_path / f"{name}.txt").write_text(text)
     program = tmp_path / "bin" / "mlguard"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m mlguard "$@"\n')
+    start = shlex.quote(START)
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c {start} "$@"\n')
     program.chmod(0o755)
     return os.environ | {
         "PATH": f"{program.parent}:{os.environ['PATH']}",
