@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "customers"
 PAGES = ("issue", "leaked-model", "open")
 BIG = np.random.default_rng(0).normal(size=(64, 64, 3, 3)).astype(np.float32)
+RENEW = ["renew", "hospital.mlgb", "--key", "acme", "--out", "hospital.grant"]
+REVOKE = ["revoke", "clinic.mlgb", "--key", "acme", "--list", "revoked.list"]
 TO_ME = ["issue", "acme.mlgb", "--key", "acme", "--licensee", "Hospital A"]
 
 
@@ -65,16 +67,22 @@ def test_the_owners_page_works(office: Path) -> None:  # noqa: F811 - the fixtur
     assert "Hospital A" in type_in(others, office)  # the fixture has a signer
     assert (office / "hospital.grant").exists()
     assert (office / "revoked.list").exists()
+    assert (office / "clinic.mlgb").exists()
 
 
 def test_the_customers_page_works(office: Path) -> None:  # noqa: F811 - the fixture
     first, *others = page("open")
     recipient = type_in([first], office).strip()
     assert run([*TO_ME, "--to", recipient, "--out", "hospital.mlgb"]) == 0
+    clinics = ["issue", "acme.mlgb", "--key", "acme", "--licensee", "Clinic B"]
+    assert run([*clinics, "--to", "clinic.pub", "--out", "clinic.mlgb"]) == 0
+    for command in (RENEW, REVOKE):
+        assert run(command) == 0
     (office / "photos").mkdir()
     Image.fromarray(np.zeros((24, 20, 3), np.uint8)).save(office / "photos/one.jpg")
     assert "Hospital A" in type_in(others, office)
     assert (office / "masks" / "one.png").exists()
+    assert (office / "masks-2" / "one.png").exists()
 
 
 def test_the_page_about_a_leak_works(
