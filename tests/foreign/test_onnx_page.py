@@ -18,7 +18,7 @@ from tests.foreign.models import initializer, node, value, weights, written
 PAGE = Path(__file__).parents[2] / "docs" / "models" / "onnx.md"
 TEXT = PAGE.read_text()
 COMMANDS = [line.strip() for line in TEXT.splitlines() if line.startswith("    mlgu")]
-(ABOUT,) = re.findall(r"^```toml\n(.*?)^```", TEXT, re.S | re.M)
+ABOUT, CLASSIFIER = re.findall(r"^```toml\n(.*?)^```", TEXT, re.S | re.M)
 (EXAMPLE,) = re.findall(r"^```py\n(.*?)^```", TEXT, re.S | re.M)
 
 
@@ -26,7 +26,10 @@ COMMANDS = [line.strip() for line in TEXT.splitlines() if line.startswith("    m
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model as the page has it, a photograph, and what the owner says."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLGUARD_KEYSTORE", str(tmp_path / "keystore.mlgk"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    place = tmp_path / ".config" / "mlguard" / "keystore.mlgk"
+    place.parent.mkdir(parents=True)
+    monkeypatch.setenv("MLGUARD_KEYSTORE", str(place))
     monkeypatch.setenv("MLGUARD_IDENTITY_FILE", str(tmp_path / "owner.identity"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     whole = models.graph(
@@ -37,6 +40,18 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     written(tmp_path / "model.onnx", models.model(whole))
     (tmp_path / "about.toml").write_text(ABOUT)
+    (tmp_path / "classifier.toml").write_text(CLASSIFIER)
+    whole = models.graph(
+        [
+            node("Conv", ["image", "w"], ["maps"], strides=[32, 32]),
+            node("GlobalAveragePool", ["maps"], ["means"]),
+            node("Flatten", ["means"], ["scores"]),
+        ],
+        [value("image", ["N", 3, 224, 224])],
+        [value("scores", ["N", 2])],
+        [initializer("w", weights(2, 3, 4, 4))],
+    )
+    written(tmp_path / "classifier.onnx", models.model(whole))
     (tmp_path / "photos").mkdir()
     Image.fromarray(images(50, 70, 3)).save(tmp_path / "photos" / "one.png")
     return tmp_path
@@ -53,7 +68,7 @@ def test_from_a_file_to_a_customers_prediction(
     assert run(["identity", "new", "customer.identity"]) == 0
     recipient = re.findall(r"mlguard-recipient-1-\S+", capsys.readouterr().out)
     (home / "customer.pub").write_text(recipient[0])
-    assert len(COMMANDS) == 8
+    assert len(COMMANDS) == 10
     for command in COMMANDS:
         words = shlex.split(command)[1:]
         if " ".join(words).startswith(CUSTOMERS):
@@ -61,6 +76,8 @@ def test_from_a_file_to_a_customers_prediction(
             assert done.returncode == 0, done.stderr
         else:
             assert run(words) == 0, command
+    classes = (home / "classes" / "predictions.csv").read_text()
+    assert re.search(r"one\.png,(cat|dog),", classes)
     shown = {}
     for folder in ("masks", "his-masks"):
         with Image.open(home / folder / "one.png") as mask:

@@ -29,7 +29,10 @@ def test_an_example_runs(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     identity = Identity.generate()
     identity.write(Path("owner.identity"))
-    with Keystore.create(Path("keystore.mlgk"), identity) as store:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    place = tmp_path / ".config" / "mlguard" / "keystore.mlgk"
+    place.parent.mkdir(parents=True)
+    with Keystore.create(place, identity) as store:
         store.add("acme", KEY.reveal())
     Image.fromarray(images(9, 13, 3)).save("photo.jpg")
     subkeys = KEY.for_model(PROTECTION_ID)
