@@ -3,11 +3,13 @@
 Trains the model under passports and its plain twin, scores them, and attacks: without
 a passport, with statistics taken again, with the scales and biases of the public
 weights, and by learning scale and bias, two numbers a channel, with labels and without.
-Controls learn the same way from the public weights, without the stolen ones.
+Controls learn the same way from the public weights, or from none, without the stolen.
 Resumable; every cell is written when it is measured.
 
     python benchmarks/passports.py WORK --data crops --weights WEIGHTS.safetensors \
         --out passports.json
+    python benchmarks/passports.py WORK --data crops --model cnn_small --epochs 20 \
+        --rate 2e-3 --out passports.json
 """
 
 import argparse
@@ -46,6 +48,7 @@ from mlguard.transforms import TransformSet
 KEY = ModelKey(hashlib.sha256(b"mlguard: passports; protects nothing").digest())
 CPU = torch.device("cpu")
 HALF = "[0.5, 0.5, 0.5]"
+FINE_TUNED, NONE = "mobilenet_v2", "none"
 BATCH = 32
 LABELS = (64, 4)
 UNLABELLED = 200  # images
@@ -63,7 +66,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("work", type=Path, help="folder for runs")
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True, help="public ones")
+    parser.add_argument("--model", default=FINE_TUNED)
+    parser.add_argument("--weights", default=NONE, help="public ones to start from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch", type=int, default=64, help="of the owner")
@@ -83,6 +87,8 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.name = f"{options.epochs} epochs of {options.batch}, seed {options.seed}"
+        if options.model != FINE_TUNED:
+            self.name = f"{options.model}, {self.name}"
         self.folder = options.work / self.name.replace(" ", "-")
         self.data = DataFolder(options.data)
 
@@ -90,7 +96,7 @@ class Bench:
     def recipe(self) -> Recipe:
         overrides = [
             "transform.method=passport",
-            "model.name=mobilenet_v2",
+            f"model.name={self.options.model}",
             f"model.weights={self.options.weights}",
             f"model.mean={HALF}",
             f"model.std={HALF}",
@@ -118,9 +124,10 @@ class Bench:
         cells: dict[str, Callable[[], dict[str, Any]]] = {
             "keys": self.keys,
             "statistics taken again, no labels": self.again,
-            "scale and bias of the public weights": self.ancestors,
             "scale and bias, no labels": lambda: self.plainly(self.fitted),
         }
+        if self.options.weights != NONE:
+            cells["scale and bias of the public weights"] = self.ancestors
         for number in LABELS:
             cells[f"scale and bias, {number} labels"] = lambda number=number: (
                 self.taught(self.fitted, number, norms_alone)

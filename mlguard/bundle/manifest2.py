@@ -44,6 +44,7 @@ MAX_TENSORS = 4096  # inputs, and outputs, of one model
 MAX_CHANNELS = 4096  # of one image
 MAX_PLAIN = 1000  # uncovered tensors listed by name
 MAX_STRIDE = 1024
+SHOWN = 8  # names in a refusal
 # Types of tensors, in the terms of the Open Inference Protocol, and BF16 as in Triton.
 # Other types are spelled as in onnxruntime.
 DATATYPES = (
@@ -86,7 +87,7 @@ class ResizeFacts(Part):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if (self.shorter_side is not None) != (self.rule == "crop"):
-            raise ValueError("shorter_side belongs to the rule crop only")
+            raise ValueError("the rule crop needs a shorter_side, and no other has one")
         if self.rule != "pad" and self.multiple != 1:
             raise ValueError("multiple belongs to the rule pad only")
         return self
@@ -318,12 +319,18 @@ class Facts2(Part):
             if len(set(names)) != len(names):
                 raise ValueError(f"{kind} has a name twice")
         if self.image is not None and self.image.input not in inputs:
-            raise ValueError(f"image.input {self.image.input!r} is not an input")
+            known = ", ".join(map(repr, inputs[:SHOWN]))
+            raise ValueError(
+                f"image.input {self.image.input!r} is not an input; they are {known}"
+            )
         task = self.task
         wanted = () if task is None else (task.output, task.labels, task.scores)
         for name in wanted:
             if name is not None and name not in outputs:
-                raise ValueError(f"the task's output {name!r} is not an output")
+                known = ", ".join(map(repr, outputs[:SHOWN]))
+                raise ValueError(
+                    f"the task's output {name!r} is not an output; they are {known}"
+                )
         return self
 
     @property

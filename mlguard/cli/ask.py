@@ -111,6 +111,8 @@ def ask(question: str, *, hint: str = PassphraseMissing.hint) -> str:
             f"there is no terminal to ask at: {question.removesuffix(': ')}", hint=hint
         )
     try:
-        return getpass.getpass(printable(question), stream=sys.stderr)
+        typed = getpass.getpass(printable(question), stream=sys.stderr)
     except EOFError:
         raise PassphraseMissing("nothing was typed", hint=hint) from None
+    sys.stderr.flush()  # the line ends before the answer begins
+    return typed

@@ -19,6 +19,7 @@ from mlguard.cli.audit_progress import audit_on_terminal, resumable
 from mlguard.cli.checking_progress import count_on_terminal
 from mlguard.cli.extras import need
 from mlguard.cli.model_key import read_model_key
+from mlguard.cli.model_path import check_model_path
 from mlguard.cli.own_model import BuildName, build_of
 from mlguard.cli.printable import say, say_json
 from mlguard.cli.recipes import Overrides
@@ -202,6 +203,7 @@ def _open_task(
     """Read a run folder or a bundle, and refuse options of the other."""
     if not is_bundle(path):
         _refuse_strays("a run folder, which has its own", recipe=recipe, set=overrides)
+        check_model_path(path)
         need("mlguard.cli.run_audit_task")
         from mlguard.cli.run_audit_task import open_run
 

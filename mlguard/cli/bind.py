@@ -9,6 +9,7 @@ from mlguard.cli.bind_weights import bind_weights, is_weights
 from mlguard.cli.extras import need
 from mlguard.cli.key_space import warn_of_small_key_space
 from mlguard.cli.model_key import open_model_key, open_model_keys
+from mlguard.cli.model_path import check_model_path
 from mlguard.cli.onnx_model import (
     AboutFile,
     Example,
@@ -112,6 +113,7 @@ def bind(
             )
         export_program(model, out, key, about=about, unlock=unlock)
         return
+    check_model_path(model, (".safetensors", ".onnx", ".pt2"))
     refuse_onnx_options(about, example, freeze_inputs=freeze_inputs)
     if is_weights(out):
         others = {"--recipe": recipe, "--set": set_, "--block-size": block_size}
@@ -162,6 +164,7 @@ def rebind(
     unlock: Unlock,
 ) -> None:
     """Give a bound model another key, without training; RUN is not changed."""
+    check_model_path(run)
     need("mlguard.protect")
     from mlguard.protect import read_run, rebind_run
     from mlguard.protect.run_folder import protection_of

@@ -9,6 +9,7 @@ from mlguard.cli.answers import Json, answer
 from mlguard.cli.extras import need
 from mlguard.cli.key_space import warn_of_small_key_space
 from mlguard.cli.model_key import open_model_key
+from mlguard.cli.model_path import check_model_path
 from mlguard.cli.onnx_model import (
     AboutFile,
     Example,
@@ -146,6 +147,7 @@ def export(
             raise typer.BadParameter("a .pt2 file without a seal is the plain model")
         export_program(run, out, key, about=about, unlock=unlock, as_json=json)
         return
+    check_model_path(run, (".onnx", ".pt2"))
     refuse_onnx_options(about, example, freeze_inputs=freeze_inputs)
     need("mlguard.protect.export")
     from mlguard.protect import read_run

@@ -11,6 +11,7 @@ from mlguard.cli.answers import Json, answer
 from mlguard.cli.printable import printable
 from mlguard.errors import MlguardError
 from mlguard.signing import read_envelope
+from mlguard.weights import describe_file
 
 SHOWN = 8  # items of a list, before it is cut
 GRANT_FIELDS = (
@@ -24,10 +25,16 @@ GRANT_FIELDS = (
 
 
 def inspect(
-    bundle: Annotated[Path, typer.Argument(help="The bundle, NAME.mlgb.")],
+    bundle: Annotated[
+        Path, typer.Argument(help="A bundle NAME.mlgb, or a bound NAME.safetensors.")
+    ],
     json: Json = False,
 ) -> None:
     """Show the facts in FILE, without any key and without authentication."""
+    if bundle.suffix.lower() == ".safetensors":
+        bound = {"file": str(bundle)} | describe_file(bundle)
+        answer(bound, "\n".join(_lines_of_weights(bound)), as_json=json)
+        return
     found = glimpse_bundle(bundle)
     facts: dict[str, Any] = {"file": str(bundle), "size": bundle.stat().st_size}
     facts |= describe(found)
@@ -48,7 +55,7 @@ def lines_of(facts: dict[str, Any]) -> list[str]:
         ),
         ("key", f"{facts['key_id']}, model {facts['protection_id']}"),
         ("methods", ", ".join(facts["methods"]) or "none"),
-        ("key space", f"{facts['key_space_bits']:g} bits besides the seal"),
+        ("key space", _key_space(facts)),
         *_model(facts),
         *_delivery(facts),
         ("licence", _short(facts["licence"].replace("\n", " / ")) or "none given"),
@@ -62,6 +69,23 @@ def lines_of(facts: dict[str, Any]) -> list[str]:
     ]
 
 
+def _lines_of_weights(facts: dict[str, Any]) -> list[str]:
+    rows = [
+        ("weights", f"{facts['file']}, format {facts['format']}"),
+        ("key", f"{facts['key_id']}, model {facts['protection_id']}"),
+        ("sealed", f"{facts['tensors']} tensors, {facts['size']} bytes"),
+        ("metadata", _short(_pairs(facts["metadata"])) or "none"),
+    ]
+    lines = [f"{name:10} {printable(value)}" for name, value in rows]
+    return [*lines, "Without the key, none of this is authenticated."]
+
+
+def _key_space(facts: dict[str, Any]) -> str:
+    if not facts["methods"] and facts["sealed"]["weights"]:
+        return "the seal alone: AES-256-GCM"
+    return f"{facts['key_space_bits']:g} bits besides the seal"
+
+
 def _model(facts: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("takes", _tensors(facts["inputs"])),
@@ -71,7 +95,11 @@ def _model(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if image:
         size = " x ".join(map(str, image["size"]))
         rows.append(
-            ("image", f"{image['input']}: {image['colours']} {image['layout']}, {size}")
+            (
+                "image",
+                f"{image['input']}: {image['colours']} {image['layout']}, {size}, "
+                f"{image['resize']['rule']}",
+            )
         )
     if task:
         names = task["class_names"]
@@ -136,7 +164,7 @@ def _tensors(tensors: list[dict[str, Any]]) -> str:
 
 def _audit(headline: dict[str, Any] | None) -> str:
     if headline is None:
-        return "no headline"
+        return "none in the file"
     words = [f"{name} {value}" for name, value in headline.items() if value is not None]
     return ", ".join(words)
 

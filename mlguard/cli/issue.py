@@ -32,6 +32,7 @@ from mlguard.files import (
     prepare_output_folder,
     read_bounded,
     read_text,
+    refuse_existing,
     write_new,
 )
 from mlguard.grants import (
@@ -150,6 +151,7 @@ def renew_command(
     unlock: Unlock,
 ) -> None:
     """Write a new grant for a customer's file, without the model."""
+    refuse_existing(out)
     warn_of_past(not_after)
     with owner(key, signer, ledger, unlock, bundle) as desk:
         old = grant_of(desk.bundle, [desk.signer.public])
@@ -386,7 +388,8 @@ def day_of(text: str | None) -> date | None:
         return date.fromisoformat(text)
     except ValueError:
         raise OptionError(
-            "the grant", [f"expected a day as YYYY-MM-DD, got {text[:40]!r}"]
+            "the grant",
+            [f"expected a day of the calendar as YYYY-MM-DD, got {text[:40]!r}"],
         ) from None
 
 

@@ -1,5 +1,6 @@
 """Find what opens a bundle given to a command: the owner's key, or an identity."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 from mlguard.bundle import Bundle2, FileSecrets, Glimpse
 from mlguard.cli.model_key import read_model_key
 from mlguard.cli.parties import Holder
+from mlguard.cli.printable import warn
 from mlguard.cli.trust import trusted_signers
 from mlguard.cli.unlock import Unlock
 from mlguard.errors import BundleError, OptionError, TamperedBundle
@@ -17,6 +19,7 @@ from mlguard.issuing import Conditions, SeenLists, open_issued
 from mlguard.keys import ModelKey
 
 MAX_FILE_BYTES = 1 << 20  # limit of a grant, and of a list
+REVOCATIONS = "MLGUARD_REVOCATIONS_FILE"
 
 KeyOption = Annotated[
     str | None,
@@ -37,7 +40,8 @@ ListFile = Annotated[
     Path | None,
     typer.Option(
         "--revocations",
-        help="The owner's revocation list; for issued bundles.",
+        help="The owner's revocation list; for issued bundles. Default: the file that "
+        f"{REVOCATIONS} names.",
         show_default=False,
     ),
 ]
@@ -84,7 +88,7 @@ def key_for(
         key: Name of the model key, for the owner's own bundle.
         unlock: How to open the keystore; for an issued bundle, the identity in it.
         grant: A newer grant.
-        revocations: A list of revoked grants.
+        revocations: A list of revoked grants; None for that of the environment.
         signers: Public keys to trust, instead of those kept on this machine.
 
     Raises:
@@ -97,10 +101,16 @@ def key_for(
         WrongKey: It was made for another key or identity.
     """
     if isinstance(bundle, Bundle2) and bundle.manifest.issued:
+        trusted = trusted_signers(signers)
+        if not trusted:
+            warn(
+                f"{bundle.name}: no signer is trusted here, so nobody vouches for who "
+                "issued it; `mlguard signer trust` takes the owner's public key"
+            )
         conditions = Conditions(
-            signers=trusted_signers(signers),
+            signers=trusted,
             grant=_content(grant, "grant"),
-            revocations=_content(revocations, "list of revoked grants"),
+            revocations=_content(revocations or _list_here(), "list of revoked grants"),
             seen=SeenLists.of_user(),
         )
         return open_issued(bundle, holder_of(bundle.name, unlock), conditions)
@@ -137,6 +147,12 @@ def holder_of(name: str, unlock: Unlock) -> Holder:
             hint="give --identity FILE",
         )
     return Holder(opener)
+
+
+def _list_here() -> Path | None:
+    """Return the revocation list that this machine was given for all issued bundles."""
+    named = os.environ.get(REVOCATIONS)
+    return Path(named) if named else None
 
 
 def _content(path: Path | None, what: str) -> bytes | None:

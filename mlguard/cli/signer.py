@@ -10,7 +10,7 @@ from mlguard.cli.answers import Json, answer
 from mlguard.cli.parties import PURPOSE, SIGNER, read_public_signer, signer_of
 from mlguard.cli.trust import keep, trusted_signers
 from mlguard.cli.with_store import with_store
-from mlguard.files import write_new
+from mlguard.files import refuse_existing, write_new
 from mlguard.signing import SigningKey
 
 signer_app = typer.Typer(
@@ -38,6 +38,8 @@ def show(
     json: Json = False,
 ) -> None:
     """Print the public half, with which customers check their files."""
+    if out is not None:
+        refuse_existing(out)
     public = signer_of(store, name).public
     pem = public.pem.decode()
     if out is not None:
@@ -63,4 +65,4 @@ def trust(
 def list_(json: Json = False) -> None:
     """Print the signers that this user trusts."""
     ids = [signer.signer_id for signer in trusted_signers(None)]
-    answer({"signers": ids}, "\n".join(ids), as_json=json)
+    answer({"signers": ids}, "\n".join(ids) or "none", as_json=json)

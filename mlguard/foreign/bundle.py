@@ -112,6 +112,7 @@ def model_of(lifted: Lifted, about: About, *, name: str) -> Model2:
             task=about.task,
             licence=about.licence,
         )
+        _check_image(facts, name=name)
         _check_answer(facts, name=name)
     except MalformedBundle as refusal:
         raise ModelFileError(
@@ -129,6 +130,35 @@ def model_of(lifted: Lifted, about: About, *, name: str) -> Model2:
         tensors=lifted.tensors,
         left=_left(lifted),
         origin=Origin(versions=versions_of(PACKAGES)),
+    )
+
+
+def _check_image(facts: Facts2, *, name: str) -> None:
+    """Refuse an image that is not what the model's input is.
+
+    Raises:
+        ModelFileError: Its axes, channels or sizes are others.
+    """
+    image = facts.image
+    if image is None:
+        return
+    (given,) = (one for one in facts.inputs if one.name == image.input)
+    if given.shape is None:
+        return
+    sides = image.size
+    said = (-1, image.channels, *sides)
+    if image.layout.endswith("C"):
+        said = (-1, *sides, image.channels)
+    if len(said) == len(given.shape) and all(
+        asked in (-1, size) or size == -1
+        for asked, size in zip(given.shape, said, strict=True)
+    ):
+        return
+    raise ModelFileError(
+        f"{name}: input {given.name!r} has the shape {list(given.shape)}, but [image] "
+        f"says {image.layout} with {image.channels} channels and a size of "
+        f"{' x '.join(map(str, sides))}",
+        hint="layout, channels and size are those of the model's input; -1 is any size",
     )
 
 

@@ -101,7 +101,7 @@ class DataFiles:
             why = "is not there" if missing else "is not a regular file"
             raise ModelFileError(
                 f"{self.name}: the data file {shown} {why}",
-                hint="an ONNX model above 2 GiB is two files or more: copy them all",
+                hint="some exporters write the weights to a second file: copy it too",
             )
         return path
 

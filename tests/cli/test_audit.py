@@ -259,8 +259,8 @@ def test_a_finished_audit_is_not_resumed(audit, capsys) -> None:
 
 
 def test_a_folder_that_is_no_run_is_refused(audit, tmp_path, capsys) -> None:
-    assert audit(run="nothing") != 0
-    assert "is not a run folder" in capsys.readouterr().err
+    assert audit(run="nothing") == 40
+    assert "nothing: no such file or folder" in capsys.readouterr().err
 
 
 def test_a_report_is_never_overwritten(audit, tmp_path, capsys) -> None:

@@ -1,5 +1,6 @@
 """`mlguard bind model.safetensors --out bound.safetensors` as a user types it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,20 @@ def test_a_bound_file_opens_with_the_key_and_the_keystore_knows_of_it(
     assert (load_file("bound.safetensors", key)["w"] == PLAIN["w"]).all()
     assert [use.kind for use in uses] == ["weights"]
     assert uses[0].reference.encode() in Path("bound.safetensors").read_bytes()
+
+
+def test_inspect_shows_what_a_bound_file_says_to_everybody(capsys) -> None:
+    assert bind() == 0
+    shown = capsys.readouterr().out
+    assert run(["inspect", "bound.safetensors", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["tensors"], facts["size"], facts["metadata"]) == (1, 48, {})
+    assert len(facts["key_id"]) == 16
+    assert "bound.safetensors" in shown
+    assert run(["inspect", "bound.safetensors"]) == 0
+    assert "1 tensors, 48 bytes" in capsys.readouterr().out
+    assert run(["inspect", "model.safetensors"]) == 20
+    assert "is a plain .safetensors file" in capsys.readouterr().err
 
 
 def words(refusal: str) -> str:
@@ -83,7 +98,7 @@ def test_a_run_folder_does_not_become_a_file_of_weights(capsys) -> None:
 def test_a_missing_file_is_a_sentence(capsys) -> None:
     Path("model.safetensors").unlink()
     assert bind() == 40
-    assert "cannot read model.safetensors: No such file" in capsys.readouterr().err
+    assert "model.safetensors: no such file or folder" in capsys.readouterr().err
 
 
 def test_what_is_there_is_not_written_over(capsys) -> None:

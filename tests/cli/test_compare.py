@@ -52,8 +52,8 @@ def test_markup_in_a_name_is_shown_as_it_is(audits, tmp_path, capsys) -> None:
         (["audit", "compare"], 2, "Missing argument"),
         (["audit", "compare", "one"], 40, "expected 2 to 50 audits"),
         (["audit", "compare", "one", "nothing"], 40, "cannot read nothing"),
-        (["audit", "./compare", "--out", "x"], 40, "compare is not a run folder"),
-        (["audit", "one", "--out", "x"], 40, "one is not a run folder"),
+        (["audit", "./compare", "--out", "x"], 40, "compare: no such file or folder"),
+        (["audit", "one", "--out", "x"], 40, "one: no such file or folder"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -64,6 +64,25 @@ def test_a_trusted_signer_is_asked_for_from_then_on(
     assert run(["predict", "hospital.mlgb", "photos", "--out", "b", *MINE]) == 20
 
 
+def test_the_list_that_the_machine_names_is_obeyed_without_an_option(
+    office: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(TO_HOSPITAL)
+    run(["revoke", "hospital.mlgb", "--key", "acme", "--list", "revoked.list"])
+    assert run(["selftest", "hospital.mlgb", *MINE, "--signer", "owner.pub"]) == 0
+    assert "trust" not in capsys.readouterr().err
+    assert run(["selftest", "hospital.mlgb", *MINE]) == 0
+    assert "`mlguard signer trust`" in capsys.readouterr().err
+    monkeypatch.setenv("MLGUARD_REVOCATIONS_FILE", "revoked.list")
+    assert run(["selftest", "hospital.mlgb", *MINE, "--signer", "owner.pub"]) == 22
+    assert "revoked" in capsys.readouterr().err
+    monkeypatch.setenv("MLGUARD_REVOCATIONS_FILE", "nothing")
+    assert run(["selftest", "hospital.mlgb", *MINE]) == 40
+    assert run(["selftest", "acme.mlgb", "--key", "acme"]) == 0, "no list is for it"
+
+
 def test_selftest_says_what_it_compared(
     desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

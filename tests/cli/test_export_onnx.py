@@ -167,3 +167,23 @@ def test_the_keystore_knows_who_needs_the_key(
     capsys.readouterr()
     assert run(["keys", "uses", "acme"]) == 0
     assert "bundle" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["export", "bind"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("model.onn", "no such file or folder"), ("notes.txt", "is not a run folder or")],
+)
+def test_what_is_no_model_is_refused_before_torch_is_asked_for(
+    command: str,
+    name: str,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "notes.txt").write_text("no model")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    given = [command, str(tmp_path / name), "--key", "acme", "--out", "x"]
+    assert run(given) == 40
+    assert words in capsys.readouterr().err

@@ -239,6 +239,37 @@ def test_a_task_that_the_output_is_no_answer_of_is_refused(
     assert not (tmp_path / "m.mlgb").exists()
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "fits"),
+    [
+        ("", "", True),
+        ("[64, 64]", "[96, 64]", False),
+        ("NCHW", "NHWC", False),
+        ("pad", "crop", False),
+    ],
+)
+def test_an_image_is_of_the_size_that_the_model_takes(
+    old: str, new: str, fits: bool, tmp_path: Path
+) -> None:
+    """Where it takes one only; another was exported, and answered something else."""
+    graph = models.graph(
+        [models.node("Conv", ["x", "w"], ["y"], strides=[4, 4])],
+        [models.value("x", ["N", 3, 64, 64])],
+        [models.value("y", ["N", 2, 16, 16])],
+        [models.initializer("w", models.weights(2, 3, 4, 4))],
+    )
+    source = written(tmp_path / "m.onnx", models.model(graph))
+    text = IMAGE.replace(old, new) if old else IMAGE
+    out = tmp_path / "m.mlgb"
+    if fits:
+        export_file(source, KEY, out, about=about(tmp_path, text))
+        return
+    expected = r"needs a shorter_side" if new == "crop" else r"\[-1, 3, 64, 64\], but"
+    with pytest.raises(ModelFileError, match=expected):
+        export_file(source, KEY, out, about=about(tmp_path, text))
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("field", ["mean", "std", "input", "size"])
 def test_nothing_is_assumed_of_an_image(field: str, tmp_path: Path) -> None:
     left = "\n".join(
