@@ -113,7 +113,11 @@ def test_a_customer_without_a_name_is_refused_before_anything_is_written(
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [
-        (["--not-after", "tomorrow"], 40, "expected a day of the calendar as YYYY-MM-DD"),
+        (
+            ["--not-after", "tomorrow"],
+            40,
+            "expected a day of the calendar as YYYY-MM-DD",
+        ),
         (["--not-before", "2027-01-02", "--not-after", "2027-01-01"], 40, "before"),
         (["--terms", "nothing.txt"], 40, "nothing.txt"),
         (["--signer", "nobody"], 15, "signer new"),

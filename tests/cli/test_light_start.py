@@ -182,7 +182,7 @@ def test_a_broken_package_is_named_and_is_no_internal_error(
     (tmp_path / "broken" / package / "__init__.py").write_text(
         "raise OSError('libgomp.so.1: cannot open')"
     )
-    words = ("audit", "run", "--key", "acme", "--out", "report")
+    words = ("audit", str(tmp_path), "--key", "acme", "--out", "report")
     done = mlguard(tmp_path / "broken", *words)
     assert done.returncode == 2
     assert "is broken: libgomp.so.1: cannot open" in done.stderr
