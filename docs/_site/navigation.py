@@ -8,7 +8,14 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 SECTIONS: dict[str, list[str]] = {
-    "Start": ["index.md", "install.md", "tutorial.md", "questions.md", "examples"],
+    "Start": [
+        "index.md",
+        "install.md",
+        "tutorial.md",
+        "own-module.md",
+        "questions.md",
+        "examples",
+    ],
     "How to": [
         "models",
         "data.md",

@@ -1,4 +1,4 @@
-"""docs/tutorial.md: every command is typed, and prints what the page says it prints."""
+"""The tutorials: every command is typed, and prints what the page says it prints."""
 
 import os
 import re
@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "tutorial.md"
+PAGES = [ROOT / "docs" / name for name in ("tutorial.md", "own-module.md")]
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.S | re.M)
+SCRIPT = re.compile(r"^```py\n# (\S+)\n(.*?)^```", re.S | re.M)  # its name, its text
 FEWER = " --set train.epochs=1 --set data.shapes_images=[64,8,8]"
 ANYTHING = "…"
 CHANGES = re.compile(
@@ -16,10 +19,10 @@ CHANGES = re.compile(
 )  # places, keys, ids and numbers differ from run to run
 
 
-def steps() -> list[tuple[str, list[str]]]:
+def steps(page: Path) -> list[tuple[str, list[str]]]:
     """Every command of the page with the lines that it is said to print."""
     found: list[tuple[str, list[str]]] = []
-    for line in "\n".join(BLOCK.findall(PAGE.read_text())).splitlines():
+    for line in "\n".join(BLOCK.findall(page.read_text())).splitlines():
         if line.startswith("$ "):
             found.append((line.removeprefix("$ "), []))
         elif line:
@@ -55,15 +58,20 @@ def test_a_difference_would_be_seen() -> None:
     assert differing(["a", ANYTHING, "d"], ["a", "b", "d"]) == ""
 
 
-def test_every_step_prints_what_the_page_says(tmp_path: Path) -> None:
-    program = tmp_path / "bin" / "mlguard"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m mlguard "$@"\n')
-    program.chmod(0o755)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_step_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, words in (("mlguard", "-m mlguard "), ("python", "")):
+        program = programs / name
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} {words}"$@"\n')
+        program.chmod(0o755)
     home = tmp_path / "home"
     home.mkdir()
+    for name, text in SCRIPT.findall(page.read_text()):
+        (home / name).write_text(text)
     script = ["set -e"]
-    for number, (command, _) in enumerate(steps()):
+    for number, (command, _) in enumerate(steps(page)):
         fewer = FEWER if command.startswith("mlguard train") else ""
         script.append(f"echo '@@{number}'; echo '@@{number}' >&2; {command}{fewer}")
     done = subprocess.run(
@@ -71,7 +79,7 @@ def test_every_step_prints_what_the_page_says(tmp_path: Path) -> None:
         cwd=home,
         env=os.environ
         | {
-            "PATH": f"{program.parent}:{os.environ['PATH']}",
+            "PATH": f"{programs}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             "XDG_CONFIG_HOME": str(tmp_path / "config"),
             "XDG_STATE_HOME": str(tmp_path / "state"),
@@ -83,7 +91,7 @@ def test_every_step_prints_what_the_page_says(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     printed = [_by_step(stream) for stream in (done.stderr, done.stdout)]
-    for number, (command, said) in enumerate(steps()):
+    for number, (command, said) in enumerate(steps(page)):
         lines = [line for stream in printed for line in stream[number]]
         assert not differing(said, lines), (command, lines)
 

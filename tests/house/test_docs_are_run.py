@@ -19,6 +19,7 @@ RUN_BY = {  # a page, or a folder of pages; and the test
     "deploy/key-at-client.md": "serving/test_key_at_client.py",
     "split.md": "protect/test_split_export.py",
     "tutorial.md": "cli/test_tutorial.py",
+    "own-module.md": "cli/test_tutorial.py",
     "deploy.md": "runtime/test_deploy_page.py",
     "models/onnx.md": "foreign/test_onnx_page.py",
     "models/safetensors.md": "weights",
