@@ -113,8 +113,8 @@ def bind(
             )
         export_program(model, out, key, about=about, unlock=unlock)
         return
-    check_model_path(model, (".safetensors", ".onnx", ".pt2"))
     refuse_onnx_options(about, example, freeze_inputs=freeze_inputs)
+    check_model_path(model, (".safetensors", ".onnx", ".pt2"))
     if is_weights(out):
         others = {"--recipe": recipe, "--set": set_, "--block-size": block_size}
         others |= {

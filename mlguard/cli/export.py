@@ -147,8 +147,8 @@ def export(
             raise typer.BadParameter("a .pt2 file without a seal is the plain model")
         export_program(run, out, key, about=about, unlock=unlock, as_json=json)
         return
-    check_model_path(run, (".onnx", ".pt2"))
     refuse_onnx_options(about, example, freeze_inputs=freeze_inputs)
+    check_model_path(run, (".onnx", ".pt2"))
     need("mlguard.protect.export")
     from mlguard.protect import read_run
     from mlguard.protect.export import check_exportable, export_run

@@ -53,7 +53,7 @@ def test_markup_in_a_name_is_shown_as_it_is(audits, tmp_path, capsys) -> None:
         (["audit", "compare", "one"], 40, "expected 2 to 50 audits"),
         (["audit", "compare", "one", "nothing"], 40, "cannot read nothing"),
         (["audit", "./compare", "--out", "x"], 40, "compare: no such file or folder"),
-        (["audit", "one", "--out", "x"], 40, "one: no such file or folder"),
+        (["audit", "one", "--out", "x"], 40, "one is not a run folder"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
