@@ -267,11 +267,10 @@ def predict_batch() -> Iterator[Point]:
 def training_batch() -> Iterator[Point]:
     """A step of training FCN on MobileNetV2 under `shf`, 128 × 128, by images."""
     import torch
+    from training_step import step_of
 
     from mlguard.keys import ModelKey
     from mlguard.models import keyed
-    from mlguard.protect.key_work import blank_model
-    from mlguard.protect.training import cross_entropy_loss, new_optimizer
     from mlguard.recipe import read_recipe
     from mlguard.transforms import TransformSet, derive_transform
 
@@ -279,18 +278,7 @@ def training_batch() -> Iterator[Point]:
     recipe = read_recipe("demo", overrides=["model.name=fcn_mobilenet_v2"])
     subkeys = ModelKey(KEY).for_model(bytes(16))
     condition = keyed(TransformSet(derive_transform(("shf",), subkeys, 4)))
-    model = blank_model(recipe).train()
-    optimizer = new_optimizer(model, recipe.train)
-
-    def step(images: torch.Tensor, masks: torch.Tensor) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        output = model(condition.image(images) * 2 - 1)
-        loss = cross_entropy_loss(
-            output, masks, ignore_index=255, aux=recipe.train.aux_loss
-        )
-        loss.backward()
-        optimizer.step()
-
+    step = step_of(recipe, condition)
     yield READY
     for count in (2, 4, 8, 16, 32):
         images = torch.randint(256, (count, 3, 128, 128), dtype=torch.uint8)

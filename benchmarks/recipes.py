@@ -18,11 +18,10 @@ from typing import Any
 
 import torch
 from runtime import resident
+from training_step import step_of
 
 from mlguard.keys import ModelKey
 from mlguard.models import NO_KEY, keyed
-from mlguard.protect.key_work import blank_model
-from mlguard.protect.training import cross_entropy_loss, new_optimizer
 from mlguard.recipe import read_recipe, shipped_recipes
 from mlguard.transforms import TransformSet, derive_transform
 
@@ -81,8 +80,7 @@ def one_recipe(name: str) -> dict[str, Any]:
         subkeys = ModelKey(bytes(range(32))).for_model(bytes(16))
         size = recipe.transform.block_size
         condition = keyed(TransformSet(derive_transform(methods, subkeys, size)))
-    model = blank_model(recipe).train()
-    optimizer = new_optimizer(model, recipe.train)
+    train = step_of(recipe, condition)
     height, width = recipe.data.size
     dense = recipe.data.task == "segmentation"
 
@@ -91,13 +89,7 @@ def one_recipe(name: str) -> dict[str, Any]:
         shape = (number, height, width) if dense else (number,)
         masks = torch.randint(classes, shape)
         begun = time.process_time()
-        optimizer.zero_grad(set_to_none=True)
-        output = model(condition.image(images) * 2 - 1)
-        loss = cross_entropy_loss(
-            output, masks, ignore_index=255, aux=recipe.train.aux_loss
-        )
-        loss.backward()
-        optimizer.step()
+        train(images, masks)
         return time.process_time() - begun
 
     more = min(recipe.train.batch, IMAGES_OF_256 * max(1, 256**2 // (height * width)))

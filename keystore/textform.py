@@ -16,7 +16,7 @@ GROUP = 4  # characters between hyphens
 IDENTITY_1 = "MLGUARD-IDENTITY-1-"
 IDENTITY_2 = "MLGUARD-IDENTITY-2-"
 KEY_1 = "MLGUARD-KEY-1-"
-RECIPIENT = "MLGUARDRECIPIENT"
+RECIPIENT = "MLGUARD-RECIPIENT-"
 PUBLIC_HALF = "it is a recipient, the public half; the identity is the other file"
 WORDS = {IDENTITY_1: "identity", IDENTITY_2: "identity", KEY_1: "key"}
 ARTICLES = {IDENTITY_1: "an identity", IDENTITY_2: "an identity", KEY_1: "a key"}
@@ -53,7 +53,7 @@ def from_text(prefix: str, text: str) -> bytes:
         raise IdentityError(
             f"not {ARTICLES[prefix]}: expected {prefix} "
             f"and {TEXT_CHARACTERS} characters",
-            hint=PUBLIC_HALF if plain.startswith(RECIPIENT) else None,
+            hint=PUBLIC_HALF if begins_with(RECIPIENT, text) else None,
         )
     try:
         data = base64.b32decode(body)

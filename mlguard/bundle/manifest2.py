@@ -319,17 +319,17 @@ class Facts2(Part):
             if len(set(names)) != len(names):
                 raise ValueError(f"{kind} has a name twice")
         if self.image is not None and self.image.input not in inputs:
-            known = ", ".join(map(repr, inputs[:SHOWN]))
             raise ValueError(
-                f"image.input {self.image.input!r} is not an input; they are {known}"
+                f"image.input {self.image.input!r} is not an input; they are "
+                f"{_shown(inputs)}"
             )
         task = self.task
         wanted = () if task is None else (task.output, task.labels, task.scores)
         for name in wanted:
             if name is not None and name not in outputs:
-                known = ", ".join(map(repr, outputs[:SHOWN]))
                 raise ValueError(
-                    f"the task's output {name!r} is not an output; they are {known}"
+                    f"the task's output {name!r} is not an output; they are "
+                    f"{_shown(outputs)}"
                 )
         return self
 
@@ -342,6 +342,10 @@ class Facts2(Part):
         spec = None if self.image is None else self.image.transform
         methods, block = ((), 1) if spec is None else (spec.methods, spec.block_size)
         return KeyedTransforms(methods, block, tuple(layers))
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:SHOWN]))
 
 
 class Manifest2(Facts2):

@@ -62,9 +62,8 @@ def lines_of(facts: dict[str, Any]) -> list[str]:
         ("audit", _audit(facts["audit"])),
         ("made with", _short(_pairs(facts["provenance"]["versions"]))),
     ]
-    lines = [f"{name:10} {printable(value)}" for name, value in rows]
     return [
-        *lines,
+        *_laid_out(rows),
         "Without the key or a trusted signature, none of this is authenticated.",
     ]
 
@@ -76,8 +75,11 @@ def _lines_of_weights(facts: dict[str, Any]) -> list[str]:
         ("sealed", f"{facts['tensors']} tensors, {facts['size']} bytes"),
         ("metadata", _short(_pairs(facts["metadata"])) or "none"),
     ]
-    lines = [f"{name:10} {printable(value)}" for name, value in rows]
-    return [*lines, "Without the key, none of this is authenticated."]
+    return [*_laid_out(rows), "Without the key, none of this is authenticated."]
+
+
+def _laid_out(rows: list[tuple[str, str]]) -> list[str]:
+    return [f"{name:10} {printable(value)}" for name, value in rows]
 
 
 def _key_space(facts: dict[str, Any]) -> str:

@@ -15,11 +15,10 @@ from mlguard.cli.unlock import Unlock
 from mlguard.errors import BundleError, OptionError, TamperedBundle
 from mlguard.files import read_bounded
 from mlguard.grants import Unwraps
-from mlguard.issuing import Conditions, SeenLists, open_issued
+from mlguard.issuing import REVOCATIONS_VARIABLE, Conditions, SeenLists, open_issued
 from mlguard.keys import ModelKey
 
 MAX_FILE_BYTES = 1 << 20  # limit of a grant, and of a list
-REVOCATIONS = "MLGUARD_REVOCATIONS_FILE"
 
 KeyOption = Annotated[
     str | None,
@@ -41,7 +40,7 @@ ListFile = Annotated[
     typer.Option(
         "--revocations",
         help="The owner's revocation list; for issued bundles. Default: the file that "
-        f"{REVOCATIONS} names.",
+        f"{REVOCATIONS_VARIABLE} names.",
         show_default=False,
     ),
 ]
@@ -151,7 +150,7 @@ def holder_of(name: str, unlock: Unlock) -> Holder:
 
 def _list_here() -> Path | None:
     """Return the revocation list that this machine was given for all issued bundles."""
-    named = os.environ.get(REVOCATIONS)
+    named = os.environ.get(REVOCATIONS_VARIABLE)
     return Path(named) if named else None
 
 

@@ -6,11 +6,12 @@ keys, recipients and identities are handed in. docs/spec/grants-v1.md.
 """
 
 from mlguard.issuing.issue import Issued, MarkCost, issue, renew
-from mlguard.issuing.opening import Conditions, open_issued
+from mlguard.issuing.opening import REVOCATIONS_VARIABLE, Conditions, open_issued
 from mlguard.issuing.seen import SeenLists
 from mlguard.issuing.signature import verify_bundle
 
 __all__ = [
+    "REVOCATIONS_VARIABLE",
     "Conditions",
     "Issued",
     "MarkCost",

@@ -25,6 +25,8 @@ from mlguard.issuing.seen import SeenLists
 from mlguard.issuing.signature import verify_bundle
 from mlguard.signing import PublicSigner, read_signer
 
+REVOCATIONS_VARIABLE = "MLGUARD_REVOCATIONS_FILE"  # names a list for all issued files
+
 
 @dataclass(frozen=True)
 class Conditions:

@@ -36,7 +36,7 @@ def lay(leak: Tensors, original: Mapping[str, Matrix]) -> dict[str, list[Aligned
     if not rest:
         return found
     missing = {name: own for name, own in original.items() if name not in found}
-    taken = _search(rest, missing, found) if missing else set()
+    taken = _search(rest, missing, found)
     _more(
         {name: one for name, one in rest.items() if name not in taken}, original, found
     )

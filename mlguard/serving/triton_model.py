@@ -16,7 +16,7 @@ from keystore import KeystoreError
 from mlguard.bundle.about import predicts
 from mlguard.errors import KeySourceError, MlguardError
 from mlguard.files import read_bounded
-from mlguard.issuing import Conditions
+from mlguard.issuing import REVOCATIONS_VARIABLE, Conditions
 from mlguard.runtime import Session
 from mlguard.serving.batches import by_shape, split
 from mlguard.serving.key_sources import chosen_source, open_key
@@ -24,7 +24,6 @@ from mlguard.serving.triton import BUNDLE
 from mlguard.signing import read_signer
 
 SIGNERS = "MLGUARD_SIGNER_FILES"  # public keys, one of which must have signed
-REVOCATIONS = "MLGUARD_REVOCATIONS_FILE"
 MAX_FILE_BYTES = 1 << 20
 
 
@@ -100,7 +99,7 @@ def conditions_here() -> Conditions:
     """
     named = os.environ.get(SIGNERS, "").split(os.pathsep)
     signers = [read_signer(_content(one), name=one) for one in named if one]
-    listed = os.environ.get(REVOCATIONS)
+    listed = os.environ.get(REVOCATIONS_VARIABLE)
     return Conditions(signers=signers, revocations=_content(listed) if listed else None)
 
 

@@ -36,7 +36,7 @@ from mlguard.protect.export import (
     light,
     parity,
 )
-from mlguard.protect.export import graph as export_graph
+from mlguard.protect.export import light as export_light
 from mlguard.protect.key_work import keyed_transforms
 from mlguard.recipe import Recipe, parse_recipe
 from mlguard.runtime import Session
@@ -364,7 +364,7 @@ def test_a_graph_that_is_no_valid_onnx_is_refused(
         plain.graph.node[0].op_type = "Unheard"
         return plain
 
-    monkeypatch.setattr(export_graph, "scrub", spoiled)
+    monkeypatch.setattr(export_light, "scrub", spoiled)
     with pytest.raises(ParityError, match="exported invalid ONNX: No Op regi"):
         own_bundle(tmp_path, own_model())
 

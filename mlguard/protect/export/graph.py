@@ -11,7 +11,6 @@ from torch.export import Dim
 
 from mlguard.bundle import FeatureMapFacts
 from mlguard.errors import ParityError
-from mlguard.foreign import scrub
 from mlguard.protect.export.light import LightGraph, light_graph
 from mlguard.protect.export.slot_folding import into_weights
 from mlguard.protect.export.slots import WithSlots, empty_slots, example_slots
@@ -85,7 +84,7 @@ def export_light(
         raise ParityError(f"torch cannot export the model: {cause_of(error)}") from None
     if program is None:
         raise ParityError("torch returned no graph")
-    light = light_graph(program, scrub)
+    light = light_graph(program)
     _check(light)
     return light
 

@@ -7,7 +7,7 @@ protocol buffers they would be there twice, and at every copy and every check ag
 import ctypes
 import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from mlguard.errors import BundleError
-from mlguard.foreign import point_outside
+from mlguard.foreign import point_outside, scrub
 from mlguard.runtime import wire
 
 MIN_BYTES = 1 << 12  # smaller tensors stay in the graph
@@ -117,15 +117,11 @@ class LightGraph:
         return serialized(bare)
 
 
-def light_graph(
-    program: torch.onnx.ONNXProgram,
-    scrub: Callable[[onnx.ModelProto], onnx.ModelProto],
-) -> LightGraph:
-    """Take the weights out of what torch's exporter returned.
+def light_graph(program: torch.onnx.ONNXProgram) -> LightGraph:
+    """Take weights and the exporter's traces out of what torch's exporter returned.
 
     Args:
         program: What the exporter returned; it has no weights afterwards.
-        scrub: Removes the exporter's traces from a graph.
     """
     weights: list[Bytes] = []
     numbers: dict[str, int] = {}

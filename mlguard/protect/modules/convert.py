@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from mlguard.errors import ParityError
-from mlguard.foreign import scrub
 from mlguard.protect.export import LightGraph, cause_of, light_graph
 from mlguard.protect.modules.outputs import Flat
 
@@ -106,7 +105,7 @@ def _export(
         )
     if program is None:
         raise ParityError("torch gave no graph")
-    return light_graph(program, scrub)
+    return light_graph(program)
 
 
 def _traced(

@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 from mlguard.bundle import write_bundle2
 from mlguard.errors import ModelFileError, ParityError
 from mlguard.files import refuse_existing
-from mlguard.foreign import About, Lifted, lift_model, model_of, scrub
+from mlguard.foreign import About, Lifted, lift_model, model_of
 from mlguard.foreign.compare import guesses
 from mlguard.foreign.sessions import load
 from mlguard.keys import ModelKey, new_protection_id
@@ -91,7 +91,7 @@ def _graph(program: ExportedProgram, opset: int, *, name: str) -> LightGraph:
         ) from None
     if made is None:
         raise ParityError(f"{name}: torch returned no graph")
-    return light_graph(made, scrub)
+    return light_graph(made)
 
 
 def _example(program: ExportedProgram, lifted: Lifted, *, name: str) -> dict[str, Any]:
