@@ -15,7 +15,13 @@ import typer
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from pages import default_of, examples_of, leaves  # noqa: E402
+from pages import (  # noqa: E402
+    FIRST,
+    default_of,
+    examples_of,
+    leaves,
+    options_by_panel,
+)
 
 from mlguard import __version__  # noqa: E402
 from mlguard.cli.app import app  # noqa: E402
@@ -67,11 +73,6 @@ def _overview(root: Path, tree: Any, commands: dict[str, Any]) -> str:
 
 def _page(path: str, command: Any, examples: list[str]) -> str:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
-    options = [
-        p
-        for p in command.params
-        if p.param_type_name == "option" and not getattr(p, "hidden", False)
-    ]
     called = "".join(rf" \fI{_escaped(_argument(p))}\fR" for p in arguments)
     body = [
         *_head(_name(path), command.help),
@@ -84,7 +85,10 @@ def _page(path: str, command: Any, examples: list[str]) -> str:
         body += [".SH ARGUMENTS"]
         for one in arguments:
             body += _entry(rf"\fI{_escaped(one.name.upper())}\fR", one.help or "")
-    body += [".SH OPTIONS", *(line for one in options for line in _option(one))]
+    body += [".SH OPTIONS"]
+    for panel, options in options_by_panel(command).items():
+        body += [] if panel == FIRST else [f'.SS "{panel}"']
+        body += [line for one in options for line in _option(one)]
     if examples:
         body += [".SH EXAMPLES"]
         for line in examples:

@@ -11,11 +11,14 @@ from typing import Any
 import typer
 
 from mlguard.cli.app import app
+from mlguard.cli.commands import COMMANDS
 from mlguard.cli.exit_codes import EXIT_CODES
+from mlguard.cli.panels import ADVANCED
 from mlguard.recipe import Recipe, recipe_text, shipped_recipes
 
 COMMAND = re.compile(r"^(?:    |\$ )(mlguard [a-z].*)$", re.M)
 EXAMPLES = 4  # of a command, from the pages
+FIRST = "Options"  # the panel of options that have none
 ROOMS = [  # what a program imports, in the order of a model's way
     "keystore",
     "mlguard.keys",
@@ -82,21 +85,41 @@ def _commands(root: Path) -> dict[str, str]:
     tree = typer.main.get_command(app)
     found = list(leaves(tree))
     examples = examples_of(root, [path for path, _ in found])
-    rows = [
-        f"| [`mlguard {path}`]({path.replace(' ', '-')}.md) | {_first_line(command)} |"
-        for path, command in found
-    ]
-    head = (
+    rows: dict[str, list[str]] = {row.panel: [] for row in COMMANDS.values()}
+    for path, command in found:
+        link = f"[`mlguard {path}`]({path.replace(' ', '-')}.md)"
+        rows[panel_of(path)].append(f"| {link} | {_first_line(command)} |")
+    text = [
         "# Commands\n\nEvery command says the same with `--help`. What all of them "
         "have in common: [on a terminal](../terminal.md), [exit codes]"
-        "(../exit-codes.md), [environment variables](../environment.md).\n\n"
-        "| command | |\n|---|---|\n"
-    )
-    pages = {"reference/cli/index.md": head + "\n".join(rows) + "\n"}
+        "(../exit-codes.md), [environment variables](../environment.md).\n"
+    ]
+    for panel, lines in rows.items():
+        text += [f"## {panel}", "", "| command | |", "|---|---|", *lines, ""]
+    pages = {"reference/cli/index.md": "\n".join(text)}
     for path, command in found:
         name = f"reference/cli/{path.replace(' ', '-')}.md"
         pages[name] = _command(path, command, examples[path])
     return pages
+
+
+def panel_of(path: str) -> str:
+    """The panel of a command in the help of `mlguard`; "keys list" is in that of keys.
+
+    Raises:
+        KeyError: The command does not exist.
+    """
+    return COMMANDS[path if path in COMMANDS else path.split()[0]].panel
+
+
+def options_by_panel(command: Any) -> dict[str, list[Any]]:
+    """The options of a command as its help groups them: everyday ones, then special."""
+    found: dict[str, list[Any]] = {FIRST: []}
+    for option in command.params:
+        if option.param_type_name == "option" and not getattr(option, "hidden", False):
+            found.setdefault(option.rich_help_panel or FIRST, []).append(option)
+    last = found.pop(ADVANCED, [])
+    return {name: each for name, each in [*found.items(), (ADVANCED, last)] if each}
 
 
 def examples_of(root: Path, names: list[str]) -> dict[str, list[tuple[str, str]]]:
@@ -132,7 +155,6 @@ def _command(path: str, command: Any, shown: list[tuple[str, str]]) -> str:
         "",
     ]
     arguments = [p for p in command.params if p.param_type_name == "argument"]
-    options = [p for p in command.params if p.param_type_name == "option"]
     called = " ".join(f"{p.name}{' …' if p.nargs == -1 else ''}" for p in arguments)
     text += ["```text", f"mlguard {path} [OPTIONS] {called}".strip(), "```", ""]
     if arguments:
@@ -141,19 +163,11 @@ def _command(path: str, command: Any, shown: list[tuple[str, str]]) -> str:
             f"| `{p.name}` | {_cell(getattr(p, 'help', '') or '')} |" for p in arguments
         ]
         text.append("")
-    text += ["| option | | default |", "|---|---|---|"]
-    for option in options:
-        if getattr(option, "hidden", False):
-            continue
-        names = ", ".join(f"`{x}`" for x in [*option.opts, *option.secondary_opts])
-        variable = f" Variable: `{option.envvar}`." if option.envvar else ""
-        needed = " **Needed.**" if option.required else ""
-        told = _cell(option.help or "") + variable + needed
-        default = default_of(option)
-        shown_default = f"`{default}`" if default else ""
-        text.append(f"| {names} | {told} | {shown_default} |")
+    for panel, options in options_by_panel(command).items():
+        text += [f"## {panel}", "", "| option | | default |", "|---|---|---|"]
+        text += [*map(_option, options), ""]
     if shown:
-        text += ["", "## Examples", ""]
+        text += ["## Examples", ""]
         seen: set[str] = set()
         for line, place in shown:
             if line in seen or len(seen) == EXAMPLES:
@@ -161,6 +175,15 @@ def _command(path: str, command: Any, shown: list[tuple[str, str]]) -> str:
             seen.add(line)
             text += ["```sh", line, "```", "", f"from [{place}](../../{place})", ""]
     return "\n".join(text) + "\n"
+
+
+def _option(option: Any) -> str:
+    names = ", ".join(f"`{x}`" for x in [*option.opts, *option.secondary_opts])
+    variable = f" Variable: `{option.envvar}`." if option.envvar else ""
+    needed = " **Needed.**" if option.required else ""
+    told = _cell(option.help or "") + variable + needed
+    default = default_of(option)
+    return f"| {names} | {told} | {f'`{default}`' if default else ''} |"
 
 
 def _cell(text: str) -> str:

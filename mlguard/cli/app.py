@@ -25,6 +25,8 @@ app = typer.Typer(
     name="mlguard",
     cls=CommandTable,
     help="Bind vision models to a secret key, ship them as ONNX bundles, audit them.",
+    epilog="Begin with `mlguard keygen acme`, then `mlguard export model.onnx --key "
+    "acme --out acme.mlgb`. `mlguard COMMAND --help` has options and examples.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -50,8 +52,8 @@ def _root(
         int | None,
         typer.Option(
             min=1,
-            help="Threads that torch computes with; default: one per core, or the "
-            "container's quota.",
+            metavar="N",
+            help="Threads of torch; default: the cores, or a container's share.",
             show_default=False,
         ),
     ] = None,

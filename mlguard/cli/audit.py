@@ -21,6 +21,7 @@ from mlguard.cli.extras import need
 from mlguard.cli.model_key import read_model_key
 from mlguard.cli.model_path import check_model_path
 from mlguard.cli.own_model import BuildName, build_of
+from mlguard.cli.panels import ADVANCED
 from mlguard.cli.printable import say, say_json
 from mlguard.cli.recipes import Overrides
 from mlguard.cli.unlock import Unlock, unlocking
@@ -54,6 +55,7 @@ def audit(
             "audit.jsonl, without its pictures; needs no RUN and no images. With "
             "--key its proof is checked.",
             show_default=False,
+            rich_help_panel=ADVANCED,
         ),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
@@ -79,15 +81,23 @@ def audit(
             min=1,
             max=MAX_KEYS,
             help="Number of random keys to try; default: the recipe's.",
+            rich_help_panel=ADVANCED,
         ),
     ] = None,
     split: Annotated[
-        str, typer.Option(help="train, validation or test, as in the recipe.")
+        str,
+        typer.Option(
+            help="train, validation or test, as in the recipe.",
+            rich_help_panel=ADVANCED,
+        ),
     ] = "test",
     seed: Annotated[
         int | None,
         typer.Option(
-            min=0, max=MAX_SEED, help="Seed of the keys tried; default: the recipe's."
+            min=0,
+            max=MAX_SEED,
+            help="Seed of the keys tried; default: the recipe's.",
+            rich_help_panel=ADVANCED,
         ),
     ] = None,
     budget: Annotated[
@@ -100,7 +110,8 @@ def audit(
     attacks: Annotated[
         str | None,
         typer.Option(
-            help="Names of attacks, separated by commas; default: the recipe's."
+            help="Names of attacks, separated by commas; default: the recipe's.",
+            rich_help_panel=ADVANCED,
         ),
     ] = None,
     claim: Annotated[
@@ -109,13 +120,15 @@ def audit(
             metavar="CLAIM=NUMBER",
             help="A threshold instead of the recipe's or the default, such as "
             "stolen-value=0.3; can be repeated.",
+            rich_help_panel=ADVANCED,
         ),
     ] = None,
     ancestor: Annotated[
         Path | None,
         typer.Option(
             help="Public weights of the same architecture, .safetensors; default: the "
-            "recipe's initial weights. Not for a bundle."
+            "recipe's initial weights. Not for a bundle.",
+            rich_help_panel=ADVANCED,
         ),
     ] = None,
     build: BuildName = None,
@@ -123,13 +136,16 @@ def audit(
         bool,
         typer.Option("--resume", help="Resume an audit that was stopped, or begin it."),
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=ADVANCED)
+    ] = "auto",
     examples: Annotated[
         int,
         typer.Option(
             min=0,
             max=MAX_EXAMPLES,
             help="Number of test images to show; 0 for none.",
+            rich_help_panel=ADVANCED,
         ),
     ] = 4,
     json: Annotated[

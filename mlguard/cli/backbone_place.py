@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mlguard.bundle import BackboneFacts
+from mlguard.cli.panels import SPLIT
 from mlguard.errors import OptionError
 from mlguard.files import read_bounded
 from mlguard.runtime.backbone import RemoteBackbone, endpoint_of, is_address
@@ -19,6 +20,7 @@ BackbonePlace = Annotated[
         help="Of a split model: its backbone.onnx, or the address of a host that "
         "runs it, https://HOST:PORT/v2/models/NAME.",
         show_default=False,
+        rich_help_panel=SPLIT,
     ),
 ]
 BackboneToken = Annotated[
@@ -27,6 +29,7 @@ BackboneToken = Annotated[
         "--backbone-token-file",
         help="Of a split model: a file with the bearer token that its host asks for.",
         show_default=False,
+        rich_help_panel=SPLIT,
     ),
 ]
 BackboneAuthority = Annotated[
@@ -36,6 +39,7 @@ BackboneAuthority = Annotated[
         help="Of a split model: certificates to trust its host by, in PEM; default: "
         "the system's.",
         show_default=False,
+        rich_help_panel=SPLIT,
     ),
 ]
 

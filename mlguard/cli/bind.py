@@ -19,6 +19,7 @@ from mlguard.cli.onnx_model import (
     refuse_onnx_options,
 )
 from mlguard.cli.own_model import BuildName, build_of
+from mlguard.cli.panels import ADVANCED
 from mlguard.cli.printable import say, warn
 from mlguard.cli.pt2_model import export_program, is_program
 from mlguard.cli.recipes import Overrides
@@ -35,6 +36,7 @@ KeepPlain = Annotated[
     typer.Option(
         "--keep-plain",
         help="With the method weights: leave the run folder in the clear.",
+        rich_help_panel=ADVANCED,
     ),
 ]
 NewRun = Annotated[Path, typer.Option(help="The run folder to write, new or empty.")]
@@ -73,6 +75,7 @@ def bind(
         typer.Option(
             "--fold-batch-norm",
             help="Fold batch norms, so that no running statistics ship.",
+            rich_help_panel=ADVANCED,
         ),
     ] = False,
     about: AboutFile = None,

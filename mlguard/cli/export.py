@@ -20,6 +20,7 @@ from mlguard.cli.onnx_model import (
     refuse_onnx_options,
 )
 from mlguard.cli.own_model import BuildName, build_of
+from mlguard.cli.panels import ADVANCED, SPLIT
 from mlguard.cli.precision import (
     DataFolder,
     Precision,
@@ -82,6 +83,7 @@ def export(
             max=2,
             help="Format of the file. Without a seal it is 1, which other runtimes "
             "load.",
+            rich_help_panel=ADVANCED,
         ),
     ] = 2,
     precision: Precision = "fp32",
@@ -101,6 +103,7 @@ def export(
             help="Of a split model: where its public half goes, backbone.onnx beside "
             "OUT unless said otherwise; for triton, where it is.",
             show_default=False,
+            rich_help_panel=SPLIT,
         ),
     ] = None,
     model_version: ModelVersion = 1,

@@ -8,11 +8,12 @@ import typer
 from keystore import Identity, TokenIdentity, TokenUri
 from mlguard.cli.answers import Json, answer
 from mlguard.cli.openers import pin_of, read_identity
+from mlguard.cli.panels import Commands
 from mlguard.cli.printable import tell
 from mlguard.cli.process import hide_memory
 from mlguard.cli.unlock_options import PinFd, PinFile
 
-identity_app = typer.Typer(
+identity_app = Commands(
     no_args_is_help=True, help="Identities: your own key pair, in a file or on a token."
 )
 File = Annotated[Path | None, typer.Argument(help="The identity file.", metavar="FILE")]

@@ -18,6 +18,7 @@ from mlguard.cli.answers import Json, answer
 from mlguard.cli.ledger import USE, LedgerFile, LedgerOf, missing_in
 from mlguard.cli.mark_cost import Answers, Ours, answers_of, compare
 from mlguard.cli.model_key import HeldKey, held_key
+from mlguard.cli.panels import ADVANCED
 from mlguard.cli.parties import (
     SIGNER,
     Customer,
@@ -64,6 +65,7 @@ RevocationFile = Annotated[
         "--revocations",
         help="Your newest revocation list: customers' loaders then refuse older ones.",
         show_default=False,
+        rich_help_panel=ADVANCED,
     ),
 ]
 
@@ -91,7 +93,9 @@ def issue_command(
     mark: Annotated[
         bool,
         typer.Option(
-            "--mark/--no-mark", help="Mark the weights with the customer's code."
+            "--mark/--no-mark",
+            help="Mark the weights with the customer's code.",
+            rich_help_panel=ADVANCED,
         ),
     ] = True,
     signer: SignerName = SIGNER,

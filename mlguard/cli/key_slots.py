@@ -9,14 +9,13 @@ from keystore import Identity, Keystore, Recipient, Token, TokenIdentity
 from keystore.slots import Opener
 from mlguard.cli.answers import Json, answer
 from mlguard.cli.openers import new_passphrase
+from mlguard.cli.panels import Commands
 from mlguard.cli.parties import Customer
 from mlguard.cli.printable import tell, warn
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.cli.with_store import with_store
 
-slots_app = typer.Typer(
-    no_args_is_help=True, help="Slots: the ways to open the keystore."
-)
+slots_app = Commands(no_args_is_help=True, help="Slots: the ways to open the keystore.")
 NewIdentity = Annotated[
     Path | None,
     typer.Option("--new-identity", help="An identity file; made if it does not exist."),

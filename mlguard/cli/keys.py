@@ -20,6 +20,7 @@ from mlguard.cli.answers import Json, answer
 from mlguard.cli.key_listing import Name
 from mlguard.cli.key_slots import identity_at, slots_app, token_at
 from mlguard.cli.openers import FROM_TERMINAL
+from mlguard.cli.panels import STORE, VERSIONS, Commands
 from mlguard.cli.printable import say, tell, warn
 from mlguard.cli.unlock import Unlock, pins, unlocking
 from mlguard.keys import ModelKey
@@ -36,29 +37,29 @@ SHOWN_BLOCK_SIZES = (2, 4, 8)  # those of the papers; --block-size chooses anoth
 RECOVERY_LABEL = "recovery"
 SHEET_LINES = ((0, 3), (3, 10), (10, 17))  # the prefix, then seven groups per line
 
-keys_app = typer.Typer(
+keys_app = Commands(
     no_args_is_help=True, help="Model keys: make, show, rotate, destroy, back up."
 )
 keys_app.command("list")(key_listing.list_keys)
 keys_app.command()(key_listing.show)
 keys_app.command()(key_lifecycle.new)
 keys_app.command()(key_lifecycle.rotate)
-keys_app.command()(key_lifecycle.promote)
-keys_app.command()(key_lifecycle.disable)
-keys_app.command()(key_lifecycle.enable)
-keys_app.command()(key_lifecycle.destroy)
-keys_app.command()(key_lifecycle.allow)
-keys_app.command()(key_lifecycle.note)
-keys_app.command()(key_lifecycle.uses)
-keys_app.command()(key_lifecycle.export)
-keys_app.command("import")(key_lifecycle.import_)
-keys_app.command()(key_slots.passwd)
-keys_app.add_typer(slots_app, name="slots")
-keys_app.command()(key_store.backup)
-keys_app.command()(key_store.restore)
-keys_app.command()(key_store.check)
-keys_app.command()(key_store.accept)
-keys_app.command()(key_store.log)
+keys_app.command(rich_help_panel=VERSIONS)(key_lifecycle.promote)
+keys_app.command(rich_help_panel=VERSIONS)(key_lifecycle.disable)
+keys_app.command(rich_help_panel=VERSIONS)(key_lifecycle.enable)
+keys_app.command(rich_help_panel=VERSIONS)(key_lifecycle.destroy)
+keys_app.command(rich_help_panel=VERSIONS)(key_lifecycle.allow)
+keys_app.command(rich_help_panel=VERSIONS)(key_lifecycle.note)
+keys_app.command(rich_help_panel=VERSIONS)(key_lifecycle.uses)
+keys_app.command(rich_help_panel=VERSIONS)(key_lifecycle.export)
+keys_app.command("import", rich_help_panel=VERSIONS)(key_lifecycle.import_)
+keys_app.command(rich_help_panel=STORE)(key_slots.passwd)
+keys_app.add_typer(slots_app, name="slots", rich_help_panel=STORE)
+keys_app.command(rich_help_panel=STORE)(key_store.backup)
+keys_app.command(rich_help_panel=STORE)(key_store.restore)
+keys_app.command(rich_help_panel=STORE)(key_store.check)
+keys_app.command(rich_help_panel=STORE)(key_store.accept)
+keys_app.command(rich_help_panel=STORE)(key_store.log)
 
 
 @unlocking

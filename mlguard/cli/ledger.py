@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from keystore import Keystore
+from mlguard.cli.panels import ADVANCED
 from mlguard.cli.unlock import Unlock
 from mlguard.errors import BundleError, OptionError, OutputError
 from mlguard.files import read_bounded
@@ -24,6 +25,7 @@ LedgerFile = Annotated[
         "--ledger",
         help="The ledger; default: a file beside the keystore.",
         show_default=False,
+        rich_help_panel=ADVANCED,
     ),
 ]
 

@@ -9,6 +9,7 @@ import typer
 from mlguard.cli.answers import answer
 from mlguard.cli.extras import need
 from mlguard.cli.model_key import open_model_key
+from mlguard.cli.panels import ONNX
 from mlguard.cli.unlock import Unlock
 from mlguard.errors import ModelFileError
 from mlguard.files import refuse_existing
@@ -20,18 +21,24 @@ SUFFIXES = {".onnx", ".ort"}
 SHOWN = 10  # uncovered tensors named on the terminal
 AboutFile = Annotated[
     Path | None,
-    typer.Option(help="TOML file that describes an ONNX model's image and answer."),
+    typer.Option(
+        help="TOML file that describes an ONNX model's image and answer.",
+        rich_help_panel=ONNX,
+    ),
 ]
 FreezeInputs = Annotated[
     bool,
     typer.Option(
-        "--freeze-inputs", help="Turn inputs with default values into constants (ONNX)."
+        "--freeze-inputs",
+        help="Turn inputs with default values into constants (ONNX).",
+        rich_help_panel=ONNX,
     ),
 ]
 Example = Annotated[
     Path | None,
     typer.Option(
-        help="An .npz of inputs for the comparison of an ONNX model; default: random."
+        help="An .npz of inputs for the comparison of an ONNX model; default: random.",
+        rich_help_panel=ONNX,
     ),
 ]
 

@@ -8,6 +8,7 @@ import typer
 
 from mlguard.bundle import Bundle2, FileSecrets, Glimpse
 from mlguard.cli.model_key import read_model_key
+from mlguard.cli.panels import ADVANCED, CUSTOMER
 from mlguard.cli.parties import Holder
 from mlguard.cli.printable import warn
 from mlguard.cli.trust import trusted_signers
@@ -23,7 +24,8 @@ MAX_FILE_BYTES = 1 << 20  # limit of a grant, and of a list
 KeyOption = Annotated[
     str | None,
     typer.Option(
-        help="Name of the model key in the keystore; for your own bundles.",
+        help="Name of the model key in the keystore; for your own bundles. One that "
+        "was issued to you opens with --identity.",
         show_default=False,
     ),
 ]
@@ -33,6 +35,7 @@ GrantFile = Annotated[
         "--grant",
         help="A newer grant than the one in the file; for issued bundles.",
         show_default=False,
+        rich_help_panel=CUSTOMER,
     ),
 ]
 ListFile = Annotated[
@@ -42,6 +45,7 @@ ListFile = Annotated[
         help="The owner's revocation list; for issued bundles. Default: the file that "
         f"{REVOCATIONS_VARIABLE} names.",
         show_default=False,
+        rich_help_panel=CUSTOMER,
     ),
 ]
 
@@ -53,6 +57,7 @@ ManifestDigest = Annotated[
         help="Accept only this export, named by the SHA-256 of its manifest from "
         "`mlguard inspect`. Older exports of a model open as well as the newest.",
         show_default=False,
+        rich_help_panel=ADVANCED,
     ),
 ]
 

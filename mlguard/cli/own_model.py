@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlguard.cli.panels import ADVANCED
 from mlguard.errors import OptionError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ BuildName = Annotated[
         help="The function that makes your own model, if no recipe names it; imported "
         "from the current folder or an installed package.",
         show_default=False,
+        rich_help_panel=ADVANCED,
     ),
 ]
 

@@ -16,6 +16,7 @@ from keystore import (
     Recipient,
 )
 from keystore.textform import looks_secret
+from mlguard.cli.panels import ADVANCED
 from mlguard.cli.unlock import Unlock
 from mlguard.errors import SignatureNotTrusted, WrongKey
 from mlguard.files import read_bounded, read_text
@@ -27,7 +28,12 @@ PURPOSE = "signing"
 MAX_TEXT_BYTES = 64 * 1024
 
 SignerName = Annotated[
-    str, typer.Option("--signer", help="Name of the signing key in the keystore.")
+    str,
+    typer.Option(
+        "--signer",
+        help="Name of the signing key in the keystore.",
+        rich_help_panel=ADVANCED,
+    ),
 ]
 
 

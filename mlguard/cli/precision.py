@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mlguard.cli.panels import ADVANCED
+
 if TYPE_CHECKING:
     from mlguard.bundle import PrecisionFacts
     from mlguard.protect import Run
@@ -14,7 +16,8 @@ Precision = Annotated[
     Literal["fp32", "fp16", "int8"],
     typer.Option(
         help="Of a run's weights and activations. With fewer bits, the manifest says "
-        "what that costs on the recipe's test images."
+        "what that costs on the recipe's test images.",
+        rich_help_panel=ADVANCED,
     ),
 ]
 DataFolder = Annotated[
@@ -23,6 +26,7 @@ DataFolder = Annotated[
         "--data",
         help="Folder of the run's data set, for --precision.",
         show_default=False,
+        rich_help_panel=ADVANCED,
     ),
 ]
 

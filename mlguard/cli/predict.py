@@ -28,6 +28,7 @@ from mlguard.cli.opening import (
     key_for,
     refuse_other_export,
 )
+from mlguard.cli.panels import ADVANCED
 from mlguard.cli.predict_classes import CSV, JSON, Answer, answer_of, write_answers
 from mlguard.cli.predict_images import by_mask_name, find_images, say_passed_over
 from mlguard.cli.predict_tensors import run_all
@@ -72,13 +73,18 @@ def predict(
         ),
     ] = False,
     provider: Annotated[
-        str, typer.Option(help="cpu, cuda, auto, or an execution provider's name.")
+        str,
+        typer.Option(
+            help="cpu, cuda, auto, or an execution provider's name.",
+            rich_help_panel=ADVANCED,
+        ),
     ] = "cpu",
     threads: Annotated[
         int,
         typer.Option(
             min=0,
             help="How many threads compute one operator; 0 for the container's quota.",
+            rich_help_panel=ADVANCED,
         ),
     ] = 0,
     backbone: BackbonePlace = None,

@@ -8,6 +8,7 @@ import typer
 from mlguard.cli.extras import need
 from mlguard.cli.key_space import warn_of_small_key_space
 from mlguard.cli.model_key import open_model_key
+from mlguard.cli.panels import ADVANCED
 from mlguard.cli.recipes import Overrides
 from mlguard.cli.trainer import Trainer
 from mlguard.cli.unlock import Unlock, unlocking
@@ -34,15 +35,23 @@ def protect(
     download: Annotated[
         bool, typer.Option("--download", help="Fetch VOC 2012 or CIFAR-10.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=ADVANCED)
+    ] = "auto",
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write TensorBoard events too.")
+        bool,
+        typer.Option(
+            "--tensorboard",
+            help="Write TensorBoard events too.",
+            rich_help_panel=ADVANCED,
+        ),
     ] = False,
     keep_plain: Annotated[
         bool,
         typer.Option(
             "--keep-plain",
             help="With the method weights: leave the run folder in the clear.",
+            rich_help_panel=ADVANCED,
         ),
     ] = False,
     *,

@@ -9,13 +9,12 @@ from mlguard.cli.answers import Json, answer
 from mlguard.cli.checking_progress import count_on_terminal
 from mlguard.cli.extras import need
 from mlguard.cli.key_space import places_of
+from mlguard.cli.panels import Commands
 from mlguard.cli.printable import say_text, warn
 from mlguard.files import write_new
 from mlguard.recipe import Recipe, read_recipe, recipe_text, shipped_recipes
 
-recipes_app = typer.Typer(
-    no_args_is_help=True, help="List, show, copy and check recipes."
-)
+recipes_app = Commands(no_args_is_help=True, help="List, show, copy and check recipes.")
 Name = Annotated[str, typer.Argument(help="A shipped recipe's name, or a file.")]
 Overrides = Annotated[
     list[str] | None,

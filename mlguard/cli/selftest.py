@@ -10,6 +10,7 @@ import typer
 from mlguard.bundle import glimpse_bundle
 from mlguard.cli.answers import Json, answer
 from mlguard.cli.opening import GrantFile, KeyOption, ListFile, key_for
+from mlguard.cli.panels import ADVANCED
 from mlguard.cli.trust import Trusted
 from mlguard.cli.unlock import Unlock, unlocking
 from mlguard.errors import ProviderError
@@ -21,7 +22,11 @@ def selftest(
     bundle: Annotated[Path, typer.Argument(help="The bundle, NAME.mlgb.")],
     key: KeyOption = None,
     provider: Annotated[
-        str, typer.Option(help="cpu, cuda, auto, or an execution provider's name.")
+        str,
+        typer.Option(
+            help="cpu, cuda, auto, or an execution provider's name.",
+            rich_help_panel=ADVANCED,
+        ),
     ] = "cpu",
     grant: GrantFile = None,
     revocations: ListFile = None,

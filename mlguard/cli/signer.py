@@ -7,13 +7,14 @@ import typer
 
 from keystore import Keystore
 from mlguard.cli.answers import Json, answer
+from mlguard.cli.panels import Commands
 from mlguard.cli.parties import PURPOSE, SIGNER, read_public_signer, signer_of
 from mlguard.cli.trust import keep, trusted_signers
 from mlguard.cli.with_store import with_store
 from mlguard.files import refuse_existing, write_new
 from mlguard.signing import SigningKey
 
-signer_app = typer.Typer(
+signer_app = Commands(
     no_args_is_help=True, help="Signing keys: your own, and those that you trust."
 )
 Name = Annotated[str, typer.Argument(help="Its name in the keystore.")]

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mlguard.cli.extras import need
+from mlguard.cli.panels import ADVANCED
 from mlguard.cli.recipes import Overrides
 from mlguard.cli.trainer import Trainer
 from mlguard.recipe import read_recipe
@@ -22,9 +23,16 @@ def train(
     download: Annotated[
         bool, typer.Option("--download", help="Fetch VOC 2012 or CIFAR-10.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=ADVANCED)
+    ] = "auto",
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write TensorBoard events too.")
+        bool,
+        typer.Option(
+            "--tensorboard",
+            help="Write TensorBoard events too.",
+            rich_help_panel=ADVANCED,
+        ),
     ] = False,
 ) -> None:
     """Train a plain model that needs no key; `mlguard bind` gives it one."""

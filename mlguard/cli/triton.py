@@ -6,11 +6,15 @@ from typing import Annotated, Literal
 import typer
 
 from mlguard.cli.answers import answer
+from mlguard.cli.panels import TRITON
 from mlguard.errors import OptionError
 
 Target = Annotated[
     Literal["bundle", "triton"],
-    typer.Option(help="What to write: a bundle, or a repository for Triton."),
+    typer.Option(
+        help="What to write: a bundle, or a repository for Triton.",
+        rich_help_panel=TRITON,
+    ),
 ]
 KeySource = Annotated[
     str | None,
@@ -18,6 +22,7 @@ KeySource = Annotated[
         help="For triton: where the server finds the key, such as "
         "file:/run/secrets/acme.key; a place, never a key.",
         show_default=False,
+        rich_help_panel=TRITON,
     ),
 ]
 ModelName = Annotated[
@@ -26,22 +31,30 @@ ModelName = Annotated[
         "--name",
         help="For triton: the model's name; default: the bundle's.",
         show_default=False,
+        rich_help_panel=TRITON,
     ),
 ]
 KeyAt = Annotated[
     Literal["server", "client"],
     typer.Option(
         help="For triton: who has the key, server or client. With client, the host "
-        "gets a model that is not sealed, or a split model's backbone, and no key."
+        "gets a model that is not sealed, or a split model's backbone, and no key.",
+        rich_help_panel=TRITON,
     ),
 ]
 Instances = Annotated[
-    int, typer.Option(help="For triton: number of sessions at a time.", min=1)
+    int,
+    typer.Option(
+        help="For triton: number of sessions at a time.", min=1, rich_help_panel=TRITON
+    ),
 ]
 ModelVersion = Annotated[
     int,
     typer.Option(
-        "--model-version", help="For triton: the version, beside older ones.", min=1
+        "--model-version",
+        help="For triton: the version, beside older ones.",
+        min=1,
+        rich_help_panel=TRITON,
     ),
 ]
 

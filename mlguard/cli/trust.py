@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from mlguard.cli.panels import CUSTOMER
 from mlguard.cli.parties import read_public_signer
 from mlguard.errors import SignatureNotTrusted
 from mlguard.files import is_dropping, write_new
@@ -23,6 +24,7 @@ Trusted = Annotated[
         help="Public key of an accepted signer; can be repeated. Default: those of "
         "`mlguard signer trust`.",
         show_default=False,
+        rich_help_panel=CUSTOMER,
     ),
 ]
 

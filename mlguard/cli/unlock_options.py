@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mlguard.cli.panels import KEYSTORE
+
 DEFAULT_KEYSTORE = str(Path(typer.get_app_dir("mlguard")) / "keystore.mlgk")
 IDENTITY_VARIABLE = "MLGUARD_IDENTITY_FILE"
 PASSPHRASE_VARIABLE = "MLGUARD_PASSPHRASE_FILE"
@@ -18,6 +20,8 @@ KeystorePlace = Annotated[
         envvar="MLGUARD_KEYSTORE",
         metavar="PATH or URL",
         help="The keystore: a file, or a database's URL.",
+        show_default=DEFAULT_KEYSTORE.replace(str(Path.home()), "~"),
+        rich_help_panel=KEYSTORE,
     ),
 ]
 PassphraseFile = Annotated[
@@ -25,6 +29,7 @@ PassphraseFile = Annotated[
     typer.Option(
         "--passphrase-file",
         help=f"Read the passphrase from a file (or {PASSPHRASE_VARIABLE})",
+        rich_help_panel=KEYSTORE,
         show_default=False,
     ),
 ]
@@ -36,6 +41,7 @@ PassphraseFd = Annotated[
         max=(1 << 31) - 1,
         metavar="N",
         help="Read the passphrase from an open file descriptor.",
+        rich_help_panel=KEYSTORE,
         show_default=False,
     ),
 ]
@@ -44,6 +50,7 @@ IdentityFile = Annotated[
     typer.Option(
         "--identity",
         help=f"Open the keystore with an identity file (or {IDENTITY_VARIABLE})",
+        rich_help_panel=KEYSTORE,
         show_default=False,
     ),
 ]
@@ -55,6 +62,7 @@ TokenKey = Annotated[
         "--token",
         metavar="URI",
         help=f"Open it with a key on a PKCS#11 token (or {TOKEN_VARIABLE})",
+        rich_help_panel=KEYSTORE,
         show_default=False,
     ),
 ]
@@ -63,6 +71,7 @@ PinFile = Annotated[
     typer.Option(
         "--pin-file",
         help=f"Read the token's PIN from a file (or {PIN_VARIABLE})",
+        rich_help_panel=KEYSTORE,
         show_default=False,
     ),
 ]
@@ -72,6 +81,7 @@ PinFd = Annotated[
         "--pin-fd",
         metavar="N",
         help="Read the token's PIN from an open file descriptor.",
+        rich_help_panel=KEYSTORE,
         show_default=False,
     ),
 ]
