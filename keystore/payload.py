@@ -6,7 +6,8 @@ docs/spec/keystore-v1.md, section 6; docs/spec/keystore-v2.md, section 5.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, pairwise
+from difflib import get_close_matches
+from itertools import accumulate, islice, pairwise
 
 from keystore.canonical import MAX_INTEGER, NAME, Fields, decode, encode, now
 from keystore.entries import MAX_ENTRIES, Entry
@@ -15,6 +16,7 @@ from keystore.sealing import Secret, wipe
 
 ENTRY = re.compile(f"({NAME.pattern})\n([^\n]*)\n".encode("ascii"))
 MAX_NAMED = 20  # names a refusal lists before it says "and N more"
+MAX_COMPARED = 2000  # names, among which the nearest to a misspelt one is looked for
 FIELDS = ("created", "log")
 LOG_FIELDS = ("count", "head")
 LOG_KEY_FIELDS = ("key", "last")
@@ -80,7 +82,11 @@ class Contents:
         """
         body = self.bodies.get(name)
         if body is None:
-            raise KeyNotFound(f"no key {name!r}; known keys: {self._known()}")
+            near = get_close_matches(name, islice(self.bodies, MAX_COMPARED), n=1)
+            raise KeyNotFound(
+                f"no key {name!r}; known keys: {self._known()}",
+                hint=f"did you mean {near[0]}?" if near else None,
+            )
         return Entry.decode(name, body)
 
     def with_new(self, entry: Entry) -> "Contents":

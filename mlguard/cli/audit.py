@@ -229,7 +229,11 @@ def _open_task(
     if key is None:
         raise typer.BadParameter("a bundle does not name its key: give --key NAME")
     if overrides and recipe is None:
-        raise typer.BadParameter("--set changes a recipe, so give --recipe too")
+        raise typer.BadParameter(
+            "--set changes a recipe, and a bundle has none: name one with --recipe, "
+            "whose [data] and [audit] then apply, or use options that need none: "
+            "--incorrect-keys, --seed, --budget, --attacks, --claim"
+        )
     need("mlguard.cli.bundle_audit_task")
     from mlguard.cli.bundle_audit_task import open_bundle
 

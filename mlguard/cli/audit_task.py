@@ -18,6 +18,7 @@ from mlguard.cli.audit_options import AuditOptions
 from mlguard.data import LabelledSet
 from mlguard.errors import DatasetError, RunError
 from mlguard.keys import ModelKey
+from mlguard.nearest import did_you_mean
 from mlguard.protect.crew import ALONE, Crew
 
 Split = Literal["train", "validation", "test"]
@@ -42,6 +43,7 @@ class AuditTask:
         adversary: The images that attacks use; None without a budget.
         examples: How many images the page shows.
         crew: The processes that share the work.
+        reword: What to make of refused images, where a recipe's words do not help.
     """
 
     target_under: Callable[[ModelKey], Target]
@@ -54,6 +56,7 @@ class AuditTask:
     adversary: Adversary | None
     examples: int
     crew: Crew = ALONE
+    reword: Callable[[DatasetError], DatasetError] = lambda refusal: refusal
 
     def check_images(self, progress: Progress) -> None:
         """Decode every image once.
@@ -61,9 +64,12 @@ class AuditTask:
         Raises:
             DatasetError: An image or a mask is missing, damaged, or has other classes.
         """
-        self.images.check(progress)
-        if self.adversary is not None:
-            self.adversary.dataset.check(progress)
+        try:
+            self.images.check(progress)
+            if self.adversary is not None:
+                self.adversary.dataset.check(progress)
+        except DatasetError as refusal:
+            raise self.reword(refusal) from None
 
     def run(
         self, key: ModelKey, watch: Watch, *, log: Path, resume: bool
@@ -100,7 +106,7 @@ def claims_of(options: AuditOptions) -> dict[Claim, float]:
         if claim is None or not 0 <= threshold < math.inf:
             raise RunError(
                 f"--claim: expected CLAIM=NUMBER with a claim of {', '.join(CLAIMS)}; "
-                f"got {text!r}"
+                f"got {text!r}{did_you_mean(name, CLAIMS) if claim is None else ''}"
             )
         found[claim] = threshold
     return found
@@ -120,7 +126,8 @@ def settings_of(settings: recipe.Audit, options: AuditOptions) -> recipe.Audit:
     if budget is not None:
         if budget not in BUDGETS and budget != "none":
             known = ", ".join(["none", *BUDGETS])
-            raise RunError(f"--budget: expected one of {known}, got {budget!r}")
+            near = did_you_mean(budget, ["none", *BUDGETS])
+            raise RunError(f"--budget: expected one of {known}, got {budget!r}{near}")
         changes["budget"] = budget
     if attacks is not None:
         names = tuple(name.strip() for name in attacks.split(",") if name.strip())

@@ -5,6 +5,7 @@ It needs torch for the images; onnxruntime alone runs the model.
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +30,7 @@ from mlguard.cli.audit_task import (
     settings_of,
 )
 from mlguard.data import name_classes, open_split
-from mlguard.errors import RunError
+from mlguard.errors import DatasetError, RunError
 from mlguard.protect.device import DEVICES
 from mlguard.recipe import read_recipe, shipped_recipes
 
@@ -104,7 +105,26 @@ def open_bundle(
         limits=limits_of(settings, claims_of(options)),
         adversary=adversary,
         examples=options.examples,
+        reword=partial(_without_recipe, spec=said.data)
+        if recipe_name is None
+        else lambda refusal: refusal,
     )
+
+
+def _without_recipe(refusal: DatasetError, spec: recipe.Data) -> DatasetError:
+    """Say of refused images what somebody can do who has a bundle and no recipe."""
+    if "data.class_names" in refusal.hint:
+        advice = (
+            f"masks have the numbers of the bundle's {spec.classes} classes, in the "
+            "order in which `mlguard inspect` lists them, and "
+            f"{spec.ignore_index} where a pixel has none; if yours have others, "
+            "change the masks, or describe them with --recipe"
+        )
+    elif "--set" in refusal.hint:
+        advice = f"{refusal.hint}, of a recipe that --recipe names"
+    else:
+        return refusal
+    return DatasetError(str(refusal), hint=advice)
 
 
 class _Said(NamedTuple):

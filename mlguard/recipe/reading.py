@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from mlguard.errors import RecipeError
 from mlguard.files import read_text
 from mlguard.kinds import but_is
+from mlguard.nearest import did_you_mean
+from mlguard.recipe.fields import Section
 from mlguard.recipe.sections import Recipe
 from mlguard.validation import problems_of, shortened
 
@@ -26,6 +28,12 @@ DEEP_KEY = re.compile(
     rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_KEY_PARTS}}}"
 )
 TOO_DEEP = f"nested too deeply: a key of more than {MAX_KEY_PARTS} parts"
+SECTIONS = {
+    name: tuple(section.annotation.model_fields)
+    for name, section in Recipe.model_fields.items()
+    if isinstance(section.annotation, type) and issubclass(section.annotation, Section)
+}
+KNOWN = (*SECTIONS, *(f"{name}.{one}" for name, own in SECTIONS.items() for one in own))
 UNREADABLE = "holds a number with thousands of digits, or is nested too deeply"
 
 
@@ -47,7 +55,7 @@ def parse_recipe(text: str, *, name: str, overrides: Sequence[str] = ()) -> Reci
     try:
         return Recipe.model_validate(_tuples(table))
     except ValidationError as error:
-        raise RecipeError(name, problems_of(error, show=True)) from None
+        raise RecipeError(name, problems_of(error, show=True, known=KNOWN)) from None
     except RecursionError:
         raise RecipeError(name, [UNREADABLE]) from None
 
@@ -72,9 +80,9 @@ def recipe_text(name: str) -> str:
     try:
         return read_text(path, MAX_RECIPE_BYTES)
     except FileNotFoundError:
-        known = ", ".join(shipped)
+        known, near = ", ".join(shipped), did_you_mean(Path(name).stem, shipped)
         raise RecipeError(
-            name, [f"no such file or recipe; known are {known}"]
+            name, [f"no such file or recipe; known are {known}{near}"]
         ) from None
     except OSError as error:
         raise RecipeError(name, [f"cannot be read: {error.strerror}"]) from None

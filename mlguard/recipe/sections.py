@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
+from mlguard.nearest import did_you_mean
 from mlguard.recipe.data import Data
 from mlguard.recipe.fields import (
     MAX_BATCH,
@@ -75,7 +76,8 @@ TIMM_NAME = re.compile(r"timm/[a-z0-9_]{1,100}")  # a model of timm, without a d
 def _backbone(name: str) -> str:
     if name not in get_args(Backbone) and not TIMM_NAME.fullmatch(name):
         known = ", ".join(get_args(Backbone))
-        raise ValueError(f"expected timm/NAME, or one of {known}")
+        near = did_you_mean(name, get_args(Backbone))
+        raise ValueError(f"expected timm/NAME, or one of {known}{near}")
     return name
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -196,6 +197,9 @@ def test_an_audit_goes_on_with_resume_and_not_with_another_bundle(
         (["--split", "holiday"], 40, "expected one of train, validation, test"),
         (["--device", "tpu"], 40, "expected auto, cpu, cuda"),
         (["--attacks", "magic"], 40, "expected some of without-key"),
+        (["--attacks", "retrainin"], 40, "did you mean retraining?"),
+        (["--budget", "quik"], 40, "did you mean quick?"),
+        (["--claim", "stolen-valu=1"], 40, "did you mean stolen-value?"),
         (["--budget", "endless"], 40, "expected one of none, quick"),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
@@ -206,6 +210,31 @@ def test_refusals_leave_nothing(
     assert audit(*options) == status
     assert words in " ".join(capsys.readouterr().err.split())
     assert not [path for path in tmp_path.iterdir() if "report" in path.name]
+
+
+def test_a_mask_of_other_values_is_answered_without_words_of_a_recipe(
+    audit, folder, tmp_path, capsys
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(folder / "data", data)
+    Image.fromarray(np.full((64, 64), 99, np.uint8)).save(data / "masks" / "a.png")
+    assert audit(data=data) == 40
+    told = capsys.readouterr().err
+    assert "a.png has the value 99 in 4096 pixels" in told
+    hint = told.partition("hint: ")[2]
+    assert f"the numbers of the bundle's {CLASSES} classes" in hint
+    assert "`mlguard inspect`" in hint
+    assert "data." not in hint
+    recipe = ["--recipe", str(folder / "mine.toml"), "--set", "data.test=test"]
+    assert audit(*recipe, data=data) == 40
+    assert "data.ignore_index" in capsys.readouterr().err
+
+
+def test_settings_without_a_recipe_are_answered_with_options(audit, capsys) -> None:
+    assert audit("--set", "audit.incorrect_keys=3") == 2
+    told = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "a bundle has none: name one with --recipe" in told
+    assert "--incorrect-keys" in told
 
 
 def test_the_size_of_the_images_must_be_the_bundle_s(audit, folder, capsys) -> None:

@@ -154,5 +154,9 @@ def test_show_of_an_unknown_key_names_the_known_ones(
     store: Path, identity: Path
 ) -> None:
     keys.keygen("acme", keystore=store, identity=identity)
-    with pytest.raises(KeyNotFound, match="known keys: acme"):
+    with pytest.raises(KeyNotFound, match="known keys: acme") as refusal:
         key_listing.show("other", keystore=store, identity=identity)
+    assert "`mlguard keys list`" in refusal.value.hint
+    with pytest.raises(KeyNotFound, match="no key 'acmee'; known keys: acme") as near:
+        key_listing.show("acmee", keystore=store, identity=identity)
+    assert near.value.hint == "did you mean acme?"

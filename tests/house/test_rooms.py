@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMMON = {"mlguard.errors", "mlguard.files", "mlguard.rules"}
+COMMON = {"mlguard.errors", "mlguard.files", "mlguard.nearest", "mlguard.rules"}
 PICTURES = {"mlguard.pictures", "PIL"}
 TORCH = {"torch", "torchvision", "numpy"}
 MAY_IMPORT = {
@@ -20,10 +20,11 @@ MAY_IMPORT = {
     "mlguard.files": {"mlguard.errors"},
     "mlguard.rules": set(),
     "mlguard.kinds": set(),
+    "mlguard.nearest": set(),
     "mlguard.quota": set(),
     "mlguard.installed": set(),
     "mlguard.engine": {"mlguard.errors", "onnxruntime"},
-    "mlguard.validation": {"pydantic"},
+    "mlguard.validation": {"mlguard.nearest", "pydantic"},
     "mlguard.canonical": {"pydantic"},
     "mlguard.images": {"numpy", "PIL"},
     "mlguard.pictures": {"mlguard.errors", "mlguard.rules", "mlguard.recipe"}

@@ -67,7 +67,7 @@ def test_every_problem_is_reported_at_once() -> None:
         "transform.method: Input should be 'shf', 'np', 'ffx', 'orthogonal', "
         "'channels', 'passport', 'weights' or 'split', got 'rot13'",
         "train.epochs: Field required",
-        "train.epocs: unknown field",
+        "train.epocs: unknown field; did you mean train.epochs?",
     )
 
 
@@ -111,9 +111,50 @@ def test_any_change_changes_the_digest() -> None:
     assert demo != recipe_sha256(read_recipe("demo", overrides=["train.seed=1"]))
 
 
-def test_unknown_recipe_names_the_known_ones() -> None:
-    with pytest.raises(RecipeError, match="no such file or recipe; known are camvid"):
+def test_unknown_recipe_names_the_known_ones_and_the_nearest() -> None:
+    with pytest.raises(
+        RecipeError, match=r"no such file or recipe; known are camvid.*mean fcn_voc\?$"
+    ):
         read_recipe("fcn_vok")
+    with pytest.raises(RecipeError, match=r"mean camvid\?$"):
+        read_recipe("camvd.toml")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.epocs=3", "train.epocs: unknown field; did you mean train.epochs?"),
+        ("epochs=3", "epochs: unknown field; did you mean train.epochs?"),
+        ("model.learning_rate=1", "did you mean train.learning_rate?"),
+        ("trian.epochs=3", "trian: unknown field; did you mean train?"),
+        ('transform.method=["np", "sfh"]', "got 'sfh'; did you mean shf?"),
+        ("data.batch=3", "did you mean train.batch or audit.batch?"),
+        ("transform.method=sfh", "got 'sfh'; did you mean shf?"),
+        ("model.name=fcn_smal", "got 'fcn_smal'; did you mean fcn_small?"),
+        ("audit.budget=quik", "got 'quik'; did you mean quick?"),
+        ('audit.attacks=["retrainin"]', "got 'retrainin'; did you mean retraining?"),
+        ("model.backbone=mobilenet_v1", "did you mean mobilenet_v"),
+    ],
+)
+def test_a_misspelt_name_is_answered_with_the_nearest(
+    override: str, words: str
+) -> None:
+    with pytest.raises(RecipeError) as refusal:
+        read_recipe("demo", overrides=[override])
+    assert words in str(refusal.value)
+
+
+def test_what_is_near_nothing_is_not_guessed_at() -> None:
+    with pytest.raises(RecipeError) as refusal:
+        read_recipe("demo", overrides=["train.zzzzzzzz=3", "model.name=os.system"])
+    assert "did you mean" not in str(refusal.value)
+
+
+def test_thousands_of_unknown_fields_are_not_all_compared() -> None:
+    text = recipe_text("demo") + "".join(f"epocs{n} = 1\n" for n in range(20_000))
+    with pytest.raises(RecipeError) as refusal:
+        parse_recipe(text, name="hostile")
+    assert str(refusal.value).count("did you mean") <= 20
 
 
 def test_text_that_is_not_toml_is_refused_with_the_line(tmp_path: Path) -> None:

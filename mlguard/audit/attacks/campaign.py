@@ -17,6 +17,7 @@ from mlguard.audit.findings import (
 from mlguard.audit.log import Attacked, AttackEnded, AuditLog, Controlled, LeftOut
 from mlguard.audit.measure import dealt, shared
 from mlguard.errors import RunError
+from mlguard.nearest import did_you_mean
 from mlguard.protect.crew import ALONE, Crew
 
 NO_ANCESTOR = (
@@ -37,6 +38,7 @@ NO_CONTROL = (
     "architecture, which a bundle does not name; the floor replaces this control, so "
     "stolen values with labels are too high rather than too low"
 )
+MAX_GUESSES = 3  # misspelt attacks whose nearest name is said
 Announce = Callable[[str], None]  # called with the name of what is being run
 
 
@@ -49,8 +51,9 @@ def check_names(names: Sequence[str]) -> None:
     unknown = sorted(set(names) - set(ATTACKS))
     if unknown or not names:
         got = ", ".join(map(repr, unknown)) or "none"
+        near = "".join(did_you_mean(name, ATTACKS) for name in unknown[:MAX_GUESSES])
         raise RunError(
-            f"--attacks: expected some of {', '.join(ATTACKS)}; got {got}",
+            f"--attacks: expected some of {', '.join(ATTACKS)}; got {got}{near}",
             hint="separate names with commas; without --attacks, all are run",
         )
 

@@ -84,7 +84,10 @@ def check_data(manifest: AnyManifest, data: recipe.Data, *, name: str) -> None:
         DatasetError: Another task, other classes, or another size.
     """
     image, task = scored(manifest, name=name)
-    hint = "audit a bundle on the data it was trained for; --recipe and --set name it"
+    hint = (
+        "audit a bundle on the data it was trained for: without --recipe its own "
+        "classes and size apply, with it --set changes the recipe's"
+    )
     if data.task != task.name:
         raise DatasetError(
             f"{name} is for {task.name}, but the data is labelled for {data.task}",
