@@ -20,7 +20,7 @@ from mlguard.cli.answers import Json, answer
 from mlguard.cli.key_listing import Name
 from mlguard.cli.key_slots import identity_at, slots_app, token_at
 from mlguard.cli.openers import FROM_TERMINAL
-from mlguard.cli.panels import STORE, VERSIONS, Commands
+from mlguard.cli.panels import ADVANCED, STORE, VERSIONS, Commands
 from mlguard.cli.printable import say, tell, warn
 from mlguard.cli.unlock import Unlock, pins, unlocking
 from mlguard.keys import ModelKey
@@ -65,9 +65,19 @@ keys_app.command(rich_help_panel=STORE)(key_store.log)
 @unlocking
 def keygen(
     name: Name,
+    key_space: Annotated[
+        bool,
+        typer.Option(
+            "--key-space",
+            help="Also show what transforms of images keep of the key.",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = False,
     block_size: Annotated[
         int | None,
-        typer.Option(help="Show the key space for this block size only."),
+        typer.Option(
+            help="The same, for this block size only.", rich_help_panel=ADVANCED
+        ),
     ] = None,
     recovery: Annotated[
         bool | None,
@@ -100,13 +110,17 @@ def keygen(
     key = ModelKey.generate()
     with store:
         store.add(name, key.reveal())
-    sizes = (block_size,) if block_size else SHOWN_BLOCK_SIZES
     value = {"name": name, "key_id": key.key_id, "keystore": store.location}
-    lines = [
-        f"{name}  {key.key_id}  in {store.location}",
-        *_key_space(sizes, chosen=bool(block_size)),
-    ]
+    lines = [f"{name}  {key.key_id}  in {store.location}"]
+    if key_space or block_size:
+        sizes = (block_size,) if block_size else SHOWN_BLOCK_SIZES
+        lines += _key_space(sizes, chosen=bool(block_size))
     answer(value, "\n".join(lines), as_json=json)
+    tell(
+        "mlguard: it seals models, and you need it to open them and to issue "
+        f"customers' files; next: mlguard export model.onnx --key {name} --out "
+        f"{name}.mlgb"
+    )
 
 
 def _refuse_missing_identity(unlock: Unlock) -> None:

@@ -10,6 +10,7 @@ from mlguard.cli.unlock import Unlock
 from mlguard.errors import WrongKey
 from mlguard.keys import KEY_BYTES, ModelKey
 
+MAX_SEARCHED = 1000  # keys among which the one needed is looked for
 NO_ID = "-"  # shown for a secret that is not a model key
 
 
@@ -134,5 +135,16 @@ def _find(store: Keystore, name: str, asked: int | None, key_id: str) -> int:
     more = "" if asked or len(tried) == 1 else ", and no other version is that key"
     raise WrongKey(
         f"the model was protected with key {key_id}, but {name}@{shown.id} is key "
-        f"{ids.get(shown.id, NO_ID)}{more}"
+        f"{ids.get(shown.id, NO_ID)}{more}",
+        hint=_where(store, key_id),
     )
+
+
+def _where(store: Keystore, key_id: str) -> str | None:
+    """Name the key of a keystore that has an id; None if it is none of them."""
+    for name in store.names()[:MAX_SEARCHED]:
+        _, ids = store.info_and_ids(name, key_id_of)
+        for version, found in ids.items():
+            if found == key_id:
+                return f"give --key {name}@{version}, which is that key"
+    return None

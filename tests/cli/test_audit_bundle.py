@@ -252,7 +252,9 @@ def test_a_bundle_names_no_key(audit, capsys) -> None:
 
 def test_another_key_is_refused_by_its_id(audit, tmp_path, capsys) -> None:
     assert audit(key="other") == 21
-    assert KEY.key_id in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"key {KEY.key_id}, but other@1 is key {OTHER_KEY.key_id}" in told
+    assert "hint: give --key acme@1, which is that key" in told
     assert not (tmp_path / "report").exists()
 
 

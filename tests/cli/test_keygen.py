@@ -46,7 +46,7 @@ def test_the_first_key_makes_the_keystore_and_the_identity(
 def test_the_key_space_of_every_method_is_printed(
     store: Path, identity: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    keys.keygen("acme", keystore=store, identity=identity)
+    keys.keygen("acme", key_space=True, keystore=store, identity=identity)
     out, err = capsys.readouterr()
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()[2:]}
     assert rows["M=2"] == ["M=4", "M=8"]
@@ -54,6 +54,16 @@ def test_the_key_space_of_every_method_is_printed(
     assert rows["np"] == rows["ffx"] == ["9.9", "44.9", "187.9"]
     assert "all of which sealing uses" in out
     assert "below" not in err, "whoever only seals is not warned of transforms"
+
+
+def test_whoever_made_a_key_is_told_what_it_is_for_and_what_comes_next(
+    store: Path, identity: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys.keygen("acme", keystore=store, identity=identity)
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1
+    assert "it seals models" in err
+    assert "next: mlguard export model.onnx --key acme --out acme.mlgb" in err
 
 
 def test_a_small_key_space_is_warned_of_where_its_block_size_is_asked_for(
