@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keystore import PassphraseMissing, PassphraseRefused
+from mlguard.cli import generated
 from mlguard.cli.printable import printable, warn
 
 MAX_FILE_BYTES = 4096  # a passphrase is one line; more is another file
@@ -40,7 +41,8 @@ class Source:
 
         Args:
             question: The question on the terminal.
-            confirm: Ask twice.
+            confirm: Ask twice, for a new secret; on a terminal, an empty answer has one
+                made and shown, and the second question asks for that.
 
         Raises:
             PassphraseMissing: There is no source, and no terminal to ask at.
@@ -53,7 +55,12 @@ class Source:
         path = self.file or (Path(named) if named else None)
         if path is not None:
             return self._from_file(path)
-        answer = ask(f"{question}: ", hint=self.hint)
+        makes = confirm and generated.can_show()
+        offer = " (empty: have one made)" if makes else ""
+        answer = ask(f"{question}{offer}: ", hint=self.hint)
+        if makes and not answer:
+            answer = generated.passphrase()
+            generated.show(answer)
         if confirm and answer != ask("Again: ", hint=self.hint):
             raise PassphraseRefused(
                 f"the two {self.what}s differ", hint="nothing was changed; try again"

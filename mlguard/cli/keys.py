@@ -93,8 +93,9 @@ def keygen(
 ) -> None:
     """Draw a new model key and store it under NAME.
 
-    The keystore is made on first use: with a passphrase, asked for twice, or with
-        --identity FILE, which is also made if it does not exist yet.
+    The keystore is made on first use: with a passphrase, asked for twice, or made for
+        you if you leave the question empty; or with --identity FILE, which is also made
+        if it does not exist yet.
     """
     check_name(name)  # before anything is asked for or made
     if block_size is not None and block_size not in BLOCK_SIZES:

@@ -55,6 +55,7 @@ def chosen(text: str) -> Passphrase:
     if len(text) < SHORT_PASSPHRASE:
         warn(
             f"the passphrase is short: whoever copies the keystore can try all of "
-            f"{len(text)} character{'s' * (len(text) != 1)}; take five random words"
+            f"{len(text)} character{'s' * (len(text) != 1)}; take five random words, "
+            "or leave the question empty and have one made"
         )
     return Passphrase(text)

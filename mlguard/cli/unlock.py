@@ -139,7 +139,8 @@ class Unlock:
             file=self.passphrase_file,
             variable=PASSPHRASE_VARIABLE,
         )
-        text = source.read(f"Passphrase for {location}", confirm=confirm)
+        new = "New passphrase" if confirm else "Passphrase"
+        text = source.read(f"{new} for {location}", confirm=confirm)
         return chosen(text) if confirm else Passphrase(text)
 
 

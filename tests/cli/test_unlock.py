@@ -3,10 +3,12 @@
 import io
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from keystore import (
     PassphraseRefused,
     WorkFactor,
 )
+from mlguard.cli import generated
 from mlguard.cli.model_key import parse_key_name, read_model_key
 from mlguard.cli.unlock import Unlock
 from mlguard.keys import ModelKey
@@ -188,7 +191,10 @@ print("key", read_model_key("acme", Unlock(keystore=sys.argv[1])).key_id)
 """
 
 
-def on_a_terminal(script: str, path: Path, answers: list[str]) -> str:
+Answer = str | Callable[[str], str]  # or what is made of all that was shown
+
+
+def on_a_terminal(script: str, path: Path, answers: list[Answer]) -> str:
     """Run a script on a terminal of its own; type an answer at each question."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
@@ -210,7 +216,9 @@ def on_a_terminal(script: str, path: Path, answers: list[str]) -> str:
             break
         if answers and shown.endswith(": "):
             shown += " "
-            os.write(leader, answers.pop(0).encode() + b"\n")
+            answer = answers.pop(0)
+            typed = answer if isinstance(answer, str) else answer(shown)
+            os.write(leader, typed.encode() + b"\n")
     process.kill()
     process.wait()
     os.close(leader)
@@ -239,6 +247,55 @@ def test_a_new_store_asks_twice(tmp_path: Path) -> None:
     shown = on_a_terminal(CREATE, path, ["one two", "one two", "n"])
     assert "Again: " in shown
     assert Keystore.open(path, Passphrase("one two")).names() == ("acme",)
+
+
+MADE = re.compile(r"^ {4}((?:[a-z2-7]{4}-){5}[a-z2-7]{4})\r?$", re.M)
+
+
+def typed_back(shown: str) -> str:
+    """What somebody types who was shown a passphrase."""
+    return MADE.findall(shown)[0]
+
+
+def test_an_empty_answer_has_a_passphrase_made_that_opens_the_store(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "new.mlgk"
+    shown = on_a_terminal(CREATE, path, ["", typed_back, "n"])
+    assert f"New passphrase for {path} (empty: have one made): " in shown
+    assert "a passphrase of 120 bits; keep it now" in shown
+    (made,) = MADE.findall(shown)
+    assert shown.count(made) == 1, "typed back unseen"
+    assert Keystore.open(path, Passphrase(made)).names() == ("acme",)
+
+
+def test_a_made_passphrase_that_is_not_typed_back_makes_nothing(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "new.mlgk"
+    shown = on_a_terminal(CREATE, path, ["", ""])
+    assert MADE.search(shown)
+    assert "the two passphrases differ" in shown
+    assert not path.exists()
+
+
+def test_a_made_passphrase_reaches_no_pipe(tmp_path: Path) -> None:
+    path = tmp_path / "new.mlgk"
+    log = tmp_path / "log"
+    script = f"import sys; sys.stderr = open({str(log)!r}, 'w')\n{CREATE}"
+    shown = on_a_terminal(script, path, ["", ""])
+    assert not MADE.search(shown + log.read_text())
+    assert not path.exists()
+
+
+def test_two_made_passphrases_differ_and_have_the_bits_that_are_said() -> None:
+    made = {generated.passphrase() for _ in range(100)}
+    assert len(made) == 100
+    letters = {letter for text in made for letter in text} - {"-"}
+    assert letters == set(generated.ALPHABET)
+    assert len(generated.ALPHABET) ** (generated.GROUPS * generated.GROUP) == (
+        2**generated.BITS
+    )
 
 
 def test_two_different_answers_make_nothing(tmp_path: Path) -> None:
