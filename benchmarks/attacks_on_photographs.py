@@ -11,6 +11,11 @@ search short on a CPU its images can be cropped (`--crop`); scores are of whole 
     python benchmarks/attacks_on_photographs.py runs/plain --data camvid \
         --method shf --untie 2.5e-5 --attacks weights-only --images 8
 
+`--train RECIPE` trains a run under the same key instead, which binds nothing:
+
+    python benchmarks/attacks_on_photographs.py runs/np4 --data camvid \
+        --method np --train camvid --attacks activation-matching,hill-climbing
+
 `--integer-seed N` takes the key that the published research code makes of N in place of
 ours, to measure what it takes to find one:
 
@@ -46,8 +51,10 @@ from mlguard.keys import ModelKey
 from mlguard.models import NO_KEY, feature_channels, keyed, normalization_of, rewrite
 from mlguard.models.binding import find_stem
 from mlguard.models.conditions import cut, join
+from mlguard.protect import DataFolder, Job
 from mlguard.protect.binding import fold
 from mlguard.protect.run_folder import Run, read_run
+from mlguard.recipe import read_recipe
 from mlguard.transforms import KeyedTransforms, TransformSet
 
 KEY = ModelKey(hashlib.sha256(b"mlguard: photographs; protects nothing").digest())
@@ -58,15 +65,19 @@ UNTIED_BY = 120  # training images whose covariance says where noise is free
 
 def main() -> None:
     options = parse()
-    run = read_run(options.run)
-    plain = run.load_model().eval()
-    spec = transform_of(options)
-    transforms = transforms_of(plain, spec, run, options.integer_seed)
-    form = form_of(run.recipe.model, spec, options)
-    model = rewrite(plain, form, spec.block_size)
-    if options.untie:
-        untie(model, run, options)
-    fold(model, transforms, normalization_of(form))
+    run = train(options) if options.train else read_run(options.run)
+    form = run.recipe.model
+    if options.train:
+        spec, model = run.recipe.transform, run.load_model().eval()
+        transforms = run.derive(run.protection.subkeys(KEY))
+    else:
+        spec, plain = transform_of(options), run.load_model().eval()
+        transforms = transforms_of(plain, spec, run, options.integer_seed)
+        form = form_of(form, spec, options)
+        model = rewrite(plain, form, spec.block_size)
+        if options.untie:
+            untie(model, run, options)
+        fold(model, transforms, normalization_of(form))
     test, own = (
         open_split(run.recipe.data, options.data, split, seed=run.recipe.train.seed)
         for split in ("test", "validation")
@@ -88,6 +99,17 @@ def main() -> None:
         run_attack(scene, attack, rows, options)
     if options.controls:
         train_controls(scene, rows, options)
+
+
+def train(options: argparse.Namespace) -> Run:
+    """Train under the demonstration key, or open what was trained so before."""
+    if options.run.exists():
+        return read_run(options.run)
+    changes = [f"transform.method={options.method}", *options.set]
+    changes.append(f"transform.block_size={options.block_size}")
+    recipe = read_recipe(options.train, overrides=changes)
+    job = Job(options.run, recipe, DataFolder(options.data), recipe_name=options.train)
+    return job.protect(KEY, key_name="demonstration")
 
 
 def run_attack(
@@ -121,6 +143,7 @@ class Rows:
     def __init__(self, options: argparse.Namespace) -> None:
         self._path: Path | None = options.out
         told = {"run", "data", "out", "attacks", "skip", "controls", "labelled"}
+        told |= {"starts", "train", "set"}
         asked = {name: str(one) for name, one in vars(options).items()}
         asked = {name: one for name, one in asked.items() if name not in told}
         self._whole = {"options": asked, "torch": torch.__version__, "rows": []}
@@ -145,7 +168,7 @@ class Rows:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("run", type=Path, help="a plain run folder")
+    parser.add_argument("run", type=Path, help="a plain run folder; or see --train")
     parser.add_argument("--data", type=Path, help="the folder of its data")
     parser.add_argument("--method", default="channels")
     parser.add_argument("--block-size", type=int, default=4)
@@ -161,12 +184,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--patient-rates", default="3e-4,1e-3,3e-3")
     parser.add_argument("--every", type=int, default=1, help="score each N-th image")
     parser.add_argument("--controls", action="store_true", help="train them too")
+    parser.add_argument("--starts", default="ancestor,scratch", help="of controls")
     parser.add_argument("--skip", default="", help="variants of re-training")
     parser.add_argument("--crop", type=int, help="side of the adversary's images")
     parser.add_argument("--untie", type=float, help="variance, [0, 1]² of pixels")
     parser.add_argument("--integer-seed", type=int, help="plant a published key")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON; rows in it are not run again")
+    parser.add_argument("--train", help="a recipe; trains under its transform first")
+    parser.add_argument("--set", action="append", default=[], help="of that recipe")
     return parser.parse_args()
 
 
@@ -296,17 +322,21 @@ def train_controls(scene: Scene, rows: Rows, options: argparse.Namespace) -> Non
     """The same images and steps without the stolen weights."""
     budget = budget_of(options)
     controls = Controls(scene, budget, options.seed, options.patient_steps > 0)
+    starts = controls.starts()
     for number in budget.labelled:
-        if rows.known("control", "scratch", number):
-            continue
-        since = time.monotonic()
-        control = controls.at(number)
-        seconds = round(time.monotonic() - since, 1)
-        for name in ("ancestor", "scratch"):
-            counts = getattr(control, name)
-            if counts is not None:
-                found = scene.task.score_of(counts)
-                rows.add("control", name, number, score=found, seconds=seconds)
+        for name in options.starts.split(","):
+            if name not in starts or rows.known("control", name, number):
+                continue
+            since = time.monotonic()
+            counts, settled = controls.best(number, starts[name])
+            rows.add(
+                "control",
+                name,
+                number,
+                score=scene.task.score_of(counts),
+                converged=settled,
+                seconds=round(time.monotonic() - since, 1),
+            )
 
 
 if __name__ == "__main__":

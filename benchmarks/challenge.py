@@ -94,7 +94,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         command.add_argument("folder", type=Path)
         if name == "score":
             command.add_argument("entry", type=Path)
-        if name != "table":
+        if name == "table":
+            command.add_argument("--out", type=Path, help="the same as JSON")
+        else:
             command.add_argument("--data", type=Path)
         if name == "make":
             command.add_argument("--run", type=Path, help="a plain run", required=True)
@@ -357,6 +359,23 @@ def table(options: argparse.Namespace) -> None:
             f"| {100 * (one['stolen_value'] or 0):.0f} % ({low} to {high}) "
             f"| {'yes' if one['counts'] else 'no'} |"
         )
+    if options.out:
+        write(options.out, summary(rules, board))
+
+
+def summary(rules: dict, board: dict) -> dict[str, object]:
+    """What the leaderboard rests on, without the counts of every image."""
+    return {
+        "entries": board["entries"],
+        "tracks": {
+            name: {"correct": one["correct"], "floor": one["floor"]}
+            for name, one in rules["tracks"].items()
+        },
+        "controls": {
+            number: {name: one["score"] for name, one in known.items()}
+            for number, known in rules["controls"].items()
+        },
+    }
 
 
 if __name__ == "__main__":

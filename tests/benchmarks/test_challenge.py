@@ -80,8 +80,14 @@ def test_an_attack_becomes_an_entry_and_is_scored(
     assert row["control"] == track["floor"], "without labels"
     challenge.main(["score", str(made), str(entry)])
     assert len(json.loads((made / "leaderboard.json").read_text())["entries"]) == 1
-    challenge.main(["table", str(made)])
+    challenge.main(["table", str(made), "--out", str(made / "table.json")])
     assert "public-ancestor, matched columns" in capsys.readouterr().out
+    kept = json.loads((made / "table.json").read_text())
+    assert kept["entries"] == [row], "as it stands on the leaderboard"
+    assert kept["tracks"]["channels"] == {
+        "correct": track["correct"],
+        "floor": track["floor"],
+    }
 
 
 def test_labels_without_a_control_are_not_scored(challenge, made, entry) -> None:

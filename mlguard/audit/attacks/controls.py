@@ -40,25 +40,42 @@ class Controls:
 
     def at(self, images: int) -> Control:
         """Train the control with a number of labelled images."""
-        blank = self.scene.public.model_copy(update={"weights": "none"})
-        scratch, settled = self._best(images, blank)
-        ancestor = None
-        starts = 1
-        if has_ancestor(self.scene.public):
-            ancestor, also = self._best(images, self.scene.public)
-            starts, settled = 2, settled and also
+        trained = {
+            name: self.best(images, start) for name, start in self.starts().items()
+        }
         queries = len(self.budget.rates) * self.budget.steps * BATCH
         if self._is_patient(images):
             queries += self._patience(images).queries
         return Control(
             images=images,
-            scratch=scratch,
-            ancestor=ancestor,
-            queries=starts * queries,
-            converged=settled,
+            scratch=trained["scratch"][0],
+            ancestor=trained["ancestor"][0] if "ancestor" in trained else None,
+            queries=len(trained) * queries,
+            converged=all(settled for _, settled in trained.values()),
         )
 
-    def _best(self, images: int, start: recipe.Model) -> tuple[Counts, bool]:
+    def starts(self) -> dict[str, recipe.Model]:
+        """Return the [model] sections that controls start from, by name.
+
+        Returns:
+            `scratch`, and `ancestor` where the public weights are on this machine.
+        """
+        public = self.scene.public
+        starts = {"scratch": public.model_copy(update={"weights": "none"})}
+        if has_ancestor(public):
+            starts["ancestor"] = public
+        return starts
+
+    def best(self, images: int, start: recipe.Model) -> tuple[Counts, bool]:
+        """Train from one start at every learning rate.
+
+        Args:
+            images: The number of labelled images.
+            start: One of `starts`.
+
+        Returns:
+            The counts of the best model, and whether its loss had settled.
+        """
         scene = self.scene
         pool = subset(scene.pool, images)
         lesson = Lesson(pool, self.budget.steps, self.seed, scene.tick)
