@@ -264,6 +264,8 @@ def test_patch_stem_is_bound_as_it_is_and_ties_nothing(tmp_path: Path) -> None:
     done = bound(path, tmp_path / "bound", build=build)
     assert done.run.provenance["bound"]["stem"] == "patch"
     assert not done.run.shown_by_weights
+    for folder in (done.run.path, done.run.path / "baseline"):
+        assert "# The model of this run was" in (folder / "recipe.toml").read_text()
 
 
 def test_key_space_leaves_out_what_a_tied_stem_shows(tmp_path: Path) -> None:

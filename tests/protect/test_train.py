@@ -286,9 +286,24 @@ def test_any_module_can_be_protected_and_loaded_again(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run", *HALF, build=build)
     assert isinstance(run.load_model(), torch.nn.Conv2d)
     assert isinstance(read_run(run.path, build=build).load_model(), torch.nn.Conv2d)
+    said = (run.path / "recipe.toml").read_text()
+    assert said.startswith("# The model of this run was made by 'tests.protect.")
+    assert "model.name, which a recipe must have, names another" in said
     with pytest.raises(RunError, match=r"was made by .*build") as refusal:
         read_run(run.path)
     assert "--build MODULE:FUNCTION" in refusal.value.hint
+
+
+def test_a_run_of_the_recipe_s_architecture_has_no_such_remark(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run")
+    assert (run.path / "recipe.toml").read_text().startswith("recipe = 1")
+
+
+def test_training_from_python_prints_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    small_run(tmp_path / "run")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_how_pixels_of_one_s_own_model_are_normalized_is_asked_for(

@@ -30,7 +30,7 @@ from mlguard.models import NO_KEY, keyed, normalization_of, rewrite
 from mlguard.models.binding import norms_with_statistics
 from mlguard.protect import run_folder
 from mlguard.protect.binding.fold import answers, compare, fold, stem_form, unfold
-from mlguard.protect.key_work import hollow_model
+from mlguard.protect.key_work import hollow_model, name_of
 from mlguard.protect.run_folder import (
     Keeper,
     Protection,
@@ -194,7 +194,8 @@ def _write(
     prepare_output_folder(whole, mode=PRIVATE_FOLDER)
     try:
         run_folder.write_json(whole / run_folder.PROVENANCE, _provenance(draft, facts))
-        run_folder.write_setup(whole, draft.recipe, protection)
+        made = name_of(draft.build) if draft.build else None
+        run_folder.write_setup(whole, draft.recipe, protection, built_by=made)
         if plain is not None:
             _write_twin(plain, whole / run_folder.BASELINE, subkeys, seals=seals)
         keeper = Keeper(subkeys, run_folder.RUN, hidden=True) if seals else None
@@ -251,7 +252,8 @@ def _write_twin(plain: Run, twin: Path, subkeys: ModelSubkeys, *, seals: bool) -
     """Copy the plain model beside the bound one, so that an audit can compare."""
     prepare_output_folder(twin, mode=PRIVATE_FOLDER)
     run_folder.write_json(twin / run_folder.PROVENANCE, plain.provenance)
-    run_folder.write_setup(twin, plain.recipe, None)
+    made = name_of(plain.build) if plain.build else None
+    run_folder.write_setup(twin, plain.recipe, None, built_by=made)
     source = plain.weights.parent
     trained_here = (source / run_folder.RECIPE).exists()
     curves = (run_folder.METRICS, run_folder.CURVES) if trained_here else ()

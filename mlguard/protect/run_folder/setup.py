@@ -21,6 +21,11 @@ from mlguard.protect.run_folder.weights import PRIVATE
 from mlguard.recipe import MAX_RECIPE_BYTES, Recipe, dump_recipe, parse_recipe
 
 T = TypeVar("T")
+OWN = """\
+# The model of this run was made by {}, a function of its owner's.
+# model.name, which a recipe must have, names another architecture: it was not used.
+
+"""
 
 
 @dataclass(frozen=True)
@@ -93,8 +98,20 @@ def read_setup(path: Path) -> Setup:
     return Setup(recipe, protection, provenance, digests)
 
 
-def write_setup(path: Path, recipe: Recipe, protection: Protection | None) -> None:
+def write_setup(
+    path: Path,
+    recipe: Recipe,
+    protection: Protection | None,
+    *,
+    built_by: object = None,
+) -> None:
     """Write recipe and protection, before the first step.
+
+    Args:
+        path: The run folder.
+        recipe: The resolved recipe.
+        protection: Which key the model needs; None for a plain run.
+        built_by: The name of the owner's function that makes the model, if one does.
 
     Raises:
         OutputError: There is no space, or the folder is not writable.
@@ -102,7 +119,8 @@ def write_setup(path: Path, recipe: Recipe, protection: Protection | None) -> No
     if protection is not None:
         text = protection_text(protection)
         atomic_write(path / PROTECTION, text.encode(), mode=PRIVATE)
-    atomic_write(path / RECIPE, dump_recipe(recipe).encode(), mode=PRIVATE)
+    text = recipe_file(recipe, built_by)
+    atomic_write(path / RECIPE, text.encode(), mode=PRIVATE)
 
 
 def write_metrics(path: Path, lines: list[dict[str, Any]]) -> None:
@@ -120,6 +138,16 @@ def write_json(path: Path, fields: dict[str, Any]) -> None:
 def json_text(fields: dict[str, Any]) -> str:
     """Return the text of a small JSON file for people and programs."""
     return json.dumps(fields, indent=2) + "\n"
+
+
+def recipe_file(recipe: Recipe, built_by: object) -> str:
+    """Return the contents of `recipe.toml`.
+
+    The recipe of an owner's `build` has the name of an architecture too, which was not
+    trained; the file says so to whoever reads it.
+    """
+    head = "" if built_by is None else OWN.format(ascii(built_by))
+    return head + dump_recipe(recipe)
 
 
 def protection_text(protection: Protection) -> str:

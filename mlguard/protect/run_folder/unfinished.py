@@ -16,6 +16,7 @@ from mlguard.protect.run_folder.kept import Keeper
 from mlguard.protect.run_folder.limits import check_size
 from mlguard.protect.run_folder.names import (
     BEST,
+    BUILT_BY,
     CHECKPOINT,
     MODEL,
     OLD_CHECKPOINT,
@@ -25,9 +26,13 @@ from mlguard.protect.run_folder.names import (
 )
 from mlguard.protect.run_folder.proofs import check, claims_model, prove, read_proof
 from mlguard.protect.run_folder.run import is_finished
-from mlguard.protect.run_folder.setup import Setup, json_text, protection_text
+from mlguard.protect.run_folder.setup import (
+    Setup,
+    json_text,
+    protection_text,
+    recipe_file,
+)
 from mlguard.protect.run_folder.weights import PRIVATE, write_tensors
-from mlguard.recipe import dump_recipe
 
 RESUMED = "resumed"  # in provenance.json: every session after the first
 
@@ -57,7 +62,8 @@ class Unfinished:
         self._write(PROVENANCE, json_text(setup.provenance))
         if setup.protection is not None:
             self._write(PROTECTION, protection_text(setup.protection))
-        self._write(RECIPE, dump_recipe(setup.recipe))
+        built_by = setup.provenance.get(BUILT_BY)
+        self._write(RECIPE, recipe_file(setup.recipe, built_by))
         self._prove()
 
     def go_on(self, setup: Setup, session: dict[str, Any]) -> None:
