@@ -33,13 +33,18 @@ def fixed():
     return Fixed()
 """
 OWN = ["--build", "mynet:build"]
-WITHOUT_IT = {
-    "layers": ["layers", "run"],
-    "export": ["export", "run", "--out", "new.mlgb"],
-    "audit": ["audit", "run", "--out", "report", "--incorrect-keys", "2"],
-    "rebind": ["rebind", "run", "--key", "other", "--out", "again"],
-    "bind": ["bind", "run/baseline", "--key", "acme", "--out", "twice"],
-}
+COMMANDS = ("layers", "export", "audit", "rebind", "bind")
+
+
+def without_it(command: str, out: Path) -> list[str]:
+    """A command on the run that is not told what makes its model."""
+    return {
+        "layers": ["layers", "run"],
+        "export": ["export", "run", "--out", f"{out}/new.mlgb"],
+        "audit": ["audit", "run", "--out", f"{out}/report", "--incorrect-keys", "2"],
+        "rebind": ["rebind", "run", "--key", "other", "--out", f"{out}/again"],
+        "bind": ["bind", "run/baseline", "--key", "acme", "--out", f"{out}/twice"],
+    }[command]
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +89,11 @@ def bind(function: str, *settings: str) -> list[str]:
     return ["bind", f"{function}.safetensors", "--build", f"mynet:{function}", *given]
 
 
-@pytest.mark.parametrize("command", WITHOUT_IT)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_that_is_not_told_what_makes_it_says_so(
-    command: str, capsys: pytest.CaptureFixture[str]
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(WITHOUT_IT[command]) == 40
+    assert run(without_it(command, tmp_path)) == 40
     told = capsys.readouterr().err
     assert "was made by mynet:build, and no recipe can build it" in told
     assert "`--build MODULE:FUNCTION`" in told
@@ -96,25 +101,26 @@ def test_a_command_that_is_not_told_what_makes_it_says_so(
 
 
 def test_every_command_works_on_it_with_build(
-    home: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run([*WITHOUT_IT["layers"], *OWN, "--json"]) == 0
+    assert run([*without_it("layers", tmp_path), *OWN, "--json"]) == 0
     assert '"name": "0"' in capsys.readouterr().out, "the module's own layers"
-    assert run([*WITHOUT_IT["export"], *OWN]) == 0
-    assert run([*WITHOUT_IT["rebind"], *OWN]) == 0
-    assert run([*WITHOUT_IT["bind"], *OWN]) == 0
+    for command in ("export", "rebind", "bind"):
+        assert run([*without_it(command, tmp_path), *OWN]) == 0
     # Two keys on so few images decide no claim of an audit.
-    assert run([*WITHOUT_IT["audit"], *OWN]) == 31
-    report = json.loads((home / "report" / "audit.json").read_text())
+    assert run([*without_it("audit", tmp_path), *OWN]) == 31
+    report = json.loads((tmp_path / "report" / "audit.json").read_text())
     assert report["subject"]["architecture"] == "mynet:build"
     assert "--build mynet:build" in report["command"]
-    for command in (
-        ["samples", "--recipe", "demo", "--out", "images", "--count", "2"],
-        ["predict", "new.mlgb", "images", "--key", "acme", "--out", "masks"],
-        ["inspect", "new.mlgb"],
+    images, bundle = str(tmp_path / "images"), str(tmp_path / "new.mlgb")
+    masks = str(tmp_path / "masks")
+    for words in (
+        ["samples", "--recipe", "demo", "--out", images, "--count", "2"],
+        ["predict", bundle, images, "--key", "acme", "--out", masks],
+        ["inspect", bundle],
         ["keys", "uses", "acme"],
     ):
-        assert run(command) == 0, command
+        assert run(words) == 0, words
 
 
 @pytest.mark.parametrize(

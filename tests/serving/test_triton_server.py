@@ -174,7 +174,7 @@ def test_a_killed_instance_comes_back(served) -> None:
     stubs = [
         child
         for child in psutil.Process(server.process.pid).children(recursive=True)
-        if "triton_python_backend_stub" in child.name() or "stub" in child.name()
+        if "stub" in child.name() and "/models/acme/" in " ".join(child.cmdline())
     ]
     assert stubs
     for stub in stubs:
