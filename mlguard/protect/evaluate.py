@@ -6,6 +6,7 @@ means.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -32,6 +33,7 @@ def evaluate(
     batch: int,
     progress: Callable[[int, int], None] | None = None,
     run: Runs | None = None,
+    at_once: int = 1,
 ) -> dict[str, Counts]:
     """Score a model on a data set under every condition.
 
@@ -44,6 +46,8 @@ def evaluate(
         batch: Images at a time.
         progress: Called with (predictions done, all predictions).
         run: A function that runs the model, if it is not a torch model.
+        at_once: Conditions that are run at the same time; more than 1 only for a
+            function that several threads may call.
 
     Returns:
         For each condition, the counts of the data's task, one row per image.
@@ -51,18 +55,29 @@ def evaluate(
     found: dict[str, list[Counts]] = {name: [] for name in conditions}
     run = run or partial(output_of, model, normalization=normalization)
     done, total = 0, len(dataset) * len(conditions)
-    for images, masks in batches(dataset, batch):
-        on_device = images.to(device)
-        for name, condition in conditions.items():
-            with torch.inference_mode():
-                predicted = _classes(run(on_device, condition))
-            found[name].append(
-                dataset.task.count(predicted.cpu().numpy(), masks.numpy())
-            )
-            done += len(images)
-            if progress is not None:
-                progress(done, total)
+    with ThreadPoolExecutor(at_once) as threads:
+        for images, masks in batches(dataset, batch):
+            count = partial(_count, run, conditions, images.to(device), masks, dataset)
+            counted = threads.map(count, found) if at_once > 1 else map(count, found)
+            for name, counts in zip(found, counted, strict=True):
+                found[name].append(counts)
+                done += len(images)
+                if progress is not None:
+                    progress(done, total)
     return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+@torch.inference_mode()
+def _count(
+    run: Runs,
+    conditions: Mapping[str, Condition],
+    images: Tensor,
+    masks: Tensor,
+    dataset: LabelledSet | Part,
+    name: str,
+) -> Counts:
+    predicted = _classes(run(images, conditions[name]))
+    return dataset.task.count(predicted.cpu().numpy(), masks.numpy())
 
 
 @torch.inference_mode()

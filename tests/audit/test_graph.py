@@ -1,6 +1,8 @@
 """A run folder's model scored by onnxruntime: the same scores as by torch."""
 
 import dataclasses
+import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from mlguard.audit.target.subject import Subject
 from mlguard.data import open_split
 from mlguard.errors import ParityError, ReportError
 from mlguard.models import NO_KEY, Condition, keyed, logits_of
+from mlguard.protect.evaluate import evaluate
 from mlguard.protect.run_folder import Run
 from mlguard.recipe import Transform
 from mlguard.transforms import TransformSet
@@ -85,6 +88,39 @@ def test_what_a_graph_cannot_do_is_done_by_torch(subject: Subject) -> None:
     assert not subject.graph.takes(learned)
     torch_only = dataclasses.replace(subject, graph=None)
     assert np.array_equal(counts_of(subject, learned), counts_of(torch_only, learned))
+
+
+def test_threads_that_run_it_together_count_what_one_does(subject: Subject) -> None:
+    """Some conditions in the graph, and some by torch, with hooks on the model."""
+
+    permuted = keyed(TransformSet(None, (KEYED,))).features[KEYED.layer]
+
+    def slowly(maps: Tensor, places: int) -> Tensor:
+        time.sleep(0.01)  # another thread's turn
+        return permuted(maps).roll(places, dims=1)
+
+    conditions = {"correct": keyed(TransformSet(None, (KEYED,))), "none": NO_KEY}
+    for number in range(6):
+        change = partial(slowly, places=number % 2)
+        conditions[f"by torch, {number}"] = Condition(features={KEYED.layer: change})
+    one_by_one, together = (
+        evaluate(
+            subject.model,
+            planted_images(20, seed=9),
+            conditions,
+            normalization=subject.normalization,
+            device=subject.device,
+            batch=8,
+            run=subject.run,
+            at_once=threads,
+        )
+        for threads in (1, 4)
+    )
+    assert list(together) == list(conditions)
+    assert np.array_equal(together["by torch, 0"], together["correct"])
+    assert not np.array_equal(together["by torch, 1"], together["correct"])
+    for name in conditions:
+        assert np.array_equal(one_by_one[name], together[name]), name
 
 
 def test_a_copy_that_is_trained_is_run_by_torch(subject: Subject) -> None:

@@ -141,6 +141,7 @@ class _Tally:
             batch=self.log.started.settings.batch,
             progress=lambda done, _: self.progress(self.done + done, self.total),
             run=subject.run,
+            at_once=subject.at_once,
         )
         counts = np.stack([found[name] for name in conditions])
         return Counted(of=of, first=span.start, images=len(span), counts=pack(counts))

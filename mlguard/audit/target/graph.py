@@ -33,12 +33,17 @@ from mlguard.transforms import ChannelPermutation, TransformSet
 OPSET = 20
 TRACED = 2  # images that are shown to the tracing exporter
 EXAMPLES = 3  # images on which graph and model are compared; another number
-# Threads that wait would take the time of those that work, on cores that are shared.
-WAITING = {"session.intra_op.allow_spinning": "0"}
 
 
 class ModelGraph:
-    """A model without any key, run by onnxruntime with as many threads as torch."""
+    """A model without any key, run by onnxruntime in one thread for each call.
+
+    Several threads may call it at once, as many as torch has: the layers of a small
+    model are too short to be shared by them.
+
+    Attributes:
+        at_once: How many calls at a time fill the processor.
+    """
 
     def __init__(
         self,
@@ -63,7 +68,8 @@ class ModelGraph:
         graph = _traced(model, feature_maps, size)
         if graph is None:
             graph = serialized(export_open_graph(model, OPSET, feature_maps))
-        compute = Compute("cpu", torch.get_num_threads(), options=WAITING)
+        self.at_once = torch.get_num_threads()
+        compute = Compute("cpu", threads=1)
         self._session = load(graph, compute, Outside(), name="the model's graph")
         self._normalization = normalization
         slots = example_slots(feature_maps)

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from threading import RLock
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,9 @@ from mlguard.models import (
 )
 from mlguard.models.split import Sliced
 from mlguard.protect.run_folder import Run
+
+# torch changes feature maps by hooks, which calls from other threads would meet.
+HOOKS = RLock()
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,11 @@ class Subject:
         """What runs the model."""
         return "torch" if self.graph is None else "onnxruntime"
 
+    @property
+    def at_once(self) -> int:
+        """How many threads may `run` the model at the same time, and should."""
+        return 1 if self.graph is None else self.graph.at_once
+
     def in_graph(self, spec: recipe.Transform, size: tuple[int, int]) -> "Subject":
         """The same model, run by onnxruntime where that can be.
 
@@ -106,7 +115,8 @@ class Subject:
         """
         if self.graph is not None and self.graph.takes(condition):
             return self.graph.logits(images, condition)
-        return self.run_watched(images, condition)
+        with HOOKS:
+            return self.run_watched(images, condition)
 
     def run_watched(self, images: Tensor, condition: Condition) -> Output:
         """The same where hooks on the model's layers are to see what they get."""
