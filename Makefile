@@ -14,8 +14,8 @@ WHEEL  := .wheel
 TOOLS  := .tools
 FEWER  := --set train.epochs=1 --set data.shapes_images=[64,8,8]
 
-.PHONY: help bench demo commands wheel test check coverage test-oldest docs docs-serve man \
-  fuzz release sign setup clean
+.PHONY: help bench demo commands wheel format types lint check test suite coverage test-oldest \
+  docs docs-serve man fuzz release sign setup clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sort | awk -F ':.*## ' '{printf "%-13s %s\n", $$1, $$2}'
@@ -56,15 +56,23 @@ OLDEST := tests/bundle tests/sealing tests/signing tests/grants tests/keystore t
 QUICK  := tests/bundle tests/sealing tests/signing tests/grants tests/transforms \
   tests/mlguard tests/marks tests/keystore tests/weights tests/house mlguard keystore
 
-lint: $(VENV)/.dev ## formatting, lint and types
+lint: format types ## formatting, lint and types
+
+format: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
 	$(BIN)/mypy
 
 check: lint ## lint, types and the quick tests; under 90 s on two quiet cores
 	$(PYTEST) -n 2 --dist worksteal -q -m 'not slow and not gpu and not interop and not trains' $(QUICK)
 
-test: lint ## what CI runs: lint, types and the whole suite, in two processes
+# mypy leaves a core to itself, so the tests begin beside it.
+test: format ## what CI runs: lint, types and the whole suite, in two processes
+	$(MAKE) --jobs 2 types suite
+
+suite: $(VENV)/.dev
 	$(PYTEST) -n 2 --dist loadfile
 
 coverage: $(VENV)/.dev ## of keystore, bundle and runtime, by their own tests, with a floor

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.exports import exporter_is_asked_once
+
+__all__ = ["exporter_is_asked_once"]
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
