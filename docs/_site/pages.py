@@ -159,13 +159,11 @@ def _command(path: str, command: Any, shown: list[tuple[str, str]]) -> str:
     text += ["```text", f"mlguard {path} [OPTIONS] {called}".strip(), "```", ""]
     if arguments:
         text += ["| argument | |", "|---|---|"]
-        text += [
-            f"| `{p.name}` | {_cell(getattr(p, 'help', '') or '')} |" for p in arguments
-        ]
+        text += map(argument_row, arguments)
         text.append("")
     for panel, options in options_by_panel(command).items():
         text += [f"## {panel}", "", "| option | | default |", "|---|---|---|"]
-        text += [*map(_option, options), ""]
+        text += [*map(option_row, options), ""]
     if shown:
         text += ["## Examples", ""]
         seen: set[str] = set()
@@ -177,7 +175,13 @@ def _command(path: str, command: Any, shown: list[tuple[str, str]]) -> str:
     return "\n".join(text) + "\n"
 
 
-def _option(option: Any) -> str:
+def argument_row(argument: Any) -> str:
+    """The row of an argument in a table: its name, what it is."""
+    return f"| `{argument.name}` | {_cell(getattr(argument, 'help', '') or '')} |"
+
+
+def option_row(option: Any) -> str:
+    """The row of an option in a table: its names, what it does, its default."""
     names = ", ".join(f"`{x}`" for x in [*option.opts, *option.secondary_opts])
     variable = f" Variable: `{option.envvar}`." if option.envvar else ""
     needed = " **Needed.**" if option.required else ""

@@ -87,3 +87,46 @@ def test_pictures_are_small_and_each_is_shown() -> None:
     assert sum(path.stat().st_size for path in found) < 400_000
     page = folder.with_suffix(".md").read_text()
     assert all(f"](pictures/{path.name})" in page for path in found)
+
+
+FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+FIELDS = {"markdown", "input", "textarea", "checkboxes"}
+
+
+def test_an_issue_has_a_form_and_a_weakness_is_led_to_security() -> None:
+    forms = {path.stem: yaml.safe_load(path.read_text()) for path in FORMS}
+    assert forms.pop("config") == {"blank_issues_enabled": False}
+    assert set(forms) == {"attack", "bug", "question", "weakness"}
+    for form in forms.values():
+        assert set(form) == {"name", "description", "labels", "body"}
+        assert {field["type"] for field in form["body"]} <= FIELDS
+        ids = [field["id"] for field in form["body"] if field["type"] != "markdown"]
+        assert len(ids) == len(set(ids)) >= 1
+    for name in ("attack", "bug", "weakness"):
+        assert "SECURITY.md" in (FORMS[0].parent / f"{name}.yml").read_text()
+
+
+def test_what_a_form_names_is_there() -> None:
+    for path in FORMS:
+        for page in re.findall(r"\bdocs/[\w/-]+\.md", path.read_text()):
+            assert (ROOT / page).exists(), (path.name, page)
+
+
+def test_a_pull_request_is_asked_for_five_lines() -> None:
+    text = (ROOT / ".github" / "PULL_REQUEST_TEMPLATE.md").read_text()
+    assert len(text.splitlines()) == 5
+
+
+MATURITY = ROOT / "docs" / "project" / "maturity.md"
+ROW = re.compile(r"^\| (?!feature|---)(.+?) \| (.*?) \| (.*?) \| (.*?) \|$", re.M)
+
+
+def test_every_feature_is_called_mature_or_not_with_evidence_that_is_there() -> None:
+    rows = ROW.findall(MATURITY.read_text())
+    assert len(rows) > 25
+    assert {row[1] for row in rows} == {"stable", "usable", "experimental"}
+    for feature, word, evidence, missing in rows:
+        assert evidence, feature
+        assert missing or word == "stable", feature
+    for place in re.findall(r"`(tests/[\w./]*)`", MATURITY.read_text()):
+        assert (ROOT / place).exists(), place
