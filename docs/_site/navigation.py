@@ -12,6 +12,7 @@ SECTIONS: dict[str, list[str]] = {
         "index.md",
         "install.md",
         "tutorial.md",
+        "onnx-file.md",
         "own-module.md",
         "questions.md",
         "examples",

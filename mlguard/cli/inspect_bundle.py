@@ -10,9 +10,11 @@ from mlguard.bundle import Bundle2, describe, glimpse_bundle
 from mlguard.cli.answers import Json, answer
 from mlguard.cli.printable import printable
 from mlguard.errors import MlguardError
+from mlguard.rules import SPLIT_METHOD, WEIGHTS_METHOD
 from mlguard.signing import read_envelope
 from mlguard.weights import describe_file
 
+SEALING = {WEIGHTS_METHOD, SPLIT_METHOD}  # methods whose key is that of the seal
 SHOWN = 8  # items of a list, before it is cut
 GRANT_FIELDS = (
     "grant_id",
@@ -83,7 +85,7 @@ def _laid_out(rows: list[tuple[str, str]]) -> list[str]:
 
 
 def _key_space(facts: dict[str, Any]) -> str:
-    if not facts["methods"] and facts["sealed"]["weights"]:
+    if set(facts["methods"]) <= SEALING and facts["sealed"]["weights"]:
         return "the seal alone: AES-256-GCM"
     return f"{facts['key_space_bits']:g} bits besides the seal"
 

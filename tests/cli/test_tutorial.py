@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "docs" / name for name in ("tutorial.md", "own-module.md")]
+PAGES = [
+    ROOT / "docs" / name for name in ("tutorial.md", "own-module.md", "onnx-file.md")
+]
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.S | re.M)
-SCRIPT = re.compile(r"^```py\n# (\S+)\n(.*?)^```", re.S | re.M)  # its name, its text
+SCRIPT = re.compile(
+    r"^```(?:py|toml)\n# (\S+)\n(.*?)^```", re.S | re.M
+)  # its name, its text
 FEWER = " --set train.epochs=1 --set data.shapes_images=[64,8,8]"
 ANYTHING = "…"
 CHANGES = re.compile(

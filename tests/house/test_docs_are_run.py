@@ -20,6 +20,7 @@ RUN_BY = {  # a page, or a folder of pages; and the test
     "split.md": "protect/test_split_export.py",
     "tutorial.md": "cli/test_tutorial.py",
     "own-module.md": "cli/test_tutorial.py",
+    "onnx-file.md": "cli/test_tutorial.py",
     "deploy.md": "runtime/test_deploy_page.py",
     "models/onnx.md": "foreign/test_onnx_page.py",
     "models/safetensors.md": "weights",
