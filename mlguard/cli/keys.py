@@ -24,14 +24,7 @@ from mlguard.cli.panels import ADVANCED, STORE, VERSIONS, Commands
 from mlguard.cli.printable import say, tell, warn
 from mlguard.cli.unlock import Unlock, pins, unlocking
 from mlguard.keys import ModelKey
-from mlguard.transforms import (
-    BLOCK_SIZES,
-    METHODS,
-    MIN_KEY_SPACE_BITS,
-    SECRET_BITS,
-    block_sizes_of,
-    key_space_bits,
-)
+from mlguard.rules import BLOCK_SIZES
 
 SHOWN_BLOCK_SIZES = (2, 4, 8)  # those of the papers; --block-size chooses another
 RECOVERY_LABEL = "recovery"
@@ -115,7 +108,10 @@ def keygen(
     lines = [f"{name}  {key.key_id}  in {store.location}"]
     if key_space or block_size:
         sizes = (block_size,) if block_size else SHOWN_BLOCK_SIZES
-        lines += _key_space(sizes, chosen=bool(block_size))
+        # numpy, which no other command about keys needs, takes as long as they do.
+        from mlguard.cli.keygen_table import key_space_lines
+
+        lines += key_space_lines(sizes, chosen=bool(block_size))
     answer(value, "\n".join(lines), as_json=json)
     tell(
         "mlguard: it seals models, and you need it to open them and to issue "
@@ -177,31 +173,3 @@ def _print_recovery(store: Keystore) -> None:
     for first, last in SHEET_LINES:
         say("    " + "-".join(groups[first:last]))
     say("`mlguard keys list --identity -` asks for it.")
-
-
-def _key_space(block_sizes: tuple[int, ...], *, chosen: bool) -> list[str]:
-    """What sealing and transforms keep of 256 bits.
-
-    Weak transforms are warned of where somebody chose their block size: whoever chose
-    none may only seal.
-    """
-    lines = [
-        f"key space: the secret {SECRET_BITS} bits, all of which sealing uses; what a "
-        "transform of images keeps of it:",
-        " " * 12 + "".join(f"{f'M={size}':>10}" for size in block_sizes),
-    ]
-    weak = []
-    for method in METHODS:
-        fitting = [size for size in block_sizes if size in block_sizes_of([method])]
-        bits = {
-            size: min(SECRET_BITS, key_space_bits([method], size)) for size in fitting
-        }
-        cells = (f"{bits[m]:10.1f}" if m in bits else f"{'–':>10}" for m in block_sizes)
-        lines.append(f"  {method:10}" + "".join(cells))
-        weak += [f"{method} M={m}" for m in fitting if bits[m] < MIN_KEY_SPACE_BITS]
-    if weak and chosen:
-        warn(
-            f"below {MIN_KEY_SPACE_BITS} bits a thief may try all "
-            f"transforms: {', '.join(weak)}"
-        )
-    return lines
