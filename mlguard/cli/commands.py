@@ -22,7 +22,7 @@ class Row(NamedTuple):
         place: `module:name` of its function, or of the typer application of a group.
         help: The first line of its help, the same as in its docstring.
         panel: Its panel in the help of `mlguard`.
-        examples: Lines for the end of its help. Each stands on a page of the docs.
+        examples: Lines for the end of its help; a group's commands have their own.
     """
 
     place: str
@@ -261,7 +261,5 @@ def load(name: str) -> Any:
         group.name = name
         return group
     alone = Commands()
-    alone.command(name)(found)
-    command = typer.main.get_command(alone)
-    command.examples = COMMANDS[name].examples  # type: ignore[attr-defined]
-    return command
+    alone.command(name, examples=COMMANDS[name].examples)(found)
+    return typer.main.get_command(alone)

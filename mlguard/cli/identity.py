@@ -27,7 +27,7 @@ TokenKey = Annotated[
 ]
 
 
-@identity_app.command()
+@identity_app.command(examples=("mlguard identity new me.identity > me.pub",))
 def new(
     file: File = None,
     token: TokenKey = None,
@@ -63,7 +63,7 @@ def new(
         _print(identity, as_json=json)
 
 
-@identity_app.command()
+@identity_app.command(examples=("mlguard identity show me.identity",))
 def show(
     file: File = None,
     token: TokenKey = None,

@@ -53,7 +53,13 @@ def list_slots(store: Keystore, json: Json = False) -> None:
     _show_slots(store, as_json=json)
 
 
-@slots_app.command("add")
+@slots_app.command(
+    "add",
+    examples=(
+        "mlguard keys slots add maria --recipient maria.recipient",
+        "mlguard keys slots add ci --new-identity ci.txt",
+    ),
+)
 @unlocking
 def add_slot(
     label: Label,
@@ -80,7 +86,7 @@ def add_slot(
         _show_slots(store, as_json=json)
 
 
-@slots_app.command("remove")
+@slots_app.command("remove", examples=("mlguard keys slots remove maria",))
 @with_store
 def remove_slot(store: Keystore, labels: Labels, json: Json = False) -> None:
     """Stop passphrases, identities or tokens from opening the keystore.

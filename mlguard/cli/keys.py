@@ -36,20 +36,40 @@ keys_app = Commands(
 keys_app.command("list")(key_listing.list_keys)
 keys_app.command()(key_listing.show)
 keys_app.command()(key_lifecycle.new)
-keys_app.command()(key_lifecycle.rotate)
-keys_app.command(rich_help_panel=VERSIONS)(key_lifecycle.promote)
-keys_app.command(rich_help_panel=VERSIONS)(key_lifecycle.disable)
+keys_app.command(examples=("mlguard keys rotate acme --promote",))(key_lifecycle.rotate)
+keys_app.command(rich_help_panel=VERSIONS, examples=("mlguard keys promote zebra@2",))(
+    key_lifecycle.promote
+)
+keys_app.command(
+    rich_help_panel=VERSIONS, examples=("mlguard keys disable acme@1 --compromised",)
+)(key_lifecycle.disable)
 keys_app.command(rich_help_panel=VERSIONS)(key_lifecycle.enable)
-keys_app.command(rich_help_panel=VERSIONS)(key_lifecycle.destroy)
-keys_app.command(rich_help_panel=VERSIONS)(key_lifecycle.allow)
+keys_app.command(
+    rich_help_panel=VERSIONS, examples=("mlguard keys destroy acme@1 --confirm acme",)
+)(key_lifecycle.destroy)
+keys_app.command(
+    rich_help_panel=VERSIONS, examples=("mlguard keys allow zebra --export",)
+)(key_lifecycle.allow)
 keys_app.command(rich_help_panel=VERSIONS)(key_lifecycle.note)
-keys_app.command(rich_help_panel=VERSIONS)(key_lifecycle.uses)
-keys_app.command(rich_help_panel=VERSIONS)(key_lifecycle.export)
-keys_app.command("import", rich_help_panel=VERSIONS)(key_lifecycle.import_)
+keys_app.command(
+    rich_help_panel=VERSIONS, examples=("mlguard keys uses acme --remove runs/acme",)
+)(key_lifecycle.uses)
+keys_app.command(
+    rich_help_panel=VERSIONS, examples=("mlguard keys export zebra@2 zebra.key",)
+)(key_lifecycle.export)
+keys_app.command(
+    "import",
+    rich_help_panel=VERSIONS,
+    examples=("mlguard keys import zebra-copy zebra.key",),
+)(key_lifecycle.import_)
 keys_app.command(rich_help_panel=STORE)(key_slots.passwd)
 keys_app.add_typer(slots_app, name="slots", rich_help_panel=STORE)
-keys_app.command(rich_help_panel=STORE)(key_store.backup)
-keys_app.command(rich_help_panel=STORE)(key_store.restore)
+keys_app.command(
+    rich_help_panel=STORE, examples=("mlguard keys backup backup-1.mlgk",)
+)(key_store.backup)
+keys_app.command(
+    rich_help_panel=STORE, examples=("mlguard keys restore backup-1.mlgk",)
+)(key_store.restore)
 keys_app.command(rich_help_panel=STORE)(key_store.check)
 keys_app.command(rich_help_panel=STORE)(key_store.accept)
 keys_app.command(rich_help_panel=STORE)(key_store.log)

@@ -9,6 +9,7 @@ import copy
 import inspect
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import typer
@@ -37,9 +38,16 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Command(TyperCommand):
-    """A command whose help begins with what everybody needs."""
+    """A command whose help begins with what everybody needs.
 
-    examples: tuple[str, ...] = ()
+    Args:
+        examples: Lines for the end of its help. Each stands on a page of the docs.
+        settings: As of any command of typer.
+    """
+
+    def __init__(self, *, examples: tuple[str, ...] = (), **settings: Any) -> None:
+        super().__init__(**settings)
+        self.examples = examples
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help: one sentence, options by panels, and the rest below."""
@@ -70,8 +78,9 @@ def _is_advanced(option: Any) -> bool:
 def _shown(examples: tuple[str, ...]) -> list[str]:
     if not examples:
         return []
-    lines = "\n".join(f"    {_in_lines(example)}" for example in examples)
-    return [f"{'Examples' if len(examples) > 1 else 'Example'}:", lines]
+    lines = "\n".join(map(_in_lines, examples))
+    title = "Examples" if len(examples) > 1 else "Example"
+    return [f"{title}:", f"```text\n{lines}\n```"]
 
 
 def _in_lines(example: str) -> str:
@@ -83,7 +92,7 @@ def _in_lines(example: str) -> str:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
-    return " \\\n        ".join(lines)
+    return " \\\n    ".join(lines)
 
 
 class Commands(typer.Typer):
@@ -93,7 +102,12 @@ class Commands(typer.Typer):
         super().__init__(rich_markup_mode="markdown", add_completion=False, **settings)
 
     def command(
-        self, name: str | None = None, **settings: Any
+        self,
+        name: str | None = None,
+        *,
+        examples: tuple[str, ...] = (),
+        **settings: Any,
     ) -> Callable[[Function], Function]:
         """Add a command; `rich_help_panel` names its panel in the help of the table."""
-        return super().command(name, cls=Command, **settings)
+        kind: Any = partial(Command, examples=examples)
+        return super().command(name, cls=kind, **settings)

@@ -53,13 +53,13 @@ def show(name: Name) -> None:
     say_text(recipe_text(name))
 
 
-@recipes_app.command()
+@recipes_app.command(examples=("mlguard recipes copy camvid my.toml",))
 def copy(name: Name, file: Path) -> None:
     """Copy a recipe to FILE, to change it."""
     write_new(file, recipe_text(name).encode())
 
 
-@recipes_app.command()
+@recipes_app.command(examples=("mlguard recipes check my.toml --data DIR",))
 def check(
     name: Name,
     set_: Overrides = None,

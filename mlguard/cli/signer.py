@@ -30,7 +30,7 @@ def new(store: Keystore, name: Name = SIGNER, json: Json = False) -> None:
     answer(value, f"{name}  signer {key.public.shown}", as_json=json)
 
 
-@signer_app.command()
+@signer_app.command(examples=("mlguard signer show --out owner.pub",))
 @with_store
 def show(
     store: Keystore,
@@ -50,7 +50,7 @@ def show(
     answer(value, text, as_json=json)
 
 
-@signer_app.command()
+@signer_app.command(examples=("mlguard signer trust owner.pub",))
 def trust(
     file: Annotated[Path, typer.Argument(help="The signer's public key.")],
     json: Json = False,

@@ -22,16 +22,16 @@ def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
 
 
-def leaves(path: str, command) -> Iterator[str]:
+def leaves(path: str, command) -> Iterator[tuple[str, panels.Command]]:
     children = getattr(command, "commands", None)
     if not children:
-        yield path
+        yield path, command
         return
     for name in children:
         yield from leaves(f"{path} {name}".strip(), children[name])
 
 
-COMMAND_NAMES = list(leaves("", typer.main.get_command(app)))
+COMMANDS_BY_NAME = dict(leaves("", typer.main.get_command(app)))
 
 
 def help_of(path: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -61,7 +61,7 @@ def test_the_commands_of_keys_are_grouped_too(
     assert titles == ["Options", "Commands", panels.VERSIONS, panels.STORE]
 
 
-@pytest.mark.parametrize("path", COMMAND_NAMES)
+@pytest.mark.parametrize("path", COMMANDS_BY_NAME)
 def test_the_first_screen_of_a_command_is_short(
     path: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,13 +98,30 @@ def test_options_that_open_a_keystore_have_a_panel_of_their_own(
     assert "--keystore" not in first
 
 
-EXAMPLES = [line for row in COMMANDS.values() for line in row.examples]
+EXAMPLES = [
+    (path, line) for path, each in COMMANDS_BY_NAME.items() for line in each.examples
+]
 
 
-@pytest.mark.parametrize("line", EXAMPLES)
-def test_an_example_of_the_help_stands_on_a_page(line: str) -> None:
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) > 35
+
+
+@pytest.mark.parametrize(("path", "line"), EXAMPLES)
+def test_an_example_is_of_its_command_and_stands_on_a_page(
+    path: str, line: str
+) -> None:
+    assert line.startswith(f"mlguard {path} ")
     pages = [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
     assert any(line in re.sub(r"\\\n\s+", "", p.read_text()) for p in pages)
+
+
+def test_each_example_has_a_line_of_its_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for path in ("export", "keys slots add"):
+        lines = [line.strip() for line in help_of(path, capsys).splitlines()]
+        assert set(COMMANDS_BY_NAME[path].examples) <= set(lines)
 
 
 def test_an_example_is_short_enough_to_be_copied(
