@@ -72,8 +72,9 @@ check: lint ## lint, types and the quick tests; under 90 s on two quiet cores
 test: format ## what CI runs: lint, types and the whole suite, in two processes
 	$(MAKE) --jobs 2 types suite
 
+# In their order: files of few tests, which take longest, would all come last.
 suite: $(VENV)/.dev
-	$(PYTEST) -n 2 --dist loadfile
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
 coverage: $(VENV)/.dev ## of keystore, bundle and runtime, by their own tests, with a floor
 	$(PYTEST) -n 2 --dist loadfile -q tests/keystore tests/bundle tests/runtime \
