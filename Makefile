@@ -129,6 +129,7 @@ setup: $(VENV)/.dev
 $(VENV)/.train: EXTRAS := train
 $(VENV)/.dev: EXTRAS := train,dev
 $(VENV)/.train $(VENV)/.dev: pyproject.toml .ci/constraints.txt
+	@echo 'installing torch and what else is needed into $(VENV): some minutes, 6 GB on disk'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
