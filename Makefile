@@ -14,7 +14,7 @@ WHEEL  := .wheel
 TOOLS  := .tools
 FEWER  := --set train.epochs=1 --set data.shapes_images=[64,8,8]
 
-.PHONY: help bench demo commands wheel format types lint check test suite coverage test-oldest \
+.PHONY: help bench demo commands wheel format types lint check test suite shuffled coverage test-oldest \
   docs docs-serve man fuzz release sign setup clean
 
 help: ## this list
@@ -75,6 +75,11 @@ test: format ## what CI runs: lint, types and the whole suite, in two processes
 # In their order: files of few tests, which take longest, would all come last.
 suite: $(VENV)/.dev
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
+
+shuffled: $(VENV)/.dev ## the whole suite in TIMES (10) random orders: does a test need another?
+	for seed in $$(seq $(or $(TIMES),10)); do \
+	  $(PYTEST) -q -n 2 --dist loadfile --no-loadscope-reorder \
+	    --random-order --random-order-seed=$$seed || exit 1; done
 
 coverage: $(VENV)/.dev ## of keystore, bundle and runtime, by their own tests, with a floor
 	$(PYTEST) -n 2 --dist loadfile -q tests/keystore tests/bundle tests/runtime \
