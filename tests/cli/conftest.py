@@ -4,16 +4,9 @@ import pytest
 
 from keystore import WorkFactor
 from tests.exports import exporter_is_asked_once
+from tests.loaded import LIGHT, loaded_program
 
-__all__ = ["exporter_is_asked_once"]
-
-LIGHT = {"memory_kib": 8 * 1024, "iterations": 1, "lanes": 1}
-# What starts a process of mlguard whose new passphrases are as light.
-START = (
-    "from keystore import WorkFactor; "
-    f"WorkFactor.__init__.__kwdefaults__ = {LIGHT}; "
-    "from mlguard.__main__ import main; main()"
-)
+__all__ = ["exporter_is_asked_once", "loaded_program"]
 
 
 @pytest.fixture(autouse=True)

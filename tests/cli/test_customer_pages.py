@@ -2,11 +2,9 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -25,21 +23,15 @@ REVOKE = ["revoke", "clinic.mlgb", "--key", "acme", "--list", "revoked.list"]
 TO_ME = ["issue", "acme.mlgb", "--key", "acme", "--licensee", "Hospital A"]
 
 
-def type_in(commands: list[str], folder: Path) -> str:
+def type_in(commands: list[str], folder: Path, program: Path) -> str:
     """Type commands in a folder, stopping at the first that fails."""
-    program = folder / "bin" / "mlguard"
-    if not program.exists():
-        program.parent.mkdir()
-        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m mlguard "$@"\n')
-        program.chmod(0o755)
     done = subprocess.run(
         ["sh", "-ex"],
         input="\n".join(commands),
         cwd=folder,
         env=os.environ
         | {
-            "PATH": f"{program.parent}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
+            "PATH": f"{program}:{os.environ['PATH']}",
             "XDG_CONFIG_HOME": str(folder / "config"),
         },
         capture_output=True,
@@ -59,20 +51,27 @@ def test_every_page_is_typed_below() -> None:
     assert all(page(name) for name in PAGES)
 
 
-def test_the_owners_page_works(office: Path) -> None:  # noqa: F811 - the fixture
+def test_the_owners_page_works(
+    office: Path,  # noqa: F811 - the fixture
+    loaded_program: Path,
+) -> None:
     (office / "licence.txt").write_text("Not for resale.\n")
     (office / "owner.pub").unlink()
     once, *others = page("issue")
     assert once == "mlguard signer new"
-    assert "Hospital A" in type_in(others, office)  # the fixture has a signer
+    said = type_in(others, office, loaded_program)  # the fixture has a signer
+    assert "Hospital A" in said
     assert (office / "hospital.grant").exists()
     assert (office / "revoked.list").exists()
     assert (office / "clinic.mlgb").exists()
 
 
-def test_the_customers_page_works(office: Path) -> None:  # noqa: F811 - the fixture
+def test_the_customers_page_works(
+    office: Path,  # noqa: F811 - the fixture
+    loaded_program: Path,
+) -> None:
     first, *others = page("open")
-    recipient = type_in([first], office).strip()
+    recipient = type_in([first], office, loaded_program).strip()
     assert run([*TO_ME, "--to", recipient, "--out", "hospital.mlgb"]) == 0
     clinics = ["issue", "acme.mlgb", "--key", "acme", "--licensee", "Clinic B"]
     assert run([*clinics, "--to", "clinic.pub", "--out", "clinic.mlgb"]) == 0
@@ -80,21 +79,21 @@ def test_the_customers_page_works(office: Path) -> None:  # noqa: F811 - the fix
         assert run(command) == 0
     (office / "photos").mkdir()
     Image.fromarray(np.zeros((24, 20, 3), np.uint8)).save(office / "photos/one.jpg")
-    assert "Hospital A" in type_in(others, office)
+    assert "Hospital A" in type_in(others, office, loaded_program)
     assert (office / "masks" / "one.png").exists()
     assert (office / "masks-2" / "one.png").exists()
 
 
 def test_the_page_about_a_leak_works(
     office: Path,  # noqa: F811 - the fixture
-    capsys: pytest.CaptureFixture[str],
+    loaded_program: Path,
 ) -> None:
     (office / "acme.mlgb").unlink()
     write_big(office / "acme.mlgb", BIG)
     me = Identity.generate()
     assert run([*TO_ME, "--to", me.recipient, "--out", "hospital.mlgb"]) == 0
     leak_of(office, me)
-    assert "Hospital A" in type_in(page("leaked-model"), office)
+    assert "Hospital A" in type_in(page("leaked-model"), office, loaded_program)
 
 
 def leak_of(folder: Path, customer: Identity) -> None:

@@ -2,16 +2,13 @@
 
 import os
 import re
-import shlex
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from keystore import Identity, Keystore, Passphrase
-from tests.cli.conftest import START
 from tests.keystore.conftest import postgres, soft_token  # noqa: F401
 from tests.keystore.databases import PASSWORD
 
@@ -37,7 +34,7 @@ def commands_of(page: Path) -> list[str]:
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path, loaded_program: Path) -> dict[str, str]:
     """What the pages take for granted: a store with "acme", and who may open it."""
     store = Keystore.create(tmp_path / "keystore.mlgk", Passphrase("old"))
     store.add("acme", bytes(range(32)))
@@ -50,14 +47,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
     for name, text in (("old", "old"), ("new", "new"), ("pin", "471147")):
         (tmp_path / f"{name}.txt").touch(0o600)
         (tmp_path / f"{name}.txt").write_text(text)
-    program = tmp_path / "bin" / "mlguard"
-    program.parent.mkdir()
-    start = shlex.quote(START)
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c {start} "$@"\n')
-    program.chmod(0o755)
     return os.environ | {
-        "PATH": f"{program.parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
+        "PATH": f"{loaded_program}:{os.environ['PATH']}",
         "MLGUARD_KEYSTORE": str(tmp_path / "keystore.mlgk"),
         "MLGUARD_IDENTITY_FILE": str(tmp_path / "mine.txt"),
     }

@@ -63,13 +63,10 @@ def test_a_difference_would_be_seen() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_step_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    for name, words in (("mlguard", "-m mlguard "), ("python", "")):
-        program = programs / name
-        program.write_text(f'#!/bin/sh\nexec {sys.executable} {words}"$@"\n')
-        program.chmod(0o755)
+def test_every_step_prints_what_the_page_says(
+    page: Path, tmp_path: Path, loaded_program: Path
+) -> None:
+    path = f"{loaded_program}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     home = tmp_path / "home"
     home.mkdir()
     for name, text in SCRIPT.findall(page.read_text()):
@@ -83,7 +80,7 @@ def test_every_step_prints_what_the_page_says(page: Path, tmp_path: Path) -> Non
         cwd=home,
         env=os.environ
         | {
-            "PATH": f"{programs}:{os.environ['PATH']}",
+            "PATH": path,
             "PYTHONPATH": str(ROOT),
             "XDG_CONFIG_HOME": str(tmp_path / "config"),
             "XDG_STATE_HOME": str(tmp_path / "state"),
