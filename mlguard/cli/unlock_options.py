@@ -1,5 +1,6 @@
 """The options that name a keystore and what opens it, as typer reads them."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,7 @@ KeystorePlace = Annotated[
         envvar="MLGUARD_KEYSTORE",
         metavar="PATH or URL",
         help="The keystore: a file, or a database's URL.",
-        show_default=DEFAULT_KEYSTORE.replace(str(Path.home()), "~"),
+        show_default=DEFAULT_KEYSTORE.replace(os.path.expanduser("~"), "~"),
         rich_help_panel=KEYSTORE,
     ),
 ]
