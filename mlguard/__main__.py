@@ -14,6 +14,18 @@ def main() -> None:
     except KeyboardInterrupt:
         print("mlguard: error: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    finally:
+        forget_interrupt()
+
+
+def forget_interrupt() -> None:
+    """Have the interpreter end with the status that was chosen.
+
+    A Ctrl-C within an `exec` of text, as dataclasses are made by, is noted by CPython
+    even if it was handled, and `python -m` then kills itself with SIGINT at its end.
+    The next text that is run clears the note (Python/pythonrun.c, run_eval_code_obj).
+    """
+    exec("")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Set up the process of a command, before it works and before torch is loaded.
 
 A core dump would write keys and opened models to disk. A command that gets SIGTERM, as
-from `kill` and schedulers, ends as if interrupted, so that it removes its temporary
-files. Waiting threads must not spin: on shared cores they take time from those that
-work.
+from `kill` and schedulers, or SIGHUP, as from a terminal that is closed, ends as if
+interrupted, so that it removes its temporary files. A file that took the number of a
+closed standard stream would get what libraries print. Waiting threads must not spin: on
+shared cores they take time from those that work.
 """
 
 import math
@@ -21,11 +22,29 @@ PR_SET_DUMPABLE = 4  # <sys/prctl.h>
 def set_up() -> None:
     """Set up the process of a command."""
     no_core_dumps()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    open_standard_streams()
+    end_by_signals()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     cores = cores_of_quota()
     if cores is not None and "OMP_NUM_THREADS" not in os.environ:
         use_threads(cores)
+
+
+def open_standard_streams() -> None:
+    """Open descriptors 0 to 2 that are closed (`2>&-`) on the null device."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # the lowest free number is taken, which is this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
+def end_by_signals() -> None:
+    """Take SIGTERM and SIGHUP for Ctrl-C; a SIGHUP that `nohup` ignores stays so."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hang_up is not None and signal.getsignal(hang_up) is signal.SIG_DFL:
+        signal.signal(hang_up, signal.default_int_handler)
 
 
 def no_core_dumps() -> None:

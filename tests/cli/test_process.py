@@ -132,12 +132,77 @@ app.main()
 """
 
 
-def test_command_that_is_told_to_end_cleans_up(tmp_path: Path) -> None:
+def ended_by(number: int) -> tuple[str, int]:
+    """What a waiting command says, and its status, when it gets a signal."""
     child = subprocess.Popen(
         [sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE, text=True
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
-    child.send_signal(signal.SIGTERM)
+    child.send_signal(number)
     said, _ = child.communicate()
-    assert (said, child.returncode) == ("cleaned\n", 3)
+    return said, child.returncode
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_command_that_is_told_to_end_cleans_up(name: str) -> None:
+    assert ended_by(getattr(signal, name)) == ("cleaned\n", 3)
+
+
+NOHUP = """
+import signal
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+from mlguard.cli.process import set_up
+set_up()
+print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)
+"""
+
+
+def output_of(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+
+
+def test_hang_up_that_nohup_ignores_stays_ignored() -> None:
+    assert output_of(NOHUP).stdout == "True\n"
+
+
+WITHIN_EXEC = """
+from mlguard import __main__ as entry
+from mlguard.cli import app
+def interrupted():
+    try:
+        exec("raise KeyboardInterrupt")
+    except KeyboardInterrupt:
+        {then}
+app.main = interrupted
+entry.main()
+"""
+
+
+@pytest.mark.parametrize("then", ["raise", "raise SystemExit(3) from None"])
+def test_interrupt_within_text_that_is_run_ends_with_its_status(
+    tmp_path: Path, then: str
+) -> None:
+    """CPython's `-m` would end by SIGINT, though the interrupt was handled."""
+    (tmp_path / "stopped.py").write_text(WITHIN_EXEC.format(then=then))
+    command = [sys.executable, "-m", "stopped"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 3
+
+
+CLOSED = """
+import os
+for descriptor in (0, 2):
+    os.close(descriptor)
+from mlguard.cli.process import set_up
+set_up()
+file = os.open(os.devnull, os.O_RDONLY)
+print([os.path.samestat(os.fstat(n), os.fstat(file)) for n in (0, 2)], file > 2)
+"""
+
+
+def test_no_file_takes_the_place_of_a_closed_stream() -> None:
+    """A library that prints to descriptor 2 would write into that file."""
+    assert output_of(CLOSED).stdout == "[True, True] True\n"
