@@ -25,6 +25,7 @@ from mlguard.weights.frameworks import buffer_of, entry_of
 from mlguard.weights.header import (
     LENGTH_BYTES,
     MAX_HEADER_BYTES,
+    METADATA,
     Entry,
     check_size,
     write_header,
@@ -110,6 +111,8 @@ def lay_out(tensors: Mapping[str, Any]) -> tuple[Entry, ...]:
     placed, at = [], 0
     for one in entries:
         check_name(one.name)
+        if one.name == METADATA:
+            raise ValueError(f"the format keeps the name {METADATA!r} for itself")
         check_size(one)
         placed.append(Entry(one.name, one.dtype, one.shape, at))
         at = placed[-1].stop

@@ -17,7 +17,9 @@ JSON = st.recursive(
         | st.dictionaries(st.text(max_size=8), inner, max_size=3)
     ),
 )
-NAMES = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=20)
+NAMES = st.text(
+    st.characters(categories=["L", "N", "P"]), min_size=1, max_size=20
+).filter(lambda name: name != "__metadata__")  # the format's own
 TYPES = st.sampled_from(["F32", "BF16", "I8", "F8_E4M3", "BOOL", "I64"])
 SHAPES = st.lists(st.integers(0, 5), max_size=4).map(tuple)
 

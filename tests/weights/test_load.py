@@ -221,6 +221,12 @@ def test_names_that_no_reader_takes_are_refused(name: str, tmp_path: Path) -> No
         save_file({name: np.zeros(2)}, tmp_path / "any.safetensors", KEY)
 
 
+def test_the_name_of_the_metadata_is_no_name_of_a_tensor(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="the format keeps the name"):
+        save_file({"__metadata__": np.zeros(2)}, tmp_path / "any.safetensors", KEY)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_metadata_that_would_look_like_ours_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="metadata may not be called"):
         save_file({}, tmp_path / "any.safetensors", KEY, {"mlguard.salt": ""})
