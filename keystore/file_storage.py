@@ -53,6 +53,11 @@ class FileStorage(Storage):
             )
         # By one name, whatever links lead there: a pin is found by it.
         given = Path(os.path.abspath(expanded(path)))
+        if not given.name:
+            raise KeystoreNotReadable(
+                f"{given} is not a regular file",
+                hint="name the keystore's file, not its folder",
+            )
         self._path = Path(os.path.realpath(given.parent)) / given.name
         self._backup = self._path.with_name(self._path.name + ".bak")
         self._log = self._path.with_name(self._path.name + ".log")

@@ -1,6 +1,5 @@
 """Export and bind an ONNX file from the command line, without torch."""
 
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,7 +87,7 @@ def export_onnx(
 
     refuse_existing(out)  # before a passphrase is asked for
     said = None if about is None else read_about(about)
-    inputs = None if example is None else read_example(example)
+    inputs = None if example is None else _arrays(example)
     with open_model_key(key, unlock) as held:
         done = export_file(
             model,
@@ -143,21 +142,7 @@ def coverage_of(done: "Exported") -> list[str]:
     return lines
 
 
-def read_example(path: Path) -> dict[str, Any]:
-    """Read inputs by name.
+def _arrays(example: Path) -> dict[str, Any]:
+    from mlguard.cli.arrays import read_arrays  # numpy is not needed before
 
-    Raises:
-        ModelFileError: The file is not an .npz of plain arrays.
-    """
-    import numpy as np
-
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if not isinstance(arrays, np.lib.npyio.NpzFile):
-                raise ValueError("one array")
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError):
-        raise ModelFileError(
-            f"{path}: expected an .npz file of arrays, one for each input",
-            hint="numpy.savez(path, **{name: array})",
-        ) from None
+    return dict(read_arrays(example, ModelFileError))

@@ -5,13 +5,13 @@ output. An image file serves for the input that is an image.
 """
 
 import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlguard.cli.arrays import read_arrays
 from mlguard.cli.printable import warn
 from mlguard.errors import ImageError, MlguardError
 from mlguard.files import atomic_write
@@ -19,7 +19,6 @@ from mlguard.runtime import Session, read_image
 from mlguard.runtime.fit import fit_images
 
 SUFFIX = ".npz"
-MAX_BYTES = 1 << 34  # 16 GiB of arrays in one file
 
 
 def run_all(session: Session, paths: dict[str, Path], out: Path) -> list[str]:
@@ -48,32 +47,9 @@ def run_all(session: Session, paths: dict[str, Path], out: Path) -> list[str]:
     return refused
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read an .npz, checking its announced sizes before anything is decompressed.
-
-    Raises:
-        ImageError: It is not an .npz of plain arrays.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > MAX_BYTES:
-            raise ImageError(
-                f"{path} announces {size} bytes of arrays, at most {MAX_BYTES} are "
-                "allowed"
-            )
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError):
-        raise ImageError(
-            f"{path}: expected an .npz file of arrays, one for each input",
-            hint="numpy.savez(path, **{name: array})",
-        ) from None
-
-
 def _tensors(session: Session, path: Path) -> dict[str, Any]:
     if path.suffix.lower() == SUFFIX:
-        return dict(read_arrays(path))
+        return dict(read_arrays(path, ImageError))
     if session.image is None:
         expected = ", ".join(f"{one.name} {one.datatype}" for one in session.inputs)
         raise ImageError(

@@ -64,13 +64,20 @@ def compare(
         example: Inputs to run it on instead of random ones.
 
     Raises:
-        ModelFileError: The model runs on no random inputs tried, or not on the example.
+        ModelFileError: The model runs on no random inputs tried, or not on the example,
+            or an example and its answers have no element.
         ParityError: The answers differ.
     """
     session = original()
     names = [one.name for one in session.get_outputs()]
     feeds, expected = _answers(session, example, name=name)
     del session
+    if _nothing(list(feeds.values())) and _nothing(expected):
+        raise ModelFileError(
+            f"{name}: the inputs and answers of the example are empty, so that nothing "
+            "would be compared",
+            hint="give inputs as the model is used with, a batch of one or more",
+        )
     got = run(rewritten(), feeds)
     shapes = {key: np.shape(value) for key, value in feeds.items()}
     answered = {
@@ -118,6 +125,13 @@ def same(one: Any, other: Any) -> bool:
         return one.tobytes() == other.tobytes()
     both_nan = one != one and other != other
     return type(one) is type(other) and (one == other or both_nan)
+
+
+def _nothing(values: list[Any]) -> bool:
+    """Whether there are tensors, and none of them has an element."""
+    return bool(values) and all(
+        isinstance(value, np.ndarray) and value.size == 0 for value in values
+    )
 
 
 def _answers(

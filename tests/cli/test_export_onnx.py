@@ -92,6 +92,7 @@ def refused(
         (["--no-seal"], "without a seal"),
         (["--about", "gone.toml"], "gone.toml: No such file"),
         (["--example", "m.onnx"], "expected an .npz file"),
+        (["--example", "gone.npz"], "gone.npz: no such file"),
     ],
 )
 def test_options_are_checked(
@@ -147,6 +148,14 @@ def test_inputs_and_what_is_said_come_from_files(
     line = ["export", "m.onnx", "--key", "acme", "--out", "m.mlgb"]
     assert run([*line, "--example", "x.npz", "--about", "about.toml"]) == 0
     assert "compared with the model on x [5, 8]" in capsys.readouterr().out
+
+
+def test_an_example_that_compares_nothing_is_refused(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(home / "x.npz", x=np.ones((0, 8), np.float32))
+    line = ["export", "m.onnx", "--key", "acme", "--out", "m.mlgb"]
+    refused(capsys, [*line, "--example", "x.npz"], 40, "nothing would be compared")
 
 
 def test_weights_that_stay_in_the_graph_are_named(

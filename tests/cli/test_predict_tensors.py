@@ -1,5 +1,6 @@
 """`mlguard predict` for models of any tensors: .npz in, .npz out."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,37 @@ def test_what_is_no_archive_of_plain_arrays_is_refused(
     err = capsys.readouterr().err
     assert err.count("expected an .npz file of arrays") == 2
     assert "does not take images; expected an .npz of pixels FP32" in err
+
+
+def damaged(path: Path, kind: str) -> None:
+    """Write an .npz that numpy answers with an error of its own kind."""
+    np.savez_compressed(path, pixels=np.zeros((1, 3, 5, 6), np.float32))
+    content = bytearray(path.read_bytes())
+    if kind == "deflated":  # the data behind the header of the first member
+        start = content.index(b".npy") + 24
+        content[start : start + 9] = b"\xff" * 9
+    elif kind == "encrypted":  # the flag, in both headers of the member
+        content[6] |= 1
+        content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    if kind == "exaggerating":
+        head = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1 << 60,)}"
+        head = head.replace(b"1 << 60", str(1 << 60).encode()).ljust(117) + b"\n"
+        with zipfile.ZipFile(path, "w") as archive:
+            magic = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little")
+            archive.writestr("pixels.npy", magic + head)
+
+
+@pytest.mark.parametrize("kind", ["deflated", "encrypted", "exaggerating"])
+def test_a_damaged_archive_is_refused_and_the_next_one_answered(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    damaged(tmp_path / "a.npz", kind)
+    np.savez(tmp_path / "b.npz", pixels=np.zeros((1, 3, 5, 6), np.float32))
+    out = tmp_path / "out"
+    assert run(bundle, tmp_path / "a.npz", tmp_path / "b.npz", out=out) == 40
+    assert "a.npz: expected an .npz file of arrays" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["b.npz"]
 
 
 def test_an_image_may_stand_for_the_input_that_is_one(tmp_path: Path) -> None:

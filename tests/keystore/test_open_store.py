@@ -110,6 +110,11 @@ def test_a_folder_is_refused(tmp_path: Path, identity: Identity) -> None:
         Keystore.open(tmp_path, identity)
 
 
+def test_the_root_folder_is_refused(identity: Identity) -> None:
+    with pytest.raises(KeystoreNotReadable, match="/ is not a regular file"):
+        Keystore.open(Path("/"), identity)
+
+
 def test_a_named_pipe_is_refused_without_waiting(
     tmp_path: Path, identity: Identity
 ) -> None:
