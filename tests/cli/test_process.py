@@ -117,7 +117,8 @@ def test_quota_of_an_older_kernel_counts(
 
 
 SLEEPER = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 from mlguard.cli import app
 from mlguard.cli import exit_codes
 def wait():
