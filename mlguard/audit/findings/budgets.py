@@ -57,7 +57,7 @@ def share_of(share: float, trained_on: int) -> int:
 
 
 BUDGETS: dict[BudgetName, Budget] = {
-    # about 5 minutes on two cores for a model like the demo's
+    # about 5 minutes of one core for a model like the demo's
     "quick": Budget(
         search_images=16,
         unlabelled=64,
@@ -68,7 +68,7 @@ BUDGETS: dict[BudgetName, Budget] = {
         rates=(2e-3,),
         adapter_rates=(1e-2,),
     ),
-    # some hours
+    # an hour and a half
     "standard": Budget(
         search_images=16,
         unlabelled=64,
