@@ -1,6 +1,6 @@
 """Record the first five minutes: the commands of a page, typed on a terminal.
 
-    python benchmarks/recording.py --out docs/results/first_five_minutes
+    python -m benchmarks.recording --out docs/results/first_five_minutes
 
 writes OUT.cast, which `asciinema play` shows with its pauses, and OUT.txt, for anybody
 to read. The keys are drawn for the recording, in a folder that is removed after it.
@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import pty
-import re
 import shlex
 import subprocess
 import sys
@@ -20,12 +19,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.typed_pages import FILE, commands_in
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "onnx-file.md"
 COLUMNS, ROWS = 100, 40
 HOME = "/home/you"  # for the folder of the recording
-BLOCK = re.compile(r"^```console\n(.*?)^```", re.S | re.M)
-FILE = re.compile(r"^```(?:py|toml)\n# (\S+)\n(.*?)^```", re.S | re.M)
 Piece = tuple[float, str]  # seconds since the beginning, what was printed
 
 
@@ -61,9 +60,9 @@ def recorded(page: str, home: Path) -> Iterator[Piece]:
     """
     for name, text in FILE.findall(page):
         (home / name).write_text(text)
-    commands = re.findall(r"^\$ (.*)$", "\n".join(BLOCK.findall(page)), re.M)
     script = "\n".join(
-        f"printf '$ %s\\n' {shlex.quote(command)}\n{command}" for command in commands
+        f"printf '$ %s\\n' {shlex.quote(command)}\n{command}"
+        for command in commands_in(page)
     )
     ours, theirs = pty.openpty()
     begun = time.monotonic()

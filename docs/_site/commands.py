@@ -17,6 +17,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 from pages import (  # noqa: E402
     FIRST,
     argument_row,
+    arguments_of,
     leaves,
     option_row,
     options_by_panel,
@@ -57,7 +58,7 @@ def commands_page() -> str:
 
 
 def _command(path: str, command: Any) -> list[str]:
-    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    arguments = arguments_of(command)
     called = "".join(f" {p.name.upper()}{' …' * (p.nargs == -1)}" for p in arguments)
     panels = options_by_panel(command)
     opens = f" Opens [a keystore](#{ANCHOR})." if panels.pop(KEYSTORE, None) else ""

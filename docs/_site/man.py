@@ -17,6 +17,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from pages import (  # noqa: E402
     FIRST,
+    arguments_of,
     default_of,
     examples_of,
     leaves,
@@ -72,7 +73,7 @@ def _overview(root: Path, tree: Any, commands: dict[str, Any]) -> str:
 
 
 def _page(path: str, command: Any, examples: list[str]) -> str:
-    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    arguments = arguments_of(command)
     called = "".join(rf" \fI{_escaped(_argument(p))}\fR" for p in arguments)
     body = [
         *_head(_name(path), command.help),

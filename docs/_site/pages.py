@@ -147,6 +147,11 @@ def _is_of(line: str, path: str, names: list[str]) -> bool:
     return bool(called) and max(called, key=len) == path
 
 
+def arguments_of(command: Any) -> list[Any]:
+    """The arguments of a command, which are no options."""
+    return [one for one in command.params if one.param_type_name == "argument"]
+
+
 def _command(path: str, command: Any, shown: list[tuple[str, str]]) -> str:
     text = [
         f"# mlguard {path}",
@@ -154,7 +159,7 @@ def _command(path: str, command: Any, shown: list[tuple[str, str]]) -> str:
         inspect.cleandoc(command.help or "").replace("\f", ""),
         "",
     ]
-    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    arguments = arguments_of(command)
     called = " ".join(f"{p.name}{' …' if p.nargs == -1 else ''}" for p in arguments)
     text += ["```text", f"mlguard {path} [OPTIONS] {called}".strip(), "```", ""]
     if arguments:

@@ -43,7 +43,7 @@ class AuditTask:
         adversary: The images that attacks use; None without a budget.
         examples: How many images the page shows.
         crew: The processes that share the work.
-        reword: What to make of refused images, where a recipe's words do not help.
+        reword: What to make of refused images; None if a recipe's words fit.
     """
 
     target_under: Callable[[ModelKey], Target]
@@ -56,7 +56,7 @@ class AuditTask:
     adversary: Adversary | None
     examples: int
     crew: Crew = ALONE
-    reword: Callable[[DatasetError], DatasetError] = lambda refusal: refusal
+    reword: Callable[[DatasetError], DatasetError] | None = None
 
     def check_images(self, progress: Progress) -> None:
         """Decode every image once.
@@ -69,6 +69,8 @@ class AuditTask:
             if self.adversary is not None:
                 self.adversary.dataset.check(progress)
         except DatasetError as refusal:
+            if self.reword is None:
+                raise
             raise self.reword(refusal) from None
 
     def run(

@@ -107,7 +107,7 @@ def open_bundle(
         examples=options.examples,
         reword=partial(_without_recipe, spec=said.data)
         if recipe_name is None
-        else lambda refusal: refusal,
+        else None,
     )
 
 

@@ -145,4 +145,4 @@ def coverage_of(done: "Exported") -> list[str]:
 def _arrays(example: Path) -> dict[str, Any]:
     from mlguard.cli.arrays import read_arrays  # numpy is not needed before
 
-    return dict(read_arrays(example, ModelFileError))
+    return read_arrays(example, ModelFileError)

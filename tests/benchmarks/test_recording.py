@@ -8,6 +8,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.typed_pages import commands_in
+
 RECORDING = Path(__file__).parents[2] / "docs" / "results" / "first_five_minutes"
 PAGE = """
 ```toml
@@ -53,11 +55,10 @@ def test_a_command_that_fails_is_no_recording(
 
 
 def test_the_kept_recording_is_of_the_page(recording: ModuleType) -> None:
-    page = recording.PAGE.read_text()
-    blocks = "\n".join(recording.BLOCK.findall(page))
     text = RECORDING.with_suffix(".txt").read_text()
     commands = re.compile(r"^\$ .*$", re.M)
-    assert commands.findall(text) == commands.findall(blocks)
+    typed = [line.removeprefix("$ ") for line in commands.findall(text)]
+    assert typed == commands_in(recording.PAGE.read_text())
     header, *lines = RECORDING.with_suffix(".cast").read_text().splitlines()
     assert json.loads(header)["version"] == 2
     shown = "".join(json.loads(line)[2] for line in lines)

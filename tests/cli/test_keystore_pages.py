@@ -1,7 +1,6 @@
 """The pages about the keystore: every command on them is typed, in their order."""
 
 import os
-import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +10,10 @@ import pytest
 from keystore import Identity, Keystore, Passphrase
 from tests.keystore.conftest import postgres, soft_token  # noqa: F401
 from tests.keystore.databases import PASSWORD
+from tests.typed_pages import commands_in
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "keystore").glob("*.md"))
-BLOCK = re.compile(r"^```console\n(.*?)^```", re.S | re.M)
 
 
 NEEDS: dict[str, Callable[[pytest.FixtureRequest], dict[str, str]]] = {
@@ -29,8 +28,7 @@ NEEDS: dict[str, Callable[[pytest.FixtureRequest], dict[str, str]]] = {
 
 
 def commands_of(page: Path) -> list[str]:
-    blocks = BLOCK.findall(page.read_text())
-    return re.findall(r"^\$ (.*)$", "\n".join(blocks), re.M)
+    return commands_in(page.read_text())
 
 
 @pytest.fixture

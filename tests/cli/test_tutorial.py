@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.typed_pages import BLOCK, FILE
+
 ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "docs" / name for name in ("tutorial.md", "own-module.md", "onnx-file.md")
 ]
-BLOCK = re.compile(r"^```console\n(.*?)^```", re.S | re.M)
-SCRIPT = re.compile(
-    r"^```(?:py|toml)\n# (\S+)\n(.*?)^```", re.S | re.M
-)  # its name, its text
 FEWER = " --set train.epochs=1 --set data.shapes_images=[64,8,8]"
 ANYTHING = "…"
 CHANGES = re.compile(
@@ -69,7 +67,7 @@ def test_every_step_prints_what_the_page_says(
     path = f"{loaded_program}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     home = tmp_path / "home"
     home.mkdir()
-    for name, text in SCRIPT.findall(page.read_text()):
+    for name, text in FILE.findall(page.read_text()):
         (home / name).write_text(text)
     script = ["set -e"]
     for number, (command, _) in enumerate(steps(page)):

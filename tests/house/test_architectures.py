@@ -1,6 +1,5 @@
 """The table of architectures is what the code builds."""
 
-import importlib.util
 import re
 import tomllib
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from mlguard.models import ARCHITECTURES
 from mlguard.recipe import recipe_text, shipped_recipes
 from mlguard.recipe.sections import Backbone
+from tests.house.programs import program
 
 pytestmark = pytest.mark.trains  # nothing is trained; `make check` can do without it
 ROOT = Path(__file__).parents[2]
@@ -35,10 +35,7 @@ def test_every_architecture_has_its_row_and_its_parameters() -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_row_is_what_the_program_writes(name: str) -> None:
-    place = ROOT / "docs" / "_site" / "architectures.py"
-    spec = importlib.util.spec_from_file_location("architectures", place)
-    maker = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(maker)
+    maker = program("docs/_site/architectures.py")
     with torch.device("meta"):
         assert maker.row(name, {}) == ROWS[name]
 

@@ -1,13 +1,12 @@
 """The page of all commands is what the program says of itself."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 import typer
 
 from mlguard.cli.app import app
+from tests.house.programs import program
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "commands.md"
@@ -15,15 +14,7 @@ PAGE = ROOT / "docs" / "reference" / "commands.md"
 
 @pytest.fixture(scope="module")
 def written() -> str:
-    place = ROOT / "docs" / "_site" / "commands.py"
-    spec = importlib.util.spec_from_file_location("commands_page", place)
-    maker = importlib.util.module_from_spec(spec)
-    before = list(sys.path)
-    try:
-        spec.loader.exec_module(maker)
-        return maker.commands_page()
-    finally:
-        sys.path[:] = before
+    return program("docs/_site/commands.py").commands_page()
 
 
 def test_the_page_is_what_the_program_writes(written: str) -> None:

@@ -1,30 +1,21 @@
 """The man pages: one for each command, with its options and examples."""
 
-import importlib.util
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import typer
 
 from mlguard.cli.app import app
+from tests.house.programs import program
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def pages() -> dict[str, str]:
-    place = ROOT / "docs" / "_site" / "man.py"
-    spec = importlib.util.spec_from_file_location("man", place)
-    maker = importlib.util.module_from_spec(spec)
-    before = list(sys.path)
-    try:
-        spec.loader.exec_module(maker)
-        return maker.man_pages(ROOT)
-    finally:
-        sys.path[:] = before
+    return program("docs/_site/man.py").man_pages(ROOT)
 
 
 def test_every_command_has_a_page_with_an_example(pages: dict[str, str]) -> None:

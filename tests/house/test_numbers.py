@@ -4,7 +4,6 @@ A number with a decimal point, or before a percent sign, has to stand in a JSON 
 beside the pages of results. Files of code and versions are not measurements.
 """
 
-import importlib.util
 import json
 import math
 import re
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
+from tests.house.programs import program
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -119,10 +120,7 @@ def test_every_page_of_results_has_its_file() -> None:
 
 
 def test_files_read_from_pages_are_those_of_the_pages() -> None:
-    place = ROOT / "benchmarks" / "page_numbers.py"
-    spec = importlib.util.spec_from_file_location("page_numbers", place)
-    reader = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(reader)
+    reader = program("benchmarks/page_numbers.py")
     stale = []
     for path in RESULTS.glob("*.json"):
         content = json.loads(path.read_text())
