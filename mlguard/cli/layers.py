@@ -1,10 +1,11 @@
-"""`mlguard layers`: list the feature maps that `transform.layers` can name."""
+"""`mlguard layers`: list the feature maps that a recipe can name."""
 
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlguard.cli.answers import Json, answer
+from mlguard.cli.backbone_maps import backbone_maps
 from mlguard.cli.extras import need
 from mlguard.cli.own_model import BuildName, build_of
 from mlguard.cli.recipes import Name, Overrides
@@ -25,11 +26,17 @@ def layers(
 
     RECIPE may be a run folder too. A model trained under its key can permute the other
     layers as well. For your own model, --build names the function that makes it.
+
+    With the method split: the maps of the backbone that model.maps can name, what each
+    takes to send, and the client's share of the multiply-adds.
     """
     inside = Path(recipe) / "recipe.toml"
     named = str(inside) if inside.is_file() else recipe
     settings = read_recipe(named, overrides=set_ or [])
     need("mlguard.protect")
+    if settings.transform.splits:
+        answer(*backbone_maps(settings), as_json=as_json)
+        return
     from mlguard.models.binding import layers_of
     from mlguard.protect.key_work import blank_model
     from mlguard.protect.run_folder import read_setup, refuse_unbuilt

@@ -60,8 +60,10 @@ def protect(
     """Train a model that needs the key, and write a run folder to OUT."""
     settings = read_recipe(recipe, overrides=set_ or [])
     need("mlguard.protect")
-    from mlguard.protect.key_work import key_space_of
+    from mlguard.protect.key_work import check_twin, key_space_of
 
+    if baseline:
+        check_twin(settings)
     warn_of_small_key_space(settings.transform, key_space_of(settings))
     train = Trainer(
         recipe, settings, data, download, device, resume, tensorboard, keep_plain

@@ -26,6 +26,15 @@ def read_model(path: Path) -> ModelProto:
     Raises:
         ModelFileError: The file is missing, or is not an ONNX file.
     """
+    return parse_model(read_file(path), name=str(path))
+
+
+def read_file(path: Path) -> bytes:
+    """Read the bytes of a model's file.
+
+    Raises:
+        ModelFileError: The file is missing, or is in onnxruntime's own format.
+    """
     try:
         data = read_bounded(path, MAX_BYTES)
     except OSError as error:
@@ -37,7 +46,7 @@ def read_model(path: Path) -> ModelProto:
             f"{path} is in onnxruntime's own format, expected ONNX",
             hint="use the .onnx file that it was made from",
         )
-    return parse_model(data, name=str(path))
+    return data
 
 
 def parse_model(data: bytes, *, name: str) -> ModelProto:

@@ -9,7 +9,7 @@ from torch import nn
 from mlguard.errors import RunError
 from mlguard.models import build_model, feature_channels, rewrite
 from mlguard.models.binding import keyed_norms
-from mlguard.models.split import Sliced
+from mlguard.models.split import Sliced, cannot_learn
 from mlguard.recipe import Recipe
 from mlguard.transforms import KeyedTransforms
 
@@ -42,6 +42,16 @@ def check_normalization(recipe: Recipe, build: Build | None) -> None:
         )
 
 
+def check_twin(recipe: Recipe) -> None:
+    """Refuse a plain model of a recipe that has none.
+
+    Raises:
+        RunError: Its backbone is an ONNX file, which cannot learn.
+    """
+    if recipe.model.backbone is not None and recipe.model.backbone_is_file:
+        raise cannot_learn(recipe.model.backbone)
+
+
 def new_model(recipe: Recipe, build: Build | None = None) -> nn.Module:
     """Return the model of a recipe, with its initial weights.
 
@@ -51,6 +61,7 @@ def new_model(recipe: Recipe, build: Build | None = None) -> nn.Module:
 
     Raises:
         WeightsError: The weights do not fit, or are not on this machine.
+        ModelFileError: The backbone is an ONNX file that cannot be read.
         BindingError: The model cannot take the form that the recipe names.
         RunError: The recipe's method is split, and a function makes the model whole.
     """

@@ -36,6 +36,10 @@ Layer = Annotated[
 ]
 
 
+# Of a backbone: a layer, or a tensor of an ONNX file, whose names are anything.
+MapName = Annotated[Text, Field(min_length=1, max_length=200)]
+
+
 class Section(BaseModel):
     """A section: frozen, without unknown fields or conversions such as "3" to 3."""
 

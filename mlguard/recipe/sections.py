@@ -15,7 +15,7 @@ from mlguard.recipe.fields import (
     Epochs,
     Fraction,
     Keys,
-    Layer,
+    MapName,
     Positive,
     Rgb,
     Section,
@@ -71,17 +71,21 @@ Backbone = Literal[
     "wide_resnet50_2",
 ]
 TIMM_NAME = re.compile(r"timm/[a-z0-9_]{1,100}")  # a model of timm, without a dot
+ONNX_FILE = ".onnx"  # how a backbone's name ends that is a file, its weights in it
+MAX_PATH = 4096  # characters
 
 
 def _backbone(name: str) -> str:
-    if name not in get_args(Backbone) and not TIMM_NAME.fullmatch(name):
+    if name.endswith(ONNX_FILE) or TIMM_NAME.fullmatch(name):
+        return name
+    if name not in get_args(Backbone):
         known = ", ".join(get_args(Backbone))
         near = did_you_mean(name, get_args(Backbone))
-        raise ValueError(f"expected timm/NAME, or one of {known}{near}")
+        raise ValueError(f"expected FILE.onnx, timm/NAME, or one of {known}{near}")
     return name
 
 
-BackboneName = Annotated[str, AfterValidator(_backbone)]
+BackboneName = Annotated[Text, Field(max_length=MAX_PATH), AfterValidator(_backbone)]
 # Keys of models protected here are never integer seeds, so this attack is off by
 # default.
 BY_DEFAULT = tuple(name for name in ALL_ATTACKS if name != "integer-seeds")
@@ -106,10 +110,11 @@ class Model(Section):
         "sliced_segmenter",
         Classifier,
     ]
-    # Of a model in two halves: the public encoder, which layers' outputs it sends from
-    # fine to coarse, and the channels of the private slices that read them.
+    # Of a model in two halves: the public encoder, which layers' outputs (of an ONNX
+    # file: which tensors) it sends from fine to coarse, and the channels of the private
+    # slices that read them.
     backbone: BackboneName | None = None
-    maps: Annotated[tuple[Layer, ...], Field(max_length=MAX_MAPS)] = ()
+    maps: Annotated[tuple[MapName, ...], Field(max_length=MAX_MAPS)] = ()
     widths: Annotated[tuple[Width, ...], Field(max_length=MAX_MAPS)] = ()
     side: Annotated[int, Field(ge=0, le=MAX_WIDTH)] = 0  # channels on the image itself
     weights: str = "none"  # "none", a .safetensors file, or a torchvision enum member
@@ -119,12 +124,19 @@ class Model(Section):
     stem: Literal["plain", "blocks"] = "plain"  # blocks: its windows are whole blocks
     batch_norm: Literal["running", "folded"] = "running"  # folded: ship no statistics
 
+    @property
+    def backbone_is_file(self) -> bool:
+        """Whether the backbone is an ONNX file, with its weights in it."""
+        return self.backbone is not None and self.backbone.endswith(ONNX_FILE)
+
     @model_validator(mode="after")
     def _normalization(self) -> Self:
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std must be given together")
         if self.weights.endswith(".safetensors") and self.mean is None:
             raise ValueError("a weights file needs the mean and std it was trained on")
+        if self.backbone_is_file and self.mean is None:
+            raise ValueError("an ONNX backbone needs the mean and std of its training")
         return self
 
     @model_validator(mode="after")
@@ -145,6 +157,10 @@ class Model(Section):
             )
         if len(set(self.maps)) != len(self.maps):
             raise ValueError("maps: one of them is named twice")
+        if self.backbone_is_file and self.weights != "none":
+            raise ValueError(
+                f"weights: expected none, for those of {self.backbone} are in the file"
+            )
         if (self.stem, self.batch_norm) != ("plain", "running"):
             raise ValueError(
                 f"stem and batch_norm are what bind does, and {self.name} is trained"
@@ -270,7 +286,7 @@ class Recipe(Section):
             )
         if self.train.views and not splits:
             raise ValueError("train.views: only split looks at the same crops again")
-        if splits and self.model.weights == "none":
+        if splits and self.model.weights == "none" and not self.model.backbone_is_file:
             raise ValueError(
                 "model.weights: split needs the public weights of model.backbone"
             )

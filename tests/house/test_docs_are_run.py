@@ -68,6 +68,7 @@ def test_settings_on_a_page_are_fields_of_the_recipe(page: Path) -> None:
     for line in commands_of(page):
         words = shlex.split(line)
         settings = [value for word, value in pairwise(words) if word == "--set"]
-        name = dict(pairwise(words)).get("--recipe", "demo")
+        after = dict(pairwise(words))
+        name = after.get("--recipe", after.get("layers", "demo"))
         if settings and "/" not in name and not name.endswith(".toml"):
             read_recipe(name, overrides=[s for s in settings if "…" not in s])

@@ -58,6 +58,7 @@ MAY_IMPORT = {
     | {"mlguard.kinds"}
     | TORCH
     | {"timm"}  # where it is installed
+    | {"mlguard.foreign", "mlguard.runtime", "onnx"}  # a backbone in an ONNX file
     | {"mlguard.recipe", "mlguard.transforms", "safetensors"},
     "mlguard.bundle": COMMON
     | {"mlguard.kinds"}

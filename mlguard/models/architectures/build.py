@@ -17,7 +17,7 @@ from mlguard.models.architectures.fcn_patch_small import FCNPatchSmall
 from mlguard.models.architectures.fcn_small import FCNSmall
 from mlguard.models.architectures.setr_vit_b_16 import SETRViTB16
 from mlguard.models.architectures.upernet_swin_t import UPerNetSwinT
-from mlguard.models.split import Classifier, Segmenter, sliced
+from mlguard.models.split import Backbone, Classifier, Segmenter, sliced
 from mlguard.models.weights import load_weights, read_weights
 
 
@@ -98,7 +98,7 @@ def build_model(spec: recipe.Model, classes: int) -> nn.Module:
 def _in_halves(spec: recipe.Model, classes: int) -> nn.Module:
     """A public backbone, and private slices with random weights."""
     model = sliced(spec, classes, HALVES[spec.name])
-    if spec.weights != "none":
+    if isinstance(model.backbone, Backbone) and spec.weights != "none":
         model.backbone.load_public(read_weights(spec), source=spec.weights)
     return model
 

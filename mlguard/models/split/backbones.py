@@ -1,8 +1,9 @@
 """The public half: an encoder with public weights and named feature maps.
 
 It is one of torchvision's, named in `mlguard.recipe.sections.Backbone`, or one of
-timm's that torch.fx can trace. Its maps have ceil(side / stride) rows and columns for
-images of every size; an encoder that rounds down is refused.
+timm's that torch.fx can trace; `onnx_backbone` takes one from a file. Its maps have
+ceil(side / stride) rows and columns for images of every size; an encoder that rounds
+down is refused.
 """
 
 import copy
@@ -18,9 +19,10 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from mlguard.errors import RecipeError, WeightsError
 
-PROBED = 256  # pixels a side; strides of up to as many are found
+PROBED = 256  # pixels a side, a power of two; smaller strides are found
 ODD = (65, 97)  # pixels; no stride divides them
 TIMM = "timm/"
+Shape = tuple[int, ...]
 COUNTED = "num_batches_tracked"  # says how long a norm was trained; some files leave it
 
 
@@ -58,17 +60,17 @@ class Backbone(nn.Module):
 
     def __init__(self, name: str, maps: Sequence[str]) -> None:
         super().__init__()
-        whole = _whole(name)
+        whole = whole_encoder(name)
         known = [layer for layer, _ in whole.named_modules()]
         if unknown := [layer for layer in maps if layer not in known]:
             some = ", ".join(one for one in known if one.count(".") == 1)[:300]
-            raise _refused(f"{name} has no layer {unknown[0]!r}; it has {some}, …")
+            raise refused(f"{name} has no layer {unknown[0]!r}; it has {some}, …")
         try:
             self.encoder = create_feature_extractor(whole, {one: one for one in maps})
         except TraceError:  # a ValueError as well
-            raise _refused(f"torch.fx cannot trace {name}; take another") from None
+            raise refused(f"torch.fx cannot trace {name}; take another") from None
         except ValueError:
-            raise _refused(f"{name} does not use all of {', '.join(maps)}") from None
+            raise refused(f"{name} does not use all of {', '.join(maps)}") from None
         self.name, self._maps = name, tuple(maps)
         self.maps = self._measured()
 
@@ -123,44 +125,84 @@ class Backbone(nn.Module):
         with torch.inference_mode():
             found = hollow(torch.empty(1, 3, PROBED, PROBED, device="meta"))
             odd = hollow(torch.empty(1, 3, *ODD, device="meta"))
-        facts = []
-        for name, one in zip(self._maps, found, strict=True):
-            if not isinstance(one, Tensor) or one.ndim != 4:
-                raise _refused(f"{name!r} of {self.name} gives no feature map")
-            facts.append(MapFacts(name, one.shape[1], PROBED // one.shape[2]))
-        for about, one in zip(facts, odd, strict=True):
-            if one.shape[2:] != torch.Size(-(-side // about.stride) for side in ODD):
-                raise _refused(
-                    f"{about.name!r} of {self.name} has {list(one.shape[2:])} rows and "
-                    f"columns for an image of {list(ODD)}; expected sides divided by "
-                    f"its stride, {about.stride}, and rounded up"
-                )
-        strides = [one.stride for one in facts]
-        if strides != sorted(set(strides)):
-            raise _refused(
-                "expected maps from fine to coarse, no two as fine; those of "
-                f"{', '.join(self._maps)} have strides of {strides} pixels"
+        shapes = [[shape_of(one) for one in maps] for maps in (found, odd)]
+        return facts_of(self.name, self._maps, *shapes)
+
+
+def shape_of(output: object) -> Shape:
+    """Return the shape of what a layer gives; empty if that is no tensor."""
+    return tuple(output.shape) if isinstance(output, Tensor) else ()
+
+
+def facts_of(
+    encoder: str,
+    maps: Sequence[str],
+    square: Sequence[Shape],
+    odd: Sequence[Shape],
+) -> tuple[MapFacts, ...]:
+    """Return the facts of an encoder's maps.
+
+    Args:
+        encoder: Its name in a refusal.
+        maps: Their names, from fine to coarse.
+        square: Their shapes for images of PROBED by PROBED pixels.
+        odd: Their shapes for images of ODD.
+
+    Raises:
+        RecipeError: One is no feature map, or its sides are not rounded up; or they are
+            not from fine to coarse.
+    """
+    facts = []
+    for name, shape in zip(maps, square, strict=True):
+        if len(shape) != 4 or not 1 < shape[2] <= PROBED:
+            raise refused(f"{name!r} of {encoder} gives no feature map")
+        if PROBED % shape[2]:
+            raise refused(
+                f"{name!r} of {encoder} has {shape[2]} rows for {PROBED} pixels, "
+                "expected a stride that is a power of two"
             )
-        return tuple(facts)
+        facts.append(MapFacts(name, shape[1], PROBED // shape[2]))
+    for about, shape in zip(facts, odd, strict=True):
+        if shape[2:] != tuple(-(-side // about.stride) for side in ODD):
+            raise refused(
+                f"{about.name!r} of {encoder} has {list(shape[2:])} rows and columns "
+                f"for an image of {list(ODD)}; expected sides divided by its stride, "
+                f"{about.stride}, and rounded up"
+            )
+    strides = [one.stride for one in facts]
+    if strides != sorted(set(strides)):
+        raise refused(
+            "expected maps from fine to coarse, no two as fine; those of "
+            f"{', '.join(maps)} have strides of {strides} pixels"
+        )
+    return tuple(facts)
 
 
-def _whole(name: str) -> nn.Module:
-    """Build an encoder without weights."""
+def whole_encoder(name: str) -> nn.Module:
+    """Build an encoder of torchvision or timm, with random weights and its head.
+
+    Raises:
+        RecipeError: There is none of that name.
+    """
     if not name.startswith(TIMM):
         built: nn.Module = get_model(name, weights=None)
         return built
     try:
         import timm
     except ImportError:
-        raise _refused(
+        raise refused(
             f"{name} needs the package timm: pip install timm", "backbone"
         ) from None
     short = name.removeprefix(TIMM)
     if not timm.is_model(short):
-        raise _refused(f"timm {timm.__version__} has no model {short!r}", "backbone")
+        raise refused(f"timm {timm.__version__} has no model {short!r}", "backbone")
     created: nn.Module = timm.create_model(short, pretrained=False)
     return created
 
 
-def _refused(problem: str, field: str = "maps") -> RecipeError:
-    return RecipeError("model", [f"model.{field}: {problem}"])
+def refused(problem: str, field: str = "maps") -> RecipeError:
+    """Return the refusal of a field of [model]."""
+    refusal = RecipeError("model", [f"model.{field}: {problem}"])
+    if field == "maps":
+        refusal.hint = "`mlguard layers RECIPE` lists the maps that a backbone can send"
+    return refusal

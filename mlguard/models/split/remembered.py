@@ -12,9 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
-
-from mlguard.models.split.backbones import Backbone
+from torch import Tensor, nn
 
 GIGABYTE = 10**9
 DIGEST_BYTES = 16
@@ -34,7 +32,7 @@ class Memory:
             time.
     """
 
-    def __init__(self, backbone: Backbone, limit: int) -> None:
+    def __init__(self, backbone: nn.Module, limit: int) -> None:
         self._backbone, self._limit = backbone, limit
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  it has no name
         self._places: dict[bytes, _Place] = {}
@@ -98,10 +96,11 @@ class Memory:
 
 
 @torch.no_grad()
-def half_maps(backbone: Backbone, pixels: Tensor) -> list[Tensor]:
+def half_maps(backbone: nn.Module, pixels: Tensor) -> list[Tensor]:
     """A backbone's maps in half precision, computed in single as a host does."""
-    device = next(backbone.parameters()).device  # pixels have none while traced
-    with torch.autocast(device.type, enabled=False):
+    # Not the pixels' device: they have none while traced. An ONNX file has no tensors.
+    kinds = {one.device.type for one in backbone.parameters()} or {"cpu"}
+    with torch.autocast(kinds.pop(), enabled=False):
         return [one.half() for one in backbone(pixels)]
 
 

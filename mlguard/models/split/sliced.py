@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from mlguard import recipe
+from mlguard.errors import RunError
 from mlguard.models.split.backbones import Backbone
+from mlguard.models.split.onnx_backbone import OnnxBackbone
 from mlguard.models.split.remembered import Memory, half_maps
 from mlguard.models.split.slices import Classifier, Segmenter
 
@@ -32,7 +34,7 @@ class Sliced(nn.Module):
         returns  the private half's logits
     """
 
-    def __init__(self, backbone: Backbone, private: nn.Module) -> None:
+    def __init__(self, backbone: Backbone | OnnxBackbone, private: nn.Module) -> None:
         super().__init__()
         self.backbone, self.private = backbone.requires_grad_(False), private
         self._frozen = True
@@ -52,7 +54,13 @@ class Sliced(nn.Module):
         return self
 
     def thaw(self) -> None:
-        """Let the backbone learn too."""
+        """Let the backbone learn too.
+
+        Raises:
+            RunError: It is an ONNX file, which cannot learn.
+        """
+        if isinstance(self.backbone, OnnxBackbone):
+            raise cannot_learn(self.backbone.file)
         self._frozen = False
         self.backbone.requires_grad_(True)
         self.train(self.training)
@@ -106,11 +114,22 @@ def sliced(spec: recipe.Model, classes: int, half: Half) -> Sliced:
 
     Raises:
         RecipeError: The backbone lacks one of the feature maps.
+        ModelFileError: It is an ONNX file that cannot be read.
     """
     if spec.backbone is None:
         raise AssertionError("the recipe was not checked")
-    backbone = Backbone(spec.backbone, spec.maps)
+    kind = OnnxBackbone if spec.backbone_is_file else Backbone
+    backbone = kind(spec.backbone, spec.maps)
     return Sliced(backbone, half(backbone.maps, spec.widths, spec.side, classes))
 
 
-__all__ = ["Classifier", "Segmenter", "Sliced", "sliced"]
+def cannot_learn(backbone: str) -> RunError:
+    """Return the refusal to train a backbone that is an ONNX file."""
+    return RunError(
+        f"a plain twin trains its backbone, and {backbone} is an ONNX file, which "
+        "cannot learn",
+        hint="leave the twin out, or take a backbone of torchvision or timm",
+    )
+
+
+__all__ = ["Classifier", "Segmenter", "Sliced", "cannot_learn", "sliced"]

@@ -143,7 +143,7 @@ class Block(nn.Module):
 
 def _stem(stride: int, side: int, width: int) -> nn.Sequential:
     """Return the layers from the image to the finest map's height and width."""
-    first = _convolution(3, side, 3, stride=2)
+    first = _convolution(3, side, 3, stride=min(2, stride))
     return nn.Sequential(first, _lighter(side, width, max(1, stride // 2)))
 
 

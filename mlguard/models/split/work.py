@@ -1,11 +1,20 @@
 """Compute the client's share of a split model's arithmetic."""
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from onnx import ModelProto
 from torch import Tensor, nn
 
+from mlguard.models.split.onnx_backbone import COLOURS, OnnxBackbone, PublicGraph
 from mlguard.models.split.sliced import Sliced
+
+# Operators that multiply, and the axis of their first input that they sum over; a
+# convolution sums over all of a filter.
+SUMS = {"MatMul": -1, "Gemm": -1}
+CONVOLUTION = "Conv"
 
 
 @dataclass(frozen=True)
@@ -37,10 +46,11 @@ def share_of(model: Sliced, size: tuple[int, int]) -> Share:
     pixels = torch.zeros(1, 3, *size, device=device)
     with torch.inference_mode():
         maps = model.backbone(pixels)
-    return Share(
-        client=multiply_adds(model.private, pixels, maps),
-        host=multiply_adds(model.backbone, pixels),
-    )
+    if isinstance(model.backbone, OnnxBackbone):
+        host = graph_multiply_adds(model.backbone.public, size)
+    else:
+        host = multiply_adds(model.backbone, pixels)
+    return Share(client=multiply_adds(model.private, pixels, maps), host=host)
 
 
 @torch.inference_mode()
@@ -66,3 +76,43 @@ def multiply_adds(module: nn.Module, *inputs: object) -> int:
         for hook in hooks:
             hook.remove()
     return counted
+
+
+def graph_multiply_adds(public: PublicGraph, size: tuple[int, int]) -> int:
+    """Count those of a graph's convolutions and matrix products, for one image.
+
+    Args:
+        public: The graph.
+        size: Height and width of the image, in pixels.
+    """
+    shapes = _shapes(public, size)
+    counted = 0
+    for node in public.graph.graph.node:
+        made = math.prod(shapes.get(node.output[0], (0,)))
+        if node.op_type == CONVOLUTION:
+            counted += made * math.prod(shapes[node.input[1]][1:])
+        elif node.op_type in SUMS:
+            counted += made * shapes[node.input[0]][SUMS[node.op_type]]
+    return counted
+
+
+def _shapes(public: PublicGraph, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of what the multiplying nodes read and make."""
+    model = ModelProto()
+    model.CopyFrom(public.graph)
+    graph = model.graph
+    shapes = {one.name: tuple(one.dims) for one in graph.initializer}
+    asked = dict.fromkeys(
+        name
+        for node in graph.node
+        if node.op_type in {CONVOLUTION, *SUMS}
+        for name in (node.output[0], *node.input[:2])
+        if name not in shapes and name != graph.input[0].name
+    )
+    del graph.output[:]
+    for name in asked:
+        graph.output.add(name=name)
+    images = np.zeros((1, COLOURS, *size), np.float32)
+    found = PublicGraph(model, public.sha256, name=graph.name).run(images)
+    shapes |= {name: np.shape(one) for name, one in zip(asked, found, strict=True)}
+    return shapes | {graph.input[0].name: images.shape}

@@ -2,7 +2,8 @@
 
 The whole model is exported once and cut where its maps become half precision, so that
 both halves together compute what it computes. The backbone is compared with the public
-weights that the recipe names, tensor by tensor, before anything is written.
+weights that the recipe names, tensor by tensor, before anything is written; of an ONNX
+file (public_file.py) the host gets the file's graph itself.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from pydantic import ValidationError
+from torch import nn
 
 from mlguard.bundle import (
     BackboneFacts,
@@ -36,10 +38,11 @@ from mlguard.files import atomic_write, sha256_of
 from mlguard.foreign import lift_model, model_of
 from mlguard.keys import ModelKey
 from mlguard.models import Normalization, normalization_of, read_weights
-from mlguard.models.split import Backbone, Sliced
-from mlguard.protect.export.graph import INPUT, export_open_graph
+from mlguard.models.split import Backbone, OnnxBackbone, Sliced
+from mlguard.protect.export.graph import export_open_graph
 from mlguard.protect.export.light import serialized
 from mlguard.protect.export.parity import ParityReport, check_parity
+from mlguard.protect.export.public_file import BesideBlanks, host_graph
 from mlguard.protect.export.sealed import about_run, origin_of
 from mlguard.protect.run_folder import RECIPE, Run, protection_of
 from mlguard.rules import BYTE_MAX
@@ -125,7 +128,10 @@ def cut(run: Run, model: Sliced) -> Halves:
         ParityError: torch cannot export the model.
     """
     tensors = check_public(run, model)
-    whole = export_open_graph(model, run.recipe.export.opset)
+    exported: nn.Module = model
+    if isinstance(model.backbone, OnnxBackbone):
+        exported = BesideBlanks(model.private, model.backbone.maps)
+    whole = export_open_graph(exported, run.recipe.export.opset)
     cuts = _cuts(whole, len(model.backbone.maps))
     names = {old: one.name for old, one in zip(cuts, model.backbone.maps, strict=True)}
     _rename(whole, names)
@@ -140,10 +146,14 @@ def cut(run: Run, model: Sliced) -> Halves:
     pixels, logits = whole.graph.input[0], whole.graph.output[0]
     facts = {
         "architecture": model.backbone.name,
-        "weights": public_name(run),
+        "weights": public_name(model, run),
         "tensors": tensors,
     }
-    host = _part(whole, [pixels], maps)
+    if isinstance(model.backbone, OnnxBackbone):
+        host = host_graph(model.backbone)
+        host.graph.output.extend(maps)
+    else:
+        host = _part(whole, [pixels], maps)
     _take_images(host, normalization_of(run.recipe.model))
     note = canonical(facts | {"what": PUBLIC}).decode()
     host.metadata_props.add(key=NOTE, value=note)
@@ -165,10 +175,14 @@ def cut(run: Run, model: Sliced) -> Halves:
 def check_public(run: Run, model: Sliced) -> str:
     """Compare a model's backbone with the public weights; return their SHA-256, in hex.
 
+    An ONNX file was compared when the model was loaded, and its own SHA-256 returns.
+
     Raises:
         WeightsError: They differ, or the public weights are not on this machine.
     """
     spec = run.recipe.model
+    if isinstance(model.backbone, OnnxBackbone):
+        return model.backbone.sha256()
     public = Backbone(model.backbone.name, [one.name for one in model.backbone.maps])
     public.load_public(read_weights(spec), source=spec.weights)
     expected, found = public.sha256(), model.backbone.sha256()
@@ -182,8 +196,10 @@ def check_public(run: Run, model: Sliced) -> str:
     return expected
 
 
-def public_name(run: Run) -> str:
+def public_name(model: Sliced, run: Run) -> str:
     """Return the name of the public weights: torchvision's, or a file's."""
+    if isinstance(model.backbone, OnnxBackbone):
+        return model.backbone.file
     return Path(run.recipe.model.weights).name
 
 
@@ -271,10 +287,11 @@ def _take_images(host: onnx.ModelProto, normalization: Normalization) -> None:
         for one in (normalization.mean, normalization.std)
     )
     scale, shift = 1 / (BYTE_MAX * std), -mean / std
+    (pixels,) = (one.name for one in host.graph.input)
     head = [
         helper.make_node("Cast", [IMAGES], ["images/float"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["images/float", "images/scale"], ["images/scaled"]),
-        helper.make_node("Add", ["images/scaled", "images/shift"], [INPUT]),
+        helper.make_node("Add", ["images/scaled", "images/shift"], [pixels]),
     ]
     nodes = [*head, *host.graph.node]
     del host.graph.node[:], host.graph.input[:]

@@ -27,6 +27,7 @@ from mlguard.protect.device import new_accelerator
 from mlguard.protect.key_work import (
     Build,
     check_normalization,
+    check_twin,
     keyed_transforms,
     name_of,
     new_model,
@@ -139,8 +140,10 @@ class Job:
                 `baseline` of a protected run, the run's proof covers it.
 
         Raises:
+            RunError: The recipe's backbone cannot learn.
             MlguardError: As in `protect`.
         """
+        check_twin(self.recipe)
         begun = self._begun()
         if begun and begun.protection is not None:
             raise MalformedRun(f"{self.path} is a protected run, not a baseline")
