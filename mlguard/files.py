@@ -259,7 +259,10 @@ def _write(
                 f"cannot write {path}: there is no folder {path.parent}",
                 hint="make the folder first, or name an existing one",
             ) from None
-        raise OutputError(f"cannot write {path}: {error.strerror}") from None
+        refusal = OutputError(f"cannot write {path}: {error.strerror}")
+        if error.errno == errno.ENAMETOOLONG:
+            refusal.hint = "choose a shorter name"
+        raise refusal from None
     finally:
         with suppress(OSError):  # gone already, or never made
             temporary.unlink()

@@ -40,7 +40,8 @@ def run_all(session: Session, paths: dict[str, Path], out: Path) -> list[str]:
         try:
             answers = session.run(_tensors(session, path))
         except MlguardError as refusal:
-            warn(f"{path}: {refusal}")
+            said = str(refusal)  # a file that cannot be read names itself
+            warn(said if said.startswith(str(path)) else f"{path}: {said}")
             refused.append(name)
             continue
         atomic_write(out / f"{name}{SUFFIX}", _packed(answers))

@@ -56,8 +56,9 @@ def kept() -> list[Path]:
             return []
         names = ["a link to a missing file"]
     except (OSError, RuntimeError) as error:
+        why = (isinstance(error, OSError) and error.strerror) or error
         raise SignatureNotTrusted(
-            f"cannot read {folder()}: {error}", hint="name the signer with --signer"
+            f"cannot read {folder()}: {why}", hint="name the signer with --signer"
         ) from None
     # Every file there is read as a key: one that is not must not go unnoticed.
     return [folder() / name for name in names if not is_dropping(name)]

@@ -72,10 +72,13 @@ def compare(
     names = [one.name for one in session.get_outputs()]
     feeds, expected = _answers(session, example, name=name)
     del session
-    if _nothing(list(feeds.values())) and _nothing(expected):
+    empty = _nothing(list(feeds.values())) and _nothing(expected)
+    if empty or (example is not None and _undefined(expected)):
+        held = "inputs and answers of the example are empty"
+        if not empty:
+            held = "answers to the example are NaN alone"
         raise ModelFileError(
-            f"{name}: the inputs and answers of the example are empty, so that nothing "
-            "would be compared",
+            f"{name}: the {held}, so that nothing would be compared",
             hint="give inputs as the model is used with, a batch of one or more",
         )
     got = run(rewritten(), feeds)
@@ -131,6 +134,17 @@ def _nothing(values: list[Any]) -> bool:
     """Whether there are tensors, and none of them has an element."""
     return bool(values) and all(
         isinstance(value, np.ndarray) and value.size == 0 for value in values
+    )
+
+
+def _undefined(values: list[Any]) -> bool:
+    """Whether there are numbers, and all of them are NaN."""
+    return bool(values) and all(
+        isinstance(value, np.ndarray)
+        and value.size
+        and np.issubdtype(value.dtype, np.floating)
+        and np.isnan(value).all()
+        for value in values
     )
 
 

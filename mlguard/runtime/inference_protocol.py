@@ -89,7 +89,8 @@ def encode(
     """
     if set(tensors) != {one.name for one in inputs}:
         names = ", ".join(one.name for one in inputs)
-        raise ShapeError(f"expected tensors {names}, got {', '.join(tensors)}")
+        given = ", ".join(tensors) or "none"
+        raise ShapeError(f"expected tensors {names}, got {given}")
     listed, parts = [], []
     for about in inputs:
         array = np.asarray(tensors[about.name], order="C")

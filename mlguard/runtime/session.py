@@ -199,7 +199,8 @@ class Session:
         needed = set(expected) - self._optional
         if needed - set(tensors) or set(tensors) - set(expected):
             raise ShapeError(
-                f"expected tensors {', '.join(expected)}, got {', '.join(tensors)}"
+                f"expected tensors {', '.join(expected)}, got "
+                f"{', '.join(tensors) or 'none'}"
             )
         names = [one.name for one in self._outputs]
         feeds = {

@@ -59,6 +59,7 @@ def test_what_is_no_archive_of_plain_arrays_is_refused(
     assert run(bundle, *(tmp_path / name for name in names), out=tmp_path / "out") == 40
     err = capsys.readouterr().err
     assert err.count("expected an .npz file of arrays") == 2
+    assert err.count(str(tmp_path / "text.npz")) == 1
     assert "does not take images; expected an .npz of pixels FP32" in err
 
 

@@ -175,6 +175,12 @@ def test_tensors_are_checked(edit, match: str, tmp_path: Path) -> None:
     refused(path, match)
 
 
+def test_an_example_whose_answers_are_nan_compares_nothing(tmp_path: Path) -> None:
+    path = written(tmp_path / "m.onnx", models.linear())
+    with pytest.raises(ModelFileError, match="NaN alone, so that nothing would be"):
+        lift_file(path, example={"x": np.full((1, 8), np.nan, np.float32)})
+
+
 def test_an_example_that_does_not_fit(tmp_path: Path) -> None:
     path = written(tmp_path / "m.onnx", models.linear())
     with pytest.raises(ModelFileError, match="does not run on the example"):

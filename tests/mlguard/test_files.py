@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,16 @@ def test_a_name_as_long_as_names_may_be_is_written(tmp_path: Path) -> None:
     atomic_write(tmp_path / ("a" * 255), b"one")
     write_new(tmp_path / ("b" * 255), b"two")
     assert {len(path.name) for path in tmp_path.iterdir()} == {255}
+
+
+@pytest.mark.parametrize("write", [atomic_write, write_new])
+def test_a_longer_name_is_refused_without_a_word_of_space(
+    tmp_path: Path, write: Callable[[Path, bytes], object]
+) -> None:
+    with pytest.raises(OutputError, match="name too long") as refusal:
+        write(tmp_path / ("a" * 256), b"one")
+    assert refusal.value.hint == "choose a shorter name"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(params=[None, errno.EPERM, errno.EOPNOTSUPP])

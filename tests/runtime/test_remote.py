@@ -91,7 +91,7 @@ def test_many_threads_get_their_own_answers(served: Host) -> None:
 @pytest.mark.parametrize(
     ("tensors", "said"),
     [
-        ({}, "expected tensors x"),
+        ({}, "expected tensors x, got none"),
         ({"x": ROWS, "z": ROWS}, "expected tensors x"),
         ({"x": ROWS.astype(np.float64)}, r"expected FP32 of \[-1, 3\], got float64"),
         ({"x": ROWS[:, :2]}, r"got float32 of \[2, 2\]"),

@@ -87,7 +87,9 @@ def test_a_folder_of_signers_that_cannot_be_read_trusts_nobody(
         trust.trusted_signers(None)
     (tmp_path / "signers").unlink()
     (tmp_path / "signers").write_text("a file")
-    with pytest.raises(SignatureNotTrusted, match="cannot read"):
+    with pytest.raises(
+        SignatureNotTrusted, match=r"cannot read .*signers: Not a directory"
+    ):
         trust.trusted_signers(None)
     (tmp_path / "signers").unlink()
     (tmp_path / "signers").mkdir()
