@@ -31,7 +31,8 @@ RATES = {way: (1e-3, 3e-3) for way in STEPS} | {"whole": (3e-4, 1e-3)}
 CONTROLS = ("slices", "whole", "unlabelled")
 MORE = {"unlabelled": "validation", "traffic": "train"}  # where images are from
 BATCH = 16
-Pool = tuple[Tensor, Tensor]  # images (N, 3, H, W) uint8 and masks (N, H, W)
+# Images (N, 3, H, W) uint8, and masks (N, H, W) or of a classification classes (N,).
+Pool = tuple[Tensor, Tensor]
 SURE = 0.9  # probability above which the thief believes himself
 
 
@@ -80,7 +81,7 @@ class Thief:
         return open_split(self.recipe.data, self.data, name, seed=seed)
 
     def teach(self, model: Sliced, pool: Pool, steps: int, rate: float) -> None:
-        images, masks = pool
+        images, truths = pool
         draws = torch.Generator().manual_seed(self.recipe.train.seed)
         learned = [one for one in model.parameters() if one.requires_grad]
         optimizer = torch.optim.AdamW(learned, lr=rate, weight_decay=1e-2)
@@ -91,9 +92,12 @@ class Thief:
                 group["lr"] = rate * (1 - step / steps)
             rows = torch.randint(len(images), (BATCH,), generator=draws)
             flip = torch.randint(2, (BATCH,), generator=draws).bool()
-            shown, truth = mirrored(images[rows], flip), mirrored(masks[rows], flip)
-            logits = model(normalization(shown.float() / 255))
+            shown, truth = mirrored(images[rows], flip), truths[rows]
+            truth = mirrored(truth, flip) if truth.ndim > 1 else truth
             ignored = self.recipe.data.ignore_index
+            if (truth == ignored).all():  # he is sure of none
+                continue
+            logits = model(normalization(shown.float() / 255))
             loss = F.cross_entropy(logits, truth.long(), ignore_index=ignored)
             optimizer.zero_grad()
             loss.backward()
@@ -114,7 +118,7 @@ class Thief:
 
 
 def spread(images: LabelledSet, labels: int) -> Pool:
-    """Images and masks from all over a split: neighbours are frames of one film."""
+    """Images and their truth from all over a split: neighbours may be of one film."""
     if labels > len(images):
         raise SystemExit(f"{labels} labels: there are {len(images)} images")
     rows = np.linspace(0, len(images) - 1, labels).round().astype(int)

@@ -5,21 +5,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlguard.bundle import write_bundle
+from mlguard.bundle import glimpse_bundle, write_bundle
 from mlguard.errors import BundleError, RemoteError, WrongBackbone
 from mlguard.runtime import Session
 from mlguard.serving import Served, write_repository
 from tests.bundles import images, small_bundle
 from tests.runs import KEY
 from tests.serving.triton_server import needs_triton, triton, wait_for
-from tests.splits import Exported, exported
+from tests.splits import Exported, exported, file_overrides, public_file
 
 AT_CLIENT = Served("backbone", key_at="client")
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    return exported(tmp_path_factory.mktemp("split"))
+@pytest.fixture(scope="module", params=["torchvision", "file"])
+def made(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Exported:
+    folder = tmp_path_factory.mktemp("split")
+    if request.param == "torchvision":
+        return exported(folder)
+    return exported(folder, *file_overrides(public_file(folder / "public")[0]))
 
 
 def test_the_repository_is_the_public_half(made: Exported, tmp_path: Path) -> None:
@@ -34,7 +39,9 @@ def test_the_repository_is_the_public_half(made: Exported, tmp_path: Path) -> No
     assert served == made.backbone.read_bytes()
     config = (folder / "config.pbtxt").read_text()
     assert 'name: "images" data_type: TYPE_UINT8 dims: [ 3, -1, -1 ]' in config
-    assert 'name: "features.4" data_type: TYPE_FP16 dims: [ 32, -1, -1 ]' in config
+    *_, coarse = glimpse_bundle(made.bundle).manifest.backbone.maps
+    dims = f"dims: [ {coarse.channels}, -1, -1 ]"
+    assert f'name: "{coarse.name}" data_type: TYPE_FP16 {dims}' in config
     assert "max_batch_size: 16" in config  # what a client sends at once
 
 
