@@ -84,6 +84,26 @@ def drop_unused(graph: GraphProto) -> None:
             graph.node.remove(node)
 
 
+def keep_needed(graph: GraphProto) -> None:
+    """Remove the nodes and initializers that a graph's outputs do not need.
+
+    Its nodes must come behind what they read, as ONNX demands.
+    """
+    needed = {value.name for value in graph.output}
+    for place in reversed(range(len(graph.node))):
+        node = graph.node[place]
+        if needed.isdisjoint(node.output):
+            del graph.node[place]
+        else:
+            needed.update(node.input, *map(_used, nested_graphs(node)))
+    for place in reversed(range(len(graph.initializer))):
+        if graph.initializer[place].name not in needed:
+            del graph.initializer[place]
+    for place in reversed(range(len(graph.sparse_initializer))):
+        if graph.sparse_initializer[place].values.name not in needed:
+            del graph.sparse_initializer[place]
+
+
 def _used(graph: GraphProto) -> set[str]:
     """Return the names that a graph's nodes read, nested ones too, and its outputs."""
     used = {value.name for value in graph.output}

@@ -1,13 +1,15 @@
 """Read an untrusted ONNX file, and refuse it if it cannot be used."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from google.protobuf.message import DecodeError, EncodeError
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
+from mlguard.bundle.graph_limits import check_graph
 from mlguard.engine import ORT_ERRORS
-from mlguard.errors import ModelFileError
+from mlguard.errors import MalformedBundle, ModelFileError
 from mlguard.files import read_bounded
 from mlguard.foreign.sessions import first_line, load
 from mlguard.kinds import but_is
@@ -66,6 +68,29 @@ def parse_model(data: bytes, *, name: str) -> ModelProto:
             "how",
         )
     return model
+
+
+def check_one_file(model: ModelProto, data: bytes, *, name: str) -> None:
+    """Refuse a model that reads other files, or exceeds the limits of a bundle.
+
+    Args:
+        model: The model.
+        data: The bytes of its file.
+        name: Its name in a refusal.
+
+    Raises:
+        ModelFileError: It does.
+    """
+    held: Iterable[TensorProto] = model.graph.initializer
+    if any(one.data_location == TensorProto.EXTERNAL for one in held):
+        raise ModelFileError(
+            f"{name} has its weights in other files, expected one file",
+            hint="join them: onnx.save(onnx.load(FILE), NEW)",
+        )
+    try:
+        check_graph(data, name=name, foreign=True)
+    except MalformedBundle as refusal:
+        raise ModelFileError(str(refusal)) from None
 
 
 def check_original(original: Path | bytes, model: ModelProto, *, name: str) -> None:

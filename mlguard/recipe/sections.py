@@ -155,8 +155,8 @@ class Model(Section):
                 f"widths: expected one for each of {len(self.maps)} maps, got "
                 f"{len(self.widths)}"
             )
-        if len(set(self.maps)) != len(self.maps):
-            raise ValueError("maps: one of them is named twice")
+        if len({one.casefold() for one in self.maps}) != len(self.maps):
+            raise ValueError("maps: one is named twice, or two differ only in case")
         if self.backbone_is_file and self.weights != "none":
             raise ValueError(
                 f"weights: expected none, for those of {self.backbone} are in the file"

@@ -140,11 +140,11 @@ def test_names_of_the_file_do_not_meet_those_of_the_halves(tmp_path: Path) -> No
         tmp_path,
         [
             helper.make_node("MaxPool", ["pixels"], ["images"], **halve),
-            helper.make_node("Neg", ["images"], ["logits"]),
+            helper.make_node("Neg", ["images"], ["map"]),
         ],
         image="pixels",
     )
-    backbone = OnnxBackbone(str(path), ["logits"])
+    backbone = OnnxBackbone(str(path), ["map"])
     given = pixels(1, 3, 16, 16)
     assert torch.equal(backbone(given)[0], -given[:, :, ::2, ::2])
 
@@ -154,6 +154,108 @@ def test_half_precision_maps_are_given_in_single(tmp_path: Path) -> None:
     path = written(tmp_path, [helper.make_node("Cast", ["image"], ["map"], **to)])
     (found,) = OnnxBackbone(str(path), ["map"])(pixels(1, 3, 8, 8))
     assert found.dtype == torch.float32
+
+
+def test_functions_are_taken_in(tmp_path: Path) -> None:
+    body = [helper.make_node("Neg", ["x"], ["y"])]
+    sets = [helper.make_opsetid("", 17)]
+    function = helper.make_function("own", "Neg", ["x"], ["y"], body, sets)
+    nodes = [helper.make_node("Neg", ["image"], ["map"], domain="own"), NEG]
+    path = written(tmp_path, nodes[:1])
+    model = onnx.load(path)
+    model.functions.append(function)
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    onnx.save(model, path)
+    given = pixels(1, 3, 8, 8)
+    assert torch.equal(OnnxBackbone(str(path), ["map"])(given)[0], -given)
+
+
+def test_what_only_a_branch_reads_is_taken_along(tmp_path: Path) -> None:
+    def branch(op: str) -> onnx.GraphProto:
+        node = helper.make_node(op, ["twice", "weight"], [op])
+        return helper.make_graph([node], op, [], [onnx.ValueInfoProto(name=op)])
+
+    yes = helper.make_tensor("", TensorProto.BOOL, [], [True])
+    nodes = [
+        helper.make_node("Add", ["image", "image"], ["twice"]),
+        helper.make_node("Constant", [], ["yes"], value=yes),
+        helper.make_node(
+            "If", ["yes"], ["map"], then_branch=branch("Add"), else_branch=branch("Sub")
+        ),
+        helper.make_node("Neg", ["map"], ["behind"]),
+    ]
+    path = written(tmp_path, nodes, {"weight": (1, 3, 1, 1), "unused": (2,)})
+    backbone, given = OnnxBackbone(str(path), ["map"]), pixels(1, 3, 8, 8)
+    assert torch.equal(backbone(given)[0], 2 * given + 1)
+    assert [one.name for one in backbone.public.graph.graph.initializer] == ["weight"]
+
+
+def test_data_that_a_constant_has_elsewhere_is_never_read(tmp_path: Path) -> None:
+    value = helper.make_tensor("", TensorProto.FLOAT, [1], [1.0])
+    constant = helper.make_node("Constant", [], ["one"], value=value)
+    tensor = constant.attribute[0].t
+    tensor.ClearField("float_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="data.bin")
+    path = written(
+        tmp_path, [constant, helper.make_node("Add", ["image", "one"], ["map"])]
+    )
+    (tmp_path / "data.bin").write_bytes(bytes(4))
+    with pytest.raises(MlguardError, match="a constant points outside the file"):
+        OnnxBackbone(str(path), ["map"])
+
+
+@pytest.mark.parametrize("name", ["images", "Pixels", "logits"])
+def test_maps_that_would_meet_the_halves_own_tensors_are_refused(
+    tmp_path: Path, name: str
+) -> None:
+    path = written(tmp_path, [helper.make_node("Neg", ["image"], [name])])
+    with pytest.raises(RecipeError, match=f"'{name}' of .* rename it in the file"):
+        OnnxBackbone(str(path), [name])
+
+
+def test_what_the_onnx_package_refuses_is_refused_before_training(
+    tmp_path: Path,
+) -> None:
+    add = helper.make_node("Add", ["image", "weight"], ["map"])
+    path = written(tmp_path, [add], {"weight": (1, 3, 1, 1)})
+    model = onnx.load(path)
+    model.graph.initializer.append(model.graph.initializer[0])
+    onnx.save(model, path)
+    with pytest.raises(RecipeError, match="the onnx package refuses"):
+        OnnxBackbone(str(path), ["map"])
+
+
+def test_names_that_are_not_utf_8_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, [helper.make_node("Neg", ["image"], ["map"])])
+    path.write_bytes(path.read_bytes().replace(b"image", b"im\xffge"))
+    with pytest.raises(MlguardError, match="has names that are not UTF-8"):
+        OnnxBackbone(str(path), ["map"])
+
+
+def test_no_map_is_listed_that_a_recipe_cannot_name(tmp_path: Path) -> None:
+    names = ["a\x1b[31m", "n" * 201, "images", "map"]
+    nodes = [helper.make_node("Neg", ["image"], [one]) for one in names]
+    path = written(tmp_path, nodes)
+    assert [one.name for one in maps_of(recipe_of(path).model)] == ["map"]
+
+
+def test_maps_before_a_head_of_one_size_are_listed(tmp_path: Path) -> None:
+    nodes = [
+        DOWN_AND_UP,
+        helper.make_node("Flatten", ["map"], ["row"]),
+        helper.make_node("Gemm", ["row", "head"], ["classes"]),
+        helper.make_node("Softmax", ["classes"], ["chances"]),
+    ]
+    path = written(tmp_path, nodes, {"head": (3 * 16 * 16, 5)})
+    found = maps_of(recipe_of(path).model)
+    assert [(one.name, one.stride) for one in found] == [("map", 2)]
+
+
+def test_a_file_without_any_map_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, [helper.make_node("Flatten", ["image"], ["row"])])
+    with pytest.raises(RecipeError, match="has no map that a host could send"):
+        maps_of(recipe_of(path).model)
 
 
 def written(
@@ -186,6 +288,9 @@ def written(
 NEG = helper.make_node("Neg", ["image"], ["map"])
 THIRD = helper.make_node(
     "MaxPool", ["image"], ["map"], kernel_shape=[3, 3], strides=[3, 3], ceil_mode=1
+)
+DOWN_AND_UP = helper.make_node(
+    "MaxPool", ["image"], ["map"], kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1
 )
 DOWN = helper.make_node(
     "MaxPool", ["image"], ["map"], kernel_shape=[2, 2], strides=[2, 2]
@@ -221,6 +326,46 @@ DOWN = helper.make_node(
             r"does not run on 2 images of \[256, 256\] pixels, and a backbone must",
         ),
         ([helper.make_node("Nonsense", ["image"], ["map"])], {}, "cannot be loaded"),
+        ([NEG, NEG], {}, "cannot be loaded"),
+        (
+            [helper.make_node("Transpose", ["image"], ["map"], perm=[1, 0, 2, 3])],
+            {},
+            "'map' of .* gives no feature map",
+        ),
+        (
+            [
+                helper.make_node("Shape", ["image"], ["none"], start=0, end=0),
+                helper.make_node("Gather", ["image", "none"], ["map"], axis=1),
+            ],
+            {},
+            "'map' of .* gives no feature map",
+        ),
+        (
+            [helper.make_node("Concat", ["image", "image"], ["map"], axis=0)],
+            {},
+            "'map' of .* gives no feature map",
+        ),
+        (
+            [
+                helper.make_node("Constant", [], ["huge"], value_float=1e6),
+                helper.make_node("Mul", ["image", "huge"], ["map"]),
+            ],
+            {},
+            "'map' of .* has numbers that are not finite in half precision",
+        ),
+        (
+            [helper.make_node("RandomNormalLike", ["image"], ["map"])],
+            {},
+            "'map' of .* differs for the same image, beside another and alone",
+        ),
+        (
+            [
+                helper.make_node("ReduceMax", ["image"], ["most"], axes=[0]),
+                helper.make_node("Add", ["image", "most"], ["map"]),
+            ],
+            {},
+            "'map' of .* differs for the same image, beside another and alone",
+        ),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(

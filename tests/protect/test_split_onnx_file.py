@@ -12,8 +12,10 @@ import torch
 from mlguard.bundle import glimpse_bundle
 from mlguard.errors import MlguardError, ModelFileError, RunError, WeightsError
 from mlguard.models import NO_KEY, normalization_of, output_of
+from mlguard.models.split import OnnxBackbone
 from mlguard.protect import DataFolder, Job
 from mlguard.protect.export import export_run
+from mlguard.protect.export.public_file import host_graph
 from mlguard.runtime.providers import load_graph
 from tests.runs import KEY
 from tests.splits import (
@@ -86,6 +88,36 @@ def test_whose_model_it_serves_does_not_show_in_the_host_s_file(
     report = export_run(job.protect(KEY, key_name="acme"), KEY, tmp_path / "a.mlgb")
     assert report.backbone is not None
     assert report.backbone.read_bytes() == made.backbone.read_bytes()
+
+
+def renamed_file(folder: Path, *names: str) -> Path:
+    """An encoder's file whose first tensors are called so."""
+    path, _ = public_file(folder)
+    model = onnx.load(path)
+    old = [out for node in model.graph.node for out in node.output]
+    new = dict(zip(old, names, strict=False))
+    for node in model.graph.node:
+        for values in (node.input, node.output):
+            values[:] = [new.get(one, one) for one in values]
+    onnx.save(model, path)
+    return path
+
+
+def test_maps_may_have_the_names_of_other_tensors(tmp_path: Path) -> None:
+    """Those of the normalization, and of the weights that torch exports."""
+    path = renamed_file(tmp_path / "public", "first", "images/scale", "third", "w0")
+    fields = (f"model.backbone={path}", "model.weights=none")
+    made = exported(tmp_path, *fields, 'model.maps=["images/scale", "w0"]')
+    with made.session() as session:
+        assert session.logits(images(32, 32)).shape == (3, 6, 32, 32)
+
+
+def test_the_prefix_of_the_file_s_tensors_is_that_of_no_map(tmp_path: Path) -> None:
+    path = renamed_file(tmp_path, "a", "public/a", "b", "public/b")
+    host = host_graph(OnnxBackbone(str(path), ["public/a", "public/b"]))
+    made = [out for node in host.graph.node for out in node.output]
+    assert len(made) == len(set(made))
+    assert {"public/a", "public/b", "_public/a", "_public/public/b"} <= set(made)
 
 
 def test_without_its_file_a_run_is_refused(made: Exported, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from mlguard.errors import RecipeError, WeightsError
 
 PROBED = 256  # pixels a side, a power of two; smaller strides are found
 ODD = (65, 97)  # pixels; no stride divides them
+PROBES = ((2, (PROBED, PROBED)), (1, ODD))  # how many images, and their sides
 TIMM = "timm/"
 Shape = tuple[int, ...]
 COUNTED = "num_batches_tracked"  # says how long a norm was trained; some files leave it
@@ -123,9 +124,11 @@ class Backbone(nn.Module):
         """Return the facts of the maps, without computing anything."""
         hollow = copy.deepcopy(self).to("meta").eval()
         with torch.inference_mode():
-            found = hollow(torch.empty(1, 3, PROBED, PROBED, device="meta"))
-            odd = hollow(torch.empty(1, 3, *ODD, device="meta"))
-        shapes = [[shape_of(one) for one in maps] for maps in (found, odd)]
+            found = [
+                hollow(torch.empty(count, 3, *sides, device="meta"))
+                for count, sides in PROBES
+            ]
+        shapes = [[shape_of(one) for one in maps] for maps in found]
         return facts_of(self.name, self._maps, *shapes)
 
 
@@ -145,16 +148,18 @@ def facts_of(
     Args:
         encoder: Its name in a refusal.
         maps: Their names, from fine to coarse.
-        square: Their shapes for images of PROBED by PROBED pixels.
-        odd: Their shapes for images of ODD.
+        square: Their shapes for the first images of PROBES.
+        odd: Their shapes for the second.
 
     Raises:
         RecipeError: One is no feature map, or its sides are not rounded up; or they are
             not from fine to coarse.
     """
     facts = []
+    (pair, _), (one_image, _) = PROBES
     for name, shape in zip(maps, square, strict=True):
-        if len(shape) != 4 or not 1 < shape[2] <= PROBED:
+        fits = len(shape) == 4 and shape[0] == pair and shape[1] > 0
+        if not fits or not 1 < shape[2] <= PROBED:
             raise refused(f"{name!r} of {encoder} gives no feature map")
         if PROBED % shape[2]:
             raise refused(
@@ -163,6 +168,8 @@ def facts_of(
             )
         facts.append(MapFacts(name, shape[1], PROBED // shape[2]))
     for about, shape in zip(facts, odd, strict=True):
+        if shape[:2] != (one_image, about.channels):
+            raise refused(f"{about.name!r} of {encoder} gives no feature map")
         if shape[2:] != tuple(-(-side // about.stride) for side in ODD):
             raise refused(
                 f"{about.name!r} of {encoder} has {list(shape[2:])} rows and columns "

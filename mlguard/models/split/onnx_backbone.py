@@ -5,7 +5,7 @@ is rebuilt in torch. Therefore it cannot learn, not even in a plain twin.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,21 +13,34 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper
 from torch import Tensor, nn
 
 from mlguard.errors import BundleError, ModelFileError, ProviderError, WeightsError
-from mlguard.foreign import parse_model, read_file, settle_inputs
-from mlguard.models.split.backbones import ODD, PROBED, MapFacts, facts_of, refused
+from mlguard.foreign import (
+    check_one_file,
+    clear_of,
+    keep_needed,
+    parse_model,
+    read_file,
+    settle_inputs,
+    without_functions,
+)
+from mlguard.models.split.backbones import PROBES, MapFacts, facts_of, refused
 from mlguard.runtime import Compute
-from mlguard.runtime.providers import AUTO, Outside, load, run_feeds
+from mlguard.runtime.providers import AUTO, Outside, first_line, load, run_feeds
 
 ARCHITECTURE = "onnx"  # in a manifest, where others have torchvision's name
-PREFIX = "public/"  # before all names of the file: those of both halves are free then
-NUMBERS = {"tensor(float)", "tensor(float16)"}  # what a map may hold
+# What a map may hold, by onnxruntime's name and ONNX's number.
+NUMBERS = {"tensor(float)": TensorProto.FLOAT, "tensor(float16)": TensorProto.FLOAT16}
+ONNX_ERRORS = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
 COLOURS, RANK = 3, 4
 SHOWN = 12  # tensors that a refusal names
-SQUARE = (PROBED, PROBED)
+TAKEN = {"images", "pixels", "logits"}  # by the halves' own inputs and outputs
+UNLIKE = 3.0  # how much more contrast the second image of a probe has
+ALONE = 0.02  # of a map's largest number; int8 and half precision give less
+MAX_NAME = 200  # characters; a recipe's limit
+STALE = ("training_info", "metadata_props", "doc_string", "domain", "model_version")
 LAYOUT = "float32 (N, 3, H, W), an RGB image"
 
 
@@ -51,12 +64,18 @@ class OnnxBackbone(nn.Module):
 
     def __init__(self, path: str, maps: Sequence[str]) -> None:
         super().__init__()
+        if unfit := [one for one in maps if not can_be_sent(one)]:
+            raise refused(
+                f"{unfit[0]!r} of {path} would meet a name of the halves' own, which "
+                f"have {', '.join(sorted(TAKEN))}; rename it in the file"
+            )
         self.name, self.file = ARCHITECTURE, Path(path).name
         self.public = PublicGraph.read(Path(path), maps)
         for one, kind in self.public.kinds.items():
             if kind not in NUMBERS:
                 raise refused(f"{one!r} of {path} is a {kind}, not a map")
         self.maps = self._measured(path, maps)
+        self._check_by_onnx(path)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Return the maps, from fine to coarse."""
@@ -86,18 +105,74 @@ class OnnxBackbone(nn.Module):
             )
 
     def _measured(self, path: str, maps: Sequence[str]) -> tuple[MapFacts, ...]:
-        shapes: list[list[tuple[int, ...]]] = []
-        for count, sides in ((2, SQUARE), (1, ODD)):
-            images = np.zeros((count, COLOURS, *sides), np.float32)
-            try:
-                found = self.public.run(images)
-            except ProviderError as error:
+        square, odd = probes()
+        together, other = self._probed(path, square), self._probed(path, odd)
+        facts = facts_of(
+            path,
+            maps,
+            [np.shape(one) for one in together],
+            [np.shape(one) for one in other],
+        )
+        alone = self._probed(path, square[:1])
+        for name, one, pair in zip(maps, alone, together, strict=True):
+            with np.errstate(over="ignore"):
+                sent = pair.astype(np.float16)
+            if not np.isfinite(sent).all():
                 raise refused(
-                    f"{path} does not run on {count} images of {list(sides)} pixels, "
-                    f"and a backbone must take any number and size: {error}"
-                ) from None
-            shapes.append([np.shape(one) for one in found])
-        return facts_of(path, maps, *shapes)
+                    f"{name!r} of {path} has numbers that are not finite in half "
+                    "precision, in which a host sends them"
+                )
+            apart = np.abs(np.subtract(pair[:1], one, dtype=np.float32)).max()
+            if not apart <= ALONE * float(np.abs(pair).max()):  # not `>`: NaN differs
+                raise refused(
+                    f"{name!r} of {path} differs for the same image, beside another "
+                    "and alone: the file is in training mode, or draws random numbers"
+                )
+        return facts
+
+    def _check_by_onnx(self, path: str) -> None:
+        """Refuse what onnxruntime runs and the onnx package would not export."""
+        graph, kinds = self.public.graph.graph, self.public.kinds
+        del graph.output[:]
+        for one in self.maps:
+            kind, sides = NUMBERS[kinds[one.name]], [one.channels, None, None]
+            graph.output.append(
+                helper.make_tensor_value_info(one.name, kind, ["N", *sides])
+            )
+        try:
+            onnx.checker.check_model(self.public.graph, full_check=True)
+        except (*ONNX_ERRORS, ValueError) as error:
+            raise refused(
+                f"the onnx package refuses {path}: {first_line(error)}", "backbone"
+            ) from None
+
+    def _probed(self, path: str, images: NDArray[np.float32]) -> list[NDArray[Any]]:
+        try:
+            return self.public.run(images)
+        except ProviderError as error:
+            count, _, *sides = images.shape
+            raise refused(
+                f"{path} does not run on {count} images of {sides} pixels, "
+                f"and a backbone must take any number and size: {error}"
+            ) from None
+
+
+def probes() -> list[NDArray[np.float32]]:
+    """Return images to learn a graph's maps from. Shape: each (N, 3, H, W)."""
+    draw = np.random.default_rng(0)
+    found = [
+        draw.standard_normal((count, COLOURS, *sides), np.float32)
+        for count, sides in PROBES
+    ]
+    for images in found:
+        images[1:] *= UNLIKE
+    return found
+
+
+def can_be_sent(name: str) -> bool:
+    """Whether a recipe can name a map so, and both halves can give it this name."""
+    fits = name.isprintable() and len(name) <= MAX_NAME
+    return fits and name.casefold() not in TAKEN
 
 
 class PublicGraph:
@@ -107,7 +182,7 @@ class PublicGraph:
 
     Attributes:
         graph: The part of the file's graph that computes the maps, as its outputs in
-            their order; all its names begin with PREFIX.
+            their order.
         sha256: The SHA-256 of the file, in hex.
     """
 
@@ -127,10 +202,14 @@ class PublicGraph:
             ModelFileError: As in `OnnxBackbone`.
             RecipeError: As in `OnnxBackbone`.
         """
-        data = read_file(path)
-        model = parse_model(data, name=str(path))
-        part = part_of(model, maps, name=str(path))
-        return cls(part, hashlib.sha256(data).hexdigest(), name=str(path))
+        data, name = read_file(path), str(path)
+        model = parse_model(data, name=name)
+        check_one_file(model, data, name=name)
+        try:
+            part = part_of(without_functions(model), maps, name=name)
+        except UnicodeDecodeError:
+            raise ModelFileError(f"{name} has names that are not UTF-8") from None
+        return cls(part, hashlib.sha256(data).hexdigest(), name=name)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
@@ -139,29 +218,36 @@ class PublicGraph:
     def kinds(self) -> dict[str, str]:
         """The types of its outputs by their names in the file, as onnxruntime says."""
         outputs = self._session("cpu").get_outputs()
-        return {one.name.removeprefix(PREFIX): one.type for one in outputs}
+        return {one.name: one.type for one in outputs}
 
     def run(
-        self,
-        pixels: NDArray[np.float32],
-        device: str = "cpu",
-        only: Sequence[str] | None = None,
+        self, pixels: NDArray[np.float32], device: str = "cpu"
     ) -> list[NDArray[Any]]:
         """Compute the maps.
 
         Args:
             pixels: (N, 3, H, W) float32, normalized.
             device: "cpu", or "cuda" to compute there if onnxruntime can.
-            only: The outputs to compute, by their names in the file; all if None.
 
         Raises:
             ProviderError: onnxruntime failed, usually for lack of memory.
         """
         outputs = [one.name for one in self.graph.graph.output]
-        if only is not None:
-            outputs = [PREFIX + one for one in only]
         feeds = {self.graph.graph.input[0].name: pixels}
         return run_feeds(self._session(device), outputs, feeds)
+
+    def of_shapes(self, names: Sequence[str]) -> Self:
+        """Return the graph that gives the shapes of some tensors and holds none."""
+        model = ModelProto()
+        model.CopyFrom(self.graph)
+        graph, prefix = model.graph, clear_of("shapes/", tensors_of(model.graph))
+        del graph.output[:]
+        for place, name in enumerate(names):
+            asking = helper.make_node("Shape", [name], [f"{prefix}{place}"])
+            graph.node.append(asking)
+            graph.output.add(name=asking.output[0])
+        keep_needed(graph)
+        return type(self)(model, self.sha256, name=self._name)
 
     def _session(self, device: str) -> Any:
         if device not in self._sessions:
@@ -189,26 +275,30 @@ def part_of(model: ModelProto, maps: Sequence[str] | None, *, name: str) -> Mode
         RecipeError: It has no such tensors, or is not a model of one image.
     """
     settle_inputs(model, freeze=True, name=name)
-    _refuse_data_files(model, name=name)
     image = _image_of(model, name=name)
     graph = model.graph
-    made = [out for node in graph.node for out in node.output if out]
+    made = tensors_of(graph)
     maps = made if maps is None else list(maps)
-    if unknown := [one for one in maps if one not in made]:
+    if unknown := [one for one in maps if one not in set(made)]:
         some = ", ".join(made[-SHOWN:])
         raise refused(f"{name} has no tensor {unknown[0]!r}; its last ones are {some}")
     del graph.value_info[:], graph.output[:]  # sizes in them need not hold any more
+    del graph.quantization_annotation[:]
     graph.output.extend(ValueInfoProto(name=one) for one in maps)
+    for field in STALE:
+        model.ClearField(field)
+    keep_needed(graph)
     image.CopyFrom(
         helper.make_tensor_value_info(
             image.name, TensorProto.FLOAT, ["N", COLOURS, "H", "W"]
         )
     )
-    try:
-        part = onnx.utils.Extractor(model).extract_model([image.name], maps)
-    except ValueError as error:
-        raise refused(f"{name} cannot be cut: {error}", "backbone") from None
-    return onnx.compose.add_prefix(part, PREFIX)
+    return model
+
+
+def tensors_of(graph: GraphProto) -> list[str]:
+    """Return the names of the tensors that a graph's nodes make, in their order."""
+    return [out for node in graph.node for out in node.output if out]
 
 
 def _image_of(model: ModelProto, *, name: str) -> ValueInfoProto:
@@ -228,12 +318,3 @@ def _spelled(value: ValueInfoProto) -> str:
     kind = value.type.tensor_type
     sizes = ", ".join(one.dim_param or str(one.dim_value) for one in kind.shape.dim)
     return f"{value.name!r}, {TensorProto.DataType.Name(kind.elem_type)} ({sizes})"
-
-
-def _refuse_data_files(model: ModelProto, *, name: str) -> None:
-    held: Iterable[TensorProto] = model.graph.initializer
-    if any(one.data_location == TensorProto.EXTERNAL for one in held):
-        raise ModelFileError(
-            f"{name} has its weights in other files, expected one file",
-            hint="join them: onnx.save(onnx.load(FILE), NEW)",
-        )

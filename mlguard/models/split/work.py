@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from onnx import ModelProto
 from torch import Tensor, nn
 
 from mlguard.models.split.onnx_backbone import COLOURS, OnnxBackbone, PublicGraph
@@ -98,21 +97,17 @@ def graph_multiply_adds(public: PublicGraph, size: tuple[int, int]) -> int:
 
 def _shapes(public: PublicGraph, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
     """Return the shapes of what the multiplying nodes read and make."""
-    model = ModelProto()
-    model.CopyFrom(public.graph)
-    graph = model.graph
+    graph = public.graph.graph
     shapes = {one.name: tuple(one.dims) for one in graph.initializer}
-    asked = dict.fromkeys(
+    asked = {
         name
         for node in graph.node
         if node.op_type in {CONVOLUTION, *SUMS}
         for name in (node.output[0], *node.input[:2])
-        if name not in shapes and name != graph.input[0].name
-    )
-    del graph.output[:]
-    for name in asked:
-        graph.output.add(name=name)
+        if name not in shapes
+    }
     images = np.zeros((1, COLOURS, *size), np.float32)
-    found = PublicGraph(model, public.sha256, name=graph.name).run(images)
-    shapes |= {name: np.shape(one) for name, one in zip(asked, found, strict=True)}
-    return shapes | {graph.input[0].name: images.shape}
+    found = public.of_shapes(list(asked)).run(images)
+    return shapes | {
+        name: tuple(map(int, one)) for name, one in zip(asked, found, strict=True)
+    }

@@ -35,7 +35,7 @@ from mlguard.errors import (
     WeightsError,
 )
 from mlguard.files import atomic_write, sha256_of
-from mlguard.foreign import lift_model, model_of
+from mlguard.foreign import clear_of, lift_model, model_of
 from mlguard.keys import ModelKey
 from mlguard.models import Normalization, normalization_of, read_weights
 from mlguard.models.split import Backbone, OnnxBackbone, Sliced
@@ -132,9 +132,9 @@ def cut(run: Run, model: Sliced) -> Halves:
     if isinstance(model.backbone, OnnxBackbone):
         exported = BesideBlanks(model.private, model.backbone.maps)
     whole = export_open_graph(exported, run.recipe.export.opset)
-    cuts = _cuts(whole, len(model.backbone.maps))
-    names = {old: one.name for old, one in zip(cuts, model.backbone.maps, strict=True)}
-    _rename(whole, names)
+    names = [one.name for one in model.backbone.maps]
+    cuts = _cuts(whole, len(names))
+    _name_maps(whole, dict(zip(cuts, names, strict=True)))
     maps = [
         helper.make_tensor_value_info(
             one.name,
@@ -241,11 +241,15 @@ def _cuts(graph: onnx.ModelProto, number: int) -> list[str]:
     return found
 
 
-def _rename(graph: onnx.ModelProto, names: dict[str, str]) -> None:
-    for node in graph.graph.node:
+def _name_maps(whole: onnx.ModelProto, names: dict[str, str]) -> None:
+    """Give the maps of a graph their names; tensors that had these get others."""
+    prefix = clear_of("private/", names.values())
+    new = {name: prefix + name for name in names.values()} | names
+    for tensor in whole.graph.initializer:
+        tensor.name = new.get(tensor.name, tensor.name)
+    for node in whole.graph.node:
         for values in (node.input, node.output):
-            for place, old in enumerate(values):
-                values[place] = names.get(old, old)
+            values[:] = [new.get(old, old) for old in values]
 
 
 def _part(
@@ -288,10 +292,14 @@ def _take_images(host: onnx.ModelProto, normalization: Normalization) -> None:
     )
     scale, shift = 1 / (BYTE_MAX * std), -mean / std
     (pixels,) = (one.name for one in host.graph.input)
+    prefix = clear_of(f"{IMAGES}/", [one.name for one in host.graph.output])
+    single, by, scaled, to = (
+        prefix + one for one in ("float", "scale", "scaled", "shift")
+    )
     head = [
-        helper.make_node("Cast", [IMAGES], ["images/float"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["images/float", "images/scale"], ["images/scaled"]),
-        helper.make_node("Add", ["images/scaled", "images/shift"], [pixels]),
+        helper.make_node("Cast", [IMAGES], [single], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [single, by], [scaled]),
+        helper.make_node("Add", [scaled, to], [pixels]),
     ]
     nodes = [*head, *host.graph.node]
     del host.graph.node[:], host.graph.input[:]
@@ -301,7 +309,7 @@ def _take_images(host: onnx.ModelProto, normalization: Normalization) -> None:
     )
     host.graph.initializer.extend(
         numpy_helper.from_array(value.astype(np.float32), name)
-        for name, value in (("images/scale", scale), ("images/shift", shift))
+        for name, value in ((by, scale), (to, shift))
     )
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from onnx import ModelProto, TensorProto, helper
 from torch import Tensor, nn
 
+from mlguard.foreign import clear_of, prefix_names
 from mlguard.models.split import MapFacts, OnnxBackbone
 
 
@@ -44,6 +45,7 @@ def host_graph(backbone: OnnxBackbone) -> ModelProto:
     """Return the file's graph, its maps in half precision; no outputs are named yet."""
     host = ModelProto()
     host.CopyFrom(backbone.public.graph)
+    prefix_names(host.graph, clear_of("public/", [one.name for one in backbone.maps]))
     computed = [one.name for one in host.graph.output]
     del host.graph.output[:]
     for about, name in zip(backbone.maps, computed, strict=True):
