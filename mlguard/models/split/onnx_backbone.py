@@ -279,7 +279,8 @@ def part_of(model: ModelProto, maps: Sequence[str] | None, *, name: str) -> Mode
     graph = model.graph
     made = tensors_of(graph)
     maps = made if maps is None else list(maps)
-    if unknown := [one for one in maps if one not in set(made)]:
+    known = set(made)
+    if unknown := [one for one in maps if one not in known]:
         some = ", ".join(made[-SHOWN:])
         raise refused(f"{name} has no tensor {unknown[0]!r}; its last ones are {some}")
     del graph.value_info[:], graph.output[:]  # sizes in them need not hold any more
