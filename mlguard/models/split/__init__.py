@@ -2,7 +2,9 @@
 
 backbones.py   public encoders, frozen, and the feature maps they give by name
 onnx_backbone.py
-               the same from an ONNX file, which onnxruntime runs
+               the same from an ONNX file
+public_graph.py
+               the part of the file that onnxruntime runs for it
 slices.py      what is trained, and never lies where the backbone runs
 sliced.py      the two together, as one model
 listing.py     which maps a backbone could send

@@ -21,13 +21,8 @@ from mlguard.models.split.backbones import (
     shape_of,
     whole_encoder,
 )
-from mlguard.models.split.onnx_backbone import (
-    COLOURS,
-    NUMBERS,
-    PublicGraph,
-    can_be_sent,
-    probes,
-)
+from mlguard.models.split.onnx_backbone import NUMBERS, can_be_sent, probes
+from mlguard.models.split.public_graph import COLOURS, PublicGraph
 
 Shapes = dict[str, Shape]
 

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mlguard.models.split.onnx_backbone import COLOURS, OnnxBackbone, PublicGraph
+from mlguard.models.split.onnx_backbone import OnnxBackbone
+from mlguard.models.split.public_graph import COLOURS, PublicGraph
 from mlguard.models.split.sliced import Sliced
 
 # Operators that multiply, and the axis of their first input that they sum over; a
