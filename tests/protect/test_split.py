@@ -137,8 +137,14 @@ def test_the_plain_twin_learns_as_a_whole_and_sees_new_crops(
         ("model.widths=[8]", "expected one for each of 2 maps, got 1"),
         ("model.maps=[]", "needs a backbone, and maps"),
         ('model.maps=["features.3", "features.3"]', "named twice"),
-        ("model.backbone=vgg16", "model.backbone: expected timm/NAME, or one of"),
-        ("model.backbone=timm/hf_hub:a/b", "model.backbone: expected timm/NAME"),
+        (
+            "model.backbone=vgg16",
+            "model.backbone: expected FILE.onnx, timm/NAME, or one of",
+        ),
+        (
+            "model.backbone=timm/hf_hub:a/b",
+            "model.backbone: expected FILE.onnx, timm/NAME",
+        ),
         ("model.batch_norm=folded", "what bind does"),
         ("lock.weight=1.0", "nothing that could answer"),
         ("model.name=sliced_classifier", "needs a segmentation"),
