@@ -32,7 +32,7 @@ class MapFacts:
     """One feature map of an encoder.
 
     Attributes:
-        name: The name of its layer in torchvision.
+        name: The name of its layer, or of its tensor in an ONNX file.
         channels: The number of its channels.
         stride: Pixels of the image from one row or column to the next.
     """

@@ -11,10 +11,9 @@ from mlguard.models.split.onnx_backbone import OnnxBackbone
 from mlguard.models.split.public_graph import COLOURS, PublicGraph
 from mlguard.models.split.sliced import Sliced
 
-# Operators that multiply, and the axis of their first input that they sum over; a
-# convolution sums over all of a filter.
-SUMS = {"MatMul": -1, "Gemm": -1}
-CONVOLUTION = "Conv"
+# Operators that multiply. A product sums over the last axis of its first input, a
+# convolution over all of a filter.
+CONVOLUTION, PRODUCTS = "Conv", ("MatMul", "Gemm")
 
 
 @dataclass(frozen=True)
@@ -91,8 +90,8 @@ def graph_multiply_adds(public: PublicGraph, size: tuple[int, int]) -> int:
         made = math.prod(shapes.get(node.output[0], (0,)))
         if node.op_type == CONVOLUTION:
             counted += made * math.prod(shapes[node.input[1]][1:])
-        elif node.op_type in SUMS:
-            counted += made * shapes[node.input[0]][SUMS[node.op_type]]
+        elif node.op_type in PRODUCTS:
+            counted += made * shapes[node.input[0]][-1]
     return counted
 
 
@@ -103,7 +102,7 @@ def _shapes(public: PublicGraph, size: tuple[int, int]) -> dict[str, tuple[int, 
     asked = {
         name
         for node in graph.node
-        if node.op_type in {CONVOLUTION, *SUMS}
+        if node.op_type in (CONVOLUTION, *PRODUCTS)
         for name in (node.output[0], *node.input[:2])
         if name not in shapes
     }
